@@ -1,0 +1,73 @@
+"""The exceptions that inferry raises. They know no HTTP: `app.STATUS` maps each to its status.
+
+InferryError
++-- InvalidRequest            the request can't be understood or doesn't fit the model
+|   +-- RequestTooLarge       the body, or what it inflates to, is over MAX_REQUEST_BYTES
+|   +-- UnsupportedEncoding   a Content-Encoding other than gzip and deflate
++-- NotSupported              a part of the protocol that inferry doesn't offer
++-- ModelControlDisabled      load or unload without MODEL_CONTROL
++-- ModelNotFound             no such model or version in the repository
++-- ModelUnavailable          the model is there and can't be served; says why
+|   +-- InvalidModel          its file or its config is broken, or of a kind that can't be carried
+|   +-- StoreError            its files can't be read from the store
++-- QueueFull                 more requests wait for the model than its config allows
++-- InferenceTimeout          the request's time was over before its answer was there
++-- InferenceFailed           ONNX Runtime failed on a request that fits the model
++-- InvalidSettings           a setting that can't be used
+"""
+
+
+class InferryError(Exception):
+    """Base of every error that inferry raises on purpose; its text is meant for the caller."""
+
+
+class InvalidRequest(InferryError):
+    """The request can't be understood or doesn't fit the model."""
+
+
+class RequestTooLarge(InvalidRequest):
+    """The body, or what it inflates to, is over MAX_REQUEST_BYTES."""
+
+
+class UnsupportedEncoding(InvalidRequest):
+    """The body is in a Content-Encoding other than gzip and deflate."""
+
+
+class NotSupported(InferryError):
+    """A part of the protocol that inferry doesn't offer."""
+
+
+class ModelControlDisabled(InferryError):
+    """Load or unload was asked for, and MODEL_CONTROL is off."""
+
+
+class ModelNotFound(InferryError):
+    """No such model or version in the repository."""
+
+
+class ModelUnavailable(InferryError):
+    """The model is in the repository and can't be served."""
+
+
+class InvalidModel(ModelUnavailable):
+    """A model's file or config is broken, or of a kind that can't be carried."""
+
+
+class StoreError(ModelUnavailable):
+    """A model's files can't be read from the store."""
+
+
+class QueueFull(InferryError):
+    """More requests wait for the model than its config allows."""
+
+
+class InferenceTimeout(InferryError):
+    """The request's time was over before its answer was there."""
+
+
+class InferenceFailed(InferryError):
+    """ONNX Runtime failed on a request that fits the model."""
+
+
+class InvalidSettings(InferryError):
+    """A setting that can't be used."""
