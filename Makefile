@@ -1,0 +1,68 @@
+# Python >= 3.11, make and a shell are all that these need; everything else is installed into .venv.
+PYTHON ?= python3
+MODEL_PATH ?= models
+BIN := .venv/bin
+export ORT_DISABLE_TELEMETRY := 1
+export DO_NOT_TRACK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format bench fuzz models lock clean
+
+help:  ## list these verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
+	@$(BIN)/inferry serve "$(MODEL_PATH)"
+
+test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## install what the tests need, and run them all
+	$(BIN)/python -m pytest
+
+check: .venv/dev  ## lint and types; edits nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/dev  ## format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/dev models/encoder/1/model.onnx  ## measure speed and memory beside peers, and print one table
+	$(BIN)/python -m bench
+
+fuzz: .venv/dev  ## the property and schema tests, for ten minutes instead of seconds
+	FUZZ=long $(BIN)/python -m pytest tests -m fuzz
+
+models: .venv/dev  ## build the example models again
+	$(BIN)/python models/make.py
+
+lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --upgrade --quiet \
+		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
+
+clean:  ## remove everything that these verbs made
+	rm -rf .venv .bench node_modules models/encoder/1/model.onnx
+
+# The stamps name what was installed; a change of the pins installs again.
+.venv/bin/python:
+	@echo "making .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/server: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the server into .venv (a minute, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server]' 'onnx'
+	@touch $@
+
+.venv/dev: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the server and the development tools into .venv (some minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,bench]' --group dev
+	@touch .venv/server $@
+
+models/encoder/1/model.onnx:
+	@$(BIN)/python models/make.py --missing
+
+# Azure's storage emulator, for the tests. No lock file: it would name a registry.
+node_modules/.bin/azurite: package.json
+	@if command -v npm >/dev/null; then npm install --no-package-lock --no-audit --no-fund --silent && touch $@; \
+	else echo "npm is missing: the tests against Azurite will be skipped"; fi

@@ -1,0 +1,255 @@
+"""The ASGI application: the data plane as plain ASGI, everything else through FastAPI, imported when asked for."""
+
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
+
+from inferry import __version__, compression, errors, protocol, routes
+from inferry.errors import InferryError, RequestTooLarge
+from inferry.metrics import Timings
+from inferry.service import Service
+
+log = logging.getLogger("inferry")
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = list[tuple[str, str]]
+
+# Every error has its status here or under one of its bases; tests/unit/test_errors.py proves it.
+STATUS: dict[type[InferryError], int] = {
+    errors.InvalidRequest: 400,
+    errors.ModelControlDisabled: 403,
+    errors.ModelNotFound: 404,
+    routes.RouteNotFound: 404,
+    routes.MethodNotAllowed: 405,
+    errors.RequestTooLarge: 413,
+    errors.UnsupportedEncoding: 415,
+    errors.QueueFull: 429,
+    errors.InferenceFailed: 500,
+    errors.InvalidSettings: 500,
+    errors.NotSupported: 501,
+    errors.ModelUnavailable: 503,
+    errors.InferenceTimeout: 504,
+}
+
+# What a browser's script may send and read (Fetch standard, CORS protocol).
+CORS_REQUEST_HEADERS = (
+    "authorization",
+    "content-encoding",
+    "content-type",
+    protocol.HEADER_LENGTH,
+    "x-api-key",
+)
+CORS_RESPONSE_HEADERS = ("content-encoding", protocol.HEADER_LENGTH)
+
+
+class Response(NamedTuple):
+    """Status, body and headers of an answer."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+
+class Request(NamedTuple):
+    """What a data-plane handler gets; `headers` by lower-case name."""
+
+    parameters: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(service: Service) -> ASGIApp:
+    """The application over a service; the same on every host. It has no lifespan: `service` is ready as it is."""
+    app = App(service)
+    origins = service.settings.cors_origins
+    if not origins:
+        return app
+    from inferry.management import cors
+
+    return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
+
+
+class App:
+    """Answers the data plane's routes itself and hands the others to `management`."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._management: ASGIApp | None = None
+        self._handlers: dict[str, Handler] = {
+            "infer": self._infer,
+            "model_ready": self._model_ready,
+            "live": self._live,
+            "ready": self._ready,
+            "health": self._health,
+            "metrics": self._metrics,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            path = scope["path"]
+            root = scope.get("root_path", "")
+            if root and path.startswith(root):
+                path = path[len(root) :]
+            route, parameters = routes.match(scope["method"], path or "/")
+            handler = self._handlers.get(route.operation)
+            if handler is None:
+                management = await self._manage()
+                await management({**scope, "path": path.rstrip("/") or "/", "root_path": root}, receive, send)
+                return
+            body = await read_body(headers, receive, self._service.settings.max_request_bytes)
+            response = await handler(Request(parameters, headers, body))
+        except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
+            response = error_response(exc, headers)
+        await _send(response, send, scope["method"] == "HEAD")
+
+    async def _infer(self, request: Request) -> Response:
+        parameters, headers = request.parameters, request.headers
+        model = await self._service.model(parameters["model"], parameters.get("version"))
+        start = time.perf_counter_ns()
+        timings = Timings()
+        try:
+            decoded = protocol.decode(request.body, headers.get(protocol.HEADER_LENGTH), model.name)
+            timings.decode = time.perf_counter_ns() - start
+            answer = await self._service.infer(model, decoded, timings)
+            encoding = time.perf_counter_ns()
+            body, answer_headers = protocol.encode(answer)
+            accept = headers.get("accept-encoding")
+            if accept and (chosen := compression.choose(accept)) != "identity":
+                body = compression.deflate(body, chosen)
+                answer_headers.append(("content-encoding", chosen))
+        except Exception:
+            model.stats.failed(time.perf_counter_ns() - start)
+            raise
+        timings.encode = time.perf_counter_ns() - encoding
+        model.stats.succeeded(timings, decoded.batch_size)
+        return Response(200, body, answer_headers)
+
+    async def _model_ready(self, request: Request) -> Response:
+        model = await self._service.model(request.parameters["model"], request.parameters.get("version"))
+        return json_response({"name": model.name, "ready": True})
+
+    async def _live(self, _: Request) -> Response:
+        return json_response({"live": True})
+
+    async def _ready(self, _: Request) -> Response:
+        return json_response({"live": True, "ready": True})
+
+    async def _health(self, _: Request) -> Response:
+        settings = self._service.settings
+        return json_response(
+            {
+                "status": "ok",
+                "name": settings.app_name,
+                "version": settings.app_version,
+                "environment": settings.environment,
+                "models": self._service.repository.names(),
+            }
+        )
+
+    async def _metrics(self, _: Request) -> Response:
+        if not self._service.settings.enable_metrics:
+            raise routes.RouteNotFound("metrics are off (ENABLE_METRICS)")
+        text = (
+            "# HELP inferry_build_info The version of inferry that answers.\n"
+            "# TYPE inferry_build_info gauge\n"
+            f'inferry_build_info{{version="{__version__}"}} 1\n'
+        )
+        return Response(200, text.encode(), [("content-type", "text/plain; version=0.0.4; charset=utf-8")])
+
+    async def _manage(self) -> ASGIApp:
+        if self._management is None:
+            import asyncio
+
+            self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
+        return self._management
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """`value` as JSON. No charset in the content type: kserve's client compares it for equality."""
+    return Response(status, orjson.dumps(value), [("content-type", protocol.JSON)])
+
+
+def error_response(exc: Exception, headers: Mapping[str, str]) -> Response:
+    """The protocol's error object. What is not the caller's fault is logged, once, with the request's id."""
+    status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
+    text = str(exc)
+    if status == 500:
+        request_id = headers.get("x-request-id", "")[:100] or os.urandom(8).hex()
+        if isinstance(exc, InferryError):
+            log.error("request %s: %s", request_id, exc)
+        else:
+            log.error("request %s failed", request_id, exc_info=exc)
+            text = "internal error"
+        text = f"{text} (request {request_id})"
+    response = json_response({"error": text}, status)
+    if isinstance(exc, routes.MethodNotAllowed):
+        response.headers.append(("allow", ", ".join(exc.allowed)))
+    if isinstance(exc, errors.QueueFull):
+        response.headers.append(("retry-after", "1"))
+    return response
+
+
+def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
+    from inferry.management import create_management
+
+    return create_management(service, data_plane)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"the request's body is over {limit} bytes (MAX_REQUEST_BYTES): send fewer rows at a time, or tensors in binary"
+    )
+
+
+async def read_body(headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+    """A request's body without its Content-Encoding. RequestTooLarge over `limit` bytes, before and after inflating."""
+    declared = headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    body = await _received(receive, limit)
+    encoding = headers.get("content-encoding")
+    return compression.inflate(body, encoding, limit) if encoding else body
+
+
+async def _received(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    chunks: list[bytes] = [message.get("body", b"")]
+    size = len(chunks[0])
+    while message.get("more_body") and size <= limit:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+    if size > limit:
+        raise _too_large(limit)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def _send(response: Response, send: Send, head: bool) -> None:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else response.body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """There is nothing to start or to stop; hosts that insist get their answer."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

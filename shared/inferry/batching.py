@@ -1,0 +1,170 @@
+"""Concurrent requests of one model run as one batch."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
+from inferry.signature import Feed
+from inferry.tensors import Array, empty
+
+log = logging.getLogger("inferry")
+
+Key: TypeAlias = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...]], ...]]
+
+
+@dataclass(slots=True)
+class Run:
+    """The outputs of a request, and the nanoseconds it waited and ran."""
+
+    arrays: list[Array]
+    queue: int
+    infer: int
+
+
+RunBatch: TypeAlias = Callable[[Feed, Sequence[str], float], Awaitable[list[Array]]]
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    feed: Feed
+    outputs: tuple[str, ...]
+    deadline: float
+    size: int
+    future: "asyncio.Future[Run]"
+    since: int = field(default_factory=time.perf_counter_ns)
+
+    @property
+    def key(self) -> Key:
+        """Requests of equal keys can be joined along axis 0."""
+        return self.outputs, tuple((name, self.feed[name].shape[1:]) for name in sorted(self.feed))
+
+
+class Batcher:
+    """Batches while busy: what arrives during a run goes into the next one, and a lone request runs at once."""
+
+    def __init__(self, run: RunBatch, model: str, max_batch_size: int, max_delay: float, max_waiting: int) -> None:
+        """`run` runs one batch; `max_delay` (seconds) is how long a batch that isn't full waits in a crowd."""
+        self._run = run
+        self._model = model
+        self._max_batch_size = max_batch_size
+        self._max_delay = max_delay
+        self._max_waiting = max_waiting
+        self._waiting: deque[_Waiting] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    async def infer(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run:
+        """The request's own outputs. QueueFull, InferenceTimeout, or what its own rows make the model raise."""
+        if len(self._waiting) >= self._max_waiting:
+            raise QueueFull(
+                f"{len(self._waiting)} requests wait for model '{self._model}' already (max_queue_size); try later"
+            )
+        loop = asyncio.get_running_loop()
+        size = len(next(iter(feed.values())))
+        waiting = _Waiting(feed, outputs, deadline, size, loop.create_future())
+        timer = loop.call_later(deadline - time.monotonic(), self._expire, waiting)
+        self._waiting.append(waiting)
+        if self._task is None:
+            self._task = loop.create_task(self._drain())
+        try:
+            return await waiting.future
+        finally:
+            timer.cancel()
+
+    def _expire(self, waiting: _Waiting) -> None:
+        if not waiting.future.done():
+            waiting.future.set_exception(
+                InferenceTimeout(f"the time for a prediction of model '{self._model}' was over: it is busy, or slow")
+            )
+
+    async def _drain(self) -> None:
+        crowded = False
+        try:
+            while self._waiting:
+                if crowded and self._max_delay and self._rows() < self._max_batch_size:
+                    await asyncio.sleep(self._max_delay)
+                batch = self._take()
+                if batch:
+                    await self._answer(batch)
+                    crowded = len(batch) > 1 or bool(self._waiting)
+        finally:
+            self._task = None
+
+    def _rows(self) -> int:
+        return sum(waiting.size for waiting in self._waiting)
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest request and those that can join it, in their order; the others stay."""
+        batch: list[_Waiting] = []
+        left: deque[_Waiting] = deque()
+        room, key = self._max_batch_size, None
+        for waiting in self._waiting:
+            if waiting.future.done():
+                continue
+            if not batch:
+                key = waiting.key
+            if (not batch or waiting.key == key) and waiting.size <= room:
+                batch.append(waiting)
+                room -= waiting.size
+            else:
+                left.append(waiting)
+        self._waiting = left
+        return batch
+
+    async def _answer(self, batch: list[_Waiting]) -> None:
+        """Gives every request of the batch its outputs or its error."""
+        start = time.perf_counter_ns()
+        try:
+            arrays = await self._run(_join(batch), batch[0].outputs, max(waiting.deadline for waiting in batch))
+            parts = _split(arrays, batch)
+        except (InferenceFailed, InvalidRequest) as exc:
+            await self._answer_alone(batch, exc)
+        except Exception as exc:
+            if not isinstance(exc, InferryError):
+                log.exception("a batch of model '%s' failed", self._model)
+            for waiting in batch:
+                _fail(waiting, exc)
+        else:
+            took = time.perf_counter_ns() - start
+            for waiting, outputs in zip(batch, parts, strict=True):
+                if not waiting.future.done():
+                    waiting.future.set_result(Run(outputs, start - waiting.since, took))
+
+    async def _answer_alone(self, batch: list[_Waiting], exc: Exception) -> None:
+        """One request's rows can fail a batch: each is run by itself, so that the error reaches only its owner."""
+        if len(batch) == 1:
+            _fail(batch[0], exc)
+            return
+        for waiting in batch:
+            await self._answer([waiting])
+
+
+def _fail(waiting: _Waiting, exc: Exception) -> None:
+    if not waiting.future.done():
+        waiting.future.set_exception(exc)
+
+
+def _join(batch: list[_Waiting]) -> Feed:
+    if len(batch) == 1:
+        return batch[0].feed
+    rows = sum(waiting.size for waiting in batch)
+    joined = {}
+    for name, first in batch[0].feed.items():
+        target = empty((rows, *first.shape[1:]), first.dtype)
+        joined[name] = np.concatenate([waiting.feed[name] for waiting in batch], out=target)
+    return joined
+
+
+def _split(arrays: list[Array], batch: list[_Waiting]) -> list[list[Array]]:
+    if len(batch) == 1:
+        return [arrays]
+    ends = np.cumsum([waiting.size for waiting in batch])
+    if any(array.shape[:1] != (ends[-1],) for array in arrays):
+        raise InferenceFailed("the model's outputs have not a row per row of its inputs")
+    return [[array[end - waiting.size : end] for array in arrays] for end, waiting in zip(ends, batch, strict=True)]

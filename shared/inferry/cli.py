@@ -1,0 +1,196 @@
+"""The command line: serve, infer, inspect, version."""
+
+import argparse
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inferry import __version__
+from inferry.errors import InferryError, InvalidSettings
+from inferry.settings import Settings
+
+if TYPE_CHECKING:
+    from inferry.repository import Entry
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; errors that a user can mend are one line on stderr and exit status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_env(os.environ)
+        given = {name: value for name, value in vars(options).items() if name in _SETTINGS and value is not None}
+        settings = dataclasses.replace(settings, **given)
+        _log(settings)
+        return int(options.run(options, settings))
+    except InferryError as exc:
+        print(f"inferry: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone, as in `inferry inspect | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+_SETTINGS = ("model_path", "host", "port", "workers")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inferry", description="Serve any ONNX model over the Open Inference Protocol."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="serve the models of a folder, an .onnx file or a URL over HTTP")
+    serve.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
+    serve.add_argument("--host", help="default: HOST, 127.0.0.1")
+    serve.add_argument("--port", type=int, help="default: PORT, 8000")
+    serve.add_argument("--workers", type=int, help="processes on the one port; default: WORKERS, 1")
+    serve.set_defaults(run=_serve)
+
+    infer = commands.add_parser("infer", help="predict a file's rows with a model")
+    infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
+    infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
+    infer.set_defaults(run=_infer)
+
+    inspect = commands.add_parser("inspect", help="show every model's signature, size, digest, opset and problems")
+    inspect.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
+    inspect.add_argument("--json", action="store_true", help="for machines")
+    inspect.set_defaults(run=_inspect)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _version(_: argparse.Namespace, __: Settings) -> int:
+    print(f"inferry {__version__}")
+    return 0
+
+
+def _infer(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry import inputs
+
+    if options.model.endswith(".onnx"):
+        settings, name, version = dataclasses.replace(settings, model_path=options.model), "", ""
+    else:
+        name, _, version = options.model.partition("/")
+    for line in asyncio.run(inputs.predict(settings, name, version or None, options.input)):
+        print(line)
+    return 0
+
+
+def _inspect(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry import inspection
+
+    report = inspection.inspect(settings)
+    print(json.dumps(report, indent=2) if options.json else inspection.table(report))
+    return 1 if inspection.has_problems(report) else 0
+
+
+def _serve(_: argparse.Namespace, settings: Settings) -> int:
+    try:
+        import uvicorn
+    except ImportError as exc:
+        raise InvalidSettings("inferry serve needs uvicorn: pip install 'inferry[server]'") from exc
+    listener = _listen(settings)
+    settings = dataclasses.replace(settings, port=listener.getsockname()[1])
+    if settings.workers == 1:
+        app = _serving_app(settings)
+        _greet(settings)
+        config = uvicorn.Config(app, **_uvicorn_options(settings))
+        # uvicorn raises the signal again after it has shut down; answering it makes the exit status 0.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        uvicorn.Server(config).run(sockets=[listener])
+        return 0
+    _greet(settings)
+    os.environ.update(settings.to_env())
+    from uvicorn.supervisors import Multiprocess
+
+    config = uvicorn.Config("inferry.cli:worker_app", factory=True, **_uvicorn_options(settings))
+    Multiprocess(config, sockets=[listener]).run()
+    return 0
+
+
+def worker_app() -> Any:
+    """The application of one of several worker processes."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    settings = Settings.from_env(os.environ)
+    _log(settings)
+    return _serving_app(settings)
+
+
+def _serving_app(settings: Settings) -> Any:
+    from inferry.app import create_app
+    from inferry.service import Service
+
+    service = Service.from_settings(settings)
+    for problem in service.repository.problems:
+        print(f"  ! {problem}", file=sys.stderr)
+    service.preload(_report)
+    return create_app(service)
+
+
+def _report(entry: "Entry") -> None:
+    if entry.model is None:
+        print(f"  ! {entry.name} {entry.version}: {entry.reason}", file=sys.stderr)
+    else:
+        took = entry.model.load_seconds * 1000
+        print(f"  {entry.name} {entry.version}: loaded in {took:.0f} ms", file=sys.stderr)
+
+
+def _uvicorn_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "lifespan": "off",
+        "access_log": settings.debug,
+        "log_level": "debug" if settings.debug else "warning",
+        "workers": settings.workers,
+        "server_header": False,
+        # Idle connections must not keep a server from ending: what is in flight has as long as a prediction may take.
+        "timeout_graceful_shutdown": int(settings.model_timeout) + 5,
+    }
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as exc:
+        raise InvalidSettings(
+            f"can't listen on {settings.host}:{settings.port}: {exc.strerror}; choose another with --port or PORT"
+        ) from exc
+    listener.listen(2048)
+    listener.set_inheritable(True)
+    return listener
+
+
+def _greet(settings: Settings) -> None:
+    """The addresses to open, and a request to paste."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{settings.port}"
+    print(f"inferry {__version__} serves {settings.model_path} at {url}")
+    print(f"  docs     {url}/docs")
+    print(f"  models   curl {url}/v2/models")
+    if Path(settings.model_path, "digits", "config.json").is_file():
+        example = json.loads(Path(settings.model_path, "digits", "config.json").read_text())["example"]["inputs"][0]
+        features = json.dumps([int(value) for value in example["data"]], separators=(",", ":"))
+        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    sys.stdout.flush()
+
+
+def _log(settings: Settings) -> None:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("inferry").setLevel("DEBUG" if settings.debug else settings.log_level)

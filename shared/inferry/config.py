@@ -1,0 +1,115 @@
+"""A model's config.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import orjson
+
+from inferry.errors import InvalidModel
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicBatching:
+    """Run concurrent requests as one; `max_queue_delay_us`: how long to wait for a fuller batch while others run."""
+
+    max_queue_delay_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """What config.json may hold; every key is optional.
+
+    `labels`: class names by output; `sha256`: expected digests by version; `columns`: the names of the values of a
+    row; `max_queue_size`: requests that may wait; `example`: {"inputs": [...], "expect": {...}}, the inputs as in an
+    inference request; `warm_up`: run the example when the model loads; `threads`: of its session, 0 for
+    INTRA_OP_THREADS.
+    """
+
+    description: str = ""
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    max_batch_size: int = 0
+    dynamic_batching: DynamicBatching | None = None
+    max_queue_size: int = 128
+    default_version: str = ""
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    example: Mapping[str, Any] = field(default_factory=dict)
+    warm_up: bool = False
+    threads: int = 0
+
+
+def parse_config(text: bytes, model: str) -> ModelConfig:
+    """The config in `text`. InvalidModel names the key that can't be used."""
+    try:
+        values = orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidModel(f"config.json of model '{model}' is not JSON: {exc}") from exc
+    if not isinstance(values, dict):
+        raise InvalidModel(f"config.json of model '{model}' must be a JSON object")
+    config = ModelConfig(**_known(ModelConfig, values, model, ""))
+    if config.dynamic_batching and config.max_batch_size < 2:
+        raise InvalidModel(f"config.json of model '{model}' sets dynamic_batching, which needs max_batch_size >= 2")
+    return config
+
+
+def _known(cls: type, values: Mapping[str, Any], model: str, prefix: str) -> dict[str, Any]:
+    known = {f.name: _CHECKS[f.name] for f in fields(cls)}
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise InvalidModel(
+            f"config.json of model '{model}' has an unknown key '{prefix}{unknown[0]}'; known are {', '.join(known)}"
+        )
+    return {key: _checked(known[key], value, model, prefix + key) for key, value in values.items()}
+
+
+def _checked(check: Any, value: Any, model: str, key: str) -> Any:
+    wanted, convert = check
+    converted = convert(value, model)
+    if converted is None:
+        raise InvalidModel(f"'{key}' in config.json of model '{model}' must be {wanted}, got {str(value)[:60]!r}")
+    return converted
+
+
+def _count(value: Any, _: str) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _string(value: Any, _: str) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _strings(value: Any, _: str) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list) else None
+
+
+def _string_map(value: Any, _: str) -> dict[str, str] | None:
+    return value if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()) else None
+
+
+def _labels(value: Any, _: str) -> dict[str, tuple[str, ...]] | None:
+    if not isinstance(value, dict) or not all(isinstance(labels, list) for labels in value.values()):
+        return None
+    return {output: tuple(map(str, labels)) for output, labels in value.items()}
+
+
+def _batching(value: Any, model: str) -> DynamicBatching | None:
+    if not isinstance(value, dict):
+        return None
+    return DynamicBatching(**_known(DynamicBatching, value, model, "dynamic_batching."))
+
+
+_CHECKS = {
+    "description": ("a string", _string),
+    "labels": ("an object of output names to arrays of labels", _labels),
+    "max_batch_size": ("a whole number", _count),
+    "dynamic_batching": ("an object", _batching),
+    "max_queue_delay_us": ("a whole number of microseconds", _count),
+    "max_queue_size": ("a whole number", _count),
+    "default_version": ("a string", _string),
+    "sha256": ("an object of versions to SHA-256 digests", _string_map),
+    "columns": ("an array of names", _strings),
+    "example": ("an object with 'inputs'", lambda value, _: value if isinstance(value, dict) else None),
+    "warm_up": ("true or false", lambda value, _: value if isinstance(value, bool) else None),
+    "threads": ("a whole number", _count),
+}

@@ -1,0 +1,141 @@
+"""What the protocol says about models: metadata, configuration, index and statistics, as JSON objects."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from inferry.errors import ModelUnavailable
+from inferry.model import Model
+from inferry.repository import UNKNOWN, Repository
+from inferry.signature import TensorSpec
+
+# What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
+PLATFORM = "onnxruntime_onnx"
+
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+)
+
+
+def metadata(model: Model, versions: list[str]) -> dict[str, Any]:
+    """The protocol's model metadata; `properties` holds what the ONNX file says of itself, and its digest."""
+    signature = model.session.signature
+    return {
+        "name": model.name,
+        "versions": versions,
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec, ()) for spec in signature.inputs.values()],
+        "outputs": [_tensor(spec, model.labels(spec.name)) for spec in signature.outputs.values()],
+        "properties": _properties(model),
+    }
+
+
+def config(model: Model) -> dict[str, Any]:
+    """Triton's ModelConfig message as JSON, as far as ONNX models have it."""
+    signature, batched = model.session.signature, model.session.signature.max_batch_size > 0
+    value: dict[str, Any] = {
+        "name": model.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "version_policy": {"latest": {"num_versions": 1}},
+        "max_batch_size": signature.max_batch_size,
+        "input": [_config_input(spec, batched) for spec in signature.inputs.values()],
+        "output": [
+            {**_config_tensor(spec, batched), "label_filename": "", "is_shape_tensor": False}
+            for spec in signature.outputs.values()
+        ],
+        "instance_group": [{"name": f"{model.name}_0", "kind": "KIND_CPU", "count": 1}],
+        "default_model_filename": "model.onnx",
+        "optimization": {"graph": {"level": 0}},
+        "parameters": {"intra_op_thread_count": {"string_value": str(model.config.threads)}},
+        "model_warmup": [],
+    }
+    if model.config.dynamic_batching:
+        delay = model.config.dynamic_batching.max_queue_delay_us
+        value["dynamic_batching"] = {"max_queue_delay_microseconds": delay}
+    return value
+
+
+def index(repository: Repository, only_ready: bool) -> list[dict[str, str]]:
+    """Every version with its state. A version that nobody asked for yet is looked at now: its state is not a guess."""
+    items = []
+    for entry in repository.entries():
+        if entry.state == UNKNOWN:
+            try:
+                repository.get(entry.name, entry.version)
+            except ModelUnavailable as exc:
+                entry.reason = entry.reason or str(exc)
+        item = {"name": entry.name, "version": entry.version, "state": entry.state}
+        if entry.reason:
+            item["reason"] = entry.reason
+        if entry.state == "READY" or not only_ready:
+            items.append(item)
+    return items
+
+
+def statistics(model: Model) -> dict[str, Any]:
+    """The statistics of one model version since this process loaded it."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        **model.stats.as_dict(),
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": model.size}],
+    }
+
+
+def example(model: Model) -> dict[str, Any]:
+    """An inference request for the model: the one in its config, else one of zeros."""
+    inputs = model.config.example.get("inputs")
+    return {"inputs": inputs or [_zeros(spec) for spec in model.session.signature.inputs.values() if not spec.optional]}
+
+
+def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:
+    value: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.shape}
+    if labels:
+        value["parameters"] = {"labels": labels}
+    return value
+
+
+def _properties(model: Model) -> Mapping[str, str]:
+    file = model.session.file
+    opsets = {f"opset{'.' + domain if domain else ''}": str(version) for domain, version in file.opsets.items()}
+    values = {
+        **model.session.custom_metadata,
+        "sha256": model.digest,
+        "size": str(model.size),
+        "producer": file.producer,
+        "description": model.config.description,
+        **opsets,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    dims = spec.shape[1:] if batched and not spec.optional else spec.shape
+    return {"name": spec.name, "data_type": spec.datatype.config, "dims": dims}
+
+
+def _config_input(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    return {
+        **_config_tensor(spec, batched),
+        "format": "FORMAT_NONE",
+        "is_shape_tensor": False,
+        "allow_ragged_batch": False,
+        "optional": spec.optional,
+    }
+
+
+def _zeros(spec: TensorSpec) -> dict[str, Any]:
+    shape = [1 if length == -1 else length for length in spec.shape]
+    count = 1
+    for length in shape:
+        count *= length
+    zero: Any = "" if spec.datatype.name == "BYTES" else False if spec.datatype.name == "BOOL" else 0
+    # A document is no place for megabytes of zeros.
+    data = [zero] * min(count, 4096)
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": data}

@@ -1,0 +1,113 @@
+"""Files of rows for `inferry infer`: NPY, JSON and CSV in, a JSON line per row out."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from inferry import protocol, rows
+from inferry.errors import InvalidRequest
+from inferry.model import Model
+from inferry.protocol import InferRequest
+from inferry.service import Service
+from inferry.settings import Settings
+from inferry.tensors import Tensor
+
+
+async def predict(settings: Settings, name: str, version: str | None, source: str) -> list[str]:
+    """The predictions for the rows in `source` (a path, or - for JSON on stdin), one JSON object per row.
+
+    InvalidRequest when the file can't be read or doesn't fit the model.
+    """
+    service = Service.from_settings(settings)
+    try:
+        model = await service.model(service.default_model(name or None), version)
+        request = _request(source, model)
+        response = await service.infer(model, request)
+    finally:
+        service.close()
+    return [orjson.dumps(row).decode() for row in rows.from_response(response, request.batch_size)]
+
+
+def _request(source: str, model: Model) -> InferRequest:
+    if source == "-":
+        return _from_json(sys.stdin.buffer.read(), model)
+    path = Path(source)
+    readers = {".npy": _from_npy, ".json": lambda p, m: _from_json(p.read_bytes(), m), ".csv": _from_csv}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidRequest(
+            f"can't tell the format of {source}: give a .npy, .json or .csv file, or - for JSON on stdin"
+        )
+    try:
+        return reader(path, model)
+    except OSError as exc:
+        raise InvalidRequest(f"can't read {source}: {exc.strerror or exc}") from exc
+
+
+def _from_npy(path: Path, model: Model) -> InferRequest:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except ValueError as exc:
+        raise InvalidRequest(f"{path} is not an NPY file of plain values: {exc}") from exc
+    required = sorted(model.session.signature.required)
+    if len(required) != 1:
+        raise InvalidRequest(f"model '{model.name}' takes {len(required)} inputs; give them as JSON or CSV")
+    spec = model.session.signature.inputs[required[0]]
+    if spec.datatype.dtype.hasobject or not np.can_cast(array.dtype, spec.datatype.dtype, "same_kind"):
+        raise InvalidRequest(f"{path} holds {array.dtype}, but model '{model.name}' expects {spec.datatype.name}")
+    shape = array.shape
+    if len(shape) == len(spec.shape) - 1:
+        array = array.reshape(1, *shape)
+    return InferRequest({spec.name: Tensor(spec.name, spec.datatype, array.astype(spec.datatype.dtype))})
+
+
+def _from_json(text: bytes, model: Model) -> InferRequest:
+    """A protocol request, {"features": ...}, {"instances": [...]}, or rows by themselves."""
+    value = protocol.plain(protocol.parse(text))
+    if isinstance(value, dict) and "inputs" in value:
+        return protocol.decode(text, None, model.name)
+    if isinstance(value, dict):
+        value = value.get("features", value.get("instances", value))
+    return rows.to_request(rows.as_rows(value, model), model)
+
+
+def _from_csv(path: Path, model: Model) -> InferRequest:
+    """A header line, then a row per line: named inputs by their columns, else all columns as one row of values."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next(reader, None)
+        if header is None:
+            raise InvalidRequest(f"{path} is empty; its first line must name the columns")
+        lines = list(_cells(reader, len(header), path))
+    inputs = model.session.signature.inputs
+    if set(header) <= inputs.keys():
+        named = [dict(zip(header, line, strict=True)) for line in lines]
+        return rows.to_request([{n: _value(v, inputs[n], path) for n, v in row.items()} for row in named], model)
+    spec = next(iter(inputs.values()))
+    return rows.to_request([[_value(cell, spec, path) for cell in line] for line in lines], model)
+
+
+def _cells(reader: Any, width: int, path: Path) -> Iterator[list[str]]:
+    for number, line in enumerate(reader, 2):
+        if line and len(line) != width:
+            raise InvalidRequest(f"line {number} of {path} has {len(line)} cells, its header {width}")
+        if line:
+            yield line
+
+
+def _value(cell: str, spec: Any, path: Path) -> Any:
+    if spec.datatype.dtype.hasobject:
+        return cell
+    if spec.datatype.name == "BOOL" and cell.lower() in ("true", "false"):
+        return cell.lower() == "true"
+    try:
+        return float(cell) if spec.datatype.is_float else int(cell)
+    except ValueError as exc:
+        raise InvalidRequest(
+            f"{path} holds {cell[:40]!r} where {spec.datatype.name} is expected for '{spec.name}'"
+        ) from exc

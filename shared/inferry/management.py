@@ -1,0 +1,289 @@
+"""Every route that is not the data plane, in FastAPI, and the OpenAPI document of them all."""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from fastapi import Depends, FastAPI
+from fastapi import Request as HTTPRequest
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse
+from starlette.responses import Response as HTTPResponse
+
+from inferry import description, openapi, protocol, rows
+from inferry.app import ASGIApp, Response, error_response, json_response, read_body
+from inferry.config import ModelConfig, parse_config
+from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported
+from inferry.layout import CONFIG_FILE
+from inferry.metrics import Timings
+from inferry.model import Model
+from inferry.routes import ROUTES, RouteNotFound
+from inferry.service import Service
+
+_ASSETS = "/docs/assets"
+_ASSET_TYPES = {
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+_UPLOAD = "file:"
+
+
+def _version(request: HTTPRequest) -> str | None:
+    version: str | None = request.path_params.get("version")
+    return version
+
+
+Version: TypeAlias = Annotated[str | None, Depends(_version)]
+
+
+def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
+    """The FastAPI application with every route of the table; those of the data plane lead to `data_plane`."""
+    app = FastAPI(
+        title="inferry",
+        version=service.settings.app_version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.add_exception_handler(Exception, _error)
+    app.add_exception_handler(InferryError, _error)
+    app.add_exception_handler(HTTPException, _error)
+    endpoints = Management(service, app)
+    for number, route in enumerate(ROUTES):
+        app.add_api_route(
+            route.path,
+            getattr(endpoints, route.operation, None) or _DataPlane(data_plane),
+            methods=[route.method],
+            summary=route.summary,
+            tags=[route.tag],
+            operation_id=f"{route.operation}-{number}",
+            responses=openapi.responses(route),
+            response_model=None,
+            response_class=HTTPResponse,
+            openapi_extra=openapi.operation(route),
+        )
+    return app
+
+
+def cors(app: ASGIApp, origins: Sequence[str], request: Sequence[str], response: Sequence[str]) -> ASGIApp:
+    """`app` for pages of `origins`: which headers their scripts may send (`request`) and read (`response`)."""
+    return CORSMiddleware(
+        app,
+        allow_origins=origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=request,
+        expose_headers=response,
+    )
+
+
+class _DataPlane:
+    """An endpoint that leads back to the data plane: `App` never comes here for it, another host of this app may."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, request: HTTPRequest) -> HTTPResponse:
+        answer: dict[str, Any] = {}
+
+        async def send(message: Any) -> None:
+            answer.update(message)
+
+        await self._app(request.scope, request.receive, send)
+        response = HTTPResponse(answer["body"], answer["status"])
+        response.raw_headers = answer["headers"]
+        return response
+
+
+class Management:
+    """The endpoints, one method per operation of the route table."""
+
+    def __init__(self, service: Service, app: FastAPI) -> None:
+        self._service = service
+        self._repository = service.repository
+        self._app = app
+
+    async def server_metadata(self) -> HTTPResponse:
+        settings = self._service.settings
+        extensions = [
+            name for name in description.EXTENSIONS if settings.model_control or not name.startswith("model_rep")
+        ]
+        return _json({"name": settings.app_name, "version": settings.app_version, "extensions": extensions})
+
+    async def models(self) -> HTTPResponse:
+        return _json({"models": self._repository.names()})
+
+    async def v1_models(self) -> HTTPResponse:
+        return _json({"models": self._repository.names()})
+
+    async def v1_model(self, model: str) -> HTTPResponse:
+        return _json({"name": (await self._service.model(model)).name, "ready": True})
+
+    async def model_metadata(self, model: str, version: Version) -> HTTPResponse:
+        loaded = await self._service.model(model, version)
+        versions = self._repository.versions(model) if version is None else [version]
+        return _json(description.metadata(loaded, versions))
+
+    async def model_config(self, model: str, version: Version) -> HTTPResponse:
+        return _json(description.config(await self._service.model(model, version)))
+
+    async def model_stats(self, model: str, version: Version) -> HTTPResponse:
+        loaded = await self._service.model(model, version)
+        return _json({"model_stats": [description.statistics(loaded)]})
+
+    async def stats(self) -> HTTPResponse:
+        return _json({"model_stats": [description.statistics(model) for model in self._loaded()]})
+
+    async def index(self, request: HTTPRequest) -> HTTPResponse:
+        body = await self._object(request)
+        ready = body.get("ready", False)
+        if not isinstance(ready, bool):
+            raise InvalidRequest(f"'ready' must be true or false, got {ready!r}")
+        return _json(await self._in_thread(description.index, self._repository, ready))
+
+    async def load(self, model: str, request: HTTPRequest) -> HTTPResponse:
+        self._check_control()
+        parameters = (await self._object(request)).get("parameters") or {}
+        config, files = _overrides(parameters, model)
+        await self._in_thread(self._repository.load, model, config, files)
+        return _json({"name": model, "load": True})
+
+    async def unload(self, model: str, request: HTTPRequest) -> HTTPResponse:
+        self._check_control()
+        await self._object(request)
+        await self._in_thread(self._repository.unload, model)
+        return _json({"name": model, "unload": True})
+
+    async def predict(self, request: HTTPRequest) -> HTTPResponse:
+        body = await self._object(request)
+        if "features" not in body:
+            raise InvalidRequest("'features' is missing: give a row of values, or a list of rows")
+        name = body.get("model_name")
+        if name is not None and not isinstance(name, str):
+            raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
+        model = await self._service.model(self._service.default_model(name))
+        predictions = await self._predict(model, rows.as_rows(body["features"], model))
+        return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
+
+    async def v1_predict(self, model: str, request: HTTPRequest) -> HTTPResponse:
+        loaded = await self._service.model(model)
+        instances = (await self._object(request)).get("instances")
+        if not isinstance(instances, list):
+            raise InvalidRequest("'instances' must be an array with one item per prediction")
+        predictions = await self._predict(loaded, instances)
+        if len(loaded.session.signature.outputs) == 1:
+            return _json({"predictions": [value for row in predictions for value in row.values()]})
+        return _json({"predictions": predictions})
+
+    async def unsupported(self, request: HTTPRequest) -> HTTPResponse:
+        raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
+
+    async def home(self, request: HTTPRequest) -> HTTPResponse:
+        return _json({"status": "alive", "docs": f"{request.scope.get('root_path', '')}/docs"})
+
+    async def docs(self, request: HTTPRequest) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        assets: dict[str, Any] = {}
+        if _assets() is not None:
+            assets = {
+                "swagger_js_url": f"{root}{_ASSETS}/swagger-ui-bundle.js",
+                "swagger_css_url": f"{root}{_ASSETS}/swagger-ui.css",
+                "swagger_favicon_url": f"{root}{_ASSETS}/favicon-32x32.png",
+            }
+        return get_swagger_ui_html(openapi_url=f"{root}/openapi.json", title="inferry", **assets)
+
+    async def docs_asset(self, file: str) -> HTTPResponse:
+        folder = _assets()
+        if folder is None or file not in _ASSET_TYPES:
+            raise RouteNotFound(f"there is no asset {file!r}")
+        return HTTPResponse((folder / file).read_bytes(), headers={"content-type": _ASSET_TYPES[file]})
+
+    async def openapi(self, request: HTTPRequest) -> HTTPResponse:
+        document = get_openapi(
+            title=self._app.title,
+            version=self._app.version,
+            description="Any ONNX model over the Open Inference Protocol v2.",
+            routes=self._app.routes,
+            servers=[{"url": request.scope.get("root_path", "") or "/"}],
+        )
+        openapi.add_examples(document, self._loaded())
+        return _json(document)
+
+    def _loaded(self) -> list[Model]:
+        return [entry.model for entry in self._repository.entries() if entry.model is not None]
+
+    def _check_control(self) -> None:
+        if not self._service.settings.model_control:
+            raise ModelControlDisabled(
+                "model control is disabled: start the server with MODEL_CONTROL=true to load and unload models by "
+                "request, or with MODEL_REFRESH to have changed models noticed"
+            )
+
+    async def _predict(self, model: Model, instances: Sequence[Any]) -> list[dict[str, Any]]:
+        timings = Timings()
+        request = rows.to_request(instances, model)
+        response = await self._service.infer(model, request, timings)
+        model.stats.succeeded(timings, request.batch_size)
+        return rows.from_response(response, len(instances))
+
+    async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
+        """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""
+        body = await read_body(request.headers, request.receive, self._service.settings.max_request_bytes)
+        value = protocol.plain(protocol.parse(body)) if body.strip() else {}
+        if not isinstance(value, dict):
+            raise InvalidRequest("the request must be a JSON object")
+        return value
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        from starlette.concurrency import run_in_threadpool
+
+        return await run_in_threadpool(function, *arguments)
+
+
+def _overrides(parameters: Any, model: str) -> tuple[ModelConfig | None, dict[str, bytes]]:
+    """The `config` and the `file:VERSION/NAME` parameters of a load request."""
+    if not isinstance(parameters, dict):
+        raise InvalidRequest("'parameters' must be an object")
+    text = parameters.get("config")
+    files = {key[len(_UPLOAD) :]: value for key, value in parameters.items() if key.startswith(_UPLOAD)}
+    if text is None:
+        if files:
+            raise InvalidRequest("'parameters' with files must hold 'config' as well; '{}' will do")
+        return None, {}
+    if not isinstance(text, str):
+        raise InvalidRequest(f"'config' must be a string that holds JSON, as {CONFIG_FILE} does")
+    return parse_config(text.encode(), model), {path: _base64(path, value) for path, value in files.items()}
+
+
+def _base64(path: str, value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (binascii.Error, TypeError, ValueError) as exc:
+        raise InvalidRequest(f"'{_UPLOAD}{path}' must be a string in base64: {exc}") from exc
+
+
+def _json(value: Any) -> HTTPResponse:
+    return _http(json_response(value))
+
+
+def _http(response: Response) -> HTTPResponse:
+    return HTTPResponse(response.body, response.status, dict(response.headers))
+
+
+async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
+    if isinstance(exc, HTTPException):
+        exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
+    return _http(error_response(exc, request.headers))
+
+
+def _assets() -> Path | None:
+    """The folder of Swagger UI, when its package is installed; else the page takes it from a public CDN."""
+    found = find_spec("fastapi_swagger")
+    return Path(found.origin).parent / "resources" if found and found.origin else None

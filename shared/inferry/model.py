@@ -1,0 +1,90 @@
+"""A model version that is loaded and ready to run."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from inferry import store
+from inferry.config import ModelConfig
+from inferry.errors import InferryError, InvalidModel
+from inferry.layout import VersionFiles
+from inferry.metrics import ModelStats
+from inferry.protocol import decode
+from inferry.session import Session, SessionOptions
+
+WARM_UP_TIMEOUT = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class Model:
+    """`digest`: SHA-256 of its files; `load_seconds`: from the files to the end of the warm-up run.
+
+    `warm_run`: seconds and elements of the warm-up's second run, which tell what a request will take.
+    """
+
+    name: str
+    version: str
+    config: ModelConfig
+    session: Session
+    digest: str
+    size: int
+    stats: ModelStats
+    load_seconds: float = 0.0
+    warm_run: tuple[float, int] | None = None
+    execution: Any = None
+    users: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While inside, the cache doesn't evict this model."""
+        with self._lock:
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.users -= 1
+
+    def labels(self, output: str) -> tuple[str, ...]:
+        """Class names of an output: the config's, else those in the ONNX file."""
+        return self.config.labels.get(output) or self.session.signature.outputs[output].labels
+
+
+def load(name: str, version: str, folder: Path, files: VersionFiles, config: ModelConfig, threads: int) -> Model:
+    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not."""
+    start = time.perf_counter()
+    digest = store.digest(folder, files.paths)
+    expected = config.sha256.get(version)
+    if expected and expected.lower() != digest:
+        raise InvalidModel(
+            f"the SHA-256 of model '{name}' version {version} is {digest}, but its config.json names {expected}: "
+            "the file was changed or not copied whole; put the right one in place, or correct config.json"
+        )
+    session = Session(folder / files.model, name, SessionOptions(config.threads or threads, config.max_batch_size))
+    model = Model(name, version, config, session, digest, files.size, ModelStats())
+    if config.warm_up:
+        model.warm_run = _warm_up(model)
+    model.load_seconds = time.perf_counter() - start
+    return model
+
+
+def _warm_up(model: Model) -> tuple[float, int]:
+    """Runs the config's example twice: the first run allocates, the second tells what a request will take."""
+    signature = model.session.signature
+    try:
+        request = decode(orjson.dumps({"inputs": model.config.example.get("inputs")}), None, model.name)
+        feed = signature.feed(request)
+        deadline = time.monotonic() + WARM_UP_TIMEOUT
+        model.session.run(feed, list(signature.outputs), deadline)
+        start = time.perf_counter()
+        model.session.run(feed, list(signature.outputs), deadline)
+    except InferryError as exc:
+        raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
+    return time.perf_counter() - start, sum(array.size for array in feed.values())

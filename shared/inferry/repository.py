@@ -1,0 +1,350 @@
+"""Model names and versions to loaded models: found, fetched, verified, kept while they are used."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inferry import model as models
+from inferry.config import ModelConfig, parse_config
+from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
+from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
+from inferry.model import Model
+from inferry.store import Store, StoredFile, memory_store
+
+log = logging.getLogger("inferry")
+
+MAX_CONFIG_BYTES = 1 << 20
+
+READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One version in the repository, loaded or not; `state` and `reason` as the protocol's index reports them."""
+
+    name: str
+    version: str
+    store: Store
+    files: VersionFiles
+    config: ModelConfig
+    config_error: InvalidModel | None = None
+    state: str = UNKNOWN
+    reason: str = ""
+    model: Model | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def same_as(self, other: "Entry") -> bool:
+        """Whether both stand for the same files and config."""
+        return self.files == other.files and self.config == other.config and self.store is other.store
+
+
+class Repository:
+    """The models in a store. Safe to use from several threads; each version is loaded once."""
+
+    def __init__(self, store: Store, *, cache_size: int = 8, threads: int = 0, cache: Path | None = None) -> None:
+        """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files."""
+        self._store = store
+        self._cache_size = cache_size
+        self._threads = threads
+        self._cache = cache
+        self._lock = threading.RLock()
+        self._refreshing = threading.Lock()
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._defaults: dict[str, str] = {}
+        self._loaded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._served: dict[str, Model] = {}
+        self._uploads: dict[str, tuple[Store, ModelConfig | None]] = {}
+        self.problems: list[str] = []
+        self._apply(self._scan())
+
+    def names(self) -> list[str]:
+        """All models, sorted."""
+        return sorted(self._entries)
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, newest first. ModelNotFound lists the models that exist."""
+        return newest_first(self._of(name))
+
+    def entries(self) -> list[Entry]:
+        """Every version of every model, sorted by name, newest version first."""
+        return [self._entries[name][version] for name in self.names() for version in self.versions(name)]
+
+    def peek(self, name: str, version: str | None) -> Model | None:
+        """The model when it is loaded already; never waits."""
+        if version is None:
+            model = self._served.get(name)
+        else:
+            entry = self._loaded.get((name, version))
+            model = entry.model if entry else None
+        if model is not None:
+            self._touch(name, model.version)
+        return model
+
+    def get(self, name: str, version: str | None = None) -> Model:
+        """The model, loaded now if need be; without a version the default one, else the newest that can be loaded.
+
+        ModelNotFound when there is no such version, ModelUnavailable with the reason when it can't be loaded.
+        """
+        if version is not None:
+            return self._ready(self._entry(name, version))
+        default = self._defaults.get(name)
+        model = self._ready(self._entry(name, default)) if default else self._newest(name)
+        with self._lock:
+            if (name, model.version) in self._loaded:
+                self._served[name] = model
+        return model
+
+    def load(self, name: str, config: ModelConfig | None = None, files: Mapping[str, bytes] | None = None) -> None:
+        """Looks at the store again for this model and loads it; a broken new file doesn't replace a loaded model.
+
+        `config` stands in for config.json, `files` (by path below the model's folder) for the store's, until the
+        next load. ModelNotFound, ModelUnavailable.
+        """
+        self._uploads.pop(name, None)
+        if config is not None or files:
+            uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
+            store = memory_store(uploaded, self._cache) if uploaded else self._store
+            self._uploads[name] = (store, config)
+        self.refresh(only=name)
+        entries = self._of(name)
+        for entry in entries.values():
+            if entry.state == UNAVAILABLE and entry.model is None:
+                entry.state, entry.reason = UNKNOWN, ""
+        for version in newest_first(entries):
+            if entries[version].reason and entries[version].model is not None:
+                raise InvalidModel(entries[version].reason)
+        self.get(name)
+
+    def unload(self, name: str) -> None:
+        """Drops a model's sessions; requests to it fail until the next load."""
+        for version, entry in self._of(name).items():
+            with entry.lock:
+                self._drop((name, version))
+                entry.state, entry.reason = UNAVAILABLE, "unloaded"
+
+    def refresh(self, only: str | None = None) -> None:
+        """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
+
+        Versions that are loaded are loaded anew before they are replaced, newer versions before they are served.
+        """
+        with self._refreshing:
+            self._apply(self._scan(), only)
+
+    # What follows is private: looking, loading, forgetting.
+
+    def _of(self, name: str) -> dict[str, Entry]:
+        entries = self._entries.get(name)
+        if entries is None:
+            known = ", ".join(self.names()) or "none"
+            raise ModelNotFound(f"unknown model '{name[:100]}'; the repository has: {known[:500]}")
+        return entries
+
+    def _entry(self, name: str, version: str) -> Entry:
+        entry = self._of(name).get(version)
+        if entry is None:
+            raise ModelNotFound(
+                f"unknown version '{version[:100]}' of model '{name}'; it has {', '.join(self.versions(name))}"
+            )
+        return entry
+
+    def _newest(self, name: str) -> Model:
+        first: ModelUnavailable | None = None
+        for version in self.versions(name):
+            try:
+                return self._ready(self._entry(name, version))
+            except ModelUnavailable as exc:
+                first = first or exc
+        raise first or ModelNotFound(f"model '{name}' has no versions")
+
+    def _ready(self, entry: Entry) -> Model:
+        with entry.lock:
+            model = entry.model or self._load(entry)
+            self._keep(entry)
+            return model
+
+    def _load(self, entry: Entry) -> Model:
+        if entry.state == UNAVAILABLE:
+            raise ModelUnavailable(entry.reason if entry.reason != "unloaded" else _unloaded(entry.name))
+        entry.state = LOADING
+        try:
+            entry.model = model = self._open(entry)
+        except StoreError as exc:
+            # The store may answer next time.
+            entry.state, entry.reason = UNKNOWN, str(exc)
+            raise
+        except InferryError as exc:
+            entry.state, entry.reason = UNAVAILABLE, str(exc)
+            log.error("model '%s' version %s is unavailable: %s", entry.name, entry.version, exc)
+            raise
+        entry.state, entry.reason = READY, ""
+        log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
+        return model
+
+    def _open(self, entry: Entry) -> Model:
+        if entry.config_error:
+            raise entry.config_error
+        digest = entry.config.sha256.get(entry.version)
+        folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
+        return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads)
+
+    def _keep(self, entry: Entry) -> None:
+        with self._lock:
+            self._loaded[entry.name, entry.version] = entry
+            self._loaded.move_to_end((entry.name, entry.version))
+            for key in list(self._loaded)[:-1]:
+                if len(self._loaded) <= self._cache_size:
+                    break
+                model = self._loaded[key].model
+                if model is None or not model.users:
+                    self._drop(key)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            entry = self._loaded.pop(key, None)
+            if entry is not None:
+                if self._served.get(key[0]) is entry.model:
+                    del self._served[key[0]]
+                entry.model = None
+
+    def _touch(self, name: str, version: str) -> None:
+        with self._lock:
+            if (name, version) in self._loaded:
+                self._loaded.move_to_end((name, version))
+
+    def _scan(self) -> dict[str, dict[str, Entry]]:
+        found, self.problems = scan(self._store.list())
+        entries = {name: self._entries_of(name, files, self._store) for name, files in found.items()}
+        for name, (store, config) in self._uploads.items():
+            files = found.get(name) if store is self._store else scan(store.list())[0].get(name)
+            if files:
+                entries[name] = self._entries_of(name, files, store, config)
+        return entries
+
+    def _entries_of(
+        self, name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None
+    ) -> dict[str, Entry]:
+        error = None
+        if config is None:
+            config, error = _config(name, files.config, store)
+        default = config.default_version
+        if default and default not in files.versions:
+            error = InvalidModel(
+                f"config.json of model '{name}' has default_version '{default}', but its versions are "
+                + ", ".join(newest_first(files.versions))
+            )
+        return {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
+
+    def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
+        names = {*found, *self._entries} if only is None else {only} & {*found, *self._entries}
+        for name in names:
+            self._replace(name, found.get(name, {}))
+
+    def _replace(self, name: str, found: dict[str, Entry]) -> None:
+        """Puts `found` in the place of the model's entries, without a moment in which a served model can't be."""
+        known = self._entries.get(name, {})
+        served = self._served.get(name)
+        entries = {}
+        for version in newest_first(found):
+            entries[version] = self._successor(known.get(version), found[version], served)
+        with self._lock:
+            for version in known.keys() - entries.keys():
+                self._drop((name, version))
+            if entries:
+                self._entries[name] = entries
+                self._defaults[name] = next(iter(entries.values())).config.default_version
+            else:
+                self._entries.pop(name, None)
+            self._served.pop(name, None)
+        if served is not None and entries:
+            self._serve_again(name)
+
+    def _successor(self, old: Entry | None, new: Entry, served: Model | None) -> Entry:
+        """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
+        if old is not None and old.same_as(new) and old.state != UNAVAILABLE:
+            return old
+        working = old.model if old else None
+        if working is None and served is None:
+            return new
+        try:
+            with new.lock:
+                self._load(new)
+        except ModelUnavailable as exc:
+            if old is not None and working is not None:
+                old.reason = f"a changed version can't be loaded, the one before is served: {exc}"
+                return old
+            return new
+        with self._lock:
+            self._drop((new.name, new.version))
+            self._keep(new)
+        return new
+
+    def _serve_again(self, name: str) -> None:
+        try:
+            self.get(name)
+        except ModelUnavailable as exc:
+            log.error("model '%s' is unavailable after a refresh: %s", name, exc)
+
+
+class Refresher:
+    """Refreshes a repository in a thread, `seconds` after it was last asked to; 0 means never."""
+
+    def __init__(self, repository: Repository, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._repository = repository
+        self._seconds = seconds
+        self._clock = clock
+        self._next = clock() + seconds if seconds else float("inf")
+
+    def poll(self) -> None:
+        """Called at every request: a function that sleeps between requests has no other moment."""
+        if self._clock() < self._next:
+            return
+        self._next = self._clock() + self._seconds
+        threading.Thread(target=self._refresh, name="inferry-refresh", daemon=True).start()
+
+    def _refresh(self) -> None:
+        try:
+            self._repository.refresh()
+        except InferryError as exc:
+            log.warning("can't look for changed models: %s", exc)
+
+
+def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConfig, InvalidModel | None]:
+    if file is None:
+        return ModelConfig(), None
+    try:
+        return parse_config(store.read(file.path, MAX_CONFIG_BYTES), name), None
+    except InvalidModel as exc:
+        return ModelConfig(), exc
+
+
+def _unloaded(name: str) -> str:
+    return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
+
+
+def open_repository(path: str, **options: Any) -> Repository:
+    """The repository at a folder, a URL, or a single .onnx file."""
+    from inferry.store import open_store
+
+    cache = options.get("cache")
+    folder, _, file = path.rpartition("/")
+    if not file.endswith(".onnx"):
+        return Repository(open_store(path, cache), **options)
+    return Repository(_OneFile(open_store(folder or ".", cache), file), **options)
+
+
+class _OneFile:
+    """A store that shows one flat model of another."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self.url = f"{store.url}/{name}"
+        self.read = store.read
+        self.fetch = store.fetch
+
+    def list(self) -> list[StoredFile]:
+        return [file for file in self._store.list() if file.path.startswith(self._name)]

@@ -1,0 +1,148 @@
+"""Every route, once: the data plane (app.py) and the rest (management.py) are dispatched and documented from here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inferry.errors import InferryError
+
+
+class RouteNotFound(InferryError):
+    """No route has this path."""
+
+
+class MethodNotAllowed(InferryError):
+    """The path has routes, but none with this method; `allowed` are those it has."""
+
+    def __init__(self, text: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(text)
+        self.allowed = allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`path` has `{parameters}` of one segment each, with an optional literal behind them."""
+
+    method: str
+    path: str
+    operation: str
+    summary: str = ""
+    tag: str = "Models"
+
+
+def _of_model(method: str, suffix: str, operation: str, summary: str) -> tuple[Route, ...]:
+    paths = (f"/v2/models/{{model}}{suffix}", f"/v2/models/{{model}}/versions/{{version}}{suffix}")
+    return tuple(Route(method, path, operation, summary) for path in paths)
+
+
+def _unsupported(tag: str, *routes: str) -> tuple[Route, ...]:
+    return tuple(
+        Route(method, path, "unsupported", f"Not offered: {tag.lower()}", tag)
+        for method, _, path in (route.partition(" ") for route in routes)
+    )
+
+
+def _shared_memory(kind: str) -> tuple[Route, ...]:
+    base = f"/v2/{kind}sharedmemory"
+    return _unsupported(
+        "Shared memory",
+        f"GET {base}/status",
+        f"GET {base}/region/{{region}}/status",
+        f"POST {base}/region/{{region}}/register",
+        f"POST {base}/unregister",
+        f"POST {base}/region/{{region}}/unregister",
+    )
+
+
+ROUTES = (
+    *_of_model("POST", "/infer", "infer", "Predict: tensors in, tensors out, as JSON or binary"),
+    *_of_model("GET", "/ready", "model_ready", "Whether the model can serve"),
+    Route("GET", "/v2/health/live", "live", "Whether the server runs", "Health"),
+    Route("GET", "/v2/health/ready", "ready", "Whether the server can take requests", "Health"),
+    Route("GET", "/health", "health", "Name, version and models, for people and load balancers", "Health"),
+    Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format", "Health"),
+    Route("POST", "/predict", "predict", "Predict: one row of features, or a list of rows", "Simple"),
+    Route("GET", "/v2", "server_metadata", "Name, version and protocol extensions", "Server"),
+    Route("GET", "/v2/models", "models", "Names of the models", "Models"),
+    Route("GET", "/v2/models/stats", "stats", "Statistics of all loaded models"),
+    *_of_model("GET", "", "model_metadata", "Inputs, outputs, versions, digest"),
+    *_of_model("GET", "/config", "model_config", "Configuration in Triton's form"),
+    *_of_model("GET", "/stats", "model_stats", "Statistics since this process started"),
+    Route("POST", "/v2/repository/index", "index", "Every model version and its state", "Repository"),
+    Route("POST", "/v2/repository/models/{model}/load", "load", "Load, or load anew", "Repository"),
+    Route("POST", "/v2/repository/models/{model}/unload", "unload", "Unload", "Repository"),
+    Route("GET", "/v1/models", "v1_models", "Names of the models", "KServe v1"),
+    Route("GET", "/v1/models/{model}", "v1_model", "Whether the model can serve", "KServe v1"),
+    Route(
+        "POST",
+        "/v1/models/{model}:predict",
+        "v1_predict",
+        "Predict: instances in, predictions out",
+        "KServe v1",
+    ),
+    *_unsupported(
+        "Trace",
+        "GET /v2/trace/setting",
+        "POST /v2/trace/setting",
+        "GET /v2/models/{model}/trace/setting",
+        "POST /v2/models/{model}/trace/setting",
+    ),
+    *_unsupported("Logging", "GET /v2/logging", "POST /v2/logging"),
+    *_shared_memory("system"),
+    *_shared_memory("cuda"),
+    Route("GET", "/", "home", "Where to look next", "Server"),
+    Route("GET", "/docs", "docs", "This page", "Server"),
+    Route("GET", "/docs/assets/{file}", "docs_asset", "Files of the documentation page", "Server"),
+    Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server"),
+)
+
+
+def _pattern(path: str) -> tuple[str, ...]:
+    return tuple(path.split("/"))
+
+
+def _by_length() -> dict[int, list[tuple[tuple[str, ...], dict[str, Route]]]]:
+    table: dict[int, dict[tuple[str, ...], dict[str, Route]]] = {}
+    for route in ROUTES:
+        pattern = _pattern(route.path)
+        table.setdefault(len(pattern), {}).setdefault(pattern, {})[route.method] = route
+    # Literal segments before parameters: /v2/models/stats is not the model `stats`.
+    return {
+        length: sorted(patterns.items(), key=lambda item: [part.startswith("{") for part in item[0]])
+        for length, patterns in table.items()
+    }
+
+
+_TABLE = _by_length()
+
+
+def match(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
+    """The route of a request and the values of its parameters; a trailing slash makes no difference.
+
+    RouteNotFound or MethodNotAllowed. HEAD is GET without a body.
+    """
+    segments = (path.rstrip("/") or "/").split("/")
+    for pattern, methods in _TABLE.get(len(segments), ()):
+        parameters = _match(pattern, segments)
+        if parameters is not None:
+            route = methods.get("GET" if method == "HEAD" else method)
+            if route is None:
+                allowed = tuple(sorted(methods))
+                raise MethodNotAllowed(
+                    f"{method[:20]} is not allowed on {path[:200]!r}; use {', '.join(allowed)}", allowed
+                )
+            return route, parameters
+    raise RouteNotFound(f"there is nothing at {path[:200]!r}; GET /docs lists every route")
+
+
+def _match(pattern: tuple[str, ...], segments: list[str]) -> dict[str, str] | None:
+    parameters = {}
+    for part, segment in zip(pattern, segments, strict=True):
+        if part[:1] != "{":
+            if part != segment:
+                return None
+            continue
+        name, _, literal = part[1:].partition("}")
+        if not segment.endswith(literal) or len(segment) == len(literal):
+            return None
+        parameters[name] = segment[: len(segment) - len(literal)]
+    return parameters

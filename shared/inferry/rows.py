@@ -1,0 +1,119 @@
+"""Rows of plain values, as people write them, to an inference request, and its answer back to rows."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from inferry.errors import InvalidRequest
+from inferry.jsontensors import MAX_DEPTH, Nesting, to_array
+from inferry.model import Model
+from inferry.protocol import InferRequest, InferResponse
+from inferry.signature import TensorSpec
+from inferry.tensors import Shape, Tensor, to_list
+
+
+def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
+    """One request for `rows`: each the values of the model's input, a list of its columns, or an object of named ones.
+
+    Values may be flat or nested as the input's shape without its first axis. InvalidRequest names what doesn't fit.
+    """
+    if not rows:
+        raise InvalidRequest(f"there are no rows for model '{model.name}'")
+    inputs = model.session.signature.inputs
+    columns = _columns(rows, model)
+    unknown = [name for name in columns if name not in inputs]
+    if unknown:
+        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
+    return InferRequest({name: _tensor(inputs[name], values, model.name) for name, values in columns.items()})
+
+
+def as_rows(features: Any, model: Model) -> list[Any]:
+    """`features`, one row or a list of rows, as a list of rows: a row is as long as the model's input says."""
+    if not isinstance(features, list):
+        return [features]
+    if not features or isinstance(features[0], dict):
+        return features
+    required = model.session.signature.required
+    if len(required) > 1:
+        return features if isinstance(features[0], list) else [features]
+    row = model.session.signature.inputs[next(iter(required))].shape[1:]
+    shape = _shape_of(features)
+    if len(shape) == 1:
+        return features if math.prod(row) == 1 else [features]
+    return [features] if len(row) > 1 and shape == row else features
+
+
+def from_response(response: InferResponse, count: int) -> list[dict[str, Any]]:
+    """One object of output names and values per row; a single one when the model's outputs have no row per row."""
+    arrays = {tensor.name: tensor.array for tensor in response.outputs}
+    if any(array.shape[:1] != (count,) for array in arrays.values()):
+        return [{tensor.name: _nested(tensor) for tensor in response.outputs}]
+    lists = {tensor.name: _nested(tensor) for tensor in response.outputs}
+    return [{name: _single(values[index]) for name, values in lists.items()} for index in range(count)]
+
+
+def _nested(tensor: Tensor) -> Any:
+    flat = to_list(tensor)
+    values = flat if isinstance(flat, list) else flat.tolist()  # type: ignore[union-attr]
+    for length in reversed(tensor.array.shape[1:]):
+        values = [values[start : start + length] for start in range(0, len(values), length)] if length else []
+    return values if tensor.array.shape else values[0]
+
+
+def _single(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
+    if isinstance(rows[0], dict):
+        return _named_columns(rows)
+    required = [name for name in model.session.signature.inputs if name in model.session.signature.required]
+    if len(required) == 1:
+        return {required[0]: list(rows)}
+    names = model.config.columns or tuple(required)
+    for number, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(names):
+            got = f"{len(row)} values" if isinstance(row, list) else "a single value"
+            raise InvalidRequest(
+                f"row {number} for model '{model.name}' must hold {len(names)} values ({', '.join(names)}), got {got}"
+            )
+    return {name: [row[index] for row in rows] for index, name in enumerate(names)}
+
+
+def _named_columns(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
+    names = rows[0].keys()
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or row.keys() != names:
+            raise InvalidRequest(f"row {number} must be an object with the members of the first: {', '.join(names)}")
+    return {name: [row[name] for row in rows] for name in names}
+
+
+def _tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
+    what = f"input '{spec.name}' for model '{model}'"
+    shape = _shape_of(values)
+    array = to_array(values, spec.datatype, shape, Nesting(thorough=True), what)
+    return Tensor(spec.name, spec.datatype, array.reshape(_fitted(shape, spec, what)))
+
+
+def _fitted(shape: Shape, spec: TensorSpec, what: str) -> Shape:
+    """The input's shape for rows of this nesting: as many rows, and the model's own axes where the size allows."""
+    row, size = spec.shape[1:], math.prod(shape[1:])
+    if not spec.shape and shape == (1,):
+        return ()
+    known = math.prod(length for length in row if length != -1)
+    if row.count(-1) == 0 and size == known:
+        return (shape[0], *row)
+    if row.count(-1) == 1 and len(shape) != len(spec.shape) and known and size % known == 0:
+        return (shape[0], *(size // known if length == -1 else length for length in row))
+    if len(shape) == len(spec.shape):
+        return shape
+    raise InvalidRequest(f"each row of {what} must have the shape {list(row)}, got {list(shape[1:])}")
+
+
+def _shape_of(values: Any) -> Shape:
+    """The shape that the first elements suggest; `to_array` proves it."""
+    shape: list[int] = []
+    while isinstance(values, list) and len(shape) <= MAX_DEPTH:
+        shape.append(len(values))
+        values = values[0] if values else None
+    return tuple(shape)

@@ -1,0 +1,136 @@
+"""The data plane under every host: a request for a model in, its answer out."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+from inferry import classification
+from inferry.errors import InvalidRequest, ModelUnavailable
+from inferry.execution import Execution
+from inferry.metrics import Timings
+from inferry.model import Model
+from inferry.protocol import InferRequest, InferResponse, RequestedOutput
+from inferry.repository import UNKNOWN, Entry, Refresher, Repository, open_repository
+from inferry.settings import Settings, cpus
+from inferry.signature import Feed
+from inferry.tensors import Array, Tensor
+
+
+class Service:
+    """Serves the models of a repository. One per process; its coroutines belong to one event loop."""
+
+    def __init__(self, repository: Repository, settings: Settings | None = None) -> None:
+        self.repository = repository
+        self.settings = settings or Settings()
+        self._refresher = Refresher(repository, self.settings.model_refresh)
+        # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
+        self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")
+        self._loaders = ThreadPoolExecutor(cpus(), thread_name_prefix="inferry-load")
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "Service":
+        """The service of `settings.model_path`. StoreError when the repository can't be read."""
+        repository = open_repository(
+            settings.model_path,
+            cache_size=settings.model_cache_size,
+            threads=settings.session_threads,
+            cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
+        )
+        return cls(repository, settings)
+
+    async def model(self, name: str, version: str | None = None) -> Model:
+        """The model, loaded if need be. ModelNotFound, ModelUnavailable."""
+        self._refresher.poll()
+        model = self.repository.peek(name, version)
+        if model is None:
+            import asyncio
+
+            loop = asyncio.get_running_loop()
+            model = await loop.run_in_executor(self._loaders, self.repository.get, name, version)
+        if model.execution is None:
+            model.execution = Execution(model, self._pool)
+        return model
+
+    async def infer(self, model: Model, request: InferRequest, timings: Timings | None = None) -> InferResponse:
+        """The answer to a decoded request; what it took is added to `timings`.
+
+        InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed.
+        """
+        timings = timings or Timings()
+        signature = model.session.signature
+        feed = signature.feed(request)
+        requested = signature.requested(request)
+        names = tuple([output.name for output in requested])
+        with model.in_use():
+            arrays = await self._run(model, feed, names, self._deadline(request), timings)
+        outputs = [_output(model, output, array) for output, array in zip(requested, arrays, strict=True)]
+        return InferResponse(
+            model.name,
+            model.version,
+            outputs,
+            frozenset([output.name for output in requested if output.binary]),
+            request.id,
+        )
+
+    async def is_ready(self, name: str, version: str | None = None) -> bool:
+        """Whether the model can serve, which loads it. ModelNotFound, ModelUnavailable with the reason."""
+        await self.model(name, version)
+        return True
+
+    def default_model(self, name: str | None) -> str:
+        """The name of the model that a request for `name` means: "default" and none are DEFAULT_MODEL."""
+        if name and (name != "default" or name in self.repository.names()):
+            return name
+        if self.settings.default_model:
+            return self.settings.default_model
+        names = self.repository.names()
+        if len(names) == 1:
+            return names[0]
+        raise InvalidRequest(
+            f"name a model with 'model_name', or set DEFAULT_MODEL; the repository has: {', '.join(names) or 'none'}"
+        )
+
+    def preload(self, report: Callable[[Entry], None] = lambda _: None) -> None:
+        """Loads the served versions until the cache is full, the default model first; `report` hears of each.
+
+        Models that can't be loaded don't stop the others.
+        """
+        names = self.repository.names()
+        names.sort(key=lambda name: name != self.settings.default_model)
+        for name in names[: self.settings.model_cache_size]:
+            with suppress(ModelUnavailable):
+                self.repository.get(name)
+            for entry in self.repository.entries():
+                if entry.name == name and entry.state != UNKNOWN:
+                    report(entry)
+
+    def close(self) -> None:
+        """Lets go of the threads; what runs ends first."""
+        self._pool.shutdown()
+        self._loaders.shutdown()
+
+    async def _run(
+        self, model: Model, feed: Feed, names: tuple[str, ...], deadline: float, timings: Timings
+    ) -> list[Array]:
+        execution: Execution = model.execution
+        if execution.is_quick(feed):
+            arrays, timings.infer = execution.run_now(feed, names, deadline)
+            return arrays
+        run = await execution.run(feed, names, deadline)
+        timings.queue, timings.infer = run.queue, run.infer
+        return run.arrays
+
+    def _deadline(self, request: InferRequest) -> float:
+        limit = self.settings.model_timeout
+        return time.monotonic() + (limit if request.timeout is None else min(request.timeout, limit))
+
+
+def _output(model: Model, requested: RequestedOutput, array: Array) -> Tensor:
+    spec = model.session.signature.outputs[requested.name]
+    tensor = Tensor(spec.name, spec.datatype, array)
+    if not requested.classification:
+        return tensor
+    batched = model.session.signature.max_batch_size > 0
+    return classification.top(tensor, requested.classification, batched, model.labels(spec.name))

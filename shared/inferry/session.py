@@ -1,0 +1,199 @@
+"""One ONNX Runtime session: its signature, and runs that end in time."""
+
+import ctypes
+import math
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inferry import modelfile
+from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
+from inferry.modelfile import ModelFile
+from inferry.signature import Feed, Signature, TensorSpec
+from inferry.tensors import BY_ONNX, DATATYPES, Array, aligned
+from inferry.watchdog import Watchdog
+
+# Before the import: onnxruntime >= 1.29 writes to the home directory and starts a thread otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+_BFLOAT16 = 16  # TensorProto.BFLOAT16 of onnx.proto3
+_LOG_FATAL = 4  # errors come as exceptions; ONNX Runtime would print each to stderr as well
+_ZIPMAP = ("seq(map(string,tensor(float)))", "seq(map(int64,tensor(float)))")
+_ADVICE = {
+    "seq": "give the graph plain tensor outputs",
+    "map": "give the graph plain tensor inputs and outputs",
+    "optional": "give the graph a plain tensor and a default",
+    "sparse_tensor": "give the graph dense tensors",
+    "tensor": "cast it to one of " + ", ".join(DATATYPES),
+}
+
+_watchdog = Watchdog()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOptions:
+    """`intra_op_threads` 0 leaves the choice to ONNX Runtime."""
+
+    intra_op_threads: int = 0
+    max_batch_size: int = 0
+
+
+class Session:
+    """A loaded model. `run` may be called from several threads at once."""
+
+    def __init__(self, path: Path, model: str, options: SessionOptions) -> None:
+        """Loads the ONNX file at `path`, external data beside it. InvalidModel says what is wrong with it."""
+        try:
+            session = ort.InferenceSession(path, _session_options(options), providers=["CPUExecutionProvider"])
+        except Exception as exc:
+            raise InvalidModel(f"model '{model}' can't be loaded: {_reason(exc)}") from exc
+        self._session = session
+        self._file = modelfile.read(path)
+        self.signature = Signature(
+            model,
+            {
+                spec.name: spec
+                for spec in (
+                    *(_input(node, model) for node in session.get_inputs()),
+                    *(_input(node, model, optional=True) for node in session.get_overridable_initializers()),
+                )
+            },
+            {node.name: _output(node, model, self._file) for node in session.get_outputs()},
+            options.max_batch_size,
+        )
+        self._check_batching()
+        self._sequences = {node.name for node in session.get_outputs() if node.type in _ZIPMAP}
+        specs = (*self.signature.inputs.values(), *self.signature.outputs.values())
+        self._bfloat16 = any(spec.datatype.name == "BF16" for spec in specs)
+
+    @property
+    def file(self) -> ModelFile:
+        """What the file says of itself."""
+        return self._file
+
+    @property
+    def custom_metadata(self) -> dict[str, str]:
+        """The `metadata_props` of the ONNX file."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        """The `outputs` for a checked `feed`, in that order. Ends at `deadline` (time.monotonic) with InferenceTimeout.
+
+        InvalidRequest when ONNX Runtime blames the input, InferenceFailed otherwise; the session stays usable.
+        """
+        if deadline <= time.monotonic():
+            raise InferenceTimeout(
+                f"the time for a prediction of model '{self.signature.model}' was over before it ran"
+            )
+        options = ort.RunOptions()
+        options.log_severity_level = _LOG_FATAL
+        _watchdog.watch(options, deadline)
+        try:
+            run = self._run_bfloat16 if self._bfloat16 else self._session.run
+            return self._arrays(outputs, run(outputs, feed, options))
+        except Exception as exc:
+            raise self._error(exc, options.terminate) from exc
+        finally:
+            _watchdog.release(options)
+
+    def _arrays(self, names: Sequence[str], values: list[Any]) -> list[Array]:
+        if not self._sequences:
+            return values
+        return [
+            _from_zipmap(value, self.signature.outputs[name]) if name in self._sequences else value
+            for name, value in zip(names, values, strict=True)
+        ]
+
+    def _run_bfloat16(self, outputs: Sequence[str], feed: Feed, options: Any) -> list[Any]:
+        """NumPy has no bfloat16: its bits go in as uint16 under ONNX's type number, and come out as raw memory."""
+        values = {name: self._ort_value(name, array) for name, array in feed.items()}
+        return [_from_ort_value(value) for value in self._session.run_with_ort_values(outputs, values, options)]
+
+    def _ort_value(self, name: str, array: Array) -> Any:
+        if self.signature.inputs[name].datatype.name == "BF16":
+            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(aligned(array), _BFLOAT16)
+        return ort.OrtValue.ortvalue_from_numpy(array)
+
+    def _error(self, exc: Exception, terminated: bool) -> Exception:
+        model = self.signature.model
+        if terminated:
+            return InferenceTimeout(f"model '{model}' was stopped: its prediction took longer than the time it had")
+        if isinstance(exc, ort_errors.InvalidArgument):
+            return InvalidRequest(f"model '{model}' can't take this input: {_reason(exc)}")
+        return InferenceFailed(f"model '{model}' failed: {_reason(exc)}")
+
+    def _check_batching(self) -> None:
+        if not self.signature.max_batch_size:
+            return
+        for spec in (*self.signature.inputs.values(), *self.signature.outputs.values()):
+            if not spec.optional and spec.shape[:1] != (-1,):
+                raise InvalidModel(
+                    f"model '{self.signature.model}' has max_batch_size {self.signature.max_batch_size}, but the first "
+                    f"axis of '{spec.name}' is not symbolic: {list(spec.shape)}. Export it with a dynamic batch axis, "
+                    "or set max_batch_size to 0"
+                )
+
+
+def _session_options(options: SessionOptions) -> Any:
+    session = ort.SessionOptions()
+    session.log_severity_level = _LOG_FATAL
+    session.intra_op_num_threads = options.intra_op_threads
+    session.inter_op_num_threads = 1
+    # Spinning threads burn the CPU share that a container is billed for.
+    session.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Patterns are kept for every shape ever seen, and the arena keeps its largest moment for ever.
+    session.enable_mem_pattern = False
+    session.enable_cpu_mem_arena = False
+    return session
+
+
+def _input(node: Any, model: str, optional: bool = False) -> TensorSpec:
+    if node.type not in BY_ONNX:
+        raise _unsupported("input", node, model)
+    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape), optional)
+
+
+def _output(node: Any, model: str, file: ModelFile) -> TensorSpec:
+    if node.type in _ZIPMAP:
+        labels = tuple(file.labels.get(node.name, ()))
+        return TensorSpec(node.name, DATATYPES["FP32"], (-1, len(labels) or -1), labels=labels)
+    if node.type not in BY_ONNX:
+        raise _unsupported("output", node, model)
+    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape))
+
+
+def _unsupported(kind: str, node: Any, model: str) -> InvalidModel:
+    advice = _ADVICE.get(node.type.partition("(")[0], "export the model with tensors")
+    return InvalidModel(
+        f"{kind} '{node.name}' of model '{model}' is of type {node.type}, which the protocol can't carry: {advice}"
+    )
+
+
+def _shape(shape: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(length if isinstance(length, int) and length >= 0 else -1 for length in shape)
+
+
+def _from_zipmap(rows: list[dict[Any, float]], spec: TensorSpec) -> Array:
+    return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), spec.shape[1])
+
+
+def _from_ort_value(value: Any) -> Any:
+    if not value.is_tensor() or value.element_type() != _BFLOAT16:
+        return value.numpy() if value.is_tensor() else value
+    shape = value.shape()
+    raw = ctypes.string_at(value.data_ptr(), math.prod(shape) * 2)
+    return np.frombuffer(raw, np.uint16).reshape(shape)
+
+
+def _reason(exc: Exception) -> str:
+    """ONNX Runtime's message without its prefix, `[ONNXRuntimeError] : 2 : INVALID_ARGUMENT : `."""
+    text = str(exc)
+    return text.split(" : ", 3)[-1].strip() if text.startswith("[ONNXRuntimeError]") else text

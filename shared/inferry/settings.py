@@ -1,0 +1,104 @@
+"""Every setting, read from the environment in one place."""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from inferry import __version__
+from inferry.errors import InvalidSettings
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off", "")
+
+
+def _setting(default: Any, help: str, minimum: float | None = None) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "minimum": minimum})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One field per environment variable: MODEL_PATH is `model_path`, and so on."""
+
+    model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
+    default_model: str = _setting("", "Model for requests that name none; empty: the repository's only model")
+    model_cache_size: int = _setting(8, "Models kept loaded; the least recently used goes first", 1)
+    model_cache_dir: str = _setting("", "Folder for models fetched from a URL; empty: in the temporary folder")
+    model_timeout: float = _setting(30.0, "Seconds that a prediction may take, waiting included", 0.001)
+    model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
+    model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
+    max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
+    intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
+    cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
+    enable_metrics: bool = _setting(True, "Serve GET /metrics")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
+    app_name: str = _setting("inferry", "Name that GET /v2 reports")
+    app_version: str = _setting(__version__, "Version that GET /v2 reports")
+    debug: bool = _setting(False, "Log every request of the local server, and at level DEBUG")
+    host: str = _setting("127.0.0.1", "Address the local server listens on")
+    port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
+    workers: int = _setting(1, "Processes of the local server, on one port", 1)
+
+    def __post_init__(self) -> None:
+        for name, value, minimum in ((f.name, getattr(self, f.name), f.metadata["minimum"]) for f in fields(self)):
+            if minimum is not None and not (minimum <= value < math.inf):
+                raise InvalidSettings(f"{name.upper()} must be at least {minimum}, got {value}")
+        if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
+        if self.port > 65535:
+            raise InvalidSettings(f"PORT must be at most 65535, got {self.port}")
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> "Settings":
+        """Settings from `env` (os.environ); other variables are left alone. InvalidSettings names the variable."""
+        given = {f.name: f for f in fields(cls) if f.name.upper() in env}
+        return cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
+
+    def to_env(self) -> dict[str, str]:
+        """The variables that `from_env` reads back as these settings; the ones left at their defaults are absent."""
+        values = {f.name.upper(): (getattr(self, f.name), f.default) for f in fields(self)}
+        return {name: _format(value) for name, (value, default) in values.items() if value != default}
+
+    @property
+    def session_threads(self) -> int:
+        """Threads for one session: as many as CPUs were paid for, shared between the workers."""
+        return self.intra_op_threads or max(1, cpus() // self.workers)
+
+
+def cpus() -> int:
+    """CPUs that this process may use, a container's quota (cgroup v2) rounded up: a thread more than that stalls."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(count, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):
+        return count
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        return _bool(name, text)
+    try:
+        return type(default)(text.strip())
+    except ValueError:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise InvalidSettings(f"{name} must be {kind}, got {text!r}") from None
+
+
+def _bool(name: str, text: str) -> bool:
+    if text.strip().lower() in _TRUE:
+        return True
+    if text.strip().lower() in _FALSE:
+        return False
+    raise InvalidSettings(f"{name} must be true or false, got {text!r}")
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

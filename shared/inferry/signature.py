@@ -1,0 +1,130 @@
+"""A model's inputs and outputs, and the checks of a request against them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from inferry.errors import InvalidRequest
+from inferry.protocol import InferRequest, RequestedOutput
+from inferry.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
+
+Feed: TypeAlias = dict[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output: `shape` has -1 for axes of any length; `optional` inputs have a default in the model."""
+
+    name: str
+    datatype: Datatype
+    shape: Shape
+    optional: bool = False
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What the model called `model` takes and gives; `max_batch_size` 0 means that axis 0 is not a batch."""
+
+    model: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    max_batch_size: int = 0
+    required: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        required = frozenset(spec.name for spec in self.inputs.values() if not spec.optional)
+        object.__setattr__(self, "required", required)
+
+    def feed(self, request: InferRequest) -> Feed:
+        """The request's inputs, checked. InvalidRequest names the tensor, what came and what was expected."""
+        if request.raw is not None:
+            request.inputs = self._raw(request.raw)
+        self._check_names(request.inputs)
+        for tensor in request.inputs.values():
+            self._check(tensor)
+        if self.max_batch_size:
+            self._check_batch(request.inputs)
+        return {name: tensor.array for name, tensor in request.inputs.items()}
+
+    def requested(self, request: InferRequest) -> tuple[RequestedOutput, ...]:
+        """The outputs to answer with, all of the model's unless the request names some."""
+        for output in request.outputs:
+            if output.name not in self.outputs:
+                raise InvalidRequest(
+                    f"unexpected inference output '{output.name}' for model '{self.model}', "
+                    f"whose outputs are {_names(self.outputs)}"
+                )
+        return request.outputs or tuple(RequestedOutput(name, request.binary) for name in self.outputs)
+
+    def _check_names(self, inputs: Mapping[str, Tensor]) -> None:
+        if self.required <= inputs.keys() <= self.inputs.keys():
+            return
+        unknown = [name for name in inputs if name not in self.inputs]
+        if unknown:
+            raise InvalidRequest(
+                f"unexpected inference input '{unknown[0]}' for model '{self.model}', "
+                f"whose inputs are {_names(self.inputs)}"
+            )
+        missing = sorted(self.required - inputs.keys())
+        raise InvalidRequest(
+            f"expected {len(self.required)} inputs but got {len(inputs)} inputs for model '{self.model}'. "
+            f"Got input(s) {list(inputs)}, but missing required input(s) {missing}"
+        )
+
+    def _check(self, tensor: Tensor) -> None:
+        spec = self.inputs[tensor.name]
+        if tensor.datatype is not spec.datatype:
+            raise InvalidRequest(
+                f"inference input '{tensor.name}' data-type is '{tensor.datatype.name}', "
+                f"but model '{self.model}' expects '{spec.datatype.name}'"
+            )
+        shape = tensor.array.shape
+        if len(shape) != len(spec.shape) or any(
+            want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
+        ):
+            raise InvalidRequest(
+                f"unexpected shape for input '{tensor.name}' for model '{self.model}'. "
+                f"Expected {list(spec.shape)}, got {list(shape)} (-1 stands for any length)"
+            )
+
+    def _check_batch(self, inputs: Mapping[str, Tensor]) -> None:
+        sizes = {name: len(tensor.array) for name, tensor in inputs.items()}
+        if len(set(sizes.values())) > 1:
+            raise InvalidRequest(f"the inputs of model '{self.model}' differ in batch size (axis 0): {sizes}")
+        size = next(iter(sizes.values()), 0)
+        if size > self.max_batch_size:
+            raise InvalidRequest(
+                f"inference request batch-size must be <= {self.max_batch_size} for '{self.model}', got {size}"
+            )
+
+    def _raw(self, raw: Buffer) -> dict[str, Tensor]:
+        """The input of a raw binary request: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md."""
+        if len(self.required) != 1:
+            raise InvalidRequest(
+                f"a raw binary request needs a model with one input; '{self.model}' has {_names(self.inputs)}"
+            )
+        spec = self.inputs[next(iter(self.required))]
+        what = f"input '{spec.name}' for model '{self.model}'"
+        if spec.datatype.dtype.hasobject:
+            raw = len(raw).to_bytes(4, "little") + raw
+            shape = tuple(1 if length == -1 else length for length in spec.shape)
+        else:
+            shape = self._raw_shape(spec, len(raw), what)
+        return {spec.name: Tensor(spec.name, spec.datatype, from_bytes(spec.datatype, shape, raw, what))}
+
+    def _raw_shape(self, spec: TensorSpec, size: int, what: str) -> Shape:
+        shape = (1, *spec.shape[1:]) if self.max_batch_size else spec.shape
+        free = shape.count(-1)
+        known = math.prod(length for length in shape if length != -1) * spec.datatype.dtype.itemsize
+        if free > 1 or (free and (known == 0 or size % known)):
+            raise InvalidRequest(
+                f"the shape of {what}, {list(spec.shape)}, can't be told from the {size} bytes of a raw binary "
+                "request; send a JSON header with the shape"
+            )
+        return tuple(size // known if length == -1 else length for length in shape)
+
+
+def _names(specs: Mapping[str, TensorSpec]) -> str:
+    return ", ".join(f"'{name}'" for name in specs)

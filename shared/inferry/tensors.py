@@ -1,0 +1,190 @@
+"""Datatypes of the protocol, of NumPy and of ONNX in one table, and tensors as bytes."""
+
+import math
+import struct
+from collections.abc import Sequence
+from ctypes import addressof, c_char
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from inferry.errors import InvalidRequest
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Shape: TypeAlias = tuple[int, ...]
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+# The same request must give the same bits on every host, and ONNX Runtime's last bit depends on where its inputs
+# start: every input starts on this boundary (bytes).
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One row of the table. BF16 travels as its 16 raw bits in uint16, BYTES as `str` objects."""
+
+    name: str
+    dtype: np.dtype[Any]
+    onnx: str
+    config: str
+
+    @property
+    def is_float(self) -> bool:
+        return self.name in ("FP16", "BF16", "FP32", "FP64")
+
+    @property
+    def is_integer(self) -> bool:
+        return self.name.startswith(("INT", "UINT"))
+
+
+DATATYPES = {
+    name: Datatype(name, np.dtype(dtype), f"tensor({onnx})", f"TYPE_{'STRING' if name == 'BYTES' else name}")
+    for name, dtype, onnx in (
+        ("BOOL", "?", "bool"),
+        ("UINT8", "u1", "uint8"),
+        ("UINT16", "<u2", "uint16"),
+        ("UINT32", "<u4", "uint32"),
+        ("UINT64", "<u8", "uint64"),
+        ("INT8", "i1", "int8"),
+        ("INT16", "<i2", "int16"),
+        ("INT32", "<i4", "int32"),
+        ("INT64", "<i8", "int64"),
+        ("FP16", "<f2", "float16"),
+        ("BF16", "<u2", "bfloat16"),
+        ("FP32", "<f4", "float"),
+        ("FP64", "<f8", "double"),
+        ("BYTES", "O", "string"),
+    )
+}
+BY_ONNX = {datatype.onnx: datatype for datatype in DATATYPES.values()}
+
+
+@dataclass(slots=True)
+class Tensor:
+    """A named array with the datatype it has on the wire."""
+
+    name: str
+    datatype: Datatype
+    array: Array
+
+
+def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """An uninitialised C-ordered array that starts on an `ALIGNMENT` boundary; BYTES arrays are plain ones."""
+    if dtype.hasobject:
+        return np.empty(shape, dtype)
+    raw = np.empty(math.prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
+    offset = -addressof(c_char.from_buffer(raw)) % ALIGNMENT  # type: ignore[arg-type]
+    return np.ndarray(shape, dtype, raw, offset)
+
+
+def aligned(array: Array) -> Array:
+    """`array` itself when it starts on an `ALIGNMENT` boundary and is C-ordered, else a copy that does."""
+    if array.dtype.hasobject:
+        return array
+    if array.flags.c_contiguous and array.__array_interface__["data"][0] % ALIGNMENT == 0:
+        return array
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def from_bytes(datatype: Datatype, shape: Shape, raw: Buffer, what: str) -> Array:
+    """The array whose elements are `raw`: little-endian, row-major, BYTES with 4-byte length prefixes.
+
+    `what` names the tensor in messages ("input 'x' for model 'm'"). InvalidRequest when the size doesn't fit.
+    """
+    if datatype.dtype.hasobject:
+        return _strings_from_bytes(shape, memoryview(raw), what)
+    expected = math.prod(shape) * datatype.dtype.itemsize
+    if len(raw) != expected:
+        raise InvalidRequest(
+            f"input byte size mismatch for {what}. Expected {expected} bytes for shape {list(shape)} of "
+            f"{datatype.name}, got {len(raw)}"
+        )
+    if datatype.name == "BOOL":
+        _check_bools(raw, what)
+    array = empty(shape, datatype.dtype)
+    array.reshape(-1)[...] = np.frombuffer(raw, datatype.dtype)
+    return array
+
+
+def to_bytes(tensor: Tensor) -> Buffer:
+    """The tensor's binary form, the inverse of `from_bytes`; a view of the array's memory where it has that form."""
+    if not tensor.datatype.dtype.hasobject:
+        return memoryview(np.ascontiguousarray(tensor.array).reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    encoded = [str(item).encode() for item in tensor.array.reshape(-1)]
+    return b"".join(part for item in encoded for part in (struct.pack("<I", len(item)), item))
+
+
+def bfloat16_from_float32(values: Array) -> Array:
+    """Raw bits of the nearest bfloat16, ties to even; NaN stays NaN.
+
+    Rounding as in Eigen's bfloat16: add 0x7FFF plus the lowest kept bit, then drop the lower half.
+    """
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype(np.uint16)
+
+
+def float32_from_bfloat16(bits: Array) -> Array:
+    """The float32 values whose upper halves are `bits`; exact."""
+    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def to_list(tensor: Tensor) -> Sequence[Any] | Array:
+    """The tensor's elements, flat and row-major, in a form that orjson writes as a JSON array.
+
+    Non-finite floats become `null` there; InvalidRequest for text that JSON can't hold.
+    """
+    flat = np.ascontiguousarray(tensor.array).reshape(-1)
+    if tensor.datatype.dtype.hasobject:
+        return [_utf8(item, tensor.name) for item in flat]
+    if tensor.datatype.name == "BF16":
+        return float32_from_bfloat16(flat)
+    return flat
+
+
+def _utf8(item: Any, name: str) -> str:
+    text = str(item)
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest(f"output '{name}' is not valid UTF-8; request it with binary_data=true") from exc
+    return text
+
+
+def _check_bools(raw: Buffer, what: str) -> None:
+    if np.frombuffer(raw, np.uint8).max(initial=0) > 1:
+        raise InvalidRequest(f"a BOOL of {what} is a byte other than 0 and 1")
+
+
+def _strings_from_bytes(shape: Shape, raw: memoryview, what: str) -> Array:
+    expected = math.prod(shape)
+    # Every element has a 4-byte prefix: a shape that promises more can't be met, whatever its size claims.
+    if expected * 4 > len(raw):
+        raise InvalidRequest(
+            f"expected {expected} string(s) for {what}, but {len(raw)} bytes can't hold as many 4-byte lengths"
+        )
+    items, offset = [], 0
+    for index in range(expected):
+        item, offset = _string_at(raw, offset, index, what)
+        items.append(item)
+    if offset != len(raw):
+        raise InvalidRequest(f"unexpected {len(raw) - offset} trailing bytes after {expected} string(s) of {what}")
+    array = np.empty(expected, object)
+    array[:] = items
+    return array.reshape(shape)
+
+
+def _string_at(raw: memoryview, offset: int, index: int, what: str) -> tuple[str, int]:
+    start = offset + 4
+    end = start + int.from_bytes(raw[offset:start], "little") if start <= len(raw) else len(raw) + 1
+    if end > len(raw):
+        raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length says more than is there")
+    try:
+        return str(raw[start:end], "utf-8"), end
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(
+            f"string {index} of {what} is not valid UTF-8; ONNX strings are UTF-8 text, send other bytes as UINT8"
+        ) from exc
