@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -19,7 +19,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers: TypeAlias = list[tuple[str, str]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 # Every error has its status here or under one of its bases; tests/unit/test_errors.py proves it.
 STATUS: dict[type[InferryError], int] = {
@@ -39,33 +39,14 @@ STATUS: dict[type[InferryError], int] = {
 }
 
 # What a browser's script may send and read (Fetch standard, CORS protocol).
-CORS_REQUEST_HEADERS = (
-    "authorization",
-    "content-encoding",
-    "content-type",
-    protocol.HEADER_LENGTH,
-    "x-api-key",
-)
-CORS_RESPONSE_HEADERS = ("content-encoding", protocol.HEADER_LENGTH)
+_HEADER_LENGTH = protocol.HEADER_LENGTH.decode()
+CORS_REQUEST_HEADERS = ("authorization", "content-encoding", "content-type", _HEADER_LENGTH, "x-api-key")
+CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH)
 
 
-class Response(NamedTuple):
-    """Status, body and headers of an answer."""
-
-    status: int
-    body: bytes
-    headers: Headers
-
-
-class Request(NamedTuple):
-    """What a data-plane handler gets; `headers` by lower-case name."""
-
-    parameters: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-
-Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+# Status, body and headers of an answer; what a data-plane handler makes of path parameters, headers and body.
+Response: TypeAlias = tuple[int, bytes, Headers]
+Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes], Awaitable[Response]]
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -84,6 +65,7 @@ class App:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._limit = service.settings.max_request_bytes
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {
             "infer": self._infer,
@@ -96,60 +78,64 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
-        if scope["type"] == "lifespan":
-            await _lifespan(receive, send)
+        if scope["type"] != "http":
+            await _not_http(scope["type"], receive, send)
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        if scope["method"] == "HEAD":
+            send = _without_body(send)
+        headers = dict(scope["headers"])
         try:
             path = scope["path"]
             root = scope.get("root_path", "")
-            if root and path.startswith(root):
+            if root and (path == root or path.startswith(f"{root}/")):
                 path = path[len(root) :]
             route, parameters = routes.match(scope["method"], path or "/")
             handler = self._handlers.get(route.operation)
             if handler is None:
                 management = await self._manage()
-                await management({**scope, "path": path.rstrip("/") or "/", "root_path": root}, receive, send)
+                rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
+                await management({**scope, **rest}, receive, send)
                 return
-            body = await read_body(headers, receive, self._service.settings.max_request_bytes)
-            response = await handler(Request(parameters, headers, body))
+            body = await read_body(headers, receive, self._limit)
+            status, body, answer = await handler(parameters, headers, body)
         except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
-            response = error_response(exc, headers)
-        await _send(response, send, scope["method"] == "HEAD")
+            status, body, answer = error_response(exc, headers)
+        answer.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": status, "headers": answer})
+        await send({"type": "http.response.body", "body": body})
 
-    async def _infer(self, request: Request) -> Response:
-        parameters, headers = request.parameters, request.headers
+    async def _infer(self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes) -> Response:
         model = await self._service.model(parameters["model"], parameters.get("version"))
         start = time.perf_counter_ns()
         timings = Timings()
         try:
-            decoded = protocol.decode(request.body, headers.get(protocol.HEADER_LENGTH), model.name)
+            decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
             answer = await self._service.infer(model, decoded, timings)
             encoding = time.perf_counter_ns()
             body, answer_headers = protocol.encode(answer)
-            accept = headers.get("accept-encoding")
-            if accept and (chosen := compression.choose(accept)) != "identity":
+            accept = headers.get(b"accept-encoding")
+            if accept and (chosen := compression.choose(accept.decode("latin-1"))) != "identity":
                 body = compression.deflate(body, chosen)
-                answer_headers.append(("content-encoding", chosen))
+                answer_headers.append((b"content-encoding", chosen.encode()))
         except Exception:
             model.stats.failed(time.perf_counter_ns() - start)
             raise
         timings.encode = time.perf_counter_ns() - encoding
         model.stats.succeeded(timings, decoded.batch_size)
-        return Response(200, body, answer_headers)
+        return 200, body, answer_headers
 
-    async def _model_ready(self, request: Request) -> Response:
-        model = await self._service.model(request.parameters["model"], request.parameters.get("version"))
+    async def _model_ready(self, parameters: Mapping[str, str], *_: Any) -> Response:
+        model = await self._service.model(parameters["model"], parameters.get("version"))
         return json_response({"name": model.name, "ready": True})
 
-    async def _live(self, _: Request) -> Response:
+    async def _live(self, *_: Any) -> Response:
         return json_response({"live": True})
 
-    async def _ready(self, _: Request) -> Response:
+    async def _ready(self, *_: Any) -> Response:
         return json_response({"live": True, "ready": True})
 
-    async def _health(self, _: Request) -> Response:
+    async def _health(self, *_: Any) -> Response:
         settings = self._service.settings
         return json_response(
             {
@@ -161,7 +147,7 @@ class App:
             }
         )
 
-    async def _metrics(self, _: Request) -> Response:
+    async def _metrics(self, *_: Any) -> Response:
         if not self._service.settings.enable_metrics:
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS)")
         text = (
@@ -169,7 +155,7 @@ class App:
             "# TYPE inferry_build_info gauge\n"
             f'inferry_build_info{{version="{__version__}"}} 1\n'
         )
-        return Response(200, text.encode(), [("content-type", "text/plain; version=0.0.4; charset=utf-8")])
+        return 200, text.encode(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
     async def _manage(self) -> ASGIApp:
         if self._management is None:
@@ -180,27 +166,28 @@ class App:
 
 
 def json_response(value: Any, status: int = 200) -> Response:
-    """`value` as JSON. No charset in the content type: kserve's client compares it for equality."""
-    return Response(status, orjson.dumps(value), [("content-type", protocol.JSON)])
+    """`value` as JSON."""
+    return status, orjson.dumps(value), [protocol.JSON]
 
 
-def error_response(exc: Exception, headers: Mapping[str, str]) -> Response:
+def error_response(exc: Exception, headers: Mapping[bytes, bytes]) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's id."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = str(exc)
     if status == 500:
-        request_id = headers.get("x-request-id", "")[:100] or os.urandom(8).hex()
+        request_id = headers.get(b"x-request-id", b"")[:100].decode("latin-1") or os.urandom(8).hex()
         if isinstance(exc, InferryError):
             log.error("request %s: %s", request_id, exc)
         else:
             log.error("request %s failed", request_id, exc_info=exc)
             text = "internal error"
         text = f"{text} (request {request_id})"
-    response = json_response({"error": text}, status)
+    # A lone surrogate of the request's is no text that JSON can hold.
+    response = json_response({"error": text.encode(errors="replace").decode()}, status)
     if isinstance(exc, routes.MethodNotAllowed):
-        response.headers.append(("allow", ", ".join(exc.allowed)))
+        response[2].append((b"allow", ", ".join(exc.allowed).encode()))
     if isinstance(exc, errors.QueueFull):
-        response.headers.append(("retry-after", "1"))
+        response[2].append((b"retry-after", b"1"))
     return response
 
 
@@ -216,40 +203,47 @@ def _too_large(limit: int) -> RequestTooLarge:
     )
 
 
-async def read_body(headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
     """A request's body without its Content-Encoding. RequestTooLarge over `limit` bytes, before and after inflating."""
-    declared = headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > limit:
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
     body = await _received(receive, limit)
-    encoding = headers.get("content-encoding")
-    return compression.inflate(body, encoding, limit) if encoding else body
+    encoding = headers.get(b"content-encoding")
+    return compression.inflate(body, encoding.decode("latin-1"), limit) if encoding else body
 
 
 async def _received(receive: Receive, limit: int) -> bytes:
     message = await receive()
-    chunks: list[bytes] = [message.get("body", b"")]
-    size = len(chunks[0])
+    first: bytes = message.get("body", b"")
+    if not message.get("more_body") and len(first) <= limit:
+        return first
+    chunks, size = [first], len(first)
     while message.get("more_body") and size <= limit:
         message = await receive()
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
     if size > limit:
         raise _too_large(limit)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return b"".join(chunks)
 
 
-async def _send(response: Response, send: Send, head: bool) -> None:
-    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
-    headers.append((b"content-length", str(len(response.body)).encode()))
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else response.body})
+def _without_body(send: Send) -> Send:
+    """`send` for the answer to HEAD: the headers of GET's."""
+
+    async def send_head(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    """There is nothing to start or to stop; hosts that insist get their answer."""
+async def _not_http(kind: str, receive: Receive, send: Send) -> None:
+    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their answer."""
     while True:
         message = await receive()
+        if kind == "websocket":
+            await send({"type": "websocket.close"})
+            return
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

@@ -114,18 +114,24 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
             signal.signal(number, lambda *_: None)
         uvicorn.Server(config).run(sockets=[listener])
         return 0
-    _greet(settings)
-    os.environ.update(settings.to_env())
     from uvicorn.supervisors import Multiprocess
 
+    from inferry.repository import open_repository
+
+    # A worker that can't start would be started for ever: what is wrong with the path is said here.
+    open_repository(settings.model_path)
+    _greet(settings)
+    # The workers read the environment, where the command line's settings must win; those at their defaults are absent.
+    for field in dataclasses.fields(settings):
+        os.environ.pop(field.name.upper(), None)
+    os.environ.update(settings.to_env())
     config = uvicorn.Config("inferry.cli:worker_app", factory=True, **_uvicorn_options(settings))
     Multiprocess(config, sockets=[listener]).run()
     return 0
 
 
 def worker_app() -> Any:
-    """The application of one of several worker processes."""
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    """The application of one of several worker processes; their signals are uvicorn's already."""
     settings = Settings.from_env(os.environ)
     _log(settings)
     return _serving_app(settings)

@@ -1,15 +1,22 @@
 """What the protocol says about models: metadata, configuration, index and statistics, as JSON objects."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from inferry.errors import ModelUnavailable
+import orjson
+
+from inferry.errors import InferryError, ModelUnavailable
 from inferry.model import Model
+from inferry.protocol import decode
 from inferry.repository import UNKNOWN, Repository
 from inferry.signature import TensorSpec
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
 PLATFORM = "onnxruntime_onnx"
+
+# Elements of an example: a document is no place for megabytes of zeros.
+MAX_EXAMPLE = 4096
 
 EXTENSIONS = (
     "classification",
@@ -88,10 +95,15 @@ def statistics(model: Model) -> dict[str, Any]:
     }
 
 
-def example(model: Model) -> dict[str, Any]:
-    """An inference request for the model: the one in its config, else one of zeros."""
-    inputs = model.config.example.get("inputs")
-    return {"inputs": inputs or [_zeros(spec) for spec in model.session.signature.inputs.values() if not spec.optional]}
+def example(model: Model) -> dict[str, Any] | None:
+    """An inference request for the model: the one in its config, else one of zeros. None when that would be huge."""
+    given = {"inputs": model.config.example.get("inputs")}
+    if _fits(given, model):
+        return given
+    specs = [spec for spec in model.session.signature.inputs.values() if not spec.optional]
+    if sum(math.prod(_shape(spec)) for spec in specs) > MAX_EXAMPLE:
+        return None
+    return {"inputs": [_zeros(spec) for spec in specs]}
 
 
 def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:
@@ -130,12 +142,19 @@ def _config_input(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     }
 
 
+def _fits(request: dict[str, Any], model: Model) -> bool:
+    try:
+        model.session.signature.feed(decode(orjson.dumps(request), None, model.name))
+    except InferryError:
+        return False
+    return True
+
+
+def _shape(spec: TensorSpec) -> list[int]:
+    return [1 if length == -1 else length for length in spec.shape]
+
+
 def _zeros(spec: TensorSpec) -> dict[str, Any]:
-    shape = [1 if length == -1 else length for length in spec.shape]
-    count = 1
-    for length in shape:
-        count *= length
+    shape = _shape(spec)
     zero: Any = "" if spec.datatype.name == "BYTES" else False if spec.datatype.name == "BOOL" else 0
-    # A document is no place for megabytes of zeros.
-    data = [zero] * min(count, 4096)
-    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": data}
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": [zero] * math.prod(shape)}

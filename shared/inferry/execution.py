@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from inferry.batching import Batcher, Run
     from inferry.model import Model
 
-# A hop to a thread and back costs about as much as a small model's run, and a run of this many seconds holds up the
+# A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
 # other requests of an event loop no longer than their own work does.
-INLINE_SECONDS = 0.001
+INLINE_NS = 1_000_000
 
 
 class Execution:
@@ -27,25 +27,24 @@ class Execution:
         self._pool = pool
         self._waiting = 0
         self._batcher = self._make_batcher()
-        # Requests of up to this many elements are known to run in less than INLINE_SECONDS.
-        self._inline_elements = -1
+        # Requests of up to this many elements are known to run so fast that the event loop may do it itself.
+        self.inline_elements = -1
         if model.warm_run:
             self._learn(*model.warm_run)
 
-    def is_quick(self, feed: Feed) -> bool:
-        """Whether a request like this was seen to run so fast that the event loop may do it."""
-        return self._batcher is None and _elements(feed) <= self._inline_elements
-
-    def run_now(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> "tuple[list[Array], int]":
-        """The outputs, and the nanoseconds the run took, in this thread."""
+    def run_now(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+    ) -> "tuple[list[Array], int]":
+        """The outputs, and the nanoseconds the run took, in this thread. `elements` is how many `feed` holds."""
         start = time.perf_counter_ns()
         arrays = self._session.run(feed, outputs, deadline)
         took = time.perf_counter_ns() - start
-        self._learn(took / 1e9, _elements(feed))
-        self._model.stats.executed(_batch_size(feed), took)
+        self._learn(took, elements)
+        shape = next(iter(feed.values())).shape
+        self._model.stats.executed(shape[0] if shape else 1, took)
         return arrays, took
 
-    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> "Run":
+    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> "Run":
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
         from inferry.batching import Run
 
@@ -58,15 +57,18 @@ class Execution:
         self._waiting += 1
         start = time.perf_counter_ns()
         try:
-            arrays, took = await self._in_thread(feed, outputs, deadline)
+            arrays, took = await self._in_thread(feed, outputs, deadline, elements)
         finally:
             self._waiting -= 1
         return Run(arrays, time.perf_counter_ns() - start - took, took)
 
-    async def _in_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> tuple[list[Array], int]:
+    async def _in_thread(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+    ) -> tuple[list[Array], int]:
         import asyncio
 
-        run = asyncio.get_running_loop().run_in_executor(self._pool, self.run_now, feed, outputs, deadline)
+        loop = asyncio.get_running_loop()
+        run = loop.run_in_executor(self._pool, self.run_now, feed, outputs, deadline, elements)
         try:
             return await asyncio.wait_for(run, deadline - time.monotonic())
         except TimeoutError as exc:
@@ -78,7 +80,9 @@ class Execution:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        arrays, _ = await loop.run_in_executor(self._pool, self.run_now, feed, tuple(outputs), deadline)
+        arrays, _ = await loop.run_in_executor(
+            self._pool, self.run_now, feed, tuple(outputs), deadline, count_elements(feed)
+        )
         return arrays
 
     def _make_batcher(self) -> "Batcher | None":
@@ -90,18 +94,16 @@ class Execution:
         delay = config.dynamic_batching.max_queue_delay_us / 1e6
         return Batcher(self._run_batch, self._model.name, config.max_batch_size, delay, config.max_queue_size)
 
-    def _learn(self, seconds: float, elements: int) -> None:
-        if seconds < INLINE_SECONDS:
-            self._inline_elements = max(self._inline_elements, elements)
-        elif elements <= self._inline_elements:
-            self._inline_elements = elements // 2
+    def _learn(self, ns: int, elements: int) -> None:
+        if self._batcher is not None:
+            return
+        if ns < INLINE_NS:
+            if elements > self.inline_elements:
+                self.inline_elements = elements
+        elif elements <= self.inline_elements:
+            self.inline_elements = elements // 2
 
 
-def _elements(feed: Feed) -> int:
+def count_elements(feed: Feed) -> int:
+    """Elements of all inputs together."""
     return sum([array.size for array in feed.values()])
-
-
-def _batch_size(feed: Feed) -> int:
-    """Rows of a request: axis 0 of its first input, 1 for scalars."""
-    shape = next(iter(feed.values())).shape
-    return int(shape[0]) if shape else 1

@@ -51,8 +51,9 @@ def _request(source: str, model: Model) -> InferRequest:
 
 def _from_npy(path: Path, model: Model) -> InferRequest:
     try:
-        array = np.load(path, allow_pickle=False)
-    except ValueError as exc:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError) as exc:
         raise InvalidRequest(f"{path} is not an NPY file of plain values: {exc}") from exc
     required = sorted(model.session.signature.required)
     if len(required) != 1:
@@ -78,12 +79,15 @@ def _from_json(text: bytes, model: Model) -> InferRequest:
 
 def _from_csv(path: Path, model: Model) -> InferRequest:
     """A header line, then a row per line: named inputs by their columns, else all columns as one row of values."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        header = next(reader, None)
-        if header is None:
-            raise InvalidRequest(f"{path} is empty; its first line must name the columns")
-        lines = list(_cells(reader, len(header), path))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, None)
+            if header is None:
+                raise InvalidRequest(f"{path} is empty; its first line must name the columns")
+            lines = list(_cells(reader, len(header), path))
+    except (csv.Error, UnicodeDecodeError) as exc:
+        raise InvalidRequest(f"{path} is not a CSV file in UTF-8: {exc}") from exc
     inputs = model.session.signature.inputs
     if set(header) <= inputs.keys():
         named = [dict(zip(header, line, strict=True)) for line in lines]

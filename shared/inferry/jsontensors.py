@@ -5,11 +5,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import simdjson
 
 from inferry.errors import InvalidRequest
-from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty
+from inferry.tensors import DATATYPES, Array, Datatype, Shape, bfloat16_from_float32, empty
 
-MAX_DEPTH = 100
+MAX_DIMENSIONS = 64  # NumPy's limit
+
+_FLOAT32, _FLOAT64 = DATATYPES["FP32"].dtype, np.dtype("f8")
+_FLOAT32_MAX = float(np.finfo("f4").max)
+_BUFFERS = {"float": ("d", _FLOAT64), "integer": ("i", np.dtype("i8")), "UINT64": ("u", np.dtype("u8"))}
+
+# The Python types that JSON gives for the elements of each kind of tensor: exactly these, as bool is an int to Python.
+_NONE = type(None)
+_TYPES: dict[str, set[type]] = {"float": {float, int, _NONE}, "integer": {int}, "bool": {bool}, "string": {str}}
+_WANTED = {"float": "numbers or null", "integer": "integers", "bool": "true and false", "string": "strings"}
 
 
 class Nesting:
@@ -18,134 +28,135 @@ class Nesting:
     simdjson flattens nested arrays and says only how many elements they held, so that `[[1], [2, 3, 4]]` looks like
     a 2x2 tensor. `regular` walks the arrays of a tensor but not their elements, and `arrays` counts what was walked:
     when the text holds no further `[`, there is no further array, and so no ragged one. Otherwise (a `[` in a string,
-    an array in a member that we ignore) the caller decodes again, `thorough`.
+    an array in a member that we ignore) the caller decodes again from lists.
     """
 
-    def __init__(self, thorough: bool = False) -> None:
+    def __init__(self) -> None:
         self.arrays = 0
-        self.thorough = thorough
 
     def accounts_for(self, text: bytes) -> bool:
+        """Whether every `[` of `text` was walked."""
         return bool(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")) == self.arrays)
 
     def regular(self, data: Any, shape: Shape) -> bool:
-        """Whether `data` is flat, or nested exactly as `shape`."""
-        if len(data) and _is_array(data[0]):
+        """Whether `data` is flat, or nested exactly as `shape`, as far as the arrays walked tell."""
+        if len(data) and isinstance(data[0], simdjson.Array):
             return len(shape) > 1 and self._level(data, shape)
         self.arrays += 1
-        return not (self.thorough and any(map(_is_array, data)))
+        return True
 
     def _level(self, data: Any, shape: Shape) -> bool:
         self.arrays += 1
         if len(data) != shape[0]:
             return False
-        if len(shape) > 1:
-            return all(_is_array(item) and self._level(item, shape[1:]) for item in data)
-        return not (self.thorough and any(map(_is_array, data)))
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, list) or hasattr(value, "as_buffer")
+        if len(shape) == 1:
+            return True
+        return all(isinstance(item, simdjson.Array) and self._level(item, shape[1:]) for item in data)
 
 
 def to_array(data: Any, datatype: Datatype, shape: Shape, nesting: Nesting, what: str) -> Array:
     """The array of a tensor's `data`: a list, or simdjson's array; flat or nested as `shape`, row-major.
 
     `what` names the tensor in messages. InvalidRequest for elements that the datatype can't hold, a count that is
-    not the product of `shape`, ragged data and nesting deeper than `MAX_DEPTH`.
+    not the product of `shape`, ragged data and more than `MAX_DIMENSIONS` dimensions.
     """
-    if not _is_array(data):
-        raise InvalidRequest(f"'data' of {what} must be an array, got {_kind(data)}")
-    if len(shape) > MAX_DEPTH:
-        raise InvalidRequest(f"{what} has {len(shape)} dimensions, more than {MAX_DEPTH}")
-    flat = _flat(data, datatype, what)
+    if len(shape) > MAX_DIMENSIONS:
+        raise InvalidRequest(f"{what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
+    if isinstance(data, list):
+        return _from_list(data, datatype, shape, what)
+    if not isinstance(data, simdjson.Array):
+        raise InvalidRequest(f"'data' of {what} must be an array, got {kind(data)}")
+    flat = _buffer(data, datatype)
+    if flat is None:
+        nesting.regular(data, shape)
+        return _from_list(data.as_list(), datatype, shape, what)
     if len(flat) != math.prod(shape):
-        raise InvalidRequest(
-            f"unexpected number of elements for {what}: shape {list(shape)} takes {math.prod(shape)}, got {len(flat)}"
-        )
-    if len(flat) and not nesting.regular(data, shape):
-        raise InvalidRequest(
-            f"'data' of {what} is ragged: give its {len(flat)} elements as one flat array, "
-            f"or nested as the shape {list(shape)}"
-        )
-    return _typed(flat, datatype, shape, what)
+        raise _miscounted(len(flat), shape, what)
+    if not nesting.regular(data, shape):
+        raise _ragged(len(flat), shape, what)
+    return _stored(flat, datatype, shape, what)
 
 
-def _flat(data: Any, datatype: Datatype, what: str) -> Array | list[Any]:
-    if hasattr(data, "as_buffer") and (datatype.is_float or datatype.is_integer):
-        code, dtype = _buffer_type(datatype)
-        try:
-            return np.frombuffer(data.as_buffer(of_type=code), dtype)
-        except (TypeError, ValueError):
-            pass  # An element of another type, or out of the range: element by element, to name it or to take a null.
-    return [_element(item, datatype, what) for item in _elements(data, what)]
+def _buffer(data: Any, datatype: Datatype) -> Array | None:
+    """simdjson's buffer of numbers; None for other datatypes, and when an element is not of the kind it should be."""
+    if not datatype.is_number:
+        return None
+    code, dtype = _BUFFERS.get(datatype.name, _BUFFERS[datatype.kind])
+    try:
+        return np.frombuffer(data.as_buffer(of_type=code), dtype)
+    except (TypeError, ValueError):
+        return None
 
 
-def _buffer_type(datatype: Datatype) -> tuple[str, str]:
-    if datatype.is_float:
-        return "d", "f8"
-    return ("u", "u8") if datatype.name == "UINT64" else ("i", "i8")
+def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
+    flat = data if list not in set(map(type, data)) else list(_flattened(data, shape, what))
+    types = set(map(type, flat))
+    if not types <= _TYPES[datatype.kind]:
+        wrong = kind(next(item for item in flat if type(item) not in _TYPES[datatype.kind]))
+        raise InvalidRequest(f"'data' of {what} must hold {_WANTED[datatype.kind]} for {datatype.name}, got {wrong}")
+    if len(flat) != math.prod(shape):
+        raise _miscounted(len(flat), shape, what)
+    if _NONE in types:
+        flat = [math.nan if item is None else item for item in flat]
+    return _stored(flat, datatype, shape, what)
 
 
-def _elements(data: Any, what: str, depth: int = 1) -> Iterator[Any]:
-    if depth > MAX_DEPTH:
-        raise InvalidRequest(f"'data' of {what} is nested more than {MAX_DEPTH} deep")
+def _flattened(data: list[Any], shape: Shape, what: str, depth: int = 0) -> Iterator[Any]:
+    """The elements of a list that is nested as `shape`."""
+    if depth >= len(shape) or len(data) != shape[depth]:
+        raise _ragged(None, shape, what)
+    last = depth == len(shape) - 1
     for item in data:
-        if _is_array(item):
-            yield from _elements(item, what, depth + 1)
-        else:
+        if isinstance(item, list) == last:
+            raise _ragged(None, shape, what)
+        if last:
             yield item
+        else:
+            yield from _flattened(item, shape, what, depth + 1)
 
 
-def _element(item: Any, datatype: Datatype, what: str) -> Any:
-    if datatype.is_float:
-        if item is None:
-            return math.nan
-        valid = isinstance(item, int | float) and not isinstance(item, bool)
-    elif datatype.is_integer:
-        valid = isinstance(item, int) and not isinstance(item, bool)
-    else:
-        valid = isinstance(item, bool if datatype.name == "BOOL" else str)
-    if not valid:
-        raise InvalidRequest(f"'data' of {what} must hold {_wanted(datatype)}, got {_kind(item)}")
-    return item
+def _miscounted(count: int, shape: Shape, what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"unexpected number of elements for {what}: shape {list(shape)} takes {math.prod(shape)}, got {count}"
+    )
 
 
-def _wanted(datatype: Datatype) -> str:
-    if datatype.is_float:
-        return f"numbers or null for {datatype.name}"
-    if datatype.is_integer:
-        return f"integers for {datatype.name}"
-    return "true and false for BOOL" if datatype.name == "BOOL" else "strings for BYTES"
+def _ragged(count: int | None, shape: Shape, what: str) -> InvalidRequest:
+    elements = "its elements" if count is None else f"its {count} elements"
+    return InvalidRequest(
+        f"'data' of {what} is ragged: give {elements} as one flat array, or nested as the shape {list(shape)}"
+    )
 
 
-def _kind(value: Any) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+def kind(value: Any) -> str:
+    """What a JSON value is, for messages."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
     if isinstance(value, int | float):
         return f"the number {value}"
     if isinstance(value, str):
         return f"the string {value[:40]!r}"
-    return "an array" if _is_array(value) else "an object"
+    return "an array" if isinstance(value, list | simdjson.Array) else "an object"
 
 
-def _typed(flat: Array | list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
+def _stored(flat: Array | list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
     array = empty(shape, datatype.dtype)
     target = array.reshape(-1)
+    if datatype.is_float:
+        _store_floats(target, flat, datatype, what)
+        return array
     if datatype.is_integer:
         _check_range(flat, datatype, what)
-        target[:] = flat
-    elif datatype.is_float:
-        _store_floats(target, flat, datatype, what)
-    else:
-        target[:] = flat
+    target[:] = flat
     return array
 
 
 def _check_range(flat: Array | list[Any], datatype: Datatype, what: str) -> None:
-    limits = np.iinfo(datatype.dtype)
     if not len(flat):
         return
+    limits = np.iinfo(datatype.dtype)
     low, high = (min(flat), max(flat)) if isinstance(flat, list) else (flat.min(), flat.max())
     if low < limits.min or high > limits.max:
         worst = low if low < limits.min else high
@@ -154,10 +165,21 @@ def _check_range(flat: Array | list[Any], datatype: Datatype, what: str) -> None
 
 def _store_floats(target: Array, flat: Array | list[Any], datatype: Datatype, what: str) -> None:
     try:
-        with np.errstate(over="raise"):
-            if datatype.name == "BF16":
-                target[:] = bfloat16_from_float32(np.asarray(flat, np.float64).astype(np.float32))
-            else:
+        if isinstance(flat, list):
+            if datatype.dtype is _FLOAT32 and flat and min(flat) >= -_FLOAT32_MAX and max(flat) <= _FLOAT32_MAX:
                 target[:] = flat
+                return
+            # NumPy takes a list of Python floats into smaller ones without a word about overflow.
+            flat = np.array(flat, _FLOAT64)
+        with np.errstate(over="raise"):
+            bf16 = datatype.name == "BF16"
+            target[:] = _bfloat16(flat.astype(np.float32)) if bf16 else flat
     except (FloatingPointError, OverflowError) as exc:
         raise InvalidRequest(f"a number is out of range for {what}: {datatype.name} can't hold it") from exc
+
+
+def _bfloat16(values: Array) -> Array:
+    bits = bfloat16_from_float32(values)
+    if np.any((bits & 0x7FFF == 0x7F80) & np.isfinite(values)):
+        raise FloatingPointError("overflow")
+    return bits

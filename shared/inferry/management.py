@@ -2,12 +2,13 @@
 
 import base64
 import binascii
+import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any, TypeAlias
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HTTPRequest
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
@@ -17,9 +18,9 @@ from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
 from inferry import description, openapi, protocol, rows
-from inferry.app import ASGIApp, Response, error_response, json_response, read_body
+from inferry.app import ASGIApp, Receive, Response, Scope, Send, error_response, json_response, read_body
 from inferry.config import ModelConfig, parse_config
-from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported
+from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.layout import CONFIG_FILE
 from inferry.metrics import Timings
 from inferry.model import Model
@@ -41,6 +42,8 @@ def _version(request: HTTPRequest) -> str | None:
 
 
 Version: TypeAlias = Annotated[str | None, Depends(_version)]
+# A part of the path: openapi.operation describes it, for the routes that FastAPI sees nothing of as well.
+Part: TypeAlias = Annotated[str, Path(include_in_schema=False)]
 
 
 def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
@@ -53,7 +56,7 @@ def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    app.add_exception_handler(Exception, _error)
+    app.add_middleware(_Failures)
     app.add_exception_handler(InferryError, _error)
     app.add_exception_handler(HTTPException, _error)
     endpoints = Management(service, app)
@@ -65,6 +68,7 @@ def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
             summary=route.summary,
             tags=[route.tag],
             operation_id=f"{route.operation}-{number}",
+            status_code=openapi.status(route),
             responses=openapi.responses(route),
             response_model=None,
             response_class=HTTPResponse,
@@ -84,8 +88,22 @@ def cors(app: ASGIApp, origins: Sequence[str], request: Sequence[str], response:
     )
 
 
+class _Failures:
+    """Answers what nothing else does: where an exception handler does, Starlette raises the exception once more."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception as exc:  # noqa: BLE001  every failure becomes an answer
+            await _http(error_response(exc, dict(scope["headers"])))(scope, receive, send)
+
+
 class _DataPlane:
-    """An endpoint that leads back to the data plane: `App` never comes here for it, another host of this app may."""
+    # An endpoint that leads back to the data plane: `App` never comes here for it, another host of this app may.
+    # Not a docstring: FastAPI would publish it.
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -123,18 +141,18 @@ class Management:
     async def v1_models(self) -> HTTPResponse:
         return _json({"models": self._repository.names()})
 
-    async def v1_model(self, model: str) -> HTTPResponse:
+    async def v1_model(self, model: Part) -> HTTPResponse:
         return _json({"name": (await self._service.model(model)).name, "ready": True})
 
-    async def model_metadata(self, model: str, version: Version) -> HTTPResponse:
+    async def model_metadata(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
         versions = self._repository.versions(model) if version is None else [version]
         return _json(description.metadata(loaded, versions))
 
-    async def model_config(self, model: str, version: Version) -> HTTPResponse:
+    async def model_config(self, model: Part, version: Version) -> HTTPResponse:
         return _json(description.config(await self._service.model(model, version)))
 
-    async def model_stats(self, model: str, version: Version) -> HTTPResponse:
+    async def model_stats(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
         return _json({"model_stats": [description.statistics(loaded)]})
 
@@ -148,14 +166,14 @@ class Management:
             raise InvalidRequest(f"'ready' must be true or false, got {ready!r}")
         return _json(await self._in_thread(description.index, self._repository, ready))
 
-    async def load(self, model: str, request: HTTPRequest) -> HTTPResponse:
+    async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
         parameters = (await self._object(request)).get("parameters") or {}
         config, files = _overrides(parameters, model)
         await self._in_thread(self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
-    async def unload(self, model: str, request: HTTPRequest) -> HTTPResponse:
+    async def unload(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
         await self._object(request)
         await self._in_thread(self._repository.unload, model)
@@ -172,7 +190,7 @@ class Management:
         predictions = await self._predict(model, rows.as_rows(body["features"], model))
         return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
 
-    async def v1_predict(self, model: str, request: HTTPRequest) -> HTTPResponse:
+    async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         loaded = await self._service.model(model)
         instances = (await self._object(request)).get("instances")
         if not isinstance(instances, list):
@@ -199,7 +217,7 @@ class Management:
             }
         return get_swagger_ui_html(openapi_url=f"{root}/openapi.json", title="inferry", **assets)
 
-    async def docs_asset(self, file: str) -> HTTPResponse:
+    async def docs_asset(self, file: Part) -> HTTPResponse:
         folder = _assets()
         if folder is None or file not in _ASSET_TYPES:
             raise RouteNotFound(f"there is no asset {file!r}")
@@ -217,7 +235,7 @@ class Management:
         return _json(document)
 
     def _loaded(self) -> list[Model]:
-        return [entry.model for entry in self._repository.entries() if entry.model is not None]
+        return [model for entry in self._repository.entries() if (model := entry.model) is not None]
 
     def _check_control(self) -> None:
         if not self._service.settings.model_control:
@@ -227,15 +245,21 @@ class Management:
             )
 
     async def _predict(self, model: Model, instances: Sequence[Any]) -> list[dict[str, Any]]:
-        timings = Timings()
-        request = rows.to_request(instances, model)
-        response = await self._service.infer(model, request, timings)
+        timings, start = Timings(), time.perf_counter_ns()
+        try:
+            request = rows.to_request(instances, model)
+            response = await self._service.infer(model, request, timings)
+        except Exception:
+            model.stats.failed(time.perf_counter_ns() - start)
+            raise
         model.stats.succeeded(timings, request.batch_size)
         return rows.from_response(response, len(instances))
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
         """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""
-        body = await read_body(request.headers, request.receive, self._service.settings.max_request_bytes)
+        body = await read_body(
+            dict(request.scope["headers"]), request.receive, self._service.settings.max_request_bytes
+        )
         value = protocol.plain(protocol.parse(body)) if body.strip() else {}
         if not isinstance(value, dict):
             raise InvalidRequest("the request must be a JSON object")
@@ -259,7 +283,14 @@ def _overrides(parameters: Any, model: str) -> tuple[ModelConfig | None, dict[st
         return None, {}
     if not isinstance(text, str):
         raise InvalidRequest(f"'config' must be a string that holds JSON, as {CONFIG_FILE} does")
-    return parse_config(text.encode(), model), {path: _base64(path, value) for path, value in files.items()}
+    return _config(text, model), {path: _base64(path, value) for path, value in files.items()}
+
+
+def _config(text: str, model: str) -> ModelConfig:
+    try:
+        return parse_config(text.encode(), model)
+    except InvalidModel as exc:
+        raise InvalidRequest(str(exc)) from exc
 
 
 def _base64(path: str, value: Any) -> bytes:
@@ -274,16 +305,19 @@ def _json(value: Any) -> HTTPResponse:
 
 
 def _http(response: Response) -> HTTPResponse:
-    return HTTPResponse(response.body, response.status, dict(response.headers))
+    status, body, headers = response
+    answer = HTTPResponse(body, status)
+    answer.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return answer
 
 
 async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     if isinstance(exc, HTTPException):
         exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
-    return _http(error_response(exc, request.headers))
+    return _http(error_response(exc, dict(request.scope["headers"])))
 
 
-def _assets() -> Path | None:
+def _assets() -> FilePath | None:
     """The folder of Swagger UI, when its package is installed; else the page takes it from a public CDN."""
     found = find_spec("fastapi_swagger")
-    return Path(found.origin).parent / "resources" if found and found.origin else None
+    return FilePath(found.origin).parent / "resources" if found and found.origin else None

@@ -31,60 +31,66 @@ class Timings:
     infer: int = 0
     encode: int = 0
 
-    @property
-    def total(self) -> int:
-        return self.decode + self.queue + self.infer + self.encode
-
-
-_COMPUTE = {"compute_input": "decode", "compute_infer": "infer", "compute_output": "encode"}
-_NONE = {"count": 0, "ns": 0}
-
 
 class ModelStats:
-    """Counts of one model version since this process started. Its methods may be called from several threads."""
+    """Counts of one model version since it was loaded. Its methods may be called from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._durations: dict[str, Duration] = defaultdict(Duration)
+        self._requests = 0
+        self._decode = self._queue = self._infer = self._encode = 0
+        self._fail = Duration()
         self._batches: dict[int, Duration] = defaultdict(Duration)
-        self.inferences = 0
-        self.executions = 0
-        self.last_inference = 0
+        self._inferences = 0
+        self._executions = 0
+        self._last_inference = 0.0
 
     def succeeded(self, timings: Timings, batch_size: int) -> None:
         """A request of `batch_size` rows was answered."""
         with self._lock:
-            self.inferences += batch_size
-            self.last_inference = int(time.time() * 1000)
-            self._durations["success"].add(timings.total)
-            self._durations["queue"].add(timings.queue)
-            for name, part in _COMPUTE.items():
-                self._durations[name].add(getattr(timings, part))
+            self._inferences += batch_size
+            self._last_inference = time.time()
+            self._requests += 1
+            self._decode += timings.decode
+            self._queue += timings.queue
+            self._infer += timings.infer
+            self._encode += timings.encode
 
     def failed(self, ns: int) -> None:
         """A request was not answered after `ns` nanoseconds."""
         with self._lock:
-            self._durations["fail"].add(ns)
+            self._fail.add(ns)
 
     def executed(self, batch_size: int, ns: int) -> None:
         """The session ran once, for `batch_size` rows of one or more requests."""
         with self._lock:
-            self.executions += 1
+            self._executions += 1
             self._batches[batch_size].add(ns)
 
     def as_dict(self) -> dict[str, Any]:
         """The protocol's statistics object, without name, version and memory."""
-        names = ("success", "fail", "queue", *_COMPUTE, "cache_hit", "cache_miss")
         with self._lock:
-            return {
-                "last_inference": self.last_inference,
-                "inference_count": self.inferences,
-                "execution_count": self.executions,
-                "inference_stats": {name: self._durations[name].as_dict() for name in names},
-                "response_stats": {},
-                "batch_stats": [
-                    # Decoding and encoding are per request, not per batch.
-                    {"batch_size": size, **dict.fromkeys(_COMPUTE, _NONE), "compute_infer": infer.as_dict()}
-                    for size, infer in sorted(self._batches.items())
-                ],
+            total = self._decode + self._queue + self._infer + self._encode
+            parts = {
+                "success": total,
+                "queue": self._queue,
+                "compute_input": self._decode,
+                "compute_infer": self._infer,
+                "compute_output": self._encode,
             }
+            durations = {name: Duration(self._requests, ns) for name, ns in parts.items()}
+            durations |= {"fail": self._fail, "cache_hit": Duration(), "cache_miss": Duration()}
+            return {
+                "last_inference": int(self._last_inference * 1000),
+                "inference_count": self._inferences,
+                "execution_count": self._executions,
+                "inference_stats": {name: duration.as_dict() for name, duration in durations.items()},
+                "response_stats": {},
+                "batch_stats": [_batch(size, infer) for size, infer in sorted(self._batches.items())],
+            }
+
+
+def _batch(size: int, infer: Duration) -> dict[str, Any]:
+    # Decoding and encoding are per request, not per batch.
+    none = Duration().as_dict()
+    return {"batch_size": size, "compute_input": none, "compute_infer": infer.as_dict(), "compute_output": none}

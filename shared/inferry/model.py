@@ -25,7 +25,7 @@ WARM_UP_TIMEOUT = 60.0
 class Model:
     """`digest`: SHA-256 of its files; `load_seconds`: from the files to the end of the warm-up run.
 
-    `warm_run`: seconds and elements of the warm-up's second run, which tell what a request will take.
+    `warm_run`: nanoseconds and elements of the warm-up's second run, which tell what a request will take.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Model:
     size: int
     stats: ModelStats
     load_seconds: float = 0.0
-    warm_run: tuple[float, int] | None = None
+    warm_run: tuple[int, int] | None = None
     execution: Any = None
     users: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -75,7 +75,7 @@ def load(name: str, version: str, folder: Path, files: VersionFiles, config: Mod
     return model
 
 
-def _warm_up(model: Model) -> tuple[float, int]:
+def _warm_up(model: Model) -> tuple[int, int]:
     """Runs the config's example twice: the first run allocates, the second tells what a request will take."""
     signature = model.session.signature
     try:
@@ -83,8 +83,8 @@ def _warm_up(model: Model) -> tuple[float, int]:
         feed = signature.feed(request)
         deadline = time.monotonic() + WARM_UP_TIMEOUT
         model.session.run(feed, list(signature.outputs), deadline)
-        start = time.perf_counter()
+        start = time.perf_counter_ns()
         model.session.run(feed, list(signature.outputs), deadline)
     except InferryError as exc:
         raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
-    return time.perf_counter() - start, sum(array.size for array in feed.values())
+    return time.perf_counter_ns() - start, sum(array.size for array in feed.values())

@@ -1,12 +1,15 @@
 """The OpenAPI document: what each operation takes and gives, with an example per loaded model."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, Field
 
 from inferry.description import example
 from inferry.model import Model
+from inferry.protocol import OCTETS
 from inferry.routes import Route
 from inferry.tensors import DATATYPES
 
@@ -115,6 +118,8 @@ RESPONSES: dict[str, Any] = {
     "model_config": dict[str, Any],
     "model_stats": Statistics,
     "index": list[Index],
+    "load": dict[str, Any],
+    "unload": dict[str, Any],
     "v1_models": ModelNames,
     "v1_model": ModelReady,
     "v1_predict": V1Predictions,
@@ -177,6 +182,24 @@ REQUESTS: dict[str, Any] = {
 }
 
 
+# Answers that are not, or not only, JSON.
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_TEXT = {"schema": {"type": "string"}}
+_CONTENT: dict[str, dict[str, Any]] = {
+    "infer": {"application/json": {}, "application/octet-stream": _BINARY},
+    "metrics": {"text/plain": _TEXT},
+    "docs": {"text/html": _TEXT},
+    "docs_asset": {"text/javascript": _TEXT, "text/css": _TEXT, "image/png": _BINARY},
+}
+_HEADER_LENGTH = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "bytes of the JSON in front of binary tensors",
+}
+
+
 def operation(route: Route) -> dict[str, Any]:
     """What FastAPI can't see of a route: path parameters and the body that its handler parses itself."""
     extra: dict[str, Any] = {}
@@ -187,33 +210,45 @@ def operation(route: Route) -> dict[str, Any]:
         schema = REQUESTS[route.operation]
         required = "required" in schema
         extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
+    if route.operation == "infer":
+        extra["parameters"].append(_HEADER_LENGTH)
+        extra["requestBody"]["content"][OCTETS] = _BINARY
     return extra
 
 
+def status(route: Route) -> int:
+    """The status that a route answers with when all goes well."""
+    return 501 if route.operation == "unsupported" else 200
+
+
 def responses(route: Route) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route: its 200, and the protocol's error object for everything else."""
-    model = RESPONSES.get(route.operation)
-    answers: dict[int | str, dict[str, Any]] = {"default": {"model": Error, "description": "Error"}}
-    if route.operation != "unsupported":
-        answers[200] = {"description": "OK"} if model is None else {"model": model, "description": "OK"}
-    return answers
+    """The answers of a route: its own, and the protocol's error object for everything else."""
+    error = {"model": Error, "description": "Error"}
+    if route.operation == "unsupported":
+        return {501: {**error, "description": "Not offered"}, "default": error}
+    answer: dict[str, Any] = {"description": "OK"}
+    if model := RESPONSES.get(route.operation):
+        answer["model"] = model
+    if content := _CONTENT.get(route.operation):
+        answer["content"] = {name: dict(value) for name, value in content.items()}
+    return {200: answer, "default": error}
 
 
 def add_examples(document: dict[str, Any], models: Iterable[Model]) -> None:
     """Puts a request of each model into the document, in place."""
     infer: dict[str, Any] = {}
     v1: dict[str, Any] = {}
+    predict: dict[str, Any] = {}
     names = []
     for model in models:
-        request = example(model)
         names.append(model.name)
+        request = example(model)
+        if request is None:
+            continue
         infer[model.name] = {"summary": model.config.description or model.name, "value": request}
-        rows = _rows(request["inputs"])
-        v1[model.name] = {"summary": model.name, "value": {"instances": rows}}
-    predict = {
-        name: {"summary": name, "value": {"features": value["value"]["instances"], "model_name": name}}
-        for name, value in v1.items()
-    }
+        if rows := _rows(request["inputs"]):
+            v1[model.name] = {"summary": model.name, "value": {"instances": rows}}
+            predict[model.name] = {"summary": model.name, "value": {"features": rows, "model_name": model.name}}
     _insert(document, ("infer", infer), ("v1_predict", v1), ("predict", predict))
     for item in document["paths"].values():
         for method in item.values():
@@ -231,9 +266,17 @@ def _insert(document: dict[str, Any], *examples: tuple[str, dict[str, Any]]) -> 
 
 
 def _rows(inputs: list[dict[str, Any]]) -> list[Any]:
-    """The inputs of an example as one row of plain values: a list, or an object when there are several inputs."""
-    values = {tensor["name"]: tensor["data"] for tensor in inputs}
-    if len(values) > 1:
-        return [{name: data[0] if len(data) == 1 else data for name, data in values.items()}]
-    data = next(iter(values.values()))
-    return [data[0] if len(data) == 1 else data]
+    """An example as rows of plain values, objects when there are several inputs; none if they differ in rows."""
+    columns = {tensor["name"]: _column(tensor) for tensor in inputs}
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    if len({len(column) for column in columns.values()}) > 1:
+        return []
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _column(tensor: dict[str, Any]) -> list[Any]:
+    """The values of each row; the value itself where a row has only one."""
+    flat = np.array(tensor.get("data") or [], object).reshape(-1).tolist()
+    size = math.prod(tensor["shape"][1:])
+    return flat if size == 1 else [flat[start : start + size] for start in range(0, len(flat), size or 1)]

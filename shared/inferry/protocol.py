@@ -3,7 +3,6 @@
 The wire is described in the specification's inference_rest.md and Triton's binary tensor data extension.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -12,17 +11,26 @@ import orjson
 import simdjson
 
 from inferry.errors import InvalidRequest, NotSupported
-from inferry.jsontensors import Nesting, to_array
-from inferry.tensors import DATATYPES, Buffer, Datatype, Shape, Tensor, from_bytes, to_bytes, to_list
+from inferry.jsontensors import MAX_DIMENSIONS, Nesting, kind, to_array
+from inferry.tensors import DATATYPES, Buffer, Shape, Tensor, from_bytes, to_bytes, to_list
 
-HEADER_LENGTH = "inference-header-content-length"
-JSON = "application/json"
-OCTETS = "application/octet-stream"
+HEADER_LENGTH = b"inference-header-content-length"
+# No charset: kserve's client compares the type for equality.
+JSON = (b"content-type", b"application/json")
+OCTETS = (b"content-type", b"application/octet-stream")
 
 Parameters: TypeAlias = Mapping[str, Any]
 
+# Bytes of JSON up to which a Python object per element costs less than simdjson's views of a document.
+SMALL = 4096
+
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
+# Every member and parameter that means something here.
+_MEMBERS = {
+    *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
+    *("binary_data_output", "binary_data", "binary_data_size", _SHARED_MEMORY, *_SEQUENCE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +75,24 @@ class InferResponse:
     id: str | None = None
 
 
-def decode(body: bytes, header_length: str | None, model: str) -> InferRequest:
+def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest:
     """The request in `body` (already inflated), whose first `header_length` bytes are JSON, all of them without it.
 
     `model` names the model in messages. InvalidRequest says which rule of the protocol the body breaks.
     """
-    size = _header_length(body, header_length)
+    size = len(body) if header_length is None else _header_length(body, header_length)
     if header_length is not None and size == 0:
         return InferRequest(raw=body, binary=True)
     text = body if size == len(body) else body[:size]
     document = parse(text)
     tail, nesting = memoryview(body)[size:], Nesting()
     request = _request(document, tail, nesting, model)
-    if nesting.accounts_for(text):
+    if isinstance(document, dict) or nesting.accounts_for(text):
         return request
-    return _request(document, tail, Nesting(thorough=True), model)
+    return _request(plain(document), tail, nesting, model)
 
 
-def encode(response: InferResponse) -> tuple[bytes, list[tuple[str, str]]]:
+def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
     outputs, tail = [], []
     for tensor in response.outputs:
@@ -105,118 +113,135 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[str, str]]]:
         answer["id"] = response.id
     text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tail:
-        return text, [("content-type", JSON)]
-    return b"".join((text, *tail)), [("content-type", OCTETS), (HEADER_LENGTH, str(len(text)))]
+        return text, [JSON]
+    return b"".join((text, *tail)), [OCTETS, (HEADER_LENGTH, b"%d" % len(text))]
 
 
 def parse(text: bytes) -> Any:
-    """The JSON document in `text`, as simdjson's view of it; Python objects where it holds NaN or Infinity."""
+    """The JSON document in `text`: Python objects when it is small or holds NaN or Infinity, else simdjson's view."""
     try:
-        return simdjson.Parser().parse(text)
-    except (ValueError, RuntimeError) as exc:
-        return _parse_tokens(text, exc)
+        return orjson.loads(text) if len(text) <= SMALL else simdjson.Parser().parse(text)
+    except (ValueError, RuntimeError):
+        return _parse_tokens(text)
 
 
-def _parse_tokens(text: bytes, cause: Exception) -> Any:
+def _parse_tokens(text: bytes) -> Any:
     """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads."""
     import json
 
     if b"NaN" in text or b"Infinity" in text:
         try:
-            return json.loads(text)
+            document = json.loads(text.decode())
+            if b"\\u" in text:
+                json.dumps(document, ensure_ascii=False).encode()  # finds lone surrogates, which no answer could repeat
+            return document
         except RecursionError as exc:
             raise InvalidRequest("the request's JSON is nested too deep") from exc
         except ValueError as exc:
             raise InvalidRequest(f"the request is not JSON: {exc}") from exc
     try:
-        orjson.loads(text)
+        # JavaScript and Go write the float 1e20 as an integer, which is over 64 bits: simdjson refuses it.
+        return orjson.loads(text)
     except orjson.JSONDecodeError as exc:
         raise InvalidRequest(
             f"the request is not JSON: {exc}. Tensors in binary need the header Inference-Header-Content-Length"
         ) from exc
-    # Valid JSON that simdjson refuses: a number over 64 bits, or a nest of over 1,024.
-    raise InvalidRequest(f"the request's JSON can't be read: {str(cause).split(':')[0]}") from cause
 
 
-def _header_length(body: bytes, header: str | None) -> int:
-    if header is None:
-        return len(body)
-    if not (header.isascii() and header.isdigit()) or int(header[:20]) > len(body):
+def _header_length(body: bytes, header: bytes) -> int:
+    if not header.isdigit() or len(header) > 20 or int(header) > len(body):
         raise InvalidRequest(
             f"Inference-Header-Content-Length must be a number from 0 to the body's {len(body)} bytes, "
-            f"got {header[:40]!r}"
+            f"got {header[:40].decode('latin-1')!r}"
         )
     return int(header)
 
 
+_OBJECTS = (dict, simdjson.Object)
+_ARRAYS = (list, simdjson.Array)
+
+
 def is_object(value: Any) -> bool:
     """Whether `value` is a JSON object, of `parse` or of Python's."""
-    return isinstance(value, dict | simdjson.Object)
+    return isinstance(value, _OBJECTS)
 
 
 def is_array(value: Any) -> bool:
     """Whether `value` is a JSON array, of `parse` or of Python's."""
-    return isinstance(value, list | simdjson.Array)
+    return isinstance(value, _ARRAYS)
 
 
 def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> InferRequest:
     if not is_object(document):
         raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
-    parameters = _parameters(document, "the request")
-    _refuse_reserved(parameters)
-    binary = _flag(parameters, "binary_data_output", False, "the request")
-    inputs, used = _inputs(document.get("inputs"), tail, nesting, model)
+    document = _members(document)
+    # What most requests don't have costs them no call.
+    parameters = document.get("parameters")
+    if parameters is not None:
+        parameters = _request_parameters(parameters)
+    request = InferRequest(
+        binary=parameters is not None and _flag(parameters, "binary_data_output", False, "the request"),
+        id=_id(document),
+        timeout=None if parameters is None else _timeout(parameters.get("timeout")),
+    )
+    if document.get("outputs") is not None:
+        request.outputs = _outputs(document["outputs"], request.binary, nesting)
+    used = _add_inputs(request.inputs, document.get("inputs"), tail, nesting, model)
     if used != len(tail):
         raise InvalidRequest(
             f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model '{model}'"
             ": check that no gateway changed the body, and Inference-Header-Content-Length"
         )
-    return InferRequest(
-        inputs=inputs,
-        outputs=_outputs(document.get("outputs"), binary, nesting),
-        binary=binary,
-        id=_id(document.get("id")),
-        timeout=_timeout(parameters.get("timeout")),
-    )
+    return request
 
 
-def _inputs(value: Any, tail: memoryview, nesting: Nesting, model: str) -> tuple[dict[str, Tensor], int]:
-    if not is_array(value) or not len(value):
+def _add_inputs(inputs: dict[str, Tensor], value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:
+    """Adds the inputs of a request, and returns how many bytes of `tail` they took."""
+    if not isinstance(value, _ARRAYS) or not len(value):
         raise InvalidRequest("the request's 'inputs' must be an array of at least one object")
     nesting.arrays += 1
-    inputs: dict[str, Tensor] = {}
     used = 0
     for item in value:
-        tensor, size = _input(item, tail[used:], nesting, model)
-        if tensor.name in inputs:
-            raise InvalidRequest(f"input '{tensor.name}' is given more than once for model '{model}'")
-        inputs[tensor.name] = tensor
-        used += size
-    return inputs, used
+        members = _members(item) if isinstance(item, _OBJECTS) else {}
+        name = _name(members, "inputs")
+        what = f"input '{name}' for model '{model}'"
+        datatype = DATATYPES.get(members.get("datatype"))  # type: ignore[arg-type]
+        if datatype is None:
+            raise _bad_datatype(members, what)
+        shape = _shape(members.get("shape"), nesting, what)
+        data, size = members.get("data"), None
+        if members.get("parameters") is not None:
+            size = _binary_size(members, what)
+        if (size is None) == (data is None):
+            raise _not_one_source(data, what)
+        if name in inputs:
+            raise InvalidRequest(f"input '{name}' is given more than once for model '{model}'")
+        if size is None:
+            array = to_array(data, datatype, shape, nesting, what)
+        else:
+            array = from_bytes(datatype, shape, _binary(size, tail[used:], what), what)
+            used += size
+        inputs[name] = Tensor(name, datatype, array)
+    return used
 
 
-def _input(item: Any, tail: memoryview, nesting: Nesting, model: str) -> tuple[Tensor, int]:
-    name = _name(item, "inputs")
-    what = f"input '{name}' for model '{model}'"
-    datatype = _datatype(item.get("datatype"), what)
-    shape = _shape(item.get("shape"), nesting, what)
-    parameters = _parameters(item, what)
-    size, data = parameters.get("binary_data_size"), item.get("data")
+def _binary_size(members: Mapping[str, Any], what: str) -> Any:
+    parameters = _parameters(members, what)
     if _SHARED_MEMORY in parameters:
         raise NotSupported(f"{what} is in shared memory, which inferry doesn't offer; send 'data' or binary data")
-    if (size is None) == (data is None):
-        raise InvalidRequest(
-            f"Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters'; {what} sets "
-            + ("neither" if data is None else "both")
-        )
-    if size is None:
-        return Tensor(name, datatype, to_array(data, datatype, shape, nesting, what)), 0
-    return Tensor(name, datatype, from_bytes(datatype, shape, _binary(size, tail, what), what)), size
+    return parameters.get("binary_data_size")
+
+
+def _not_one_source(data: Any, what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters'; {what} sets "
+        + ("neither" if data is None else "both")
+    )
 
 
 def _binary(size: Any, tail: memoryview, what: str) -> memoryview:
     if not _is_count(size):
-        raise InvalidRequest(f"'binary_data_size' of {what} must be a number of bytes, got {size!r}")
+        raise InvalidRequest(f"'binary_data_size' of {what} must be a number of bytes, got {kind(size)}")
     if size > len(tail):
         raise InvalidRequest(
             f"unexpected size for {what}, expecting {size - len(tail)} additional bytes: 'binary_data_size' says "
@@ -226,8 +251,6 @@ def _binary(size: Any, tail: memoryview, what: str) -> memoryview:
 
 
 def _outputs(value: Any, binary: bool, nesting: Nesting) -> tuple[RequestedOutput, ...]:
-    if value is None:
-        return ()
     if not is_array(value):
         raise InvalidRequest("the request's 'outputs' must be an array of objects")
     nesting.arrays += 1
@@ -238,6 +261,7 @@ def _outputs(value: Any, binary: bool, nesting: Nesting) -> tuple[RequestedOutpu
 
 
 def _output(item: Any, binary: bool) -> RequestedOutput:
+    item = _members(item) if is_object(item) else {}
     name = _name(item, "outputs")
     what = f"output '{name}'"
     parameters = _parameters(item, what)
@@ -245,46 +269,60 @@ def _output(item: Any, binary: bool) -> RequestedOutput:
         raise NotSupported(f"{what} is to go to shared memory, which inferry doesn't offer")
     classes = parameters.get("classification", 0)
     if not _is_count(classes):
-        raise InvalidRequest(f"'classification' of {what} must be a number of classes, got {classes!r}")
+        raise InvalidRequest(f"'classification' of {what} must be a number of classes, got {kind(classes)}")
     return RequestedOutput(name, _flag(parameters, "binary_data", binary, what), classes)
 
 
-def _name(item: Any, member: str) -> str:
-    name = item.get("name") if is_object(item) else None
+def _members(value: Any) -> Mapping[str, Any]:
+    """An object's members, arrays and objects still as simdjson's views (`items` would turn them into lists).
+
+    Asking simdjson for an absent member costs 10 us each time, for each of n members the square of n: those that mean
+    nothing here are None. Of members of one name the first counts.
+    """
+    if isinstance(value, dict):
+        return value
+    return {key: value[key] if key in _MEMBERS else None for key in dict.fromkeys(value)}
+
+
+def _name(item: Mapping[str, Any], member: str) -> str:
+    name = item.get("name")
     if not isinstance(name, str):
         raise InvalidRequest(f"each of the request's '{member}' must be an object with a string 'name'")
     return name
 
 
-def _datatype(value: Any, what: str) -> Datatype:
-    datatype = DATATYPES.get(value) if isinstance(value, str) else None
-    if datatype is None:
-        raise InvalidRequest(f"'datatype' of {what} must be one of {', '.join(DATATYPES)}; got {plain(value)!r}")
-    return datatype
+def _bad_datatype(members: Mapping[str, Any], what: str) -> InvalidRequest:
+    got = kind(members.get("datatype"))
+    return InvalidRequest(f"'datatype' of {what} must be one of {', '.join(DATATYPES)}; got {got}")
 
 
 def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
-    shape = tuple(value) if is_array(value) else None
-    if shape is None or not all(map(_is_count, shape)):
-        raise InvalidRequest(f"'shape' of {what} must be an array of non-negative integers, got {plain(value)!r}")
-    # NumPy counts elements and bytes in 63 bits.
-    if math.prod(dimension or 1 for dimension in shape) >= 2**58:
+    shape = tuple(value) if isinstance(value, _ARRAYS) else (value,)
+    elements = 1
+    for length in shape:
+        if type(length) is not int or length < 0 or shape[0] is value:
+            raise InvalidRequest(f"'shape' of {what} must be an array of non-negative integers, got {kind(length)}")
+        elements *= length or 1
+    if len(shape) > MAX_DIMENSIONS:
+        raise InvalidRequest(f"'shape' of {what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
+    # NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product.
+    if elements >= 2**58:
         raise InvalidRequest(f"'shape' of {what} is too large: {list(shape)}")
     nesting.arrays += 1
     return shape
 
 
 def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**64
 
 
-def _parameters(owner: Any, what: str) -> Parameters:
+def _parameters(owner: Mapping[str, Any], what: str) -> Parameters:
     parameters = owner.get("parameters")
     if parameters is None:
         return {}
     if not is_object(parameters):
         raise InvalidRequest(f"'parameters' of {what} must be an object")
-    return parameters  # type: ignore[no-any-return]
+    return _members(parameters)
 
 
 def _flag(parameters: Parameters, name: str, default: bool, what: str) -> bool:
@@ -292,21 +330,26 @@ def _flag(parameters: Parameters, name: str, default: bool, what: str) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise InvalidRequest(f"'{name}' of {what} must be true or false, got {plain(value)!r}")
+        raise InvalidRequest(f"'{name}' of {what} must be true or false, got {kind(value)}")
     return value
 
 
-def _refuse_reserved(parameters: Parameters) -> None:
+def _request_parameters(value: Any) -> Parameters:
+    if not is_object(value):
+        raise InvalidRequest("'parameters' of the request must be an object")
+    parameters = _members(value)
     for name in parameters:
         if name in _SEQUENCE and parameters[name]:
             raise NotSupported(f"parameter '{name}': inferry serves no stateful models")
         if name.startswith("triton_"):
             raise InvalidRequest(f"parameter '{name}' is reserved: names that start with 'triton_' can't be sent")
+    return parameters
 
 
-def _id(value: Any) -> str | None:
+def _id(document: Mapping[str, Any]) -> str | None:
+    value = document.get("id")
     if value is not None and not isinstance(value, str):
-        raise InvalidRequest(f"the request's 'id' must be a string, got {plain(value)!r}")
+        raise InvalidRequest(f"the request's 'id' must be a string, got {kind(value)}")
     return value
 
 
@@ -315,12 +358,12 @@ def _timeout(value: Any) -> float | None:
     if value is None or value == 0:
         return None
     if not _is_count(value):
-        raise InvalidRequest(f"parameter 'timeout' must be a number of microseconds, got {plain(value)!r}")
+        raise InvalidRequest(f"parameter 'timeout' must be a number of microseconds, got {kind(value)}")
     return float(value) / 1e6
 
 
 def plain(value: Any) -> Any:
-    """`value` as Python objects, for messages and for code that wants a dict or a list."""
+    """`value` as Python objects, for code that wants a dict or a list."""
     if isinstance(value, simdjson.Object):
         return value.as_dict()
     return value.as_list() if isinstance(value, simdjson.Array) else value

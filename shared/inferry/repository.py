@@ -82,7 +82,10 @@ class Repository:
             entry = self._loaded.get((name, version))
             model = entry.model if entry else None
         if model is not None:
-            self._touch(name, model.version)
+            try:  # noqa: SIM105  suppress() would be three calls more for every request
+                self._loaded.move_to_end((name, model.version))
+            except KeyError:  # evicted by another thread meanwhile: the caller's reference keeps it
+                pass
         return model
 
     def get(self, name: str, version: str | None = None) -> Model:
@@ -211,11 +214,6 @@ class Repository:
                     del self._served[key[0]]
                 entry.model = None
 
-    def _touch(self, name: str, version: str) -> None:
-        with self._lock:
-            if (name, version) in self._loaded:
-                self._loaded.move_to_end((name, version))
-
     def _scan(self) -> dict[str, dict[str, Entry]]:
         found, self.problems = scan(self._store.list())
         entries = {name: self._entries_of(name, files, self._store) for name, files in found.items()}
@@ -297,11 +295,11 @@ class Refresher:
         self._repository = repository
         self._seconds = seconds
         self._clock = clock
-        self._next = clock() + seconds if seconds else float("inf")
+        self._next = clock() + seconds
 
     def poll(self) -> None:
         """Called at every request: a function that sleeps between requests has no other moment."""
-        if self._clock() < self._next:
+        if not self._seconds or self._clock() < self._next:
             return
         self._next = self._clock() + self._seconds
         threading.Thread(target=self._refresh, name="inferry-refresh", daemon=True).start()

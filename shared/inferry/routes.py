@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from inferry.errors import InferryError
 
@@ -105,16 +106,23 @@ def _by_length() -> dict[int, list[tuple[tuple[str, ...], dict[str, Route]]]]:
     for route in ROUTES:
         pattern = _pattern(route.path)
         table.setdefault(len(pattern), {}).setdefault(pattern, {})[route.method] = route
-    # Literal segments before parameters: /v2/models/stats is not the model `stats`.
     return {
-        length: sorted(patterns.items(), key=lambda item: [part.startswith("{") for part in item[0]])
+        length: sorted(patterns.items(), key=lambda item: [_openness(part) for part in item[0]])
         for length, patterns in table.items()
     }
+
+
+def _openness(part: str) -> int:
+    """Literal segments go first: /v2/models/stats is not the model `stats`, nor is /v1/models/a:predict `a:predict`."""
+    if not part.startswith("{"):
+        return 0
+    return 2 if part.endswith("}") else 1
 
 
 _TABLE = _by_length()
 
 
+@lru_cache(maxsize=256)
 def match(method: str, path: str) -> tuple[Route, Mapping[str, str]]:
     """The route of a request and the values of its parameters; a trailing slash makes no difference.
 

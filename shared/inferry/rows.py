@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferry.errors import InvalidRequest
-from inferry.jsontensors import MAX_DEPTH, Nesting, to_array
+from inferry.jsontensors import MAX_DIMENSIONS, Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
 from inferry.signature import TensorSpec
@@ -91,7 +91,7 @@ def _named_columns(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
 def _tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
     what = f"input '{spec.name}' for model '{model}'"
     shape = _shape_of(values)
-    array = to_array(values, spec.datatype, shape, Nesting(thorough=True), what)
+    array = to_array(values, spec.datatype, shape, Nesting(), what)
     return Tensor(spec.name, spec.datatype, array.reshape(_fitted(shape, spec, what)))
 
 
@@ -113,7 +113,7 @@ def _fitted(shape: Shape, spec: TensorSpec, what: str) -> Shape:
 def _shape_of(values: Any) -> Shape:
     """The shape that the first elements suggest; `to_array` proves it."""
     shape: list[int] = []
-    while isinstance(values, list) and len(shape) <= MAX_DEPTH:
+    while isinstance(values, list) and len(shape) <= MAX_DIMENSIONS:
         shape.append(len(values))
         values = values[0] if values else None
     return tuple(shape)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from inferry import classification
 from inferry.errors import InvalidRequest, ModelUnavailable
-from inferry.execution import Execution
+from inferry.execution import Execution, count_elements
 from inferry.metrics import Timings
 from inferry.model import Model
-from inferry.protocol import InferRequest, InferResponse, RequestedOutput
+from inferry.protocol import InferRequest, InferResponse
 from inferry.repository import UNKNOWN, Entry, Refresher, Repository, open_repository
 from inferry.settings import Settings, cpus
-from inferry.signature import Feed
-from inferry.tensors import Array, Tensor
+from inferry.tensors import Tensor
 
 
 class Service:
@@ -42,7 +41,8 @@ class Service:
 
     async def model(self, name: str, version: str | None = None) -> Model:
         """The model, loaded if need be. ModelNotFound, ModelUnavailable."""
-        self._refresher.poll()
+        if self.settings.model_refresh:
+            self._refresher.poll()
         model = self.repository.peek(name, version)
         if model is None:
             import asyncio
@@ -62,17 +62,23 @@ class Service:
         signature = model.session.signature
         feed = signature.feed(request)
         requested = signature.requested(request)
-        names = tuple([output.name for output in requested])
-        with model.in_use():
-            arrays = await self._run(model, feed, names, self._deadline(request), timings)
-        outputs = [_output(model, output, array) for output, array in zip(requested, arrays, strict=True)]
-        return InferResponse(
-            model.name,
-            model.version,
-            outputs,
-            frozenset([output.name for output in requested if output.binary]),
-            request.id,
-        )
+        limit = self.settings.model_timeout
+        deadline = time.monotonic() + (limit if request.timeout is None else min(request.timeout, limit))
+        execution: Execution = model.execution
+        elements = count_elements(feed)
+        if elements <= execution.inline_elements:
+            arrays, timings.infer = execution.run_now(feed, requested.names, deadline, elements)
+        else:
+            with model.in_use():
+                run = await execution.run(feed, requested.names, deadline, elements)
+            arrays, timings.queue, timings.infer = run.arrays, run.queue, run.infer
+        specs = signature.outputs
+        outputs = [
+            Tensor(name, specs[name].datatype, array) for name, array in zip(requested.names, arrays, strict=True)
+        ]
+        if requested.classes:
+            outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
+        return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
 
     async def is_ready(self, name: str, version: str | None = None) -> bool:
         """Whether the model can serve, which loads it. ModelNotFound, ModelUnavailable with the reason."""
@@ -111,26 +117,9 @@ class Service:
         self._pool.shutdown()
         self._loaders.shutdown()
 
-    async def _run(
-        self, model: Model, feed: Feed, names: tuple[str, ...], deadline: float, timings: Timings
-    ) -> list[Array]:
-        execution: Execution = model.execution
-        if execution.is_quick(feed):
-            arrays, timings.infer = execution.run_now(feed, names, deadline)
-            return arrays
-        run = await execution.run(feed, names, deadline)
-        timings.queue, timings.infer = run.queue, run.infer
-        return run.arrays
 
-    def _deadline(self, request: InferRequest) -> float:
-        limit = self.settings.model_timeout
-        return time.monotonic() + (limit if request.timeout is None else min(request.timeout, limit))
-
-
-def _output(model: Model, requested: RequestedOutput, array: Array) -> Tensor:
-    spec = model.session.signature.outputs[requested.name]
-    tensor = Tensor(spec.name, spec.datatype, array)
-    if not requested.classification:
+def _classified(model: Model, tensor: Tensor, classes: int) -> Tensor:
+    if not classes:
         return tensor
     batched = model.session.signature.max_batch_size > 0
-    return classification.top(tensor, requested.classification, batched, model.labels(spec.name))
+    return classification.top(tensor, classes, batched, model.labels(tensor.name))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from inferry.errors import InvalidRequest
-from inferry.protocol import InferRequest, RequestedOutput
+from inferry.protocol import InferRequest
 from inferry.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
 
 Feed: TypeAlias = dict[str, Array]
@@ -24,6 +24,15 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Requested:
+    """The outputs to answer with, those of them to send as bytes, and those to send as their best `classes`."""
+
+    names: tuple[str, ...]
+    binary: frozenset[str]
+    classes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Signature:
     """What the model called `model` takes and gives; `max_batch_size` 0 means that axis 0 is not a batch."""
 
@@ -32,62 +41,71 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
     max_batch_size: int = 0
     required: frozenset[str] = field(init=False)
+    _all: Mapping[bool, "Requested"] = field(init=False)
 
     def __post_init__(self) -> None:
         required = frozenset(spec.name for spec in self.inputs.values() if not spec.optional)
         object.__setattr__(self, "required", required)
+        names = tuple(self.outputs)
+        everything = {False: Requested(names, frozenset()), True: Requested(names, frozenset(names))}
+        object.__setattr__(self, "_all", everything)
 
     def feed(self, request: InferRequest) -> Feed:
         """The request's inputs, checked. InvalidRequest names the tensor, what came and what was expected."""
         if request.raw is not None:
             request.inputs = self._raw(request.raw)
-        self._check_names(request.inputs)
-        for tensor in request.inputs.values():
-            self._check(tensor)
+        inputs = request.inputs
+        if not self.required <= inputs.keys() <= self.inputs.keys():
+            raise self._wrong_names(inputs)
+        feed = {}
+        for name, tensor in inputs.items():
+            spec, array = self.inputs[name], tensor.array
+            if tensor.datatype is not spec.datatype or not _fits(array.shape, spec.shape):
+                raise self._unfit(tensor, spec)
+            feed[name] = array
         if self.max_batch_size:
-            self._check_batch(request.inputs)
-        return {name: tensor.array for name, tensor in request.inputs.items()}
+            self._check_batch(inputs)
+        return feed
 
-    def requested(self, request: InferRequest) -> tuple[RequestedOutput, ...]:
+    def requested(self, request: InferRequest) -> Requested:
         """The outputs to answer with, all of the model's unless the request names some."""
+        if not request.outputs:
+            return self._all[request.binary]
         for output in request.outputs:
             if output.name not in self.outputs:
                 raise InvalidRequest(
                     f"unexpected inference output '{output.name}' for model '{self.model}', "
                     f"whose outputs are {_names(self.outputs)}"
                 )
-        return request.outputs or tuple(RequestedOutput(name, request.binary) for name in self.outputs)
+        return Requested(
+            tuple(output.name for output in request.outputs),
+            frozenset(output.name for output in request.outputs if output.binary),
+            {output.name: output.classification for output in request.outputs if output.classification},
+        )
 
-    def _check_names(self, inputs: Mapping[str, Tensor]) -> None:
-        if self.required <= inputs.keys() <= self.inputs.keys():
-            return
+    def _wrong_names(self, inputs: Mapping[str, Tensor]) -> InvalidRequest:
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
-            raise InvalidRequest(
+            return InvalidRequest(
                 f"unexpected inference input '{unknown[0]}' for model '{self.model}', "
                 f"whose inputs are {_names(self.inputs)}"
             )
         missing = sorted(self.required - inputs.keys())
-        raise InvalidRequest(
+        return InvalidRequest(
             f"expected {len(self.required)} inputs but got {len(inputs)} inputs for model '{self.model}'. "
             f"Got input(s) {list(inputs)}, but missing required input(s) {missing}"
         )
 
-    def _check(self, tensor: Tensor) -> None:
-        spec = self.inputs[tensor.name]
+    def _unfit(self, tensor: Tensor, spec: TensorSpec) -> InvalidRequest:
         if tensor.datatype is not spec.datatype:
-            raise InvalidRequest(
+            return InvalidRequest(
                 f"inference input '{tensor.name}' data-type is '{tensor.datatype.name}', "
                 f"but model '{self.model}' expects '{spec.datatype.name}'"
             )
-        shape = tensor.array.shape
-        if len(shape) != len(spec.shape) or any(
-            want not in (-1, got) for want, got in zip(spec.shape, shape, strict=True)
-        ):
-            raise InvalidRequest(
-                f"unexpected shape for input '{tensor.name}' for model '{self.model}'. "
-                f"Expected {list(spec.shape)}, got {list(shape)} (-1 stands for any length)"
-            )
+        return InvalidRequest(
+            f"unexpected shape for input '{tensor.name}' for model '{self.model}'. "
+            f"Expected {list(spec.shape)}, got {list(tensor.array.shape)} (-1 stands for any length)"
+        )
 
     def _check_batch(self, inputs: Mapping[str, Tensor]) -> None:
         sizes = {name: len(tensor.array) for name, tensor in inputs.items()}
@@ -124,6 +142,15 @@ class Signature:
                 "request; send a JSON header with the shape"
             )
         return tuple(size // known if length == -1 else length for length in shape)
+
+
+def _fits(shape: Shape, wanted: Shape) -> bool:
+    if len(shape) != len(wanted):
+        return False
+    for length, want in zip(shape, wanted, strict=True):  # noqa: SIM110  a generator costs as much as the comparisons
+        if want not in (length, -1):
+            return False
+    return True
 
 
 def _names(specs: Mapping[str, TensorSpec]) -> str:

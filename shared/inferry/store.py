@@ -80,8 +80,8 @@ def open_store(url: str, cache: Path | None = None) -> Store:
     Endpoints and credentials come from the environment: obstore itself reads AWS_*, AZURE_* and GOOGLE_*
     variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_ALLOW_HTTP, AZURE_STORAGE_ACCOUNT_NAME,
     AZURE_STORAGE_ENDPOINT, GOOGLE_APPLICATION_CREDENTIALS, ...), then asks the machine for an identity. It
-    knows no AWS profiles: `aws configure export-credentials --format env` turns one into variables. A memory:// name
-    is one store while the process lives. Fetched files are kept in `cache`, or else in `default_cache()`.
+    knows no AWS profiles: `aws configure export-credentials --format env` turns one into variables. A memory://
+    name is one store while the process lives. Fetched files are kept in `cache`, else in `default_cache()`.
     InvalidSettings when the URL names no store.
     """
     scheme, separator, rest = url.partition("://")
@@ -90,7 +90,7 @@ def open_store(url: str, cache: Path | None = None) -> Store:
     if scheme == "file":
         return LocalStore(_file_path(url, rest), url)
     if scheme == "memory":
-        return RemoteStore(url, _memory(rest), cache, f"{url} {_process()}")
+        return _in_memory(url, _memory(rest), cache)
     return RemoteStore(url, _backend(url, scheme, rest), cache, url)
 
 
@@ -100,11 +100,10 @@ def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: st
 
     backend = MemoryStore() if name is None else _memory(name)
     url = f"memory://{os.urandom(8).hex() if name is None else name}"
-    store = RemoteStore(url, backend, cache, f"{url} {_process()}")
     with _translated(f"can't fill {url}", _remote_errors()):
         for path, content in files.items():
             backend.put(path, content)
-    return store
+    return _in_memory(url, backend, cache)
 
 
 def digest(folder: Path, paths: Sequence[str]) -> str:
@@ -256,9 +255,13 @@ def _memory(name: str) -> "MemoryStore":
     return _memories.setdefault(name, MemoryStore())
 
 
+def _in_memory(url: str, backend: "MemoryStore", cache: Path | None) -> RemoteStore:
+    # Identities are mere counters here: without its mark, a process would take another's files from the cache.
+    return RemoteStore(url, backend, cache, f"{url} {_process()}")
+
+
 @cache
 def _process() -> str:
-    """Tells the memory stores of processes that share a cache apart: their identities are mere counters."""
     return os.urandom(8).hex()
 
 

@@ -28,33 +28,37 @@ class Datatype:
     dtype: np.dtype[Any]
     onnx: str
     config: str
+    kind: str
+    is_float: bool
+    is_integer: bool
+    is_number: bool
 
-    @property
-    def is_float(self) -> bool:
-        return self.name in ("FP16", "BF16", "FP32", "FP64")
 
-    @property
-    def is_integer(self) -> bool:
-        return self.name.startswith(("INT", "UINT"))
+def _datatype(name: str, dtype: str, onnx: str, kind: str) -> Datatype:
+    config = "TYPE_STRING" if name == "BYTES" else f"TYPE_{name}"
+    is_float, is_integer = kind == "float", kind == "integer"
+    return Datatype(
+        name, np.dtype(dtype), f"tensor({onnx})", config, kind, is_float, is_integer, is_float or is_integer
+    )
 
 
 DATATYPES = {
-    name: Datatype(name, np.dtype(dtype), f"tensor({onnx})", f"TYPE_{'STRING' if name == 'BYTES' else name}")
-    for name, dtype, onnx in (
-        ("BOOL", "?", "bool"),
-        ("UINT8", "u1", "uint8"),
-        ("UINT16", "<u2", "uint16"),
-        ("UINT32", "<u4", "uint32"),
-        ("UINT64", "<u8", "uint64"),
-        ("INT8", "i1", "int8"),
-        ("INT16", "<i2", "int16"),
-        ("INT32", "<i4", "int32"),
-        ("INT64", "<i8", "int64"),
-        ("FP16", "<f2", "float16"),
-        ("BF16", "<u2", "bfloat16"),
-        ("FP32", "<f4", "float"),
-        ("FP64", "<f8", "double"),
-        ("BYTES", "O", "string"),
+    name: _datatype(name, dtype, onnx, kind)
+    for name, dtype, onnx, kind in (
+        ("BOOL", "?", "bool", "bool"),
+        ("UINT8", "u1", "uint8", "integer"),
+        ("UINT16", "<u2", "uint16", "integer"),
+        ("UINT32", "<u4", "uint32", "integer"),
+        ("UINT64", "<u8", "uint64", "integer"),
+        ("INT8", "i1", "int8", "integer"),
+        ("INT16", "<i2", "int16", "integer"),
+        ("INT32", "<i4", "int32", "integer"),
+        ("INT64", "<i8", "int64", "integer"),
+        ("FP16", "<f2", "float16", "float"),
+        ("BF16", "<u2", "bfloat16", "float"),
+        ("FP32", "<f4", "float", "float"),
+        ("FP64", "<f8", "double", "float"),
+        ("BYTES", "O", "string", "string"),
     )
 }
 BY_ONNX = {datatype.onnx: datatype for datatype in DATATYPES.values()}
@@ -137,7 +141,7 @@ def to_list(tensor: Tensor) -> Sequence[Any] | Array:
 
     Non-finite floats become `null` there; InvalidRequest for text that JSON can't hold.
     """
-    flat = np.ascontiguousarray(tensor.array).reshape(-1)
+    flat = tensor.array.ravel()
     if tensor.datatype.dtype.hasobject:
         return [_utf8(item, tensor.name) for item in flat]
     if tensor.datatype.name == "BF16":

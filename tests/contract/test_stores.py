@@ -1,0 +1,265 @@
+"""The same promises from every kind of store; S3 and Azure over real HTTP, from moto and Azurite on loopback."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import services
+from inferry import store
+from inferry.errors import InvalidModel, StoreError
+from inferry.store import RemoteStore, Store, digest, open_store
+
+BIG = os.urandom(20_000_000)
+FILES = {
+    "digits/1/model.onnx": BIG,
+    "digits/1/model.onnx.data": b"external",
+    "digits/config.json": b'{"max_batch_size": 8}',
+    "iris.onnx": b"iris",
+    "with space, ü and %41.onnx": b"name",
+}
+
+
+@dataclass
+class Place:
+    """A store and the way to put a file there."""
+
+    url: str
+    put: Callable[[str, bytes], object]
+    store: Store
+
+
+def local(tmp_path: Path, cache: Path) -> Place:
+    def put(path: str, content: bytes) -> None:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+
+    root = tmp_path / "models"
+    root.mkdir()
+    return Place(str(root), put, open_store(str(root), cache))
+
+
+def through_obstore(url: str, cache: Path) -> Place:
+    opened = open_store(url, cache)
+    assert isinstance(opened, RemoteStore)
+    return Place(url, opened.backend.put, opened)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[services.S3]:
+    with services.moto() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def azurite() -> Iterator[services.Azurite]:
+    if not services.AZURITE.exists():
+        pytest.skip(services.AZURITE_MISSING)
+    with services.azurite() as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "memory", "s3", "azure"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """An empty store of each kind."""
+    name = f"models-{time.monotonic_ns()}"
+    with_environment(monkeypatch, {"NO_PROXY": services.HOST})
+    if request.param == "local":
+        return local(tmp_path, cache)
+    if request.param == "memory":
+        return through_obstore(f"memory://{name}", cache)
+    service = request.getfixturevalue("s3" if request.param == "s3" else "azurite")
+    with_environment(monkeypatch, service.environment)
+    service.create(name)
+    return through_obstore(f"{'s3' if request.param == 's3' else 'az'}://{name}/some/prefix/", cache)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def filled(place: Place) -> Place:
+    for path, content in FILES.items():
+        place.put(path, content)
+    return place
+
+
+def with_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_files_are_listed_read_and_fetched(filled: Place, tmp_path: Path) -> None:
+    opened = open_store(filled.url, tmp_path / "another")
+    found = opened.list()
+    assert [(file.path, file.size) for file in found] == [(path, len(FILES[path])) for path in sorted(FILES)]
+    assert opened.list() == found
+    assert {path: opened.read(path, len(BIG)) for path in FILES} == FILES
+    folder = opened.fetch("", found, None)
+    assert {path: (folder / path).read_bytes() for path in FILES} == FILES
+    assert opened.fetch("", found, None) == folder
+
+
+def test_a_folder_is_fetched_with_its_digest(filled: Place) -> None:
+    wanted = [file for file in filled.store.list() if file.path.startswith("digits/1/")]
+    folder = filled.store.fetch("digits/1", wanted, None)
+    names = ["model.onnx", "model.onnx.data"]
+    assert filled.store.fetch("digits/1", wanted, digest(folder, names)).is_dir()
+    assert [(folder / name).read_bytes() for name in names] == [BIG, b"external"]
+
+
+def test_a_changed_file_has_another_identity(filled: Place) -> None:
+    before = {file.path: file for file in filled.store.list()}
+    filled.put("iris.onnx", b"IRIS")
+    after = {file.path: file for file in filled.store.list()}
+    changed = [path for path in FILES if before[path] != after[path]]
+    assert (list(before), changed) == (list(after), ["iris.onnx"])
+    assert (filled.store.fetch("", [after["iris.onnx"]], None) / "iris.onnx").read_bytes() == b"IRIS"
+
+
+def test_an_empty_store_has_no_files(place: Place) -> None:
+    assert place.store.list() == []
+
+
+def test_what_is_not_there_is_named(filled: Place) -> None:
+    with pytest.raises(StoreError, match=r"none\.onnx"):
+        filled.store.read("none.onnx", 10)
+    with pytest.raises(StoreError, match=r"iris\.onnx.* 3"):
+        filled.store.read("iris.onnx", 3)
+
+
+# What only remote stores do
+
+
+remote_only = pytest.mark.parametrize("place", ["memory", "s3", "azure"], indirect=True)
+
+
+@remote_only
+def test_a_wrong_digest_leaves_nothing(filled: Place, cache: Path) -> None:
+    with pytest.raises(InvalidModel, match="f" * 64):
+        filled.store.fetch("", filled.store.list(), "f" * 64)
+    assert list(cache.iterdir()) == []
+
+
+class Replacing:
+    """A backend whose object is replaced after its first piece was read."""
+
+    def __init__(self, backend: Any, path: str, content: bytes) -> None:
+        self.backend, self.path, self.content = backend, path, content
+        self.list, self._replaced, self._lock, self._gets = backend.list, threading.Event(), threading.Lock(), 0
+
+    def get(self, path: str, **options: Any) -> Any:
+        with self._lock:
+            self._gets += 1
+            first = self._gets == 1
+        if not first:
+            assert self._replaced.wait(30)
+        found = self.backend.get(path, **options)
+        if first:
+            self.backend.put(self.path, self.content)
+            self._replaced.set()
+        return found
+
+
+@remote_only
+@pytest.mark.parametrize("size", [len(BIG), len(BIG) + 1, 9_000_000])
+def test_an_object_replaced_during_a_fetch_is_noticed(filled: Place, cache: Path, size: int) -> None:
+    backend = Replacing(filled.store.backend, "digits/1/model.onnx", bytes(size))  # type: ignore[attr-defined]
+    replaced = RemoteStore(filled.url, backend, cache, filled.url)  # type: ignore[arg-type]
+    wanted = [file for file in filled.store.list() if file.path == "digits/1/model.onnx"]
+    with pytest.raises(StoreError, match="replaced since it was listed"):
+        replaced.fetch("digits/1", wanted, None)
+    assert list(cache.iterdir()) == []
+
+
+@remote_only
+def test_fetching_again_reads_nothing(filled: Place, cache: Path) -> None:
+    found = filled.store.list()
+    folder = filled.store.fetch("", found, None)
+    gone = RemoteStore(filled.url, None, cache, filled.store._origin)  # type: ignore[arg-type, attr-defined]
+    assert gone.fetch("", found, None) == folder
+
+
+# S3 only
+
+
+@pytest.fixture
+def bucket(s3: services.S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"keys-{time.monotonic_ns()}"
+    with_environment(monkeypatch, {"NO_PROXY": services.HOST, **s3.environment})
+    s3.create(name)
+    return name
+
+
+def test_markers_hidden_keys_and_neighbours_are_left_out(s3: services.S3, bucket: str) -> None:
+    for key in ("p/", "p/a/", "p/a/model.onnx", "p/.git/x", "p/back%5C..%5Cslash", "p2/model.onnx", "p.onnx"):
+        s3.put(bucket, key, b"")
+    assert [file.path for file in open_store(f"s3://{bucket}/p").list()] == ["a/model.onnx"]
+
+
+def test_a_key_that_obstore_refuses_is_named(s3: services.S3, bucket: str) -> None:
+    s3.put(bucket, "p/a//model.onnx", b"")
+    with pytest.raises(StoreError, match=r"can't list s3://.*p/a//model\.onnx"):
+        open_store(f"s3://{bucket}/p").list()
+
+
+def test_a_bucket_that_is_missing_is_named(bucket: str) -> None:
+    with pytest.raises(StoreError, match=r"can't list s3://missing-bucket: .*404.*\(NoSuchBucket\)$"):
+        open_store("s3://missing-bucket").list()
+
+
+# Endpoints that are down
+
+
+def refusing(stack: ExitStack) -> int:
+    return services.free_port()
+
+
+def silent(stack: ExitStack) -> int:
+    """A port whose queue is full: the system drops what knocks, as a firewall would."""
+    server = stack.enter_context(socket.create_server((services.HOST, 0), backlog=0))
+    port: int = server.getsockname()[1]
+    for _ in range(8):
+        client = stack.enter_context(socket.socket())
+        client.setblocking(False)
+        client.connect_ex((services.HOST, port))
+    return port
+
+
+@pytest.mark.parametrize("endpoint", [refusing, silent])
+@pytest.mark.parametrize("scheme", ["s3", "az"])
+def test_an_endpoint_that_is_down_is_given_up_in_time(
+    endpoint: Callable[[ExitStack], int], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        url = f"http://{services.HOST}:{endpoint(stack)}"
+        settings = services.S3(url).environment | services.Azurite("inferry", "c2VjcmV0", url, url).environment
+        with_environment(monkeypatch, {"NO_PROXY": services.HOST, **settings})
+        start = time.monotonic()
+        with pytest.raises(StoreError, match=f"^can't list {scheme}://models/v1: .*after 3 retries") as caught:
+            open_store(f"{scheme}://models/v1").list()
+    assert time.monotonic() - start < 12
+    assert "c2VjcmV0" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_shared_access_signature_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://{services.HOST}:{services.free_port()}/inferry"
+    settings = services.Azurite("inferry", "", url, url).environment
+    del settings["AZURE_STORAGE_ACCOUNT_KEY"]
+    settings["AZURE_STORAGE_SAS_TOKEN"] = "sv=2022-11-02&sig=hunter2"
+    with_environment(monkeypatch, {"NO_PROXY": services.HOST, **settings})
+    with pytest.raises(StoreError) as caught:
+        open_store("az://models").list()
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_pieces_are_smaller_than_the_big_file() -> None:
+    assert len(BIG) > 2 * store.PIECE
