@@ -6,10 +6,10 @@ from typing import Any
 
 import orjson
 
-from inferry.errors import InferryError, ModelUnavailable
+from inferry.errors import InferryError
 from inferry.model import Model
 from inferry.protocol import decode
-from inferry.repository import UNKNOWN, Repository
+from inferry.repository import READY, UNKNOWN, Repository
 from inferry.signature import TensorSpec
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
@@ -69,18 +69,14 @@ def config(model: Model) -> dict[str, Any]:
 
 
 def index(repository: Repository, only_ready: bool) -> list[dict[str, str]]:
-    """Every version with its state. A version that nobody asked for yet is looked at now: its state is not a guess."""
+    """Every version with its state; UNKNOWN until somebody asks for it: an index must not fetch a whole bucket."""
     items = []
     for entry in repository.entries():
-        if entry.state == UNKNOWN:
-            try:
-                repository.get(entry.name, entry.version)
-            except ModelUnavailable as exc:
-                entry.reason = entry.reason or str(exc)
         item = {"name": entry.name, "version": entry.version, "state": entry.state}
-        if entry.reason:
-            item["reason"] = entry.reason
-        if entry.state == "READY" or not only_ready:
+        reason = entry.reason or ("not loaded yet: its first request loads it" if entry.state == UNKNOWN else "")
+        if reason:
+            item["reason"] = reason
+        if entry.state == READY or not only_ready:
             items.append(item)
     return items
 

@@ -48,7 +48,8 @@ class Execution:
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
         from inferry.batching import Run
 
-        if self._batcher:
+        # Optional inputs have no row per row.
+        if self._batcher and feed.keys() == self._session.signature.required:
             return await self._batcher.infer(feed, outputs, deadline)
         if self._waiting >= self._model.config.max_queue_size:
             raise QueueFull(

@@ -164,7 +164,7 @@ class Management:
         ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise InvalidRequest(f"'ready' must be true or false, got {ready!r}")
-        return _json(await self._in_thread(description.index, self._repository, ready))
+        return _json(description.index(self._repository, ready))
 
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()

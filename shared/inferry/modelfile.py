@@ -49,7 +49,7 @@ def _model(view: memoryview) -> ModelFile:
             version = _text(value)
         elif number == _MODEL_OPSETS:
             opset = dict(_fields(value))
-            facts.opsets[_text(opset.get(_OPSET_DOMAIN, memoryview(b"")))] = int(opset[_OPSET_VERSION])
+            facts.opsets[_text(opset.get(_OPSET_DOMAIN, memoryview(b"")))] = int(opset.get(_OPSET_VERSION, 0))
         elif number == _MODEL_GRAPH:
             facts.labels = dict(_zipmaps(value))
     facts.producer = f"{facts.producer} {version}".strip()
@@ -61,7 +61,7 @@ def _zipmaps(graph: Value) -> Iterator[tuple[str, list[str]]]:
         if number == _GRAPH_NODES:
             parts = list(_fields(node))
             if any(key == _NODE_OP_TYPE and _text(value) == "ZipMap" for key, value in parts):
-                output = next(_text(value) for key, value in parts if key == _NODE_OUTPUTS)
+                output = next((_text(value) for key, value in parts if key == _NODE_OUTPUTS), "")
                 yield (
                     output,
                     [label for key, value in parts if key == _NODE_ATTRIBUTES for label in _labels(value)],

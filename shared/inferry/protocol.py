@@ -205,7 +205,8 @@ def _add_inputs(inputs: dict[str, Tensor], value: Any, tail: memoryview, nesting
         members = _members(item) if isinstance(item, _OBJECTS) else {}
         name = _name(members, "inputs")
         what = f"input '{name}' for model '{model}'"
-        datatype = DATATYPES.get(members.get("datatype"))  # type: ignore[arg-type]
+        given = members.get("datatype")
+        datatype = DATATYPES.get(given) if isinstance(given, str) else None
         if datatype is None:
             raise _bad_datatype(members, what)
         shape = _shape(members.get("shape"), nesting, what)

@@ -116,12 +116,13 @@ class Repository:
         self.refresh(only=name)
         entries = self._of(name)
         for entry in entries.values():
-            if entry.state == UNAVAILABLE and entry.model is None:
+            if entry.state == UNAVAILABLE:
                 entry.state, entry.reason = UNKNOWN, ""
-        for version in newest_first(entries):
-            if entries[version].reason and entries[version].model is not None:
-                raise InvalidModel(entries[version].reason)
-        self.get(name)
+        model = self.get(name)
+        versions = newest_first(entries)
+        for version in versions[: versions.index(model.version) + 1]:
+            if entries[version].reason:
+                raise InvalidModel(f"version {model.version} is served, as {entries[version].reason}")
 
     def unload(self, name: str) -> None:
         """Drops a model's sessions; requests to it fail until the next load."""
@@ -192,8 +193,19 @@ class Repository:
         if entry.config_error:
             raise entry.config_error
         digest = entry.config.sha256.get(entry.version)
-        folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
+        try:
+            folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
+        except StoreError:
+            entry.files = self._listed_again(entry)
+            folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
         return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads)
+
+    def _listed_again(self, entry: Entry) -> VersionFiles:
+        """The entry's files as they are now: they may have been replaced since they were listed."""
+        model = scan(entry.store.list())[0].get(entry.name, ModelFiles())
+        if entry.version not in model.versions:
+            raise StoreError(f"version {entry.version} of model '{entry.name}' is no longer in {entry.store.url}")
+        return model.versions[entry.version]
 
     def _keep(self, entry: Entry) -> None:
         with self._lock:
@@ -263,7 +275,7 @@ class Repository:
 
     def _successor(self, old: Entry | None, new: Entry, served: Model | None) -> Entry:
         """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
-        if old is not None and old.same_as(new) and old.state != UNAVAILABLE:
+        if old is not None and old.same_as(new):
             return old
         working = old.model if old else None
         if working is None and served is None:
@@ -273,7 +285,7 @@ class Repository:
                 self._load(new)
         except ModelUnavailable as exc:
             if old is not None and working is not None:
-                old.reason = f"a changed version can't be loaded, the one before is served: {exc}"
+                old.reason = f"the changed files of version {old.version} can't be loaded: {exc}"
                 return old
             return new
         with self._lock:

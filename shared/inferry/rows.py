@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import MAX_DIMENSIONS, Nesting, to_array
 from inferry.model import Model
@@ -54,14 +56,12 @@ def from_response(response: InferResponse, count: int) -> list[dict[str, Any]]:
 
 def _nested(tensor: Tensor) -> Any:
     flat = to_list(tensor)
-    values = flat if isinstance(flat, list) else flat.tolist()  # type: ignore[union-attr]
-    for length in reversed(tensor.array.shape[1:]):
-        values = [values[start : start + length] for start in range(0, len(values), length)] if length else []
-    return values if tensor.array.shape else values[0]
+    return np.asarray(flat, object if isinstance(flat, list) else None).reshape(tensor.array.shape).tolist()
 
 
 def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+    """The value of a row that is one value, as an output of shape [n, 1] has it; an image of one channel stays one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list) else value
 
 
 def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:

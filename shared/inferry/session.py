@@ -54,7 +54,7 @@ class Session:
         try:
             session = ort.InferenceSession(path, _session_options(options), providers=["CPUExecutionProvider"])
         except Exception as exc:
-            raise InvalidModel(f"model '{model}' can't be loaded: {_reason(exc)}") from exc
+            raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, path)}") from exc
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us
         self._file = modelfile.read(path)
@@ -192,7 +192,13 @@ def _shape(shape: Iterable[Any]) -> tuple[int, ...]:
 
 
 def _from_zipmap(rows: list[dict[Any, float]], spec: TensorSpec) -> Array:
-    return np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), spec.shape[1])
+    width = len(spec.labels) or (len(rows[0]) if rows else 0)
+    values = np.array([list(row.values()) for row in rows], np.float32).reshape(len(rows), width)
+    if not rows or not spec.labels:
+        return values
+    # ONNX Runtime sorts a map by its keys, the file's labels are in the order of the classes.
+    keys = [str(key) for key in rows[0]]
+    return values if keys == list(spec.labels) else values[:, [keys.index(label) for label in spec.labels]]
 
 
 def _from_ort_value(value: Any) -> Any:
@@ -201,6 +207,12 @@ def _from_ort_value(value: Any) -> Any:
     shape = value.shape()
     raw = ctypes.string_at(value.data_ptr(), math.prod(shape) * 2)
     return np.frombuffer(raw, np.uint16).reshape(shape)
+
+
+def _load_failure(exc: Exception, path: Path) -> str:
+    """The message without the server's own path, which is nobody else's business."""
+    text = _reason(exc).replace(f"Load model from {path} failed:", "").replace(str(path), path.name).strip()
+    return f"{text}: {_ADVICE['tensor']}" if "MLDataType" in text else text
 
 
 def _reason(exc: Exception) -> str:

@@ -108,7 +108,8 @@ class Signature:
         )
 
     def _check_batch(self, inputs: Mapping[str, Tensor]) -> None:
-        sizes = {name: len(tensor.array) for name, tensor in inputs.items()}
+        # Optional inputs are parameters of the run, not rows.
+        sizes = {name: len(tensor.array) for name, tensor in inputs.items() if name in self.required}
         if len(set(sizes.values())) > 1:
             raise InvalidRequest(f"the inputs of model '{self.model}' differ in batch size (axis 0): {sizes}")
         size = next(iter(sizes.values()), 0)

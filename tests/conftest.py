@@ -1,0 +1,52 @@
+"""Every test starts with the same environment; FUZZ=long gives the property tests ten minutes instead of seconds."""
+
+import os
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+# What onnxruntime reads when it is first imported, by whatever test comes first.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnx_models
+import pytest
+from hypothesis import HealthCheck, settings
+from inferry.session import Session, SessionOptions
+from inferry.settings import Settings
+
+VARIABLES = tuple(field.name.upper() for field in fields(Settings))
+
+settings.register_profile("short", max_examples=100, deadline=None, derandomize=True, database=None)
+settings.register_profile(
+    "long", max_examples=20_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("long" if os.environ.get("FUZZ") == "long" else "short")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the shell that the tests were started from reaches a test."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Callable[..., str]:
+    """`repository({"echo/1/model.onnx": onnx_models.identity(), ...})` is the path of a repository of these files."""
+
+    def write(files: dict[str, bytes]) -> str:
+        return str(onnx_models.write(tmp_path / "models", files))
+
+    return write
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Callable[..., Session]:
+    """`session(onnx_models.identity(), max_batch_size=8)` is that model, loaded as "m" on one thread."""
+
+    def load(model: bytes, max_batch_size: int = 0) -> Session:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(model)
+        return Session(path, "m", SessionOptions(1, max_batch_size))
+
+    return load

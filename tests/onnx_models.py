@@ -1,0 +1,193 @@
+"""Tiny ONNX models for the tests, each for one thing that models do; every maker returns the bytes of the file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
+
+# Opset 18 and IR 9 are read by every onnxruntime that pyproject.toml allows.
+OPSETS = {"": 18, "ai.onnx.ml": 3}
+IR_VERSION = 9
+
+ELEMENT_TYPES = {
+    "BOOL": TensorProto.BOOL,
+    "UINT8": TensorProto.UINT8,
+    "UINT16": TensorProto.UINT16,
+    "UINT32": TensorProto.UINT32,
+    "UINT64": TensorProto.UINT64,
+    "INT8": TensorProto.INT8,
+    "INT16": TensorProto.INT16,
+    "INT32": TensorProto.INT32,
+    "INT64": TensorProto.INT64,
+    "FP16": TensorProto.FLOAT16,
+    "BF16": TensorProto.BFLOAT16,
+    "FP32": TensorProto.FLOAT,
+    "FP64": TensorProto.DOUBLE,
+    "BYTES": TensorProto.STRING,
+}
+
+Dims = Sequence[int | str | None]
+
+
+def identity(datatype: str = "FP32", shape: Dims = ("batch", 3), *, input: str = "x", output: str = "y") -> bytes:
+    """`output` is `input`; a string or None in `shape` is an axis of any length, () makes a scalar."""
+    return echo({input: (datatype, shape)}, {input: output})
+
+
+def echo(tensors: Mapping[str, tuple[str, Dims]], outputs: Mapping[str, str] | None = None) -> bytes:
+    """Several identities: each input NAME comes back as `outputs[NAME]`, by default NAME_out."""
+    names = {name: (outputs or {}).get(name, f"{name}_out") for name in tensors}
+    return model(
+        [helper.make_node("Identity", [name], [names[name]]) for name in tensors],
+        [tensor(name, *spec) for name, spec in tensors.items()],
+        [tensor(names[name], *spec) for name, spec in tensors.items()],
+    )
+
+
+def add(datatype: str = "FP32", shape: Dims = ("batch",)) -> bytes:
+    """`sum` is `a` + `b`."""
+    return model(
+        [helper.make_node("Add", ["a", "b"], ["sum"])],
+        [tensor("a", datatype, shape), tensor("b", datatype, shape)],
+        [tensor("sum", datatype, shape)],
+    )
+
+
+def scaled(factor: float = 2.0, width: int = 3) -> bytes:
+    """FP32 `y` [batch, width] is `x` times the input `factor` [1], which may be left out."""
+    return model(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [tensor("x", "FP32", ("batch", width)), tensor("factor", "FP32", (1,))],
+        [tensor("y", "FP32", ("batch", width))],
+        [helper.make_tensor("factor", TensorProto.FLOAT, [1], [factor])],
+    )
+
+
+def zipmap(labels: Sequence[str] | Sequence[int] = ("no", "yes")) -> bytes:
+    """As scikit-learn's classifiers export: `label` is the best class of the FP32 scores `x`, `probabilities` maps."""
+    words = isinstance(labels[0], str)
+    key = "classlabels_strings" if words else "classlabels_int64s"
+    labels_key = "values_strings" if words else "values_int64s"
+    default = {"default_string": ""} if words else {"default_int64": -1}
+    nodes = [
+        helper.make_node("ArgMax", ["x"], ["best"], axis=1, keepdims=0),
+        helper.make_node(
+            "LabelEncoder",
+            ["best"],
+            ["label"],
+            domain="ai.onnx.ml",
+            keys_int64s=list(range(len(labels))),
+            **{labels_key: list(labels)},
+            **default,
+        ),
+        helper.make_node("ZipMap", ["x"], ["probabilities"], domain="ai.onnx.ml", **{key: list(labels)}),
+    ]
+    map_type = helper.make_map_type_proto(
+        TensorProto.STRING if words else TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    )
+    maps = helper.make_value_info("probabilities", helper.make_sequence_type_proto(map_type))
+    inputs = [tensor("x", "FP32", ("batch", len(labels)))]
+    return model(nodes, inputs, [tensor("label", "BYTES" if words else "INT64", ("batch",)), maps])
+
+
+def sequence_output(datatype: str = "FP32") -> bytes:
+    """`y` is a sequence of tensors, which the protocol can't carry."""
+    return model(
+        [helper.make_node("SequenceConstruct", ["x"], ["y"])],
+        [tensor("x", datatype, ("batch",))],
+        [helper.make_tensor_sequence_value_info("y", ELEMENT_TYPES[datatype], None)],
+    )
+
+
+def complex_input() -> bytes:
+    """`x` is complex64, which the protocol has no name for."""
+    return model(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        [helper.make_tensor_value_info("x", TensorProto.COMPLEX64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.COMPLEX64, [1])],
+    )
+
+
+def slow(work: int = 256) -> bytes:
+    """Multiplies `work` x `work` matrices as often as the INT64 input `turns` [1] says; `y` FP32 [1] is 0 or 1.
+
+    Turns are nodes of their own: a run can be ended between two of them.
+    """
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["before", "weights"], ["after"]),
+            helper.make_node("Identity", ["go_on"], ["still"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            tensor("before", "FP32", (work, work)),
+        ],
+        [helper.make_tensor_value_info("still", TensorProto.BOOL, []), tensor("after", "FP32", (work, work))],
+    )
+    nodes = [
+        helper.make_node("Squeeze", ["turns"], ["count"]),
+        helper.make_node("Loop", ["count", "true", "weights"], ["result"], body=body),
+        helper.make_node("ReduceMax", ["result"], ["maximum"], keepdims=0),
+        helper.make_node("Unsqueeze", ["maximum", "axis"], ["y"]),
+    ]
+    identity_matrix = [float(row == column) for row in range(work) for column in range(work)]
+    constants = [
+        helper.make_tensor("true", TensorProto.BOOL, [], [True]),
+        helper.make_tensor("axis", TensorProto.INT64, [1], [0]),
+        helper.make_tensor("weights", TensorProto.FLOAT, [work, work], identity_matrix),
+    ]
+    return model(nodes, [tensor("turns", "INT64", (1,))], [tensor("y", "FP32", (1,))], constants)
+
+
+def failing() -> bytes:
+    """Reshapes FP32 `x` [batch] to seven elements: a run with any other number of them fails in the middle."""
+    return model(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        [tensor("x", "FP32", ("batch",))],
+        [tensor("y", "FP32", (7,))],
+        [helper.make_tensor("shape", TensorProto.INT64, [1], [7])],
+    )
+
+
+def tensor(name: str, datatype: str, shape: Dims) -> ValueInfoProto:
+    """The description of a tensor, by the protocol's name of its datatype."""
+    return helper.make_tensor_value_info(name, ELEMENT_TYPES[datatype], list(shape))
+
+
+def model(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    initializers: Sequence[TensorProto] = (),
+) -> bytes:
+    """The checked file of a graph."""
+    return proto(nodes, inputs, outputs, initializers).SerializeToString()
+
+
+def proto(
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    initializers: Sequence[TensorProto] = (),
+) -> ModelProto:
+    """The checked model of a graph, to be changed further."""
+    built = helper.make_model(
+        helper.make_graph(list(nodes), "test", list(inputs), list(outputs), list(initializers)),
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in OPSETS.items()],
+        ir_version=IR_VERSION,
+        producer_name="inferry-tests",
+        producer_version="1",
+    )
+    checker.check_model(built)
+    return built
+
+
+def write(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """`folder` as a repository of `files`, by path: {"echo/1/model.onnx": identity(), "flat.onnx": add()}."""
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return folder

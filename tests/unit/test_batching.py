@@ -1,0 +1,357 @@
+"""Dynamic batching and the ways to run a request: answers, errors and timeouts stay each request's own."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+from inferry.batching import Batcher
+from inferry.config import DynamicBatching, ModelConfig
+from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
+from inferry.execution import INLINE_NS, Execution
+from inferry.metrics import ModelStats
+from inferry.model import Model
+from inferry.protocol import InferRequest
+from inferry.repository import Repository
+from inferry.service import Service
+from inferry.session import Session, SessionOptions
+from inferry.signature import Feed
+from inferry.store import LocalStore
+from inferry.tensors import DATATYPES, Array, Tensor
+
+EXAMPLES = Path(__file__).parents[2] / "models"
+
+
+def soon(seconds: float = 30.0) -> float:
+    return time.monotonic() + seconds
+
+
+def rows(*values: float) -> Feed:
+    return {"x": np.array([[value] for value in values], np.float32)}
+
+
+class Doubler:
+    """Stands in for a session: doubles `x`, notes each batch, fails on negative rows, and takes as long as told."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.batches: list[list[float]] = []
+
+    async def __call__(self, feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        x = feed["x"]
+        self.batches.append(x.ravel().tolist())
+        await asyncio.sleep(min(self.seconds, max(0, deadline - time.monotonic())))
+        if time.monotonic() >= deadline:
+            raise InferenceTimeout("too slow")
+        if (x < 0).any():
+            raise InvalidRequest("negative")
+        return [x * 2 for _ in outputs]
+
+
+def batcher(
+    run: Callable[..., Awaitable[list[Array]]], size: int = 8, delay: float = 0.0, waiting: int = 64
+) -> Batcher:
+    return Batcher(run, "m", size, delay, waiting)
+
+
+async def infer(batcher: Batcher, *values: float, seconds: float = 30.0) -> list[float]:
+    run = await batcher.infer(rows(*values), ("y",), soon(seconds))
+    return run.arrays[0].ravel().tolist()  # type: ignore[no-any-return]
+
+
+def test_what_arrives_during_a_run_is_run_together() -> None:
+    run = Doubler(0.05)
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        return await asyncio.gather(infer(subject, 1), *(infer(subject, n, n + 0.5) for n in (2, 3, 4)))
+
+    assert asyncio.run(scenario()) == [[2], [4, 5], [6, 7], [8, 9]]
+    assert run.batches[0] in ([1], [1, 2, 2.5, 3, 3.5, 4, 4.5])
+    assert len(run.batches) <= 2
+
+
+def test_a_batch_has_at_most_max_batch_size_rows_and_keeps_the_order() -> None:
+    run = Doubler(0.01)
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run, size=4)
+        return await asyncio.gather(*(infer(subject, n, n) for n in range(9)))
+
+    assert asyncio.run(scenario()) == [[2 * n, 2 * n] for n in range(9)]
+    assert all(len(batch) <= 4 for batch in run.batches)
+    assert [value for batch in run.batches for value in batch[::2]] == list(range(9))
+
+
+def test_a_lone_request_does_not_wait_for_company() -> None:
+    async def scenario() -> float:
+        subject = batcher(Doubler(), delay=5.0)
+        start = time.monotonic()
+        for _ in range(3):
+            await infer(subject, 1)
+        return time.monotonic() - start
+
+    assert asyncio.run(scenario()) < 1.0
+
+
+def test_a_crowd_waits_for_a_fuller_batch() -> None:
+    run = Doubler(0.02)
+
+    async def scenario() -> None:
+        subject = batcher(run, delay=0.2)
+        first = [asyncio.ensure_future(infer(subject, n)) for n in range(3)]
+        await asyncio.sleep(0.05)
+        late = [asyncio.ensure_future(infer(subject, n)) for n in (10, 11)]
+        await asyncio.gather(*first, *late)
+
+    asyncio.run(scenario())
+    assert run.batches[-1] == [10, 11] or run.batches[-1][-2:] == [10, 11]
+
+
+def test_different_shapes_are_not_joined() -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        shapes.append(feed["x"].shape)
+        await asyncio.sleep(0.01)
+        return [feed["x"]]
+
+    async def scenario() -> None:
+        subject = batcher(run)
+        widths = (3, 3, 5, 3, 5)
+        feeds = [{"x": np.full((1, width), index, np.float32)} for index, width in enumerate(widths)]
+        runs = await asyncio.gather(*(subject.infer(feed, ("y",), soon()) for feed in feeds))
+        assert [run.arrays[0].tolist() for run in runs] == [[[i] * w] for i, w in enumerate(widths)]
+
+    asyncio.run(scenario())
+    assert {shape[1] for shape in shapes} == {3, 5}
+    assert len(shapes) < 5
+
+
+def test_an_error_reaches_only_the_request_that_makes_it() -> None:
+    run = Doubler(0.02)
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        waiting = [infer(subject, value) for value in (1, 2, -3, 4)]
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    first, second, third, fourth = asyncio.run(scenario())
+    assert (first, second, fourth) == ([2], [4], [8])
+    assert isinstance(third, InvalidRequest)
+
+
+def test_an_unexpected_failure_reaches_every_request_and_the_next_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        await asyncio.sleep(0.01)
+        if feed["x"][0, 0] == 0:
+            raise ZeroDivisionError("a bug")
+        return [feed["x"]]
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        failed = await asyncio.gather(infer(subject, 0), return_exceptions=True)
+        return [*failed, await infer(subject, 1)]
+
+    failed, served = asyncio.run(scenario())
+    assert isinstance(failed, ZeroDivisionError)
+    assert served == [1]
+    assert "a batch of model 'm' failed" in caplog.text
+
+
+def test_a_timeout_ends_one_request_and_the_batch_goes_on() -> None:
+    run = Doubler(0.3)
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        start = time.monotonic()
+        impatient = asyncio.ensure_future(infer(subject, 1, seconds=0.1))
+        patient = asyncio.ensure_future(infer(subject, 2))
+        result = await asyncio.gather(impatient, return_exceptions=True)
+        assert time.monotonic() - start < 0.25
+        return [*result, await patient]
+
+    impatient, patient = asyncio.run(scenario())
+    assert isinstance(impatient, InferenceTimeout)
+    assert patient == [4]
+
+
+def test_what_timed_out_while_it_waited_is_not_run() -> None:
+    run = Doubler(0.3)
+
+    async def scenario() -> None:
+        subject = batcher(run, size=1)
+        first = asyncio.ensure_future(infer(subject, 1))
+        await asyncio.sleep(0.05)
+        with pytest.raises(InferenceTimeout):
+            await infer(subject, 2, seconds=0.05)
+        assert await first == [2]
+        assert await infer(subject, 3) == [6]
+
+    asyncio.run(scenario())
+    assert run.batches == [[1], [3]]
+
+
+def test_a_full_queue_refuses() -> None:
+    async def scenario() -> list[Any]:
+        subject = batcher(Doubler(0.05), size=1, waiting=2)
+        waiting = [asyncio.ensure_future(infer(subject, 1))]
+        await asyncio.sleep(0.01)
+        waiting += [asyncio.ensure_future(infer(subject, n)) for n in (2, 3, 4)]
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    *served, refused = asyncio.run(scenario())
+    assert served == [[2], [4], [6]]
+    assert isinstance(refused, QueueFull)
+    assert "2 requests wait for model 'm'" in str(refused)
+
+
+def test_outputs_without_a_row_per_row_are_run_alone() -> None:
+    calls: list[int] = []
+
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        calls.append(len(feed["x"]))
+        await asyncio.sleep(0.01)
+        return [feed["x"].sum(axis=0)]
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        return await asyncio.gather(*(infer(subject, value) for value in (1, 2, 3)))
+
+    assert asyncio.run(scenario()) == [[1], [2], [3]]
+
+
+@pytest.fixture
+def pool() -> Any:
+    with ThreadPoolExecutor(4) as executor:
+        yield executor
+
+
+@pytest.fixture
+def execution(tmp_path: Path, pool: ThreadPoolExecutor) -> Callable[..., Execution]:
+    """`execution(onnx_models.slow(), max_queue_size=1)` runs that model under that config."""
+
+    def make(content: bytes, **config: Any) -> Execution:
+        path = tmp_path / "model.onnx"
+        path.write_bytes(content)
+        settings = replace(ModelConfig(), **config)
+        session = Session(path, "m", SessionOptions(1, settings.max_batch_size))
+        return Execution(Model("m", "1", settings, session, "", 0, ModelStats()), pool)
+
+    return make
+
+
+def turns(count: int) -> Feed:
+    return {"turns": np.array([count], np.int64)}
+
+
+class TestExecution:
+    def test_a_model_seen_to_be_fast_runs_on_the_event_loop_and_a_slow_one_does_not(
+        self, execution: Callable[..., Execution]
+    ) -> None:
+        subject = execution(onnx_models.slow())
+
+        async def scenario() -> None:
+            assert subject.inline_elements == -1
+            await subject.run(turns(0), ("y",), soon(), 1)
+            for _ in range(20):  # a busy machine can make any single run a slow one
+                _, took = subject.run_now(turns(0), ("y",), soon(), 1)
+                if took < INLINE_NS:
+                    break
+            assert subject.inline_elements == 1
+            subject.run_now(turns(500), ("y",), soon(), 1)
+            assert subject.inline_elements == 0
+
+        asyncio.run(scenario())
+
+    def test_the_event_loop_goes_on_during_a_slow_run(self, execution: Callable[..., Execution]) -> None:
+        subject = execution(onnx_models.slow())
+
+        async def scenario() -> int:
+            run = asyncio.ensure_future(subject.run(turns(1000), ("y",), soon(), 1))
+            ticks = 0
+            while not run.done():
+                await asyncio.sleep(0.005)
+                ticks += 1
+            return ticks
+
+        assert asyncio.run(scenario()) > 3
+
+    def test_a_timeout_is_kept_and_the_next_request_served(self, execution: Callable[..., Execution]) -> None:
+        subject = execution(onnx_models.slow())
+
+        async def scenario() -> None:
+            start = time.monotonic()
+            with pytest.raises(InferenceTimeout, match="model 'm'"):
+                await subject.run(turns(10**9), ("y",), soon(0.2), 1)
+            assert time.monotonic() - start < 5
+            assert len((await subject.run(turns(1), ("y",), soon(), 1)).arrays) == 1
+
+        asyncio.run(scenario())
+
+    def test_too_many_waiting_requests_are_refused(self, execution: Callable[..., Execution]) -> None:
+        subject = execution(onnx_models.slow(), max_queue_size=2)
+
+        async def scenario() -> list[Any]:
+            runs = [subject.run(turns(200), ("y",), soon(), 1) for _ in range(3)]
+            return await asyncio.gather(*runs, return_exceptions=True)
+
+        assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
+
+    def test_a_model_that_fails_in_a_batch_says_so(self, execution: Callable[..., Execution]) -> None:
+        subject = execution(onnx_models.scaled(2.0), max_batch_size=8, dynamic_batching=DynamicBatching())
+
+        async def scenario() -> list[Any]:
+            good, bad = np.ones((1, 3), np.float32), np.ones((1, 3), np.float32)
+            runs = [
+                subject.run({"x": good, "factor": np.array([2], np.float32)}, ("y",), soon(), 3),
+                subject.run({"x": bad, "factor": np.ones(4, np.float32)}, ("y",), soon(), 3),
+            ]
+            return await asyncio.gather(*runs, return_exceptions=True)
+
+        first, second = asyncio.run(scenario())
+        assert first.arrays[0].tolist() == [[2, 2, 2]]
+        assert isinstance(second, (InvalidRequest, InferenceFailed))
+
+
+def encoder_request(rng: np.random.Generator, length: int) -> InferRequest:
+    ids = rng.integers(0, 2048, (1, length)).astype(np.int64)
+    return InferRequest({"input_ids": Tensor("input_ids", DATATYPES["INT64"], ids)})
+
+
+def test_the_encoder_gives_the_same_batched_and_alone() -> None:
+    service = Service(Repository(LocalStore(EXAMPLES, "models")))
+
+    async def scenario() -> None:
+        rng = np.random.default_rng(0)
+        model = await service.model("encoder")
+        requests = [encoder_request(rng, length) for length in (7, 7, 7, 16, 16, 7, 16, 7)]
+        alone = [(await service.infer(model, request)).outputs[0].array for request in requests]
+        before = model.stats.as_dict()["execution_count"]
+        together = await asyncio.gather(*(service.infer(model, request) for request in requests))
+        assert model.stats.as_dict()["execution_count"] - before < len(requests)
+        for single, response in zip(alone, together, strict=True):
+            np.testing.assert_allclose(response.outputs[0].array, single, atol=1e-5)
+
+    asyncio.run(scenario())
+    service.close()
+
+
+def test_no_thread_is_left_behind() -> None:
+    service = Service(Repository(LocalStore(EXAMPLES, "models")))
+
+    async def scenario() -> None:
+        model = await service.model("encoder")
+        await service.infer(model, encoder_request(np.random.default_rng(0), 5))
+
+    asyncio.run(scenario())
+    service.close()
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith(("inferry-run", "inferry-load"))]
+    assert left == []
