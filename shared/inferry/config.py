@@ -1,5 +1,6 @@
 """A model's config.json."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -67,7 +68,7 @@ def _checked(check: Any, value: Any, model: str, key: str) -> Any:
     wanted, convert = check
     converted = convert(value, model)
     if converted is None:
-        raise InvalidModel(f"'{key}' in config.json of model '{model}' must be {wanted}, got {str(value)[:60]!r}")
+        raise InvalidModel(f"'{key}' in config.json of model '{model}' must be {wanted}, got {reprlib.repr(value)}")
     return converted
 
 
@@ -80,17 +81,20 @@ def _string(value: Any, _: str) -> str | None:
 
 
 def _strings(value: Any, _: str) -> tuple[str, ...] | None:
-    return tuple(map(str, value)) if isinstance(value, list) else None
+    if not isinstance(value, list) or not all(isinstance(item, str | int | float) for item in value):
+        return None
+    return tuple(map(str, value))
 
 
 def _string_map(value: Any, _: str) -> dict[str, str] | None:
     return value if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()) else None
 
 
-def _labels(value: Any, _: str) -> dict[str, tuple[str, ...]] | None:
-    if not isinstance(value, dict) or not all(isinstance(labels, list) for labels in value.values()):
+def _labels(value: Any, model: str) -> dict[str, tuple[str, ...]] | None:
+    if not isinstance(value, dict):
         return None
-    return {output: tuple(map(str, labels)) for output, labels in value.items()}
+    lists = {output: _strings(labels, model) for output, labels in value.items()}
+    return None if None in lists.values() else lists  # type: ignore[return-value]
 
 
 def _batching(value: Any, model: str) -> DynamicBatching | None:

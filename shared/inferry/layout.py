@@ -9,7 +9,7 @@ from inferry.store import StoredFile
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")  # "." and ".." are other folders
 _RESERVED = ("stats",)  # /v2/models/stats is a route
 
 
@@ -100,4 +100,10 @@ def _bad_name(name: str) -> str:
 
 def newest_first(versions: Iterable[str]) -> list[str]:
     """Numbers before other names, each from the highest down."""
-    return sorted(versions, key=lambda v: (v.isdecimal(), int(v) if v.isdecimal() else 0, v), reverse=True)
+    return sorted(versions, key=_age, reverse=True)
+
+
+def _age(version: str) -> tuple[bool, int, str, str]:
+    # Numbers compare by their digits: Python refuses to convert more than 4,300 of them.
+    digits = version.lstrip("0") if version.isdecimal() else ""
+    return version.isdecimal(), len(digits), digits, version

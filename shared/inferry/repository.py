@@ -86,6 +86,8 @@ class Repository:
                 self._loaded.move_to_end((name, model.version))
             except KeyError:  # evicted by another thread meanwhile: the caller's reference keeps it
                 pass
+            if len(self._loaded) > self._cache_size:
+                self._trim()
         return model
 
     def get(self, name: str, version: str | None = None) -> Model:
@@ -211,6 +213,11 @@ class Repository:
         with self._lock:
             self._loaded[entry.name, entry.version] = entry
             self._loaded.move_to_end((entry.name, entry.version))
+        self._trim()
+
+    def _trim(self) -> None:
+        """Evicts the least recently used models that nobody uses now; those in use go at a later look."""
+        with self._lock:
             for key in list(self._loaded)[:-1]:
                 if len(self._loaded) <= self._cache_size:
                     break
