@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import dataclasses
+import gc
 import json
 import logging
 import os
@@ -145,6 +146,9 @@ def _serving_app(settings: Settings) -> Any:
     for problem in service.repository.problems:
         print(f"  ! {problem}", file=sys.stderr)
     service.preload(_report)
+    # What is loaded now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
     return create_app(service)
 
 
@@ -163,6 +167,8 @@ def _uvicorn_options(settings: Settings) -> dict[str, Any]:
         "log_level": "debug" if settings.debug else "warning",
         "workers": settings.workers,
         "server_header": False,
+        # Nothing here asks who the client is.
+        "proxy_headers": False,
         # Idle connections must not keep a server from ending: what is in flight has as long as a prediction may take.
         "timeout_graceful_shutdown": int(settings.model_timeout) + 5,
     }

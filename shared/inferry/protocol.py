@@ -3,6 +3,7 @@
 The wire is described in the specification's inference_rest.md and Triton's binary tensor data extension.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -23,6 +24,10 @@ Parameters: TypeAlias = Mapping[str, Any]
 
 # Bytes of JSON up to which a Python object per element costs less than simdjson's views of a document.
 SMALL = 4096
+# Bytes of JSON up to which a parser is kept for the next request; it holds about ten times as many.
+REUSED = 4 * 2**20
+
+_threads = threading.local()
 
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
@@ -120,9 +125,22 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
 def parse(text: bytes) -> Any:
     """The JSON document in `text`: Python objects when it is small or holds NaN or Infinity, else simdjson's view."""
     try:
-        return orjson.loads(text) if len(text) <= SMALL else simdjson.Parser().parse(text)
+        return orjson.loads(text) if len(text) <= SMALL else _view(text)
     except (ValueError, RuntimeError):
         return _parse_tokens(text)
+
+
+def _view(text: bytes) -> Any:
+    """Parses with this thread's parser, whose memory is there already: fresh pages cost as much as parsing."""
+    if len(text) > REUSED:
+        return simdjson.Parser().parse(text)
+    try:
+        return _threads.parser.parse(text)
+    except AttributeError:
+        _threads.parser = simdjson.Parser()
+    except RuntimeError:  # a document of it is still looked at, or this one is nested too deep for any
+        return simdjson.Parser().parse(text)
+    return _threads.parser.parse(text)
 
 
 def _parse_tokens(text: bytes) -> Any:

@@ -36,7 +36,7 @@ def as_rows(features: Any, model: Model) -> list[Any]:
     if not features or isinstance(features[0], dict):
         return features
     required = model.session.signature.required
-    if len(required) > 1:
+    if len(required) != 1:
         return features if isinstance(features[0], list) else [features]
     row = model.session.signature.inputs[next(iter(required))].shape[1:]
     shape = _shape_of(features)
