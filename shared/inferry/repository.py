@@ -14,7 +14,7 @@ from inferry.config import ModelConfig, parse_config
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
 from inferry.model import Model
-from inferry.store import Store, StoredFile, memory_store
+from inferry.store import Store, StoredFile
 
 log = logging.getLogger("inferry")
 
@@ -113,7 +113,7 @@ class Repository:
         self._uploads.pop(name, None)
         if config is not None or files:
             uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
-            store = memory_store(uploaded, self._cache) if uploaded else self._store
+            store = self._uploaded(uploaded) if uploaded else self._store
             self._uploads[name] = (store, config)
         self.refresh(only=name)
         entries = self._of(name)
@@ -140,6 +140,11 @@ class Repository:
         """
         with self._refreshing:
             self._apply(self._scan(), only)
+
+    def _uploaded(self, files: Mapping[str, bytes]) -> Store:
+        from inferry.remote import memory_store
+
+        return memory_store(files, self._cache)
 
     # What follows is private: looking, loading, forgetting.
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import services
-from inferry import store
+from inferry import remote
 from inferry.errors import InvalidModel, StoreError
-from inferry.store import RemoteStore, Store, digest, open_store
+from inferry.remote import RemoteStore
+from inferry.store import Store, digest, open_store
 
 BIG = os.urandom(20_000_000)
 FILES = {
@@ -262,4 +263,4 @@ def test_a_shared_access_signature_is_not_shown(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_pieces_are_smaller_than_the_big_file() -> None:
-    assert len(BIG) > 2 * store.PIECE
+    assert len(BIG) > 2 * remote.PIECE

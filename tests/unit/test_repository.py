@@ -16,8 +16,8 @@ from inferry import model as model_module
 from inferry.config import ModelConfig
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.model import Model
+from inferry.remote import memory_store
 from inferry.repository import READY, UNAVAILABLE, UNKNOWN, Refresher, Repository, open_repository
-from inferry.store import memory_store
 
 DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)
 BROKEN = b"this is not a model"

@@ -19,9 +19,11 @@ from typing import Any
 import obstore.exceptions
 import obstore.store
 import pytest
+from inferry import remote as remote_module
 from inferry import store
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
-from inferry.store import LocalStore, RemoteStore, StoredFile, memory_store, open_store
+from inferry.remote import RemoteStore, memory_store
+from inferry.store import LocalStore, StoredFile, open_store
 
 MODEL = bytes(range(256)) * 40
 FILES = {"digits/1/model.onnx": MODEL, "digits/1/weights/w.bin": b"w" * 3000, "digits/1/empty": b""}
@@ -78,7 +80,7 @@ def cache(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store, "PIECE", 1000)
+    monkeypatch.setattr(remote_module, "PIECE", 1000)
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -322,7 +324,7 @@ def test_folder_markers_are_no_files(cache: Path) -> None:
 def test_the_identity_of_an_object(tag: str | None, identity: str) -> None:
     modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     meta: Any = {"path": "a", "size": 7, "e_tag": tag, "last_modified": modified, "version": None}
-    assert store._stored(meta) == StoredFile("a", 7, identity)
+    assert remote_module._stored(meta) == StoredFile("a", 7, identity)
 
 
 # Fetching
@@ -384,7 +386,7 @@ def test_a_failure_in_the_middle_leaves_nothing(error: Exception, cache: Path) -
 
 
 def test_after_a_failure_the_rest_is_not_fetched(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
-    monkeypatch.setattr(store, "PIECE", 10)
+    monkeypatch.setattr(remote_module, "PIECE", 10)
 
     def fail(count: int) -> None:
         if count == 1:
@@ -501,7 +503,7 @@ def test_a_folder_that_a_cleaner_damaged_is_fetched_again(damage: str, cache: Pa
 
 def test_too_small_a_disk_is_told_before_anything_is_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(remote_module, "disk_usage", lambda path: usage._replace(free=1000))
     backend = Backend(in_memory({"m.onnx": MODEL}))
     with pytest.raises(StoreError) as caught:
         remote(backend, cache).fetch("", remote(backend, cache).list(), None)

@@ -1,0 +1,246 @@
+"""Models in s3://, az://, gs:// and memory:// stores: read with obstore, kept in a folder on disk."""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from shutil import disk_usage, rmtree
+from typing import TYPE_CHECKING
+
+import obstore.store
+from obstore.exceptions import BaseError
+
+from inferry.errors import InvalidModel, InvalidSettings, StoreError
+from inferry.store import Files, StoredFile, digest, is_plain, limited, relative, translated
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import BackoffConfig, MemoryStore, ObjectStore, RetryConfig
+
+_ERRORS = (BaseError, OSError, ValueError)
+
+PIECE = 8 * 1024 * 1024
+PARALLEL = 8
+TEMPORARY = ".fetch-"
+ABANDONED = 24 * 60 * 60
+BACKENDS = {"s3": "S3Store", "az": "AzureStore", "gs": "GCSStore"}
+# Four attempts of 2 s bound an endpoint that is down to about 10 s. A download is given up when nothing
+# arrives for 10 s, not because it is long. These go in as `config`: given `client_options`, obstore forgets
+# what it read from the environment (AWS_ALLOW_HTTP, AWS_PROXY_URL, ...).
+CLIENT = {"connect_timeout": "2s", "read_timeout": "10s", "timeout": "1h"}
+ATTEMPTS = 4
+_memories: "dict[str, MemoryStore]" = {}
+
+
+def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: str | None = None) -> "RemoteStore":
+    """A store in memory that holds `files`: the one at memory://`name`, or without a name one of its own."""
+    backend = obstore.store.MemoryStore() if name is None else _memory(name)
+    url = f"memory://{os.urandom(8).hex() if name is None else name}"
+    with translated(f"can't fill {url}", _ERRORS):
+        for path, content in files.items():
+            backend.put(path, content)
+    return _in_memory(url, backend, cache)
+
+
+def default_cache() -> Path:
+    """A private folder of this user below the temporary folder; StoreError when others can get in."""
+    private = Path(tempfile.gettempdir()) / f"inferry-{os.getuid()}"
+    with translated(f"can't keep models in {private}", (OSError,)):
+        with suppress(FileExistsError):
+            private.mkdir(0o700)
+        found = private.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StoreError(f"{private} isn't a folder of this user with mode 0700: remove it or set another cache")
+    return private / "models"
+
+
+class RemoteStore:
+    """Objects below a prefix, read with obstore; `backend` is obstore's own store."""
+
+    def __init__(self, url: str, backend: "ObjectStore", cache: Path | None, origin: str) -> None:
+        self.url = url
+        self.backend = backend
+        self._cache = cache
+        self._origin = origin
+
+    def list(self) -> Files:
+        with translated(f"can't list {self.url}", _ERRORS):
+            found = [_stored(meta) for page in self.backend.list(chunk_size=1000) for meta in page]
+        plain = {file.path: file for file in found if is_plain(file.path)}
+        # Consoles mark a folder with an object of its name, and a disk has no file and folder of one name.
+        folders = {path[:end] for path in plain for end, letter in enumerate(path) if letter == "/"}
+        return [plain[path] for path in sorted(plain.keys() - folders)]
+
+    def read(self, path: str, limit: int) -> bytes:
+        with translated(f"can't read {path!r} in {self.url}", _ERRORS):
+            found = self.backend.get(path)
+            if found.meta["size"] <= limit:
+                return limited(found.bytes().to_bytes(), limit, path)
+        raise StoreError(f"{path!r} in {self.url} has {found.meta['size']} bytes; at most {limit} are read")
+
+    def fetch(self, folder: str, files: Sequence[StoredFile], digest: str | None) -> Path:
+        wanted = relative(folder, files)
+        cache = self._cache or default_cache()
+        final = cache / self._key(wanted, digest)
+        with translated(f"can't fetch {folder!r} from {self.url} to {cache}", _ERRORS):
+            if not _is_complete(final, wanted):
+                cache.mkdir(0o700, parents=True, exist_ok=True)
+                _sweep(cache)
+                self._fill(cache, final, wanted, digest)
+        return final
+
+    def _key(self, wanted: Mapping[str, StoredFile], digest: str | None) -> str:
+        """The folder's name, one for each content. A lone file's digest lacks its name, so that is added."""
+        files = sorted((name, file.path, file.size, file.identity) for name, file in wanted.items())
+        content = (digest.lower(), sorted(wanted)) if digest else (self._origin, files)
+        return hashlib.sha256(repr(content).encode()).hexdigest()
+
+    def _fill(self, cache: Path, final: Path, wanted: Mapping[str, StoredFile], digest: str | None) -> None:
+        """Prepare everything in a folder that nobody reads, then rename it: all is visible at once."""
+        try:
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=cache) as temporary:
+                staged = Path(temporary, "files")
+                self._download(staged, wanted)
+                _verify(staged, wanted, digest, self.url)
+                _publish(staged, final, wanted)
+        except OSError as exc:
+            if exc.errno == errno.ENOSPC:
+                raise _no_space(cache, wanted) from exc
+            raise
+
+    def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
+        if disk_usage(folder.parent).free < sum(file.size for file in wanted.values()):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for name in wanted:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        pieces = [(folder / name, file, start) for name, file in wanted.items() for start in range(0, file.size, PIECE)]
+        with ThreadPoolExecutor(PARALLEL, "inferry-fetch") as pool:
+            # The first error ends this loop, and that cancels the pieces that wait.
+            for _ in pool.map(lambda piece: self._copy(*piece), pieces):
+                pass
+
+    def _copy(self, target: Path, file: StoredFile, start: int) -> None:
+        """One piece. The answer names the object it is from, which must be the one that was listed."""
+        end = min(start + PIECE, file.size)
+        found = self.backend.get(file.path, options={"range": (start, end)})
+        now = _stored(found.meta)
+        if (now.size, now.identity) != (file.size, file.identity):
+            raise StoreError(f"{file.path!r} in {self.url} was replaced since it was listed: list again")
+        content = memoryview(found.bytes())
+        if len(content) != end - start:
+            raise StoreError(f"{file.path!r} in {self.url}: got {len(content)} bytes, not {end - start}")
+        _write(target, content, start)
+
+
+def open_remote(url: str, scheme: str, rest: str, cache: Path | None) -> RemoteStore:
+    """The store at a URL, split into its scheme and what follows ://. InvalidSettings when it names none."""
+    if scheme == "memory":
+        return _in_memory(url, _memory(rest), cache)
+    return RemoteStore(url, _backend(url, scheme, rest), cache, url)
+
+
+def _memory(name: str) -> "MemoryStore":
+    return _memories.setdefault(name, obstore.store.MemoryStore())
+
+
+def _in_memory(url: str, backend: "MemoryStore", cache: Path | None) -> RemoteStore:
+    # Identities are mere counters here: without its mark, a process would take another's files from the cache.
+    return RemoteStore(url, backend, cache, f"{url} {_process()}")
+
+
+@cache
+def _process() -> str:
+    return os.urandom(8).hex()
+
+
+def _backend(url: str, scheme: str, rest: str) -> "ObjectStore":
+    if scheme not in BACKENDS:
+        known = ", ".join(f"{name}://" for name in ("file", "memory", *BACKENDS))
+        raise InvalidSettings(f"a store can't be a {scheme}:// URL; give a folder or one of {known}")
+    bucket, _, prefix = rest.partition("/")
+    if re.search("[@:?]", bucket) or "?" in prefix:
+        # The URL is not repeated: it would carry the credentials into the logs.
+        raise InvalidSettings(f"a {scheme}:// URL takes no credentials and no query: use the environment")
+    if not bucket:
+        raise InvalidSettings(f"{url}: expected {scheme}://bucket/prefix")
+    with translated(f"can't open {url}", _ERRORS):
+        made: ObjectStore = getattr(obstore.store, BACKENDS[scheme])(
+            bucket, prefix=prefix.strip("/") or None, config=CLIENT, retry_config=_retries()
+        )
+    return made
+
+
+def _retries() -> "RetryConfig":
+    backoff: BackoffConfig = {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=1),
+        "base": 2,
+    }
+    return {"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(minutes=3), "backoff": backoff}
+
+
+def _stored(meta: "ObjectMeta") -> StoredFile:
+    # Azure quotes the tag in an answer's header and not in a listing.
+    tag = (meta["e_tag"] or "").strip('"') or f"{meta['size']}-{meta['last_modified'].isoformat()}"
+    return StoredFile(meta["path"], meta["size"], tag)
+
+
+def _write(target: Path, content: memoryview, start: int) -> None:
+    descriptor = os.open(target, os.O_WRONLY)
+    try:
+        while content:
+            written = os.pwrite(descriptor, content, start)
+            content, start = content[written:], start + written
+    finally:
+        os.close(descriptor)
+
+
+def _is_complete(folder: Path, wanted: Mapping[str, StoredFile]) -> bool:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return all((folder / name).stat().st_size == file.size for name, file in wanted.items())
+    return False
+
+
+def _verify(folder: Path, wanted: Mapping[str, StoredFile], expected: str | None, url: str) -> None:
+    if expected is None:
+        return
+    actual = digest(folder, [*wanted])
+    if actual != expected.lower():
+        raise InvalidModel(f"{', '.join(wanted)} from {url}: the sha256 is {actual}, expected {expected}")
+
+
+def _publish(staged: Path, final: Path, wanted: Mapping[str, StoredFile]) -> None:
+    """Move `staged` to `final`, unless another process was first."""
+    try:
+        staged.rename(final)
+    except OSError:
+        if _is_complete(final, wanted):
+            return
+        # Systems clean their temporary folders file by file: this one lost some.
+        with suppress(FileNotFoundError):
+            final.rename(staged.with_name("damaged"))
+        staged.rename(final)
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes left behind; what is younger than a day may be a download that goes on."""
+    for left in cache.glob(f"{TEMPORARY}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                rmtree(left, ignore_errors=True)
+
+
+def _no_space(cache: Path, wanted: Mapping[str, StoredFile]) -> StoreError:
+    needed, free = sum(file.size for file in wanted.values()), disk_usage(cache).free
+    missing = max(needed - free, 0)
+    return StoreError(f"no space in {cache}: {needed} bytes are needed, {free} free, {missing} missing")
