@@ -1,0 +1,148 @@
+"""Who imports what: the layers of the package, an owner for each third-party package, and a light cold start."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import inferry
+import onnx_models
+import pytest
+
+PACKAGE = Path(inferry.__file__).parent
+
+# A module imports only modules of the lines above its own.
+LAYERS = [
+    "__init__ errors",
+    "settings tensors compression config modelfile metrics watchdog routes store",
+    "remote jsontensors classification layout",
+    "protocol",
+    "signature",
+    "session batching",
+    "model",
+    "repository rows execution",
+    "service description",
+    "app inputs inspection openapi",
+    "management",
+    "cli",
+    "__main__",
+]
+# Upwards, and only when it is needed: `app` hands over what is not the data plane, `store` what is not a local folder.
+UPWARDS = {("app", "management"), ("store", "remote")}
+
+OWNERS = {
+    "fastapi": {"management"},
+    "obstore": {"remote"},
+    "onnxruntime": {"session"},
+    "pydantic": {"openapi"},
+    "simdjson": {"jsontensors", "protocol"},
+    "starlette": {"management"},
+    "uvicorn": {"cli"},
+}
+# Data formats, which belong to nobody.
+COMMON = {"numpy", "orjson"}
+
+# What a first prediction doesn't need.
+HEAVY = ("boto3", "fastapi", "httpx", "obstore", "onnx", "pydantic", "starlette", "uvicorn")
+
+
+class Import(NamedTuple):
+    """`module` imports `target`: within the package, a module's name; `lazy`: inside a function."""
+
+    module: str
+    target: str
+    ours: bool
+    lazy: bool
+
+
+def imports() -> Iterator[Import]:
+    for path in sorted(PACKAGE.glob("*.py")):
+        yield from _imports(path.stem, ast.parse(path.read_text()), False)
+
+
+def _imports(module: str, node: ast.AST, lazy: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            targets = [alias.name for alias in child.names]
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"{module} has a relative import"
+            targets = [f"{child.module}.{alias.name}" for alias in child.names]
+        else:
+            yield from _imports(module, child, lazy or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
+            continue
+        for target in targets:
+            top, *rest = target.split(".")
+            if top == "inferry":
+                name = rest[0] if rest and (PACKAGE / f"{rest[0]}.py").exists() else "__init__"
+                yield Import(module, name, True, lazy)
+            elif top not in sys.stdlib_module_names:
+                yield Import(module, top, False, lazy)
+
+
+LAYER = {module: number for number, line in enumerate(LAYERS) for module in line.split()}
+
+
+def test_every_module_has_a_layer() -> None:
+    assert sorted(LAYER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+
+def test_directions() -> None:
+    upwards = {(i.module, i.target, i.lazy) for i in imports() if i.ours and LAYER[i.target] >= LAYER[i.module]}
+    # errors is with __init__, which imports nothing.
+    assert upwards == {(module, target, True) for module, target in UPWARDS}
+
+
+def test_third_party_packages_have_owners() -> None:
+    found: dict[str, set[str]] = {}
+    for item in imports():
+        if not item.ours and item.target not in COMMON:
+            found.setdefault(item.target, set()).add(item.module)
+    assert found == OWNERS
+
+
+COLD_START = """
+import asyncio, json, sys
+import inferry.app
+from inferry.service import Service
+from inferry.settings import Settings
+
+async def infer(app, body):
+    sent = []
+    async def receive():
+        return {"type": "http.request", "body": body}
+    async def send(message):
+        sent.append(message)
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/m/infer", "headers": []}
+    await app(scope, receive, send)
+    return sent[0]["status"], sent[1]["body"].decode()
+
+service = Service.from_settings(Settings(model_path=sys.argv[1]))
+answer = asyncio.run(infer(inferry.app.create_app(service), sys.argv[2].encode()))
+service.close()
+heavy = [name for name in json.loads(sys.argv[3]) if name in sys.modules]
+print(json.dumps([*answer, heavy]))
+"""
+
+
+@pytest.mark.parametrize("padding", ["", " " * 5000], ids=["small", "large"])
+def test_a_first_prediction_imports_nothing_heavy(tmp_path: Path, padding: str) -> None:
+    onnx_models.write(tmp_path, {"m/1/model.onnx": onnx_models.identity()})
+    body = padding + '{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
+    command = [sys.executable, "-c", COLD_START, str(tmp_path), body, json.dumps(HEAVY)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    status, answer, heavy = json.loads(output)
+    assert (status, heavy) == (200, [])
+    assert json.loads(answer)["outputs"] == [{"name": "y", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]
+
+
+def test_importing_the_package_imports_nothing() -> None:
+    """`inferry.__version__` is read by tools that need no more."""
+    script = (
+        "import sys, inferry; print(*sorted({name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names))"
+    )
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); {script}"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert output.split() == ["__main__", "inferry"] or output.split() == ["inferry"]

@@ -1,0 +1,225 @@
+"""What an ONNX file says of itself, read without the onnx package and compared with what that package wrote."""
+
+from pathlib import Path
+
+import onnx
+import onnx_models
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inferry.errors import InvalidModel
+from inferry.modelfile import ModelFile, read
+from onnx import TensorProto, helper
+
+WORDS, NUMBERS = onnx_models.zipmap(("no", "yes", "é")), onnx_models.zipmap((3, -7, 2**40))
+
+
+def file(folder: Path, content: bytes) -> Path:
+    path = folder / "model.onnx"
+    path.write_bytes(content)
+    return path
+
+
+def varint(number: int) -> bytes:
+    """https://protobuf.dev/programming-guides/encoding/#varints"""
+    number %= 2**64
+    out = b""
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number: int, value: bytes | int) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    return varint(number << 3 | 2) + varint(len(value)) + value
+
+
+def graph(*nodes: bytes) -> bytes:
+    """A ModelProto with only a graph of these nodes."""
+    return field(7, b"".join(field(1, node) for node in nodes))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (WORDS, ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3}, {"probabilities": ["no", "yes", "é"]})),
+        (NUMBERS, ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3}, {"probabilities": ["3", "-7", str(2**40)]})),
+        (onnx_models.identity(), ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3})),
+    ],
+)
+def test_facts(tmp_path: Path, content: bytes, expected: ModelFile) -> None:
+    assert read(file(tmp_path, content)) == expected
+
+
+@pytest.mark.parametrize(
+    ("producer", "version", "expected"),
+    [
+        ("skl2onnx", "1.20.0", "skl2onnx 1.20.0"),
+        ("é", "", "é"),
+        ("", "2", "2"),
+        ("", "", ""),
+        ("x" * 200, "", "x" * 200),
+    ],
+)
+@pytest.mark.parametrize("opsets", [{"": 21}, {"ai.onnx.ml": 5, "com.microsoft": 1, "": 7}, {}, {"x": 2**40}])
+def test_as_the_onnx_package_reads_it(
+    tmp_path: Path, producer: str, version: str, expected: str, opsets: dict[str, int]
+) -> None:
+    proto = onnx.load_from_string(WORDS)
+    proto.producer_name, proto.producer_version = producer, version
+    del proto.opset_import[:]
+    proto.opset_import.extend(helper.make_opsetid(domain, number) for domain, number in opsets.items())
+    path = file(tmp_path, proto.SerializeToString())
+    theirs = onnx.load(path)
+    assert {item.domain: item.version for item in theirs.opset_import} == opsets
+    assert read(path) == ModelFile(expected, opsets, {"probabilities": ["no", "yes", "é"]})
+
+
+def test_example_models() -> None:
+    """The files of a real exporter."""
+    paths = sorted(Path(__file__).parents[2].glob("models/*/*/model.onnx"))
+    assert paths
+    for path in paths:
+        proto = onnx.load(path)
+        zipmaps = [node for node in proto.graph.node if node.op_type == "ZipMap"]
+        labels = {
+            node.output[0]: [
+                item.decode() if isinstance(item, bytes) else str(item)
+                for attribute in node.attribute
+                for item in helper.get_attribute_value(attribute)
+            ]
+            for node in zipmaps
+        }
+        opsets = {item.domain: item.version for item in proto.opset_import}
+        assert read(path) == ModelFile(f"{proto.producer_name} {proto.producer_version}".strip(), opsets, labels)
+
+
+def test_several_zipmaps(tmp_path: Path) -> None:
+    """And nodes of other kinds, with attributes of the same name."""
+    nodes = [
+        helper.make_node("ZipMap", ["x"], ["a"], domain="ai.onnx.ml", classlabels_strings=["u", "v"]),
+        helper.make_node("Other", ["x"], ["b"], domain="mine", classlabels_strings=["no"]),
+        helper.make_node("ZipMap", ["x"], ["c"], "name", domain="ai.onnx.ml", classlabels_int64s=[0, 1]),
+        helper.make_node("ZipMap", ["x"], ["d"], domain="ai.onnx.ml"),
+    ]
+    proto = helper.make_model(helper.make_graph(nodes, "g", [], []))
+    assert read(file(tmp_path, proto.SerializeToString())).labels == {"a": ["u", "v"], "c": ["0", "1"], "d": []}
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_integer_labels_packed_and_not(tmp_path: Path, packed: bool) -> None:
+    """onnx.proto3 packs them, onnx.proto, which other languages use, doesn't."""
+    labels = [0, 1, -1, 300, -(2**63), 2**63 - 1]
+    numbers = field(8, b"".join(map(varint, labels))) if packed else b"".join(field(8, label) for label in labels)
+    attribute = field(1, b"classlabels_int64s") + numbers + field(20, 7)
+    content = graph(field(2, b"out") + field(4, b"ZipMap") + field(5, attribute))
+    assert read(file(tmp_path, content)) == ModelFile("", {}, {"out": [str(label) for label in labels]})
+    theirs = onnx.load_from_string(content).graph.node[0].attribute[0].ints
+    assert list(theirs) == labels
+
+
+def test_order_of_fields_does_not_matter(tmp_path: Path) -> None:
+    """Protobuf writers may put them in any order, the name of an attribute behind its values."""
+    attribute = field(9, b"a") + field(1, b"classlabels_strings") + field(9, b"b")
+    node = field(5, attribute) + field(4, b"ZipMap") + field(2, b"out") + field(1, b"in")
+    content = field(3, b"v") + graph(node) + field(2, b"p") + field(8, field(2, 5) + field(1, b"d"))
+    assert read(file(tmp_path, content)) == ModelFile("p v", {"d": 5}, {"out": ["a", "b"]})
+
+
+def test_weights_are_skipped(tmp_path: Path) -> None:
+    """Fields of every wire type, and initializers whose bytes look like anything."""
+    weights = helper.make_tensor("w", TensorProto.UINT8, [300], bytes(range(256)) + b"\xff" * 44, raw=True)
+    proto = onnx.load_from_string(WORDS)
+    proto.graph.initializer.append(weights)
+    fixed = varint(900 << 3 | 1) + b"\xff" * 8 + varint(901 << 3 | 5) + b"\xff" * 4
+    content = fixed + proto.SerializeToString() + fixed
+    assert read(file(tmp_path, content)).labels == {"probabilities": ["no", "yes", "é"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (field(8, b""), ModelFile("", {"": 0})),
+        (field(8, field(1, b"d")), ModelFile("", {"d": 0})),
+        (graph(field(4, b"ZipMap")), ModelFile("", {}, {"": []})),
+        (graph(b""), ModelFile()),
+        (field(7, b""), ModelFile()),
+    ],
+)
+def test_absent_fields_have_protobufs_defaults(tmp_path: Path, content: bytes, expected: ModelFile) -> None:
+    assert read(file(tmp_path, content)) == expected
+    assert {item.domain: item.version for item in onnx.load_from_string(content).opset_import} == expected.opsets
+
+
+BAD = [
+    b"",
+    b"\x80",
+    b"\x80" * 20,
+    b"{}",
+    b"not a model",
+    b"\x89PNG\r\n\x1a\n",
+    field(2, b"\xff"),
+    field(7, b"\x0a"),
+    field(7, 3),
+    field(8, field(2, b"text")),
+    field(8, 5),
+    graph(field(4, b"ZipMap") + field(2, b"o") + field(5, b"\x80")),
+    graph(field(4, b"ZipMap") + field(2, b"o") + field(5, 5)),
+    graph(field(4, b"ZipMap") + field(2, b"o") + field(5, field(1, b"classlabels_int64s") + field(8, b"\x80"))),
+    graph(field(4, b"ZipMap") + field(2, b"o") + field(5, field(1, b"classlabels_strings") + field(9, b"\xff"))),
+    varint(7 << 3 | 2) + b"\xff" * 9 + b"\x01",  # a length of 2**64 - 1
+    varint(1 << 3 | 1) + b"\0" * 7,
+    varint(1 << 3 | 5) + b"\0" * 3,
+    varint(1 << 3 | 3),
+    varint(1 << 3 | 6),
+]
+
+
+@pytest.mark.parametrize("content", BAD, ids=[str(index) for index in range(len(BAD))])
+def test_not_an_onnx_file(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(InvalidModel, match=r"^model.onnx is not an ONNX file: .") as caught:
+        read(file(tmp_path, content))
+    assert len(str(caught.value)) < 200
+
+
+def harmless(path: Path, content: bytes) -> None:
+    """Reading may succeed or say that this is no model."""
+    path.write_bytes(content)
+    try:
+        assert isinstance(read(path), ModelFile)
+    except InvalidModel as exc:
+        assert str(exc).startswith(f"{path.name} is not an ONNX file: ")  # noqa: PT017
+
+
+@pytest.mark.parametrize("content", [WORDS, NUMBERS], ids=["words", "numbers"])
+def test_truncated(tmp_path: Path, content: bytes) -> None:
+    for end in range(len(content)):
+        harmless(tmp_path / "m.onnx", content[:end])
+
+
+@pytest.mark.parametrize("content", [WORDS, NUMBERS], ids=["words", "numbers"])
+def test_one_bit_wrong(tmp_path: Path, content: bytes) -> None:
+    for index in range(len(content)):
+        for bit in (4, 128):
+            harmless(tmp_path / "m.onnx", content[:index] + bytes([content[index] ^ bit]) + content[index + 1 :])
+
+
+def mutated(content: bytes) -> st.SearchStrategy[bytes]:
+    """`content` with some of its bytes replaced by others, fewer or more of them."""
+    cut = st.tuples(st.integers(0, len(content)), st.integers(0, 20), st.binary(max_size=20))
+
+    def apply(cuts: list[tuple[int, int, bytes]]) -> bytes:
+        out = content
+        for start, length, put in cuts:
+            out = out[:start] + put + out[start + length :]
+        return out
+
+    return st.lists(cut, max_size=4).map(apply)
+
+
+@pytest.mark.fuzz
+@given(content=st.one_of(st.binary(max_size=200), mutated(WORDS), mutated(NUMBERS)))
+def test_garbage(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    harmless(tmp_path_factory.getbasetemp() / "garbage.onnx", content)

@@ -1,0 +1,273 @@
+"""Settings: from the environment and back, every bad value's message, and the file that lists them."""
+
+import math
+import os
+from dataclasses import MISSING, Field, FrozenInstanceError, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inferry import __version__, settings
+from inferry.errors import InvalidSettings
+from inferry.settings import Settings, cpus
+
+ROOT = Path(__file__).parents[2]
+
+DEFAULTS = {
+    "MODEL_PATH": "models",
+    "DEFAULT_MODEL": "",
+    "MODEL_CACHE_SIZE": 8,
+    "MODEL_CACHE_DIR": "",
+    "MODEL_TIMEOUT": 30.0,
+    "MODEL_REFRESH": 0.0,
+    "MODEL_CONTROL": False,
+    "MAX_REQUEST_BYTES": 67_108_864,
+    "INTRA_OP_THREADS": 0,
+    "CORS_ORIGINS": (),
+    "ENABLE_METRICS": True,
+    "LOG_LEVEL": "INFO",
+    "ENVIRONMENT": "dev",
+    "APP_NAME": "inferry",
+    "APP_VERSION": __version__,
+    "DEBUG": False,
+    "HOST": "127.0.0.1",
+    "PORT": 8000,
+    "WORKERS": 1,
+}
+
+
+def values(given: Settings) -> dict[str, Any]:
+    return {item.name.upper(): getattr(given, item.name) for item in fields(given)}
+
+
+def test_defaults() -> None:
+    assert values(Settings()) == values(Settings.from_env({})) == DEFAULTS
+    assert Settings().to_env() == {}
+
+
+def test_from_env() -> None:
+    env = {
+        "MODEL_PATH": "s3://bucket/models",
+        "DEFAULT_MODEL": "digits",
+        "MODEL_CACHE_SIZE": "2",
+        "MODEL_CACHE_DIR": "/tmp/c",
+        "MODEL_TIMEOUT": "1.5",
+        "MODEL_REFRESH": "60",
+        "MODEL_CONTROL": "true",
+        "MAX_REQUEST_BYTES": "1000",
+        "INTRA_OP_THREADS": "3",
+        "CORS_ORIGINS": "https://a.example, https://b.example",
+        "ENABLE_METRICS": "false",
+        "LOG_LEVEL": "ERROR",
+        "ENVIRONMENT": "prod",
+        "APP_NAME": "my models",
+        "APP_VERSION": "7",
+        "DEBUG": "1",
+        "HOST": "::",
+        "PORT": "0",
+        "WORKERS": "4",
+    }
+    expected = {
+        "MODEL_PATH": "s3://bucket/models",
+        "DEFAULT_MODEL": "digits",
+        "MODEL_CACHE_SIZE": 2,
+        "MODEL_CACHE_DIR": "/tmp/c",
+        "MODEL_TIMEOUT": 1.5,
+        "MODEL_REFRESH": 60.0,
+        "MODEL_CONTROL": True,
+        "MAX_REQUEST_BYTES": 1000,
+        "INTRA_OP_THREADS": 3,
+        "CORS_ORIGINS": ("https://a.example", "https://b.example"),
+        "ENABLE_METRICS": False,
+        "LOG_LEVEL": "ERROR",
+        "ENVIRONMENT": "prod",
+        "APP_NAME": "my models",
+        "APP_VERSION": "7",
+        "DEBUG": True,
+        "HOST": "::",
+        "PORT": 0,
+        "WORKERS": 4,
+    }
+    assert env.keys() == expected.keys() == DEFAULTS.keys()
+    read = values(Settings.from_env({**env, "PATH": "/bin", "model_path": "lower", "AWS_REGION": "x"}))
+    assert read == expected
+    assert {name: type(value) for name, value in read.items()} == {name: type(v) for name, v in DEFAULTS.items()}
+
+
+# Environments hold no NUL, and a shell's quoting leaves stray blanks around values, which are cut off.
+TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map(str.strip)
+ORIGINS = st.lists(TEXT.filter(lambda text: text and "," not in text)).map(tuple)
+
+
+def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
+    minimum = item.metadata["minimum"]
+    if item.name == "log_level":
+        return st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+    if item.name == "port":
+        return st.integers(0, 65535)
+    kinds: dict[type, st.SearchStrategy[Any]] = {
+        bool: st.booleans(),
+        int: st.integers(minimum, 10**30) if minimum is not None else st.nothing(),
+        float: st.floats(minimum, allow_infinity=False) if minimum is not None else st.nothing(),
+        tuple: ORIGINS,
+        str: TEXT,
+    }
+    return kinds[type(item.default)]
+
+
+EVERY = st.fixed_dictionaries({}, optional={item.name: strategy(item) for item in fields(Settings)})
+
+
+@pytest.mark.fuzz
+@given(EVERY)
+def test_round_trip(given_values: dict[str, Any]) -> None:
+    before = Settings(**given_values)
+    env = before.to_env()
+    assert Settings.from_env(env) == before
+    changed = [name.upper() for name, value in given_values.items() if value != DEFAULTS[name.upper()]]
+    assert sorted(env) == sorted(changed)
+    assert all(isinstance(value, str) for value in env.values())
+
+
+def test_the_strategy_covers_every_field() -> None:
+    assert all(not strategy(item).is_empty for item in fields(Settings))
+
+
+@pytest.mark.parametrize("text", ["1", "true", "TRUE", "Yes", "on", " true "])
+def test_true(text: str) -> None:
+    assert Settings.from_env({"MODEL_CONTROL": text}).model_control is True
+
+
+@pytest.mark.parametrize("text", ["0", "false", "False", "NO", "off", "", " "])
+def test_false(text: str) -> None:
+    assert Settings.from_env({"ENABLE_METRICS": text}).enable_metrics is False
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [("", ()), ("*", ("*",)), ("a,b", ("a", "b")), (" a , b ,", ("a", "b")), (",,", ())],
+)
+def test_lists(text: str, origins: tuple[str, ...]) -> None:
+    assert Settings.from_env({"CORS_ORIGINS": text}).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("MODEL_CACHE_SIZE", "0", "MODEL_CACHE_SIZE must be at least 1, got 0"),
+        ("MODEL_CACHE_SIZE", "", "MODEL_CACHE_SIZE must be a whole number, got ''"),
+        ("MODEL_CACHE_SIZE", "2.5", "MODEL_CACHE_SIZE must be a whole number, got '2.5'"),
+        ("MODEL_CACHE_SIZE", "many", "MODEL_CACHE_SIZE must be a whole number, got 'many'"),
+        ("MODEL_TIMEOUT", "0", "MODEL_TIMEOUT must be at least 0.001, got 0.0"),
+        ("MODEL_TIMEOUT", "-1", "MODEL_TIMEOUT must be at least 0.001, got -1.0"),
+        ("MODEL_TIMEOUT", "30s", "MODEL_TIMEOUT must be a number, got '30s'"),
+        ("MODEL_TIMEOUT", "nan", "MODEL_TIMEOUT must be at least 0.001, got nan"),
+        ("MODEL_TIMEOUT", "inf", "MODEL_TIMEOUT must be at least 0.001, got inf"),
+        ("MODEL_REFRESH", "-0.1", "MODEL_REFRESH must be at least 0, got -0.1"),
+        ("MODEL_CONTROL", "maybe", "MODEL_CONTROL must be true or false, got 'maybe'"),
+        ("ENABLE_METRICS", "2", "ENABLE_METRICS must be true or false, got '2'"),
+        ("DEBUG", "None", "DEBUG must be true or false, got 'None'"),
+        ("MAX_REQUEST_BYTES", "0", "MAX_REQUEST_BYTES must be at least 1, got 0"),
+        ("MAX_REQUEST_BYTES", "64M", "MAX_REQUEST_BYTES must be a whole number, got '64M'"),
+        ("INTRA_OP_THREADS", "-1", "INTRA_OP_THREADS must be at least 0, got -1"),
+        ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
+        ("LOG_LEVEL", "", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got ''"),
+        ("PORT", "-1", "PORT must be at least 0, got -1"),
+        ("PORT", "65536", "PORT must be at most 65535, got 65536"),
+        ("PORT", "http", "PORT must be a whole number, got 'http'"),
+        ("WORKERS", "0", "WORKERS must be at least 1, got 0"),
+    ],
+)
+def test_bad_values(variable: str, text: str, message: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        Settings.from_env({variable: text})
+    assert str(caught.value) == message
+
+
+def test_every_number_has_a_minimum_that_is_tested() -> None:
+    """A number that may be anything is one that nobody thought about."""
+    for item in fields(Settings):
+        if type(item.default) in (int, float):
+            with pytest.raises(InvalidSettings, match=f"^{item.name.upper()} must be at least"):
+                Settings.from_env({item.name.upper(): str(item.metadata["minimum"] - 1)})
+
+
+def test_more_digits_than_python_converts() -> None:
+    with pytest.raises(InvalidSettings, match="PORT must be a whole number"):
+        Settings.from_env({"PORT": "9" * 5000})
+
+
+def test_bad_values_in_code() -> None:
+    with pytest.raises(InvalidSettings):
+        Settings(workers=0)
+    with pytest.raises(InvalidSettings):
+        replace(Settings(), model_timeout=math.nan)
+    with pytest.raises(FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_session_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPUs shared between the workers; what is asked for outranks it."""
+    monkeypatch.setattr(settings, "cpus", lambda: 8)
+    given = [(0, 1), (0, 3), (0, 8), (0, 100), (5, 1), (5, 100)]
+    threads = [Settings(intra_op_threads=wanted, workers=workers).session_threads for wanted, workers in given]
+    assert threads == [8, 2, 1, 1, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("max 100000\n", 6),
+        ("50000 100000\n", 1),
+        ("100000 100000\n", 1),
+        ("150000 100000\n", 2),
+        ("400000 100000\n", 4),
+        ("900000 100000\n", 6),
+        ("", 6),
+        ("1 2 3", 6),
+        (None, 6),
+    ],
+)
+def test_cpus(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int) -> None:
+    """cgroup v2's quota, rounded up; without one, the CPUs that the process may run on."""
+
+    def read_text(path: Path) -> str:
+        assert str(path) == "/sys/fs/cgroup/cpu.max"
+        if quota is None:
+            raise FileNotFoundError(path)
+        return quota
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert cpus() == expected
+
+
+def test_cpus_where_processes_are_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(Path, "read_text", lambda _: "max 100000")
+    for count, expected in ((3, 3), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert cpus() == expected
+
+
+def test_env_example_lists_every_setting() -> None:
+    """.env.example is the settings, in their order: the help of each, and its default, commented out."""
+    head, *blocks = (ROOT / ".env.example").read_text().removesuffix("\n").split("\n\n")
+    assert all(line.startswith("# ") for line in head.split("\n"))
+    listed = [tuple(block.split("\n")) for block in blocks]
+    assert all(item.default is not MISSING for item in fields(Settings))
+    formatted = {str: str, int: str, float: str, bool: lambda value: str(value).lower(), tuple: ",".join}
+    expected = [
+        (f"# {item.metadata['help']}", f"#{item.name.upper()}={formatted[type(item.default)](item.default)}")
+        for item in fields(Settings)
+    ]
+    assert listed == expected
+
+
+def test_env_example_reads_back_as_the_defaults() -> None:
+    lines = [line.removeprefix("#") for line in (ROOT / ".env.example").read_text().splitlines()]
+    env = dict(line.split("=", 1) for line in lines if line and not line.startswith(" "))
+    assert env.keys() == DEFAULTS.keys()
+    assert Settings.from_env(env) == Settings()
