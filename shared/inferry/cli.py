@@ -12,14 +12,11 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from inferry import __version__
 from inferry.errors import InferryError, InvalidSettings
 from inferry.settings import Settings
-
-if TYPE_CHECKING:
-    from inferry.repository import Entry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = Settings.from_env(os.environ)
         given = {name: value for name, value in vars(options).items() if name in _SETTINGS and value is not None}
         settings = dataclasses.replace(settings, **given)
-        _log(settings)
+        # A server's events are its log; the other commands say what went wrong themselves.
+        _log(settings.log_level if options.run is _serve else "CRITICAL", settings.debug)
         return int(options.run(options, settings))
     except InferryError as exc:
         print(f"inferry: {exc}", file=sys.stderr)
@@ -41,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
+
+log = logging.getLogger("inferry")
 
 _SETTINGS = ("model_path", "host", "port", "workers")
 
@@ -134,7 +134,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
 def worker_app() -> Any:
     """The application of one of several worker processes; their signals are uvicorn's already."""
     settings = Settings.from_env(os.environ)
-    _log(settings)
+    _log(settings.log_level, settings.debug)
     return _serving_app(settings)
 
 
@@ -144,20 +144,12 @@ def _serving_app(settings: Settings) -> Any:
 
     service = Service.from_settings(settings)
     for problem in service.repository.problems:
-        print(f"  ! {problem}", file=sys.stderr)
-    service.preload(_report)
+        log.warning("left out: %s", problem)
+    service.preload()
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
     return create_app(service)
-
-
-def _report(entry: "Entry") -> None:
-    if entry.model is None:
-        print(f"  ! {entry.name} {entry.version}: {entry.reason}", file=sys.stderr)
-    else:
-        took = entry.model.load_seconds * 1000
-        print(f"  {entry.name} {entry.version}: loaded in {took:.0f} ms", file=sys.stderr)
 
 
 def _uvicorn_options(settings: Settings) -> dict[str, Any]:
@@ -203,6 +195,6 @@ def _greet(settings: Settings) -> None:
     sys.stdout.flush()
 
 
-def _log(settings: Settings) -> None:
+def _log(level: str, debug: bool) -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("inferry").setLevel("DEBUG" if settings.debug else settings.log_level)
+    log.setLevel("DEBUG" if debug else level)

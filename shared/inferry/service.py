@@ -1,7 +1,6 @@
 """The data plane under every host: a request for a model in, its answer out."""
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from inferry.execution import Execution, count_elements
 from inferry.metrics import Timings
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
-from inferry.repository import UNKNOWN, Entry, Refresher, Repository, open_repository
+from inferry.repository import Refresher, Repository, open_repository
 from inferry.settings import Settings, cpus
 from inferry.tensors import Tensor
 
@@ -80,11 +79,6 @@ class Service:
             outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
         return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
 
-    async def is_ready(self, name: str, version: str | None = None) -> bool:
-        """Whether the model can serve, which loads it. ModelNotFound, ModelUnavailable with the reason."""
-        await self.model(name, version)
-        return True
-
     def default_model(self, name: str | None) -> str:
         """The name of the model that a request for `name` means: "default" and none are DEFAULT_MODEL."""
         if name and (name != "default" or name in self.repository.names()):
@@ -98,19 +92,16 @@ class Service:
             f"name a model with 'model_name', or set DEFAULT_MODEL; the repository has: {', '.join(names) or 'none'}"
         )
 
-    def preload(self, report: Callable[[Entry], None] = lambda _: None) -> None:
-        """Loads the served versions until the cache is full, the default model first; `report` hears of each.
+    def preload(self) -> None:
+        """Loads the served versions until the cache is full, the default model first.
 
-        Models that can't be loaded don't stop the others.
+        Models that can't be loaded are logged by the repository and don't stop the others.
         """
         names = self.repository.names()
         names.sort(key=lambda name: name != self.settings.default_model)
         for name in names[: self.settings.model_cache_size]:
             with suppress(ModelUnavailable):
                 self.repository.get(name)
-            for entry in self.repository.entries():
-                if entry.name == name and entry.state != UNKNOWN:
-                    report(entry)
 
     def close(self) -> None:
         """Lets go of the threads; what runs ends first."""
