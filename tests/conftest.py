@@ -18,7 +18,7 @@ VARIABLES = {field.name.upper() for field in fields(Settings)}
 
 settings.register_profile("short", max_examples=100, deadline=None, derandomize=True, database=None)
 settings.register_profile(
-    "long", max_examples=4_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "long", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("long" if os.environ.get("FUZZ") == "long" else "short")
 

@@ -1,3 +1,3 @@
-"""inferry: any ONNX model, served from AWS Lambda, Azure Functions and your laptop by one core."""
+"""inferry: any ONNX model, served over the Open Inference Protocol."""
 
 __version__ = "0.1.0"

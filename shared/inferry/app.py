@@ -167,7 +167,7 @@ class App:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """`value` as JSON."""
-    return status, orjson.dumps(value), [protocol.JSON]
+    return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [protocol.JSON]
 
 
 def error_response(exc: Exception, headers: Mapping[bytes, bytes]) -> Response:

@@ -145,6 +145,8 @@ def _serving_app(settings: Settings) -> Any:
     service = Service.from_settings(settings)
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
+    if not service.repository.names():
+        log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
     service.preload()
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
@@ -188,11 +190,19 @@ def _greet(settings: Settings) -> None:
     print(f"inferry {__version__} serves {settings.model_path} at {url}")
     print(f"  docs     {url}/docs")
     print(f"  models   curl {url}/v2/models")
-    if Path(settings.model_path, "digits", "config.json").is_file():
-        example = json.loads(Path(settings.model_path, "digits", "config.json").read_text())["example"]["inputs"][0]
-        features = json.dumps([int(value) for value in example["data"]], separators=(",", ":"))
+    if features := _digit(settings.model_path):
         print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()
+
+
+def _digit(model_path: str) -> str:
+    """The pixels of our example model `digits`; empty for other repositories and for models of the same name."""
+    try:
+        card = json.loads(Path(model_path, "digits", "config.json").read_text())
+        pixels = [int(value) for value in card["example"]["inputs"][0]["data"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return json.dumps(pixels, separators=(",", ":"))
 
 
 def _log(level: str, debug: bool) -> None:

@@ -11,6 +11,7 @@ import orjson
 
 from inferry import protocol, rows
 from inferry.errors import InvalidRequest
+from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.service import Service
@@ -30,7 +31,10 @@ async def predict(settings: Settings, name: str, version: str | None, source: st
         response = await service.infer(model, request)
     finally:
         service.close()
-    return [orjson.dumps(row).decode() for row in rows.from_response(response, request.batch_size)]
+    return [
+        orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+        for row in rows.from_response(response, request.batch_size)
+    ]
 
 
 def _request(source: str, model: Model) -> InferRequest:
@@ -59,12 +63,13 @@ def _from_npy(path: Path, model: Model) -> InferRequest:
     if len(required) != 1:
         raise InvalidRequest(f"model '{model.name}' takes {len(required)} inputs; give them as JSON or CSV")
     spec = model.session.signature.inputs[required[0]]
-    if spec.datatype.dtype.hasobject or not np.can_cast(array.dtype, spec.datatype.dtype, "same_kind"):
+    if array.dtype.kind not in "biufU":
         raise InvalidRequest(f"{path} holds {array.dtype}, but model '{model.name}' expects {spec.datatype.name}")
-    shape = array.shape
-    if len(shape) == len(spec.shape) - 1:
-        array = array.reshape(1, *shape)
-    return InferRequest({spec.name: Tensor(spec.name, spec.datatype, array.astype(spec.datatype.dtype))})
+    shape = (1, *array.shape) if array.ndim == len(spec.shape) - 1 else array.shape
+    what = f"input '{spec.name}' for model '{model.name}'"
+    # The values are checked as those of JSON are: none is wrapped or cut to make it fit.
+    values = to_array(array.reshape(-1).tolist(), spec.datatype, shape, Nesting(), what)
+    return InferRequest({spec.name: Tensor(spec.name, spec.datatype, values)})
 
 
 def _from_json(text: bytes, model: Model) -> InferRequest:

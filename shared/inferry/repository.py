@@ -115,6 +115,14 @@ class Repository:
             uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
             store = self._uploaded(uploaded) if uploaded else self._store
             self._uploads[name] = (store, config)
+        try:
+            self._load_anew(name)
+        except InferryError:
+            if self._uploads.pop(name, None):
+                self.refresh(only=name)
+            raise
+
+    def _load_anew(self, name: str) -> None:
         self.refresh(only=name)
         entries = self._of(name)
         for entry in entries.values():
@@ -369,4 +377,7 @@ class _OneFile:
         self.fetch = store.fetch
 
     def list(self) -> list[StoredFile]:
-        return [file for file in self._store.list() if file.path.startswith(self._name)]
+        files = [file for file in self._store.list() if file.path.startswith(self._name)]
+        if not any(file.path == self._name for file in files):
+            raise StoreError(f"there is no file {self.url}")
+        return files

@@ -11,7 +11,7 @@ from inferry.jsontensors import MAX_DIMENSIONS, Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
 from inferry.signature import TensorSpec
-from inferry.tensors import Shape, Tensor, to_list
+from inferry.tensors import Array, Shape, Tensor, float32_from_bfloat16, to_list
 
 
 def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
@@ -47,21 +47,30 @@ def as_rows(features: Any, model: Model) -> list[Any]:
 
 def from_response(response: InferResponse, count: int) -> list[dict[str, Any]]:
     """One object of output names and values per row; a single one when the model's outputs have no row per row."""
-    arrays = {tensor.name: tensor.array for tensor in response.outputs}
-    if any(array.shape[:1] != (count,) for array in arrays.values()):
-        return [{tensor.name: _nested(tensor) for tensor in response.outputs}]
-    lists = {tensor.name: _nested(tensor) for tensor in response.outputs}
-    return [{name: _single(values[index]) for name, values in lists.items()} for index in range(count)]
+    values = {tensor.name: _values(tensor) for tensor in response.outputs}
+    if any(array.shape[:1] != (count,) for array in values.values()):
+        return [{name: _plain(array) for name, array in values.items()}]
+    return [{name: _plain(_single(array[index])) for name, array in values.items()} for index in range(count)]
 
 
-def _nested(tensor: Tensor) -> Any:
-    flat = to_list(tensor)
-    return np.asarray(flat, object if isinstance(flat, list) else None).reshape(tensor.array.shape).tolist()
+def _values(tensor: Tensor) -> Array:
+    """The tensor in a form that orjson writes: FP32 with its own digits, not those of the double beside it."""
+    if tensor.datatype.dtype.hasobject:
+        to_list(tensor)  # text that JSON can't hold is an error with a reason
+    return float32_from_bfloat16(tensor.array) if tensor.datatype.name == "BF16" else tensor.array
 
 
 def _single(value: Any) -> Any:
-    """The value of a row that is one value, as an output of shape [n, 1] has it; an image of one channel stays one."""
-    return value[0] if isinstance(value, list) and len(value) == 1 and not isinstance(value[0], list) else value
+    return value.reshape(-1)[0] if isinstance(value, np.ndarray) and value.size == 1 else value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value.tolist() if value.dtype.hasobject else np.ascontiguousarray(value)
+    if isinstance(value, np.ndarray):
+        value = value[()]
+    # ONNX Runtime's int64 is NumPy's longlong, which orjson knows only in arrays.
+    return value.item() if isinstance(value, np.integer) else value
 
 
 def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:

@@ -210,8 +210,8 @@ def _from_ort_value(value: Any) -> Any:
 
 
 def _load_failure(exc: Exception, path: Path) -> str:
-    """The message without the server's own path, which is nobody else's business."""
-    text = _reason(exc).replace(f"Load model from {path} failed:", "").replace(str(path), path.name).strip()
+    """The message without the server's own paths, which are nobody else's business."""
+    text = _reason(exc).replace(f"Load model from {path} failed:", "").replace(f"{path.parent}/", "").strip()
     return f"{text}: {_ADVICE['tensor']}" if "MLDataType" in text else text
 
 

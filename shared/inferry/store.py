@@ -93,7 +93,8 @@ class LocalStore:
 
     def list(self) -> Files:
         if not self._root.is_dir():
-            raise StoreError(f"there is no folder {self._root}: create it, or name the folder with the models")
+            what = "is not a folder" if self._root.exists() else "does not exist"
+            raise StoreError(f"{self._root} {what}: name the folder with the models, or an .onnx file")
         with translated(f"can't list {self.url}", (OSError,)):
             root = _real(self._root)
             return sorted(_walk(root, "", (root,)), key=lambda file: file.path)

@@ -125,6 +125,7 @@ def test_bombs(encoding: str) -> None:
         ("gzip;q=0, deflate;q=0.001", "deflate"),
         ("br;q=1, gzip;q=0.1", "gzip"),
         ("identity;q=0.5, gzip;q=1.0", "gzip"),
+        ("gzip;q=1, deflate", "gzip"),
         ("gzip;q=", "gzip"),
         ("gzip;q=high", "identity"),
         ("gzip;q=-1", "identity"),

@@ -70,6 +70,7 @@ FLAT = {"1": ("", "m.onnx", ["m.onnx"])}
             },
         ),
         (["m/1/sub/model.onnx.txt", "m/1/model.ONNX"], {}),
+        (["m/model.onnx", "m/net.onnx"], {}),
     ],
 )
 def test_models(paths: list[str], models: dict[str, Any]) -> None:
@@ -80,7 +81,7 @@ def test_models(paths: list[str], models: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("paths", "problem"),
     [
-        (["m/1/net.onnx"], "m/1 has no model.onnx: a version's ONNX file must have that name"),
+        (["m/1/labels.txt", "m/1/net.onnx"], "m/1 has no model.onnx: a version's ONNX file must have that name"),
         (["m/1/sub/model.onnx"], "m/1 has no model.onnx: a version's ONNX file must have that name"),
         (["stats/1/model.onnx"], "stats/1: 'stats' is a reserved name"),
         (["stats.onnx"], "stats.onnx: 'stats' is a reserved name"),

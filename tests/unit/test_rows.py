@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx_models
+import orjson
 import pytest
 from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
@@ -228,11 +229,26 @@ def response(**outputs: tuple[str, Any]) -> InferResponse:
     ],
 )
 def test_from_response(outputs: dict[str, tuple[str, Any]], count: int, expected: list[Any]) -> None:
-    assert from_response(response(**outputs), count) == expected
+    assert written(from_response(response(**outputs), count)) == expected
+
+
+def written(rows: list[dict[str, Any]]) -> Any:
+    """As the caller gets them."""
+    return orjson.loads(orjson.dumps(rows, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def test_single_precision_keeps_its_own_digits() -> None:
+    (row,) = from_response(response(y=("FP32", [[0.1, 0.3]])), 1)
+    assert orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) == b'{"y":[0.1,0.3]}'
+
+
+def test_the_integers_of_onnxruntime_are_written() -> None:
+    (row,) = from_response(InferResponse("m", "1", [Tensor("y", DATATYPES["INT64"], np.array([7], np.longlong))]), 1)
+    assert written([row]) == [{"y": 7}]
 
 
 def test_there_and_back(model: Make) -> None:
     echo = model(COLUMNS)
     given = [{"age": 1.5, "name": "a"}, {"age": -2.0, "name": "é"}]
     tensors = list(to_request(given, echo).inputs.values())
-    assert from_response(InferResponse("m", "1", tensors), 2) == given
+    assert written(from_response(InferResponse("m", "1", tensors), 2)) == given

@@ -218,10 +218,10 @@ def test_a_folder_needs_no_obstore(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     missing = tmp_path / "models"
-    with pytest.raises(StoreError, match=f"there is no folder {missing}: create it"):
+    with pytest.raises(StoreError, match=f"{missing} does not exist: name the folder"):
         open_store(str(missing)).list()
     missing.write_bytes(b"a file")
-    with pytest.raises(StoreError, match=f"there is no folder {missing}"):
+    with pytest.raises(StoreError, match=f"{missing} is not a folder: name the folder"):
         open_store(str(missing)).list()
 
 

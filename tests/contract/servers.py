@@ -1,0 +1,192 @@
+"""`inferry serve` as a process of its own on loopback, and HTTP to it without a client's habits."""
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import httpx
+from inferry.app import ASGIApp
+
+EXAMPLES = Path(__file__).parents[2] / "models"
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+HEADER_LENGTH = "inference-header-content-length"
+
+
+class Answer(NamedTuple):
+    """A response in full; `headers` by lower-case name, without the date."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The JSON of the body, binary tensors left out."""
+        return json.loads(self.body[: int(self.headers.get(HEADER_LENGTH, len(self.body)))])
+
+    @property
+    def tail(self) -> bytes:
+        """The binary tensors behind the JSON."""
+        return self.body[int(self.headers.get(HEADER_LENGTH, len(self.body))) :]
+
+
+@dataclass
+class Server:
+    """A running server: `log` is its stderr so far, `final_log` all of it when it has ended."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    folder: Path
+    stopped: int | None = None
+    final_log: str = ""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    @property
+    def output(self) -> str:
+        return (self.folder / "stdout").read_text()
+
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """One request with exactly these headers, Host, and Content-Length when there is a body."""
+        with self.connected() as connection:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in (headers or {}).items():
+                connection.putheader(name, value)
+            if body is not None:
+                connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            return received(connection)
+
+    def post(self, path: str, value: Any) -> Answer:
+        """A JSON value, posted as curl would with its header set."""
+        return self.ask("POST", path, json.dumps(value).encode(), {"Content-Type": JSON})
+
+    def infer(self, model: str, *inputs: Mapping[str, Any], **members: Any) -> Answer:
+        """An inference request in JSON."""
+        return self.post(f"/v2/models/{model}/infer", {"inputs": inputs, **members})
+
+    @contextmanager
+    def connected(self) -> Iterator[http.client.HTTPConnection]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for the end."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> int:
+        """The exit status; a server that doesn't end in time is killed, and fails the test."""
+        try:
+            self.stopped = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not end {STOP_SECONDS} s after SIGTERM\n{self.log}") from None
+        return self.stopped
+
+
+def received(connection: http.client.HTTPConnection) -> Answer:
+    response = connection.getresponse()
+    body = response.read()
+    return Answer(
+        response.status, {name.lower(): value for name, value in response.getheaders() if name.lower() != "date"}, body
+    )
+
+
+def tensor(name: str, datatype: str, shape: Sequence[int], data: Any) -> dict[str, Any]:
+    return {"name": name, "shape": list(shape), "datatype": datatype, "data": data}
+
+
+@contextmanager
+def serving(path: Path | str, *arguments: str, **env: str) -> Iterator[Server]:
+    """`inferry serve` over a repository on a free port, ended by SIGTERM; its exit status must be 0."""
+    with TemporaryDirectory() as folder:
+        server = started(path, arguments, env, Path(folder))
+        try:
+            _wait_until_live(server)
+            yield server
+        finally:
+            if server.stopped is None:
+                server.terminate()
+                server.wait()
+            server.final_log = server.log
+    assert server.stopped == 0, f"exit status {server.stopped}: {server.final_log}"
+
+
+def started(path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path) -> Server:
+    """The server as soon as it has printed its address."""
+    with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inferry", "serve", str(path), "--port", "0", *arguments],
+            stdout=stdout,
+            stderr=stderr,
+            env=environment(env),
+        )
+    server = Server(0, process, folder)
+    deadline = time.monotonic() + START_SECONDS
+    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)\n", server.output)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"the server did not start\n{server.output}{server.log}")
+        time.sleep(0.02)
+    server.port = int(greeting[1])
+    return server
+
+
+def environment(env: Mapping[str, str]) -> dict[str, str]:
+    """What a command gets: none of the tester's settings, one thread for each session."""
+    return {"PATH": os.environ["PATH"], "ORT_DISABLE_TELEMETRY": "1", "INTRA_OP_THREADS": "1", **env}
+
+
+def _wait_until_live(server: Server) -> None:
+    # The socket listens from the beginning: the request waits in its queue while the models are loaded.
+    try:
+        answer = server.ask("GET", "/v2/health/live")
+    except BaseException:
+        server.process.kill()
+        server.process.wait()
+        server.stopped = -signal.SIGKILL
+        raise
+    assert answer.status == 200, answer
+
+
+def ask(app: ASGIApp, method: str, path: str, root_path: str = "", **options: Any) -> httpx.Response:
+    """One request to an application in this process; whatever it raises reaches the caller."""
+
+    async def go() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=True, root_path=root_path)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, **options)
+
+    return asyncio.run(go())
