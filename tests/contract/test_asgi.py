@@ -1,0 +1,101 @@
+"""What other hosts than uvicorn do to the application: prefixes, lifespans, WebSockets, and bugs of ours."""
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+import onnx_models
+import pytest
+from inferry.app import ASGIApp
+from inferry.service import Service
+from servers import ask
+
+FILES = {"m.onnx": onnx_models.identity()}
+
+
+def converse(app: ASGIApp, scope: dict[str, Any], *messages: dict[str, Any]) -> list[MutableMapping[str, Any]]:
+    """What the application sends when it is given these messages and no more."""
+    sent: list[MutableMapping[str, Any]] = []
+    given = iter(messages)
+
+    async def receive() -> MutableMapping[str, Any]:
+        return next(given)
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def go() -> None:
+        await app(scope, receive, send)
+
+    asyncio.run(go())
+    return sent
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/health/live", "/v2/models/m", "/v1/models/m"])
+def test_a_prefix(app: Callable[..., ASGIApp], path: str) -> None:
+    served = app(FILES)
+    plain = ask(served, "GET", path)
+    assert plain.status_code == 200
+    # Some hosts strip the prefix from the path, others leave it on.
+    for given in (path, f"/prod{path}", f"/prod{path}/"):
+        answer = ask(served, "GET", given, root_path="/prod")
+        assert (answer.status_code, answer.json()) == (200, plain.json()), given
+
+
+@pytest.mark.parametrize("path", ["/production/v2", "/prod2/v2/health/live"])
+def test_a_path_that_only_starts_like_the_prefix(app: Callable[..., ASGIApp], path: str) -> None:
+    answer = ask(app(FILES), "GET", path, root_path="/prod")
+    assert answer.status_code == 404
+    assert repr(path) in answer.json()["error"]
+
+
+def test_a_lifespan_is_answered(app: Callable[..., ASGIApp]) -> None:
+    messages = ({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    assert converse(app(FILES), {"type": "lifespan"}, *messages) == [
+        {"type": "lifespan.startup.complete"},
+        {"type": "lifespan.shutdown.complete"},
+    ]
+
+
+def test_a_websocket_is_closed(app: Callable[..., ASGIApp]) -> None:
+    scope = {"type": "websocket", "path": "/v2", "headers": []}
+    assert converse(app(FILES), scope, {"type": "websocket.connect"}) == [{"type": "websocket.close"}]
+
+
+def test_head_has_no_body_on_any_host(app: Callable[..., ASGIApp]) -> None:
+    served = app(FILES)
+    for path in ("/v2", "/v2/health/live", "/nothing"):
+        scope = {"type": "http", "method": "HEAD", "path": path, "headers": [], "query_string": b""}
+        start, *bodies = converse(served, scope, {"type": "http.request"})
+        assert int(dict(start["headers"])[b"content-length"]) > 0
+        assert b"".join(message.get("body", b"") for message in bodies) == b""
+
+
+@pytest.mark.parametrize("path", ["/v2/models/m/ready", "/v2/models/m", "/v1/models/m"])
+def test_a_bug_of_ours_becomes_one_answer_and_one_line_of_the_log(
+    app: Callable[..., ASGIApp], path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(Service, "model", fail)
+    caplog.set_level(logging.DEBUG, "inferry")
+    answer = ask(app(FILES), "GET", path, headers={"X-Request-Id": "42"})
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json")
+    assert answer.json() == {"error": "internal error (request 42)"}
+    assert [record.getMessage() for record in caplog.records] == ["request 42 failed"]
+    assert "a secret of ours" in caplog.text
+
+
+def test_a_bug_of_ours_without_a_request_id_gets_one(
+    app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any) -> Any:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr(Service, "model", fail)
+    error = ask(app(FILES), "GET", "/v2/models/m").json()["error"]
+    request_id = error.removeprefix("internal error (request ").removesuffix(")")
+    assert len(bytes.fromhex(request_id)) == 8
+    assert f"request {request_id} failed" in caplog.text

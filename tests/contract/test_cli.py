@@ -1,0 +1,313 @@
+"""The commands `infer`, `inspect` and `version`: what they print, and one line on stderr when they can't."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import inferry
+import numpy as np
+import onnx_models
+import pytest
+from inferry import cli
+from servers import EXAMPLES, environment, serving, tensor
+
+MODELS = {
+    "row/1/model.onnx": onnx_models.scaled(2, 3),
+    "row/2/model.onnx": onnx_models.scaled(10, 3),
+    "table/1/model.onnx": onnx_models.echo({"a": ("FP32", ("n", 1)), "b": ("INT64", ("n", 1))}),
+    "words.onnx": onnx_models.identity("BYTES", ("n", 2)),
+    "flags.onnx": onnx_models.identity("BOOL", ("n", 2)),
+    "bytes.onnx": onnx_models.identity("INT8", ("n", 2)),
+    "brain.onnx": onnx_models.identity("BF16", ("n", 2)),
+    "failing.onnx": onnx_models.failing(),
+}
+GOOD = {path: model for path, model in MODELS.items() if path.startswith(("row", "table"))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return onnx_models.write(tmp_path_factory.mktemp("cli"), MODELS)
+
+
+def run(*arguments: str, stdin: bytes = b"", cwd: Path | None = None, **env: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of the command."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "inferry", *arguments],
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        env=environment(env),
+        cwd=cwd,
+        check=False,
+    )
+    return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """`run` in this process, which is faster: in `tmp_path`, where `file` has the content that is given on stdin."""
+
+    def main(*arguments: str, content: bytes | None, file: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(content or b"")))
+        if file != "-" and content is not None:
+            Path(file).write_bytes(content)
+        status = cli.main([*arguments, "--input", file])
+        return status, *capfd.readouterr()
+
+    return main
+
+
+def saved(array: Any) -> bytes:
+    """The content of an NPY file."""
+    file = BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
+    "a row in JSON on stdin": ("row", "-", b"[1, 2, 3]", [{"y": [10.0, 20.0, 30.0]}]),
+    "another version": ("row/1", "-", b"[1, 2, 3]", [{"y": [2.0, 4.0, 6.0]}]),
+    "features": ("row/1", "x.json", b'{"features": [[1, 2, 3], [4, 5, 6]]}', [{"y": [2, 4, 6]}, {"y": [8, 10, 12]}]),
+    "instances": ("row/1", "x.json", b'{"instances": [[1, 2, 3]]}', [{"y": [2.0, 4.0, 6.0]}]),
+    "named values": ("table", "x.JSON", b'[{"a": 1.5, "b": 2}]', [{"a_out": 1.5, "b_out": 2}]),
+    "a row of named values": ("row/1", "-", b'{"x": [1, 2, 3], "factor": 5}', [{"y": [5.0, 10.0, 15.0]}]),
+    "a request of the protocol": (
+        "row/1",
+        "-",
+        json.dumps({"inputs": [tensor("x", "FP32", [2, 3], [[1, 2, 3], [4, 5, 6]])]}).encode(),
+        [{"y": [2.0, 4.0, 6.0]}, {"y": [8.0, 10.0, 12.0]}],
+    ),
+    "columns of a CSV file": (
+        "table",
+        "x.csv",
+        b"b,a\n2,1.5\n3,-2\n",
+        [{"a_out": 1.5, "b_out": 2}, {"a_out": -2, "b_out": 3}],
+    ),
+    "rows of a CSV file": (
+        "row/1",
+        "x.csv",
+        "\ufeffä,b,c\r\n1,2,3\r\n\r\n4,5,6\r\n".encode(),
+        [{"y": [2, 4, 6]}, {"y": [8, 10, 12]}],
+    ),
+    "quoted strings of a CSV file": ("words", "x.csv", b'one,two\n"a, b",\n', [{"y": ["a, b", ""]}]),
+    "booleans of a CSV file": ("flags", "x.csv", b"one,two\ntrue,False\n", [{"y": [True, False]}]),
+    "an NPY file": ("row/1", "x.npy", saved(np.array([[1, 2, 3]], np.float32)), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of one row of doubles": ("row/1", "x.npy", saved(np.array([1.0, 2, 3])), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of integers for floats": ("row/1", "x.npy", saved(np.array([[1, 2, 3]])), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of long integers that fit": ("bytes", "x.npy", saved(np.array([[-128, 127]])), [{"y": [-128, 127]}]),
+    "an NPY file in Fortran order": (
+        "bytes",
+        "x.npy",
+        saved(np.asfortranarray(np.array([[1, 2], [3, 4]], np.int8))),
+        [{"y": [1, 2]}, {"y": [3, 4]}],
+    ),
+    "an NPY file for bfloat16": ("brain", "x.npy", saved(np.array([[1.5, 2]], np.float32)), [{"y": [1.5, 2.0]}]),
+    "an NPY file of strings": ("words", "x.npy", saved(np.array([["a", "ü"]])), [{"y": ["a", "ü"]}]),
+    "NaN and infinity": ("row/1", "-", b"[null, Infinity, 1]", [{"y": [None, None, 2.0]}]),
+}
+
+
+@pytest.mark.parametrize("name", INFER)
+def test_infer(folder: Path, call: Call, name: str) -> None:
+    model, file, content, rows = INFER[name]
+    status, output, errors = call("infer", model, "--models", str(folder), content=content, file=file)
+    assert (status, errors) == (0, "")
+    assert [json.loads(line) for line in output.splitlines()] == rows
+
+
+def test_infer_from_stdin(folder: Path) -> None:
+    given = ["infer", "row", "--input", "-", "--models", str(folder)]
+    assert run(*given, stdin=b"[1, 2, 3]") == (0, '{"y":[10.0,20.0,30.0]}\n', "")
+
+
+def test_infer_from_a_single_file_and_the_environment(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"[1, 2]")
+    given = ["--input", str(tmp_path / "x.json")]
+    assert run("infer", str(folder / "bytes.onnx"), *given) == (0, '{"y":[1,2]}\n', "")
+    assert run("infer", "bytes", *given, MODEL_PATH=str(folder)) == (0, '{"y":[1,2]}\n', "")
+    assert run("infer", "bytes", *given, MODEL_PATH="/nowhere", DEBUG="true")[0] == 1
+
+
+def test_infer_with_an_example_model() -> None:
+    card = json.loads((EXAMPLES / "newsline" / "config.json").read_text())["example"]
+    headline = json.dumps(card["inputs"][0]["data"]).encode()
+    status, output, errors = run("infer", "newsline", "--input", "-", "--models", str(EXAMPLES), stdin=headline)
+    assert (status, errors) == (0, "")
+    assert json.loads(output)["label"] == card["expect"]["label"][0]
+
+
+CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
+    "an unknown model": ("nobody", "-", b"[1]", "unknown model 'nobody'; the repository has: "),
+    "an unknown version": ("row/7", "-", b"[1]", "unknown version '7' of model 'row'"),
+    "no JSON": ("row", "-", b"{", "not JSON"),
+    "no input": ("row", "-", b"", "not JSON"),
+    "a row that is too short": ("row", "-", b"[1, 2]", "unexpected shape for input 'x' for model 'row'"),
+    "a file that isn't there": ("row", "x.csv", None, "can't read x.csv: No such file"),
+    "a file of another format": ("row", "x.parquet", b"", "can't tell the format of x.parquet"),
+    "an empty CSV file": ("row", "x.csv", b"", "x.csv is empty"),
+    "a CSV file of a header only": ("row", "x.csv", b"a,b,c\n", "no rows"),
+    "a CSV line that is too short": (
+        "row",
+        "x.csv",
+        b"a,b,c\n1,2,3\n4,5\n",
+        "line 3 of x.csv has 2 cells, its header 3",
+    ),
+    "a CSV cell that is no number": ("row", "x.csv", b"a,b,c\n1,2,many\n", "'many' where FP32 is expected for 'x'"),
+    "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "'2.5' where INT8"),
+    "a CSV cell out of range": ("bytes", "x.csv", b"a,b\n1,300\n", "300 is out of range"),
+    "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "x.csv is not a CSV file in UTF-8"),
+    "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "x.csv is not a CSV file"),
+    "an empty NPY file": ("row", "x.npy", b"", "x.npy is not an NPY file"),
+    "an NPY file cut off": ("row", "x.npy", saved(np.zeros((9, 3)))[:-5], "x.npy is not an NPY file"),
+    "an archive of arrays": ("row", "x.npy", b"PK\3\4" + bytes(50), "x.npy is not an NPY file"),
+    "a pickle in an NPY file": ("row", "x.npy", saved(np.array([{}], object)), "x.npy is not an NPY file"),
+    "dates in an NPY file": ("row", "x.npy", saved(np.array(["2026-01-01"], "M8[D]")), "holds datetime64[D]"),
+    "an NPY file out of range": ("bytes", "x.npy", saved(np.array([[1, 300]])), "300 is out of range"),
+    "fractions in an NPY file of integers": ("bytes", "x.npy", saved(np.array([[1.5, 2]])), "integers for INT8"),
+    "an NPY file for a table": ("table", "x.npy", saved(np.zeros((1, 2))), "takes 2 inputs; give them as JSON or CSV"),
+    "a model that fails": ("failing", "-", b"[1, 2]", "model 'failing' failed"),
+}
+
+
+@pytest.mark.parametrize("name", CANT_INFER)
+def test_what_infer_can_not_do_is_one_line(folder: Path, call: Call, name: str) -> None:
+    model, file, content, words = CANT_INFER[name]
+    status, output, errors = call("infer", model, "--models", str(folder), content=content, file=file)
+    assert (status, output) == (1, "")
+    assert re.fullmatch(r"inferry: [^\n]+\n", errors), errors
+    assert words in errors
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("bad", "model 'bad' can't be loaded"), ("failing", "model 'failing' failed")]
+)
+def test_what_onnxruntime_can_not_do_is_one_line(tmp_path: Path, model: str, words: str) -> None:
+    folder = onnx_models.write(tmp_path, {"bad.onnx": b"text", "failing.onnx": onnx_models.failing()})
+    status, output, errors = run("infer", model, "--input", "-", "--models", str(folder), stdin=b"[1, 2]")
+    assert (status, output) == (1, "")
+    assert re.fullmatch(r"inferry: [^\n]+\n", errors), errors
+    assert words in errors
+
+
+BROKEN = {"bad.onnx": b"text", "odd.onnx": onnx_models.sequence_output(), "misnamed/1/net.onnx": b""}
+
+
+def test_inspect_prints_a_table(tmp_path: Path) -> None:
+    folder = onnx_models.write(tmp_path, GOOD | BROKEN)
+    status, output, errors = run("inspect", str(folder))
+    assert (status, errors) == (1, "")
+    header, *lines = output.splitlines()
+    assert header.split() == ["MODEL", "VERSION", "INPUTS", "OUTPUTS", "SIZE", "OPSET", "SHA-256"]
+    table = [re.split(r"  +", line) for line in lines]
+    assert [row[:4] for row in table[:5]] == [
+        ["bad", "1", "unavailable"],
+        ["odd", "1", "unavailable"],
+        ["row", "2", "x FP32[?, 3], factor FP32[1]", "y FP32[?, 3]"],
+        ["row", "1", "x FP32[?, 3], factor FP32[1]", "y FP32[?, 3]"],
+        ["table", "1", "a FP32[?, 1], b INT64[?, 1]", "a_out FP32[?, 1], b_out INT64[?, 1]"],
+    ]
+    assert all(re.fullmatch(r"\d+ B,18,[0-9a-f]{12}", ",".join(row[4:])) for row in table[2:5])
+    assert lines[5].startswith("! bad 1: model 'bad' can't be loaded")
+    assert lines[6].startswith("! odd 1: output 'y' of model 'odd' is of type seq(tensor(float))")
+    assert lines[7:] == ["! misnamed/1 has no model.onnx: a version's ONNX file must have that name"]
+
+
+def test_inspect_for_machines(tmp_path: Path) -> None:
+    folder = onnx_models.write(tmp_path, GOOD)
+    status, output, errors = run("inspect", "--json", str(folder))
+    assert (status, errors) == (0, "")
+    report = json.loads(output)
+    assert (report["path"], report["problems"]) == (str(folder), [])
+    assert [(model["name"], model["version"], model["state"]) for model in report["models"]] == [
+        ("row", "2", "READY"),
+        ("row", "1", "READY"),
+        ("table", "1", "READY"),
+    ]
+    facts = report["models"][2]
+    assert (facts["inputs"], facts["outputs"]) == (
+        [
+            {"name": "a", "datatype": "FP32", "shape": [-1, 1]},
+            {"name": "b", "datatype": "INT64", "shape": [-1, 1]},
+        ],
+        [
+            {"name": "a_out", "datatype": "FP32", "shape": [-1, 1]},
+            {"name": "b_out", "datatype": "INT64", "shape": [-1, 1]},
+        ],
+    )
+    assert facts["properties"]["size"] == str(len(MODELS["table/1/model.onnx"]))
+
+
+def test_inspect_of_broken_models_for_machines(tmp_path: Path) -> None:
+    folder = onnx_models.write(tmp_path, BROKEN)
+    status, output, errors = run("inspect", "--json", MODEL_PATH=str(folder))
+    assert (status, errors) == (1, "")
+    report = json.loads(output)
+    assert [model["state"] for model in report["models"]] == ["UNAVAILABLE"] * 2
+    assert len(report["problems"]) == 1
+
+
+def test_inspect_of_the_examples_finds_nothing_wrong() -> None:
+    status, output, errors = run("inspect", str(EXAMPLES))
+    assert (status, errors) == (0, "")
+    assert [line.split()[0] for line in output.splitlines()[1:]] == [
+        "diabetes",
+        "digits",
+        "digits",
+        "digits-conv",
+        "encoder",
+        "newsline",
+    ]
+
+
+def test_inspect_of_nothing(tmp_path: Path) -> None:
+    assert run("inspect", str(tmp_path)) == (
+        0,
+        f"no models in {tmp_path}: put NAME.onnx or NAME/1/model.onnx there\n",
+        "",
+    )
+
+
+def test_inspect_of_a_folder_that_is_not_there() -> None:
+    status, output, errors = run("inspect", "/no/such/folder")
+    assert (status, output) == (1, "")
+    assert re.fullmatch(r"inferry: [^\n]*/no/such/folder[^\n]*\n", errors)
+
+
+def test_version() -> None:
+    assert run("version") == (0, f"inferry {inferry.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["infer"], ["sing"], ["serve", "--port", "http"]])
+def test_a_command_line_that_is_wrong_shows_the_usage(arguments: list[str]) -> None:
+    status, output, errors = run(*arguments)
+    assert (status, output) == (2, "")
+    assert errors.startswith("usage: inferry")
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["infer"], ["inspect"], ["version"]])
+def test_help(command: list[str]) -> None:
+    status, output, errors = run(*command, "--help")
+    assert (status, errors) == (0, "")
+    assert output.startswith("usage: inferry")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:
+    command = f"{sys.executable} -m inferry inspect --json {folder} | head -c 1"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, timeout=60, env=environment({}), check=True)
+    assert (ended.stdout, ended.stderr) == (b"{", b"")
+
+
+def test_a_model_of_ones_own_that_is_called_digits_can_be_served(tmp_path: Path) -> None:
+    files = {"digits/1/model.onnx": onnx_models.identity(), "digits/config.json": b"{}"}
+    with serving(onnx_models.write(tmp_path, files)) as server:
+        assert server.ask("GET", "/v2/models/digits/ready").status == 200
+        assert "predict  curl" not in server.output

@@ -1,0 +1,217 @@
+"""The routes for people with curl: POST /predict in all its forms, KServe v1, /health, /metrics, what isn't offered."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import inferry
+import onnx_models
+import pytest
+from conftest import TINY
+from inferry.app import ASGIApp
+from inferry.routes import ROUTES
+from servers import EXAMPLES, JSON, Answer, Server, ask
+
+IMAGE = [[[1.0, 2.0], [3.0, 4.0]]]
+PREDICTIONS = {
+    "a number": ("echo", 5, [{"y": 5.0}]),
+    "numbers are rows where a row is one": ("echo", [1, 2.5], [{"y": 1.0}, {"y": 2.5}]),
+    "null is NaN": ("echo", [None, 1], [{"y": None}, {"y": 1.0}]),
+    "a row": ("matrix", [1, 2], [{"y": [1.0, 2.0]}]),
+    "rows": ("matrix", [[1, 2], [3, 4]], [{"y": [1.0, 2.0]}, {"y": [3.0, 4.0]}]),
+    "one row in a list": ("matrix", [[1, 2]], [{"y": [1.0, 2.0]}]),
+    "an object": ("matrix", {"x": [1, 2]}, [{"y": [1.0, 2.0]}]),
+    "objects": ("matrix", [{"x": [1, 2]}, {"x": [3, 4]}], [{"y": [1.0, 2.0]}, {"y": [3.0, 4.0]}]),
+    "a scalar": ("scalar", 3, [{"y": 3.0}]),
+    "a string": ("text", "grün", [{"y": "grün"}]),
+    "a row of strings": ("text", ["a", "b"], [{"y": ["a", "b"]}]),
+    "rows of strings": ("text", [["a"], ["b"]], [{"y": "a"}, {"y": "b"}]),
+    "rows of nothing": ("text", [[], []], [{"y": []}, {"y": []}]),
+    "strings are rows where a row is one": ("BYTES", ["a", ""], [{"y": "a"}, {"y": ""}]),
+    "booleans": ("BOOL", [True, False], [{"y": True}, {"y": False}]),
+    "exact integers": ("INT64", [2**53 + 1], [{"y": 2**53 + 1}]),
+    "half precision": ("FP16", [1.5], [{"y": 1.5}]),
+    "bfloat16": ("BF16", [1.5], [{"y": 1.5}]),
+    "a flat image": ("image", [1, 2, 3, 4], [{"y": IMAGE}]),
+    "an image": ("image", IMAGE, [{"y": IMAGE}]),
+    "images": ("image", [IMAGE, IMAGE], [{"y": IMAGE}, {"y": IMAGE}]),
+    "flat images": ("image", [[1, 2, 3, 4]] * 2, [{"y": IMAGE}, {"y": IMAGE}]),
+    "a row of a table, in the order of its columns": ("table", [2, 1.5], [{"a_out": 1.5, "b_out": 2}]),
+    "rows of a table": ("table", [[2, 1.5], [3, 2.5]], [{"a_out": 1.5, "b_out": 2}, {"a_out": 2.5, "b_out": 3}]),
+    "a row of named values": ("table", {"b": 2, "a": 1.5}, [{"a_out": 1.5, "b_out": 2}]),
+    "rows of named values": (
+        "table",
+        [{"a": 1.5, "b": 2}, {"b": 3, "a": 2.5}],
+        [{"a_out": 1.5, "b_out": 2}, {"a_out": 2.5, "b_out": 3}],
+    ),
+    "without an optional input": ("scaled", [1, 2, 3], [{"y": [2.0, 4.0, 6.0]}]),
+    "with an optional input": ("scaled", {"x": [1, 2, 3], "factor": 10}, [{"y": [10.0, 20.0, 30.0]}]),
+    "scikit-learn's maps": ("classifier", [0.25, 0.75], [{"label": "yes", "probabilities": [0.25, 0.75]}]),
+    "an output for all rows": ("maximum", [3, 9, 5], [{"y": 9.0}]),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_predict(tiny: Server, name: str) -> None:
+    model, features, predictions = PREDICTIONS[name]
+    answer = tiny.post("/predict", {"features": features, "model_name": model})
+    assert (answer.status, answer.headers["content-type"]) == (200, JSON), answer
+    assert answer.json == {"model_name": model, "model_version": "1", "predictions": predictions}
+
+
+def test_predict_takes_what_curl_sends(tiny: Server) -> None:
+    body = b'{"model_name": "matrix", "features": [1, 2]}'
+    answer = tiny.ask("POST", "/predict", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert answer == tiny.ask("POST", "/predict/", body)
+    assert answer.json["predictions"] == [{"y": [1.0, 2.0]}]
+
+
+V1 = {
+    "values": ("echo", [1, 2], [1.0, 2.0]),
+    "rows": ("matrix", [[1, 2], [3, 4]], [[1.0, 2.0], [3.0, 4.0]]),
+    "strings": ("text", ["a", "b"], ["a", "b"]),
+    "objects": ("matrix", [{"x": [1, 2]}], [[1.0, 2.0]]),
+    "several inputs": ("table", [{"a": 1.5, "b": 2}], [{"a_out": 1.5, "b_out": 2}]),
+    "columns": ("table", [[2, 1.5]], [{"a_out": 1.5, "b_out": 2}]),
+    "several outputs": ("classifier", [[0.75, 0.25]], [{"label": "no", "probabilities": [0.75, 0.25]}]),
+}
+
+
+@pytest.mark.parametrize("name", V1)
+def test_kserve_v1(tiny: Server, name: str) -> None:
+    model, instances, predictions = V1[name]
+    answer = tiny.post(f"/v1/models/{model}:predict", {"instances": instances})
+    assert (answer.status, answer.headers["content-type"], answer.json) == (200, JSON, {"predictions": predictions})
+
+
+def test_kserve_v1_models(tiny: Server) -> None:
+    names = sorted({path.split("/")[0].removesuffix(".onnx") for path in TINY})
+    assert tiny.ask("GET", "/v1/models").json == {"models": names}
+    assert tiny.ask("GET", "/v2/models").json == {"models": names}
+    assert tiny.ask("GET", "/v1/models/broken").status == 503
+    assert tiny.ask("GET", "/v1/models/nobody").status == 404
+
+
+def test_predictions_are_counted(tiny: Server) -> None:
+    def counts() -> dict[str, int]:
+        (stats,) = tiny.ask("GET", "/v2/models/image/stats").json["model_stats"]
+        return {
+            "rows": stats["inference_count"],
+            "success": stats["inference_stats"]["success"]["count"],
+            "fail": stats["inference_stats"]["fail"]["count"],
+        }
+
+    before = counts()
+    tiny.post("/predict", {"features": [IMAGE, IMAGE], "model_name": "image"})
+    tiny.post("/v1/models/image:predict", {"instances": [[1, 2, 3, 4]]})
+    tiny.post("/predict", {"features": [1, 2, 3], "model_name": "image"})
+    after = counts()
+    assert {name: after[name] - before[name] for name in after} == {"rows": 3, "success": 2, "fail": 1}
+
+
+def card(model: str) -> dict[str, Any]:
+    example: dict[str, Any] = json.loads((EXAMPLES / model / "config.json").read_text())["example"]
+    return example
+
+
+@pytest.mark.parametrize("path", ["/predict", "v1"])
+@pytest.mark.parametrize("model", ["diabetes", "digits", "digits-conv", "encoder", "newsline"])
+def test_the_example_models_as_rows(examples: Server, model: str, path: str) -> None:
+    example = card(model)
+    values = {given["name"]: given["data"] for given in example["inputs"]}
+    row = next(iter(values.values())) if len(values) == 1 else [value for (value,) in values.values()]
+    if path == "v1":
+        (prediction,) = examples.post(f"/v1/models/{model}:predict", {"instances": [row]}).json["predictions"]
+    else:
+        (prediction,) = examples.post("/predict", {"features": row, "model_name": model}).json["predictions"]
+    if not isinstance(prediction, dict):
+        prediction = {next(iter(example["expect"])): prediction}
+    assert prediction.keys() == example["expect"].keys()
+    for name, expected in example["expect"].items():
+        got = prediction[name] if isinstance(prediction[name], list) else [prediction[name]]
+        assert got == (expected if isinstance(got[0], str) else pytest.approx(expected, abs=1e-4))
+
+
+ONE, TWO = {"a.onnx": onnx_models.identity()}, {"a.onnx": onnx_models.identity(), "b.onnx": onnx_models.identity()}
+DEFAULTS = {
+    "the only model": (ONE, "", {}, "a"),
+    "the only model for an empty name": (ONE, "", {"model_name": ""}, "a"),
+    "the only model for null": (ONE, "", {"model_name": None}, "a"),
+    "the only model for default": (ONE, "", {"model_name": "default"}, "a"),
+    "DEFAULT_MODEL": (TWO, "b", {}, "b"),
+    "DEFAULT_MODEL for default": (TWO, "b", {"model_name": "default"}, "b"),
+    "the named model": (TWO, "b", {"model_name": "a"}, "a"),
+    "a model of the name default": (
+        {**ONE, "default.onnx": onnx_models.identity()},
+        "a",
+        {"model_name": "default"},
+        "default",
+    ),
+    "none of two": (TWO, "", {}, 400),
+    "none of none": ({}, "", {}, 400),
+    "a DEFAULT_MODEL that isn't there": (TWO, "c", {}, 404),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_default_model(app: Callable[..., ASGIApp], tmp_path: Any, name: str) -> None:
+    files, default, given, expected = DEFAULTS[name]
+    (tmp_path / "models").mkdir()
+    answer = ask(app(files, default_model=default), "POST", "/predict", json={"features": [1, 2, 3], **given})
+    if isinstance(expected, int):
+        assert answer.status_code == expected
+        assert list(answer.json()) == ["error"]
+    else:
+        assert answer.json() == {
+            "model_name": expected,
+            "model_version": "1",
+            "predictions": [{"y": [1.0, 2.0, 3.0]}],
+        }
+
+
+def test_health(app: Callable[..., ASGIApp]) -> None:
+    answer = ask(app(TWO, app_name="shop", app_version="1.2.3", environment="prod"), "GET", "/health")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, JSON)
+    assert answer.json() == {
+        "status": "ok",
+        "name": "shop",
+        "version": "1.2.3",
+        "environment": "prod",
+        "models": ["a", "b"],
+    }
+
+
+def test_metrics(tiny: Server) -> None:
+    answer = tiny.ask("GET", "/metrics")
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    lines = answer.body.decode().splitlines()
+    assert "# TYPE inferry_build_info gauge" in lines
+    assert f'inferry_build_info{{version="{inferry.__version__}"}} 1' in lines
+
+
+def test_metrics_can_be_off(app: Callable[..., ASGIApp]) -> None:
+    answer = ask(app(ONE, enable_metrics=False), "GET", "/metrics")
+    assert (answer.status_code, answer.json()) == (404, {"error": "metrics are off (ENABLE_METRICS)"})
+
+
+UNSUPPORTED = [(route.method, route.path) for route in ROUTES if route.operation == "unsupported"]
+
+
+@pytest.mark.parametrize(("method", "path"), UNSUPPORTED)
+def test_what_is_not_offered_says_so(tiny: Server, method: str, path: str) -> None:
+    path = path.format(model="echo", region="region")
+    error = f"{path} is a part of the protocol that inferry doesn't offer"
+    body = json.dumps({"error": error}, separators=(",", ":")).encode()
+    assert tiny.ask(method, path, b"{}" if method == "POST" else None) == Answer(
+        501, {"content-type": JSON, "content-length": str(len(body))}, body
+    )
+
+
+def test_shared_memory_trace_and_logging_are_not_offered() -> None:
+    assert {path.split("/")[2] for _, path in UNSUPPORTED} == {
+        "trace",
+        "models",
+        "logging",
+        "systemsharedmemory",
+        "cudasharedmemory",
+    }
