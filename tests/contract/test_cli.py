@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return onnx_models.write(tmp_path_factory.mktemp("cli"), MODELS)
 
 
-def run(*arguments: str, stdin: bytes = b"", cwd: Path | None = None, **env: str) -> tuple[int, str, str]:
+def run(*arguments: str, stdin: bytes = b"", **env: str) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of the command."""
     ended = subprocess.run(
         [sys.executable, "-m", "inferry", *arguments],
@@ -42,7 +42,6 @@ def run(*arguments: str, stdin: bytes = b"", cwd: Path | None = None, **env: str
         capture_output=True,
         timeout=60,
         env=environment(env),
-        cwd=cwd,
         check=False,
     )
     return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
@@ -53,15 +52,30 @@ Call = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
-    """`run` in this process, which is faster: in `tmp_path`, where `file` has the content that is given on stdin."""
+    """`run` in this process, which is faster; in `tmp_path`."""
 
-    def main(*arguments: str, content: bytes | None, file: str) -> tuple[int, str, str]:
+    def main(*arguments: str, stdin: bytes = b"", **env: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(content or b"")))
-        if file != "-" and content is not None:
-            Path(file).write_bytes(content)
-        status = cli.main([*arguments, "--input", file])
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(stdin)))
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        try:
+            status = cli.main(arguments)
+        except SystemExit as exc:
+            status = exc.code if isinstance(exc.code, int) else -1
         return status, *capfd.readouterr()
+
+    return main
+
+
+@pytest.fixture
+def infer(call: Call, folder: Path, tmp_path: Path) -> Call:
+    """`inferry infer` with a model of MODELS over a file of this content, - for stdin."""
+
+    def main(model: str, file: str, content: bytes | None) -> tuple[int, str, str]:
+        if file != "-" and content is not None:
+            (tmp_path / file).write_bytes(content)
+        return call("infer", model, "--input", file, "--models", str(folder), stdin=content or b"")
 
     return main
 
@@ -117,9 +131,9 @@ INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", INFER)
-def test_infer(folder: Path, call: Call, name: str) -> None:
+def test_infer(infer: Call, name: str) -> None:
     model, file, content, rows = INFER[name]
-    status, output, errors = call("infer", model, "--models", str(folder), content=content, file=file)
+    status, output, errors = infer(model, file, content)
     assert (status, errors) == (0, "")
     assert [json.loads(line) for line in output.splitlines()] == rows
 
@@ -129,18 +143,18 @@ def test_infer_from_stdin(folder: Path) -> None:
     assert run(*given, stdin=b"[1, 2, 3]") == (0, '{"y":[10.0,20.0,30.0]}\n', "")
 
 
-def test_infer_from_a_single_file_and_the_environment(folder: Path, tmp_path: Path) -> None:
+def test_infer_from_a_single_file_and_the_environment(call: Call, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b"[1, 2]")
     given = ["--input", str(tmp_path / "x.json")]
-    assert run("infer", str(folder / "bytes.onnx"), *given) == (0, '{"y":[1,2]}\n', "")
-    assert run("infer", "bytes", *given, MODEL_PATH=str(folder)) == (0, '{"y":[1,2]}\n', "")
-    assert run("infer", "bytes", *given, MODEL_PATH="/nowhere", DEBUG="true")[0] == 1
+    assert call("infer", str(folder / "bytes.onnx"), *given) == (0, '{"y":[1,2]}\n', "")
+    assert call("infer", "bytes", *given, MODEL_PATH=str(folder)) == (0, '{"y":[1,2]}\n', "")
+    assert call("infer", "bytes", *given, MODEL_PATH="/nowhere", DEBUG="true")[0] == 1
 
 
-def test_infer_with_an_example_model() -> None:
+def test_infer_with_an_example_model(call: Call) -> None:
     card = json.loads((EXAMPLES / "newsline" / "config.json").read_text())["example"]
     headline = json.dumps(card["inputs"][0]["data"]).encode()
-    status, output, errors = run("infer", "newsline", "--input", "-", "--models", str(EXAMPLES), stdin=headline)
+    status, output, errors = call("infer", "newsline", "--input", "-", "--models", str(EXAMPLES), stdin=headline)
     assert (status, errors) == (0, "")
     assert json.loads(output)["label"] == card["expect"]["label"][0]
 
@@ -179,9 +193,9 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
 
 
 @pytest.mark.parametrize("name", CANT_INFER)
-def test_what_infer_can_not_do_is_one_line(folder: Path, call: Call, name: str) -> None:
+def test_what_infer_can_not_do_is_one_line(infer: Call, name: str) -> None:
     model, file, content, words = CANT_INFER[name]
-    status, output, errors = call("infer", model, "--models", str(folder), content=content, file=file)
+    status, output, errors = infer(model, file, content)
     assert (status, output) == (1, "")
     assert re.fullmatch(r"inferry: [^\n]+\n", errors), errors
     assert words in errors
@@ -201,9 +215,9 @@ def test_what_onnxruntime_can_not_do_is_one_line(tmp_path: Path, model: str, wor
 BROKEN = {"bad.onnx": b"text", "odd.onnx": onnx_models.sequence_output(), "misnamed/1/net.onnx": b""}
 
 
-def test_inspect_prints_a_table(tmp_path: Path) -> None:
+def test_inspect_prints_a_table(call: Call, tmp_path: Path) -> None:
     folder = onnx_models.write(tmp_path, GOOD | BROKEN)
-    status, output, errors = run("inspect", str(folder))
+    status, output, errors = call("inspect", str(folder))
     assert (status, errors) == (1, "")
     header, *lines = output.splitlines()
     assert header.split() == ["MODEL", "VERSION", "INPUTS", "OUTPUTS", "SIZE", "OPSET", "SHA-256"]
@@ -221,9 +235,9 @@ def test_inspect_prints_a_table(tmp_path: Path) -> None:
     assert lines[7:] == ["! misnamed/1 has no model.onnx: a version's ONNX file must have that name"]
 
 
-def test_inspect_for_machines(tmp_path: Path) -> None:
+def test_inspect_for_machines(call: Call, tmp_path: Path) -> None:
     folder = onnx_models.write(tmp_path, GOOD)
-    status, output, errors = run("inspect", "--json", str(folder))
+    status, output, errors = call("inspect", "--json", str(folder))
     assert (status, errors) == (0, "")
     report = json.loads(output)
     assert (report["path"], report["problems"]) == (str(folder), [])
@@ -246,17 +260,17 @@ def test_inspect_for_machines(tmp_path: Path) -> None:
     assert facts["properties"]["size"] == str(len(MODELS["table/1/model.onnx"]))
 
 
-def test_inspect_of_broken_models_for_machines(tmp_path: Path) -> None:
+def test_inspect_of_broken_models_for_machines(call: Call, tmp_path: Path) -> None:
     folder = onnx_models.write(tmp_path, BROKEN)
-    status, output, errors = run("inspect", "--json", MODEL_PATH=str(folder))
+    status, output, errors = call("inspect", "--json", MODEL_PATH=str(folder))
     assert (status, errors) == (1, "")
     report = json.loads(output)
     assert [model["state"] for model in report["models"]] == ["UNAVAILABLE"] * 2
     assert len(report["problems"]) == 1
 
 
-def test_inspect_of_the_examples_finds_nothing_wrong() -> None:
-    status, output, errors = run("inspect", str(EXAMPLES))
+def test_inspect_of_the_examples_finds_nothing_wrong(call: Call) -> None:
+    status, output, errors = call("inspect", str(EXAMPLES))
     assert (status, errors) == (0, "")
     assert [line.split()[0] for line in output.splitlines()[1:]] == [
         "diabetes",
@@ -268,16 +282,16 @@ def test_inspect_of_the_examples_finds_nothing_wrong() -> None:
     ]
 
 
-def test_inspect_of_nothing(tmp_path: Path) -> None:
-    assert run("inspect", str(tmp_path)) == (
+def test_inspect_of_nothing(call: Call, tmp_path: Path) -> None:
+    assert call("inspect", str(tmp_path)) == (
         0,
         f"no models in {tmp_path}: put NAME.onnx or NAME/1/model.onnx there\n",
         "",
     )
 
 
-def test_inspect_of_a_folder_that_is_not_there() -> None:
-    status, output, errors = run("inspect", "/no/such/folder")
+def test_inspect_of_a_folder_that_is_not_there(call: Call) -> None:
+    status, output, errors = call("inspect", "/no/such/folder")
     assert (status, output) == (1, "")
     assert re.fullmatch(r"inferry: [^\n]*/no/such/folder[^\n]*\n", errors)
 
@@ -287,15 +301,15 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize("arguments", [[], ["infer"], ["sing"], ["serve", "--port", "http"]])
-def test_a_command_line_that_is_wrong_shows_the_usage(arguments: list[str]) -> None:
-    status, output, errors = run(*arguments)
+def test_a_command_line_that_is_wrong_shows_the_usage(call: Call, arguments: list[str]) -> None:
+    status, output, errors = call(*arguments)
     assert (status, output) == (2, "")
     assert errors.startswith("usage: inferry")
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["infer"], ["inspect"], ["version"]])
-def test_help(command: list[str]) -> None:
-    status, output, errors = run(*command, "--help")
+def test_help(call: Call, command: list[str]) -> None:
+    status, output, errors = call(*command, "--help")
     assert (status, errors) == (0, "")
     assert output.startswith("usage: inferry")
 

@@ -1,5 +1,6 @@
 """The same promises from every kind of store; S3 and Azure over real HTTP, from moto and Azurite on loopback."""
 
+import asyncio
 import os
 import socket
 import threading
@@ -10,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx_models
 import pytest
 import services
 from inferry import remote
 from inferry.errors import InvalidModel, StoreError
+from inferry.protocol import InferRequest
 from inferry.remote import RemoteStore
+from inferry.service import Service
+from inferry.settings import Settings
 from inferry.store import Store, digest, open_store
+from inferry.tensors import DATATYPES, Tensor
 
 BIG = os.urandom(20_000_000)
 FILES = {
@@ -96,6 +103,29 @@ def filled(place: Place) -> Place:
 def with_environment(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+
+
+def test_a_repository_is_served_and_refreshed(place: Place, cache: Path) -> None:
+    """The whole way from a bucket to a prediction, and from a replaced file to another one."""
+    place.put("scale/1/model.onnx", onnx_models.scaled(2.0))
+    place.put("iris.onnx", onnx_models.scaled(3.0))
+    service = Service.from_settings(Settings(model_path=place.url, model_cache_dir=str(cache)))
+    assert [predicted(service, name) for name in ("scale", "iris")] == [2, 3]
+    place.put("scale/1/model.onnx", onnx_models.scaled(5.0))
+    place.put("iris.onnx", b"this is not a model")
+    service.repository.refresh()
+    assert [predicted(service, name) for name in ("scale", "iris")] == [5, 3]
+    service.close()
+
+
+def predicted(service: Service, name: str) -> float:
+    async def ask() -> float:
+        model = await service.model(name)
+        x = Tensor("x", DATATYPES["FP32"], np.ones((1, 3), np.float32))
+        response = await service.infer(model, InferRequest({"x": x}))
+        return float(response.outputs[0].array[0, 0])
+
+    return asyncio.run(ask())
 
 
 def test_files_are_listed_read_and_fetched(filled: Place, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -413,9 +412,9 @@ def test_shared_memory_inputs_are_not_offered(client: Any) -> None:
     assert failure.value.status() == "501"
 
 
-@pytest.fixture
-def control(tmp_path: Path) -> Iterator[Server]:
-    folder = onnx_models.write(tmp_path, {"m/1/model.onnx": onnx_models.identity()})
+@pytest.fixture(scope="module")
+def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = onnx_models.write(tmp_path_factory.mktemp("control"), {"m/1/model.onnx": onnx_models.identity()})
     with serving(folder, MODEL_CONTROL="true") as server:
         yield server
 
