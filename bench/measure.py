@@ -27,10 +27,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def sample(child: str, *arguments: object, core: int | None = None) -> Samples:
-    """What `bench/children/CHILD.py` prints, run on one core or on any."""
-    pin = ("taskset", "-c", str(core)) if core is not None else ()
-    command = (*pin, sys.executable, "-m", f"bench.children.{child}", *map(str, arguments))
+def sample(child: str, *arguments: object) -> Samples:
+    """What `bench/children/CHILD.py` prints."""
+    command = (sys.executable, "-m", f"bench.children.{child}", *map(str, arguments))
     samples: Samples = json.loads(run(command, os.environ))
     return samples
 
@@ -39,7 +38,7 @@ def run(command: Sequence[str], environment: Mapping[str, str]) -> str:
     """What the command prints. ChildFailed when it fails."""
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise ChildFailed(f"{command[-1]} exited with {done.returncode}: {done.stderr[-500:]}")
+        raise ChildFailed(f"{' '.join(command[1:4])} exited with {done.returncode}: {done.stderr[-500:]}")
     return done.stdout
 
 

@@ -1,7 +1,8 @@
 """Every test starts with the same environment; FUZZ=long gives the property tests ten minutes instead of seconds."""
 
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -21,6 +22,15 @@ settings.register_profile(
     "long", max_examples=2_000, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("long" if os.environ.get("FUZZ") == "long" else "short")
+
+
+@pytest.fixture(autouse=True)
+def _clean_log() -> Iterator[None]:
+    """The level that a command sets is gone with its test."""
+    log = logging.getLogger("inferry")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """From a process's start to its first prediction: ours.py REPOSITORY BODY hand|loop [rss].
 
 The request for `digits` is driven by `hand` (a loaded model's answer waits for nothing) or in asyncio's `loop`, as
-hosts do. `rss` prints the resident memory in kB.
+hosts do. `rss` prints the resident memory in kB. Exit status EX_TEMPFAIL asks for another try by hand.
 """
 
 import os
@@ -41,7 +41,8 @@ def drive(coroutine: Coroutine[Any, Any, None]) -> None:
         coroutine.send(None)
     except StopIteration:
         return
-    raise SystemExit("the first request waits for an event loop")
+    # Something else ran during the warm-up, which took too long for a model to be run without a thread.
+    raise SystemExit(os.EX_TEMPFAIL)
 
 
 if way == "hand":

@@ -38,7 +38,7 @@ LAYOUTS = [
     ("BF16", [0x3F80, 0xC000], "803f 00c0"),
     ("FP32", [1.0, -2.0], "0000803f 000000c0"),
     ("FP64", [1.0, 0.1], "000000000000f03f 9a9999999999b93f"),
-    ("BYTES", ["a", "é", "", "\x00"], "01000000 61 02000000 c3a9 00000000 01000000 00"),
+    ("BYTES", ["a", "é", "\x00", ""], "01000000 61 02000000 c3a9 01000000 00 00000000"),
 ]
 
 
@@ -85,6 +85,7 @@ def test_names() -> None:
 
 
 def test_kinds() -> None:
+    assert [d.name for d in DATATYPES.values() if not d.is_number] == ["BOOL", "BYTES"]
     assert [d.name for d in DATATYPES.values() if d.is_float] == ["FP16", "BF16", "FP32", "FP64"]
     assert [d.name for d in DATATYPES.values() if d.is_integer] == [
         *("UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64")
@@ -191,8 +192,8 @@ def test_aligned(shape: tuple[int, ...]) -> None:
 
 
 def test_aligned_leaves_strings_alone() -> None:
-    array = np.array(["a"], object)
-    assert aligned(array) is array
+    arrays = [np.array(["a"] * size, object) for size in range(1, 50)]
+    assert all(aligned(array) is array for array in arrays)
 
 
 # Every float32 whose upper half is near a rounding decision, and every special one; ml_dtypes is Google's own bfloat16.
