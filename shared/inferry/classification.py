@@ -33,6 +33,8 @@ def top(tensor: Tensor, k: int, batched: bool, labels: Sequence[str]) -> Tensor:
 
 
 def _best(row: Array, k: int) -> Array:
+    if row.dtype.kind == "f":
+        return np.argsort(-row, kind="stable")[:k]  # NaN comes last
     # Stable and descending: sort the reversed row upwards, and read it backwards.
     order = len(row) - 1 - np.argsort(row[::-1], kind="stable")[::-1]
     return order[:k]

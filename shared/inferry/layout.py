@@ -56,6 +56,8 @@ def scan(files: Iterable[StoredFile]) -> tuple[dict[str, ModelFiles], list[str]]
             flat.append(file)
         elif len(parts) == 2 and parts[1] == CONFIG_FILE:
             models.setdefault(parts[0], ModelFiles()).config = file
+        elif len(parts) == 2 and parts[1].endswith(".onnx"):
+            problems.append(f"{file.path} has no version folder: move it to {parts[0]}/1/{MODEL_FILE}")
         elif len(parts) > 2:
             folders.setdefault((parts[0], parts[1]), []).append(file)
     for (name, version), members in folders.items():

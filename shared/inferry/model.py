@@ -85,6 +85,6 @@ def _warm_up(model: Model) -> tuple[int, int]:
         model.session.run(feed, list(signature.outputs), deadline)
         start = time.perf_counter_ns()
         model.session.run(feed, list(signature.outputs), deadline)
-    except InferryError as exc:
+    except (InferryError, orjson.JSONEncodeError) as exc:
         raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
     return time.perf_counter_ns() - start, sum(array.size for array in feed.values())

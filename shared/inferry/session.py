@@ -98,7 +98,10 @@ class Session:
             raise InferenceTimeout(
                 f"the time for a prediction of model '{self.signature.model}' was over before it ran"
             )
-        options = self._options.pop() if self._options else _run_options()
+        try:
+            options = self._options.pop()
+        except IndexError:
+            options = _run_options()
         _watchdog.watch(options, deadline)
         try:
             values = self._run(outputs, feed, options)
@@ -107,7 +110,8 @@ class Session:
             raise self._error(exc, options.terminate) from exc
         finally:
             _watchdog.release(options)
-            if not options.terminate:
+            # Before the deadline the watchdog can't have decided to end this run, and so won't end the next one.
+            if time.monotonic() < deadline:
                 self._options.append(options)
 
     def _arrays(self, names: Sequence[str], values: list[Any]) -> list[Array]:

@@ -101,3 +101,8 @@ def test_too_many_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRequest) as caught:
         top(output("INT8", [[1, 2, 3, 4]]), 1, True, ())
     assert str(caught.value) == "output 'y' has 4 classes, more than 3"
+
+
+def test_what_is_not_a_number_comes_last() -> None:
+    tensor = Tensor("y", DATATYPES["FP32"], np.array([np.nan, 0.25, 0.5], np.float32))
+    assert top(tensor, 3, False, ()).array.tolist() == ["0.500000:2", "0.250000:1", "nan:0"]

@@ -70,7 +70,6 @@ FLAT = {"1": ("", "m.onnx", ["m.onnx"])}
             },
         ),
         (["m/1/sub/model.onnx.txt", "m/1/model.ONNX"], {}),
-        (["m/model.onnx", "m/net.onnx"], {}),
     ],
 )
 def test_models(paths: list[str], models: dict[str, Any]) -> None:
@@ -198,3 +197,9 @@ def test_any_paths(paths: list[str]) -> None:
                 assert text.strip(".")
             assert files.model in files.paths
             assert {file.path for file in files.files} <= set(paths)
+
+
+def test_a_model_without_a_version_folder_is_told_where_to_go() -> None:
+    models, problems = scan([StoredFile("m/model.onnx", 1, "")])
+    assert models == {}
+    assert problems == ["m/model.onnx has no version folder: move it to m/1/model.onnx"]
