@@ -72,7 +72,8 @@ class Repository:
 
     def entries(self) -> list[Entry]:
         """Every version of every model, sorted by name, newest version first."""
-        return [self._entries[name][version] for name in self.names() for version in self.versions(name)]
+        entries = dict(self._entries)  # a refresh may replace them meanwhile
+        return [entries[name][version] for name in sorted(entries) for version in newest_first(entries[name])]
 
     def peek(self, name: str, version: str | None) -> Model | None:
         """The model when it is loaded already; never waits."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -109,8 +109,7 @@ class Server:
         try:
             self.stopped = self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            killed(self.process)
             raise AssertionError(f"the server did not end {STOP_SECONDS} s after SIGTERM\n{self.log}") from None
         return self.stopped
 
@@ -128,10 +127,10 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: Any) -> dict[st
 
 
 @contextmanager
-def serving(path: Path | str, *arguments: str, **env: str) -> Iterator[Server]:
+def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Server]:
     """`inferry serve` over a repository on a free port, ended by SIGTERM; its exit status must be 0."""
     with TemporaryDirectory() as folder:
-        server = started(path, arguments, env, Path(folder))
+        server = started(path, arguments, env, Path(folder), cwd)
         try:
             _wait_until_live(server)
             yield server
@@ -143,7 +142,9 @@ def serving(path: Path | str, *arguments: str, **env: str) -> Iterator[Server]:
     assert server.stopped == 0, f"exit status {server.stopped}: {server.final_log}"
 
 
-def started(path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path) -> Server:
+def started(
+    path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path | None
+) -> Server:
     """The server as soon as it has printed its address."""
     with (folder / "stdout").open("wb") as stdout, (folder / "stderr").open("wb") as stderr:
         process = subprocess.Popen(
@@ -151,17 +152,25 @@ def started(path: Path | str, arguments: Sequence[str], env: Mapping[str, str], 
             stdout=stdout,
             stderr=stderr,
             env=environment(env),
+            cwd=cwd,
+            start_new_session=True,
         )
     server = Server(0, process, folder)
     deadline = time.monotonic() + START_SECONDS
     while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)\n", server.output)):
         if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            process.wait()
+            killed(process)
             raise AssertionError(f"the server did not start\n{server.output}{server.log}")
         time.sleep(0.02)
     server.port = int(greeting[1])
     return server
+
+
+def killed(process: subprocess.Popen[bytes]) -> None:
+    """Ends a server that doesn't answer, and its workers."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -174,8 +183,7 @@ def _wait_until_live(server: Server) -> None:
     try:
         answer = server.ask("GET", "/v2/health/live")
     except BaseException:
-        server.process.kill()
-        server.process.wait()
+        killed(server.process)
         server.stopped = -signal.SIGKILL
         raise
     assert answer.status == 200, answer

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from conftest import MAX_REQUEST_BYTES
 from servers import HEADER_LENGTH, JSON, Server, received, tensor
+from tiny import MAX_REQUEST_BYTES
 
 GZIP = {"Content-Encoding": "gzip"}
 DEFLATE = {"Content-Encoding": "deflate"}

@@ -1,11 +1,10 @@
 """The commands `infer`, `inspect` and `version`: what they print, and one line on stderr when they can't."""
 
 import json
-import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -52,10 +51,8 @@ Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Call]:
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
     """`run` in this process, which is faster; in `tmp_path`."""
-    log = logging.getLogger("inferry")
-    level = log.level
 
     def main(*arguments: str, stdin: bytes = b"", **env: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
@@ -68,8 +65,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
             status = exc.code if isinstance(exc.code, int) else -1
         return status, *capfd.readouterr()
 
-    yield main
-    log.setLevel(level)
+    return main
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from typing import Any
 
 import inferry
 import pytest
-from conftest import MAX_REQUEST_BYTES
 from servers import HEADER_LENGTH, JSON, OCTETS, Answer, Server, serving, tensor
+from tiny import MAX_REQUEST_BYTES
 
 FLOATS = struct.pack("<2f", 1, 2)
 ORIGIN = "https://app.example"

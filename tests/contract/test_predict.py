@@ -7,10 +7,10 @@ from typing import Any
 import inferry
 import onnx_models
 import pytest
-from conftest import TINY
 from inferry.app import ASGIApp
 from inferry.routes import ROUTES
 from servers import EXAMPLES, JSON, Answer, Server, ask
+from tiny import TINY
 
 IMAGE = [[[1.0, 2.0], [3.0, 4.0]]]
 PREDICTIONS = {

@@ -72,10 +72,11 @@ def counted(server: Server) -> int:
     return count
 
 
-def test_two_workers_serve_on_one_port(repository: Callable[..., str]) -> None:
-    folder = repository({"quick.onnx": onnx_models.identity()})
-    # The command line's settings win over the environment's in the workers as well.
-    with serving(folder, "--workers", "2", MODEL_PATH="/nowhere", WORKERS="1", APP_NAME="both") as server:
+def test_two_workers_serve_on_one_port(tmp_path: Path) -> None:
+    onnx_models.write(tmp_path / "models", {"quick.onnx": onnx_models.identity()})
+    # The command line's settings win over the environment's in the workers as well, also where they are the defaults.
+    env = {"MODEL_PATH": "/nowhere", "WORKERS": "1", "APP_NAME": "both"}
+    with serving("models", "--workers", "2", cwd=tmp_path, **env) as server:
         # One process alone would have given as many predictions as were asked for.
         deadline = time.monotonic() + 30
         asked = 1

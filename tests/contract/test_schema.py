@@ -10,7 +10,6 @@ import onnx_models
 import pytest
 import requests
 import schemathesis
-from conftest import TINY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inferry.app import ASGIApp
@@ -26,6 +25,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from servers import Server, ask, tensor
+from tiny import TINY
 
 LONG = os.environ.get("FUZZ") == "long"
 BUDGET = settings(max_examples=200 if LONG else 8, suppress_health_check=list(HealthCheck))
