@@ -81,7 +81,8 @@ def prepared() -> Iterator[Starts]:
     python = (sys.executable,)
     with repository("digits") as folder, TemporaryDirectory() as bytecode:
         ours = (*python, str(CHILDREN / "ours.py"), str(folder), infer_body().decode())
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
+        # OpenBLAS's idle threads would spin for some 50 ms of CPU in all of them, which makes any ratio look better.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "OPENBLAS_NUM_THREADS": "1"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         yield Starts(
             (*python, str(CHILDREN / "alone.py"), str(MODELS / "digits/2/model.onnx"), values),
