@@ -6,7 +6,7 @@ export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch image-test check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -16,6 +16,18 @@ serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or
 
 test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
+
+test-aws: .venv/dev  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+	$(BIN)/python -m pytest tests/aws
+
+test-azure: .venv/dev node_modules/.bin/azurite  ## the Functions app under Microsoft's runtime library and Azurite
+	$(BIN)/python -m pytest tests/azure
+
+test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
+	$(BIN)/python -m pytest tests/batch
+
+image-test: .venv/dev  ## build both container images and run predictions in them
+	$(BIN)/python -m pytest tests/images
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
@@ -40,7 +52,7 @@ lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
 		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:  ## remove everything that these verbs made
-	rm -rf .venv .bench node_modules models/encoder/1/model.onnx
+	rm -rf .venv .bench .tools node_modules models/encoder/1/model.onnx
 
 # The stamps name what was installed; a change of the pins installs again.
 .venv/bin/python:
@@ -56,7 +68,7 @@ clean:  ## remove everything that these verbs made
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into .venv (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,otel,bench]' --group dev
 	@touch .venv/server $@
 
 models/encoder/1/model.onnx:
