@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from inferry import __version__, compression, errors, protocol, routes
+from inferry import __version__, compression, context, errors, protocol, routes
 from inferry.errors import InferryError, RequestTooLarge
 from inferry.metrics import Timings
 from inferry.service import Service
@@ -40,13 +40,21 @@ STATUS: dict[type[InferryError], int] = {
 
 # What a browser's script may send and read (Fetch standard, CORS protocol).
 _HEADER_LENGTH = protocol.HEADER_LENGTH.decode()
-CORS_REQUEST_HEADERS = ("authorization", "content-encoding", "content-type", _HEADER_LENGTH, "x-api-key")
-CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH)
+CORS_REQUEST_HEADERS = (
+    "authorization",
+    "content-encoding",
+    "content-type",
+    _HEADER_LENGTH,
+    "traceparent",
+    "x-api-key",
+    "x-request-id",
+)
+CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "x-request-id")
 
 
-# Status, body and headers of an answer; what a data-plane handler makes of path parameters, headers and body.
+# Status, body and headers of an answer; what a data-plane handler makes of path parameters, headers, body and scope.
 Response: TypeAlias = tuple[int, bytes, Headers]
-Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes], Awaitable[Response]]
+Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes, Scope], Awaitable[Response]]
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -84,6 +92,8 @@ class App:
         if scope["method"] == "HEAD":
             send = _without_body(send)
         headers = dict(scope["headers"])
+        if request_id := context.answered_id(scope, headers):
+            send = _with_request_id(send, request_id)
         try:
             path = scope["path"]
             root = scope.get("root_path", "")
@@ -97,21 +107,24 @@ class App:
                 await management({**scope, **rest}, receive, send)
                 return
             body = await read_body(headers, receive, self._limit)
-            status, body, answer = await handler(parameters, headers, body)
+            status, body, answer = await handler(parameters, headers, body, scope)
         except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
-            status, body, answer = error_response(exc, headers)
+            status, body, answer = error_response(exc, scope)
         answer.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": body})
 
-    async def _infer(self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes) -> Response:
-        model = await self._service.model(parameters["model"], parameters.get("version"))
+    async def _infer(
+        self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope
+    ) -> Response:
+        deadline = context.deadline(scope)
+        model = await self._service.model(parameters["model"], parameters.get("version"), deadline)
         start = time.perf_counter_ns()
         timings = Timings()
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
-            answer = await self._service.infer(model, decoded, timings)
+            answer = await self._service.infer(model, decoded, timings, deadline)
             encoding = time.perf_counter_ns()
             body, answer_headers = protocol.encode(answer)
             accept = headers.get(b"accept-encoding")
@@ -170,18 +183,14 @@ def json_response(value: Any, status: int = 200) -> Response:
     return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [protocol.JSON]
 
 
-def error_response(exc: Exception, headers: Mapping[bytes, bytes]) -> Response:
-    """The protocol's error object. What is not the caller's fault is logged, once, with the request's id."""
+def error_response(exc: Exception, scope: Mapping[str, Any]) -> Response:
+    """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = str(exc)
     if status == 500:
-        request_id = headers.get(b"x-request-id", b"")[:100].decode("latin-1") or os.urandom(8).hex()
-        if isinstance(exc, InferryError):
-            log.error("request %s: %s", request_id, exc)
-        else:
-            log.error("request %s failed", request_id, exc_info=exc)
-            text = "internal error"
-        text = f"{text} (request {request_id})"
+        text = _logged(exc, scope)
+    elif status == 504 and context.deadline(scope) <= time.monotonic():
+        text = f"{text}; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
     # A lone surrogate of the request's is no text that JSON can hold.
     response = json_response({"error": text.encode(errors="replace").decode()}, status)
     if isinstance(exc, routes.MethodNotAllowed):
@@ -189,6 +198,18 @@ def error_response(exc: Exception, headers: Mapping[bytes, bytes]) -> Response:
     if isinstance(exc, errors.QueueFull):
         response[2].append((b"retry-after", b"1"))
     return response
+
+
+def _logged(exc: Exception, scope: Mapping[str, Any]) -> str:
+    """Logs a failure, and returns what its caller may know of it: how to find it in the log."""
+    known = context.read(scope)
+    request_id = known.request_id or os.urandom(8).hex()
+    extra = {"request_id": request_id, "trace_id": known.trace_id}
+    if isinstance(exc, InferryError):
+        log.error("request %s: %s", request_id, exc, extra=extra)
+        return f"{exc} (request {request_id})"
+    log.error("request %s failed", request_id, exc_info=exc, extra=extra)
+    return f"internal error (request {request_id})"
 
 
 def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
@@ -235,6 +256,17 @@ def _without_body(send: Send) -> Send:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
     return send_head
+
+
+def _with_request_id(send: Send, request_id: bytes) -> Send:
+    """`send` that repeats the request's id, for whoever looks for both in their logs."""
+
+    async def send_with_id(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (context.REQUEST_ID, request_id)]}
+        await send(message)
+
+    return send_with_id
 
 
 async def _not_http(kind: str, receive: Receive, send: Send) -> None:

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
-from inferry import description, openapi, protocol, rows
+from inferry import context, description, openapi, protocol, rows
 from inferry.app import ASGIApp, Receive, Response, Scope, Send, error_response, json_response, read_body
 from inferry.config import ModelConfig, parse_config
 from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
@@ -98,7 +98,7 @@ class _Failures:
         try:
             await self._app(scope, receive, send)
         except Exception as exc:  # noqa: BLE001  every failure becomes an answer
-            await _http(error_response(exc, dict(scope["headers"])))(scope, receive, send)
+            await _http(error_response(exc, scope))(scope, receive, send)
 
 
 class _DataPlane:
@@ -186,16 +186,18 @@ class Management:
         name = body.get("model_name")
         if name is not None and not isinstance(name, str):
             raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
-        model = await self._service.model(self._service.default_model(name))
-        predictions = await self._predict(model, rows.as_rows(body["features"], model))
+        deadline = context.deadline(request.scope)
+        model = await self._service.model(self._service.default_model(name), None, deadline)
+        predictions = await self._predict(model, rows.as_rows(body["features"], model), deadline)
         return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
-        loaded = await self._service.model(model)
+        deadline = context.deadline(request.scope)
+        loaded = await self._service.model(model, None, deadline)
         instances = (await self._object(request)).get("instances")
         if not isinstance(instances, list):
             raise InvalidRequest("'instances' must be an array with one item per prediction")
-        predictions = await self._predict(loaded, instances)
+        predictions = await self._predict(loaded, instances, deadline)
         if len(loaded.session.signature.outputs) == 1:
             return _json({"predictions": [value for row in predictions for value in row.values()]})
         return _json({"predictions": predictions})
@@ -244,11 +246,11 @@ class Management:
                 "request, or with MODEL_REFRESH to have changed models noticed"
             )
 
-    async def _predict(self, model: Model, instances: Sequence[Any]) -> list[dict[str, Any]]:
+    async def _predict(self, model: Model, instances: Sequence[Any], deadline: float) -> list[dict[str, Any]]:
         timings, start = Timings(), time.perf_counter_ns()
         try:
             request = rows.to_request(instances, model)
-            response = await self._service.infer(model, request, timings)
+            response = await self._service.infer(model, request, timings, deadline)
         except Exception:
             model.stats.failed(time.perf_counter_ns() - start)
             raise
@@ -314,7 +316,7 @@ def _http(response: Response) -> HTTPResponse:
 async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     if isinstance(exc, HTTPException):
         exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
-    return _http(error_response(exc, dict(request.scope["headers"])))
+    return _http(error_response(exc, request.scope))
 
 
 def _assets() -> FilePath | None:

@@ -1,12 +1,13 @@
 """The data plane under every host: a request for a model in, its answer out."""
 
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from inferry import classification
-from inferry.errors import InvalidRequest, ModelUnavailable
+from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
 from inferry.metrics import Timings
 from inferry.model import Model
@@ -38,22 +39,33 @@ class Service:
         )
         return cls(repository, settings)
 
-    async def model(self, name: str, version: str | None = None) -> Model:
-        """The model, loaded if need be. ModelNotFound, ModelUnavailable."""
+    async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
+        """The model, loaded if need be. ModelNotFound, ModelUnavailable, InferenceTimeout at `deadline`."""
         if self.settings.model_refresh:
             self._refresher.poll()
         model = self.repository.peek(name, version)
         if model is None:
-            import asyncio
-
-            loop = asyncio.get_running_loop()
-            model = await loop.run_in_executor(self._loaders, self.repository.get, name, version)
+            model = await self._load(name, version, deadline)
         if model.execution is None:
             model.execution = Execution(model, self._pool)
         return model
 
-    async def infer(self, model: Model, request: InferRequest, timings: Timings | None = None) -> InferResponse:
-        """The answer to a decoded request; what it took is added to `timings`.
+    async def _load(self, name: str, version: str | None, deadline: float) -> Model:
+        import asyncio
+
+        loading = asyncio.get_running_loop().run_in_executor(self._loaders, self.repository.get, name, version)
+        if deadline == math.inf:
+            return await loading
+        try:
+            # The thread goes on loading: the next request finds the model.
+            return await asyncio.wait_for(loading, deadline - time.monotonic())
+        except TimeoutError as exc:
+            raise InferenceTimeout(f"the time for this request was over while model '{name}' was loading") from exc
+
+    async def infer(
+        self, model: Model, request: InferRequest, timings: Timings | None = None, deadline: float = math.inf
+    ) -> InferResponse:
+        """The answer to a decoded request, not later than `deadline`; what it took is added to `timings`.
 
         InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed.
         """
@@ -62,7 +74,7 @@ class Service:
         feed = signature.feed(request)
         requested = signature.requested(request)
         limit = self.settings.model_timeout
-        deadline = time.monotonic() + (limit if request.timeout is None else min(request.timeout, limit))
+        deadline = min(deadline, time.monotonic() + (limit if request.timeout is None else min(request.timeout, limit)))
         execution: Execution = model.execution
         elements = count_elements(feed)
         if elements <= execution.inline_elements:

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import threading
+import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import onnx_models
 import pytest
 from inferry.app import ASGIApp
+from inferry.repository import Repository
 from inferry.service import Service
 from servers import ask
 
@@ -72,6 +75,65 @@ def test_head_has_no_body_on_any_host(app: Callable[..., ASGIApp]) -> None:
         assert b"".join(message.get("body", b"") for message in bodies) == b""
 
 
+def within(app: ASGIApp, **host: Any) -> ASGIApp:
+    """`app` on a host that knows this of every request."""
+
+    async def hosted(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "inferry": host}, receive, send)
+
+    return hosted
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2", "/v2/models/none", "/nowhere"])
+def test_an_answer_repeats_the_id_of_its_request(app: Callable[..., ASGIApp], path: str) -> None:
+    served = app(FILES)
+    assert "x-request-id" not in ask(served, "GET", path).headers
+    assert ask(served, "GET", path, headers={"X-Request-Id": "42"}).headers.get_list("x-request-id") == ["42"]
+    hosted = ask(within(served, request_id="host's"), "GET", path, headers={"X-Request-Id": "42"})
+    assert hosted.headers.get_list("x-request-id") == ["host's"]
+
+
+PREDICTIONS = [
+    ("/v2/models/slow/infer", {"inputs": [{"name": "turns", "shape": [1], "datatype": "INT64", "data": [10**6]}]}),
+    ("/predict", {"features": [[10**6]]}),
+    ("/v1/models/slow:predict", {"instances": [10**6]}),
+]
+HINT = "; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
+
+
+@pytest.mark.parametrize(("path", "body"), PREDICTIONS)
+def test_a_prediction_ends_before_its_host_ends_it(app: Callable[..., ASGIApp], path: str, body: Any) -> None:
+    served = app({"slow.onnx": onnx_models.slow()})
+    assert ask(served, "GET", "/v2/models/slow/ready").status_code == 200
+    start = time.monotonic()
+    answer = ask(within(served, deadline=start + 0.2), "POST", path, json=body)
+    assert 0.2 <= time.monotonic() - start < 2
+    assert (answer.status_code, answer.headers["content-type"]) == (504, "application/json")
+    assert answer.json()["error"].endswith(HINT)
+
+
+@pytest.mark.parametrize(("path", "body"), PREDICTIONS)
+def test_a_load_ends_before_its_host_ends_it(
+    app: Callable[..., ASGIApp], path: str, body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = app({"slow.onnx": onnx_models.slow()})
+    ready, get = threading.Event(), Repository.get
+    monkeypatch.setattr(Repository, "get", lambda *arguments: ready.wait(30) and get(*arguments))
+    answer = ask(within(served, deadline=time.monotonic() + 0.1), "POST", path, json=body)
+    ready.set()
+    assert (answer.status_code, answer.json()) == (
+        504,
+        {"error": f"the time for this request was over while model 'slow' was loading{HINT}"},
+    )
+
+
+def test_the_sooner_limit_counts(app: Callable[..., ASGIApp]) -> None:
+    served = app({"slow.onnx": onnx_models.slow()}, model_timeout=0.1)
+    answer = ask(within(served, deadline=time.monotonic() + 60), "POST", PREDICTIONS[0][0], json=PREDICTIONS[0][1])
+    assert answer.status_code == 504
+    assert HINT not in answer.json()["error"]
+
+
 @pytest.mark.parametrize("path", ["/v2/models/m/ready", "/v2/models/m", "/v1/models/m"])
 def test_a_bug_of_ours_becomes_one_answer_and_one_line_of_the_log(
     app: Callable[..., ASGIApp], path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -85,6 +147,7 @@ def test_a_bug_of_ours_becomes_one_answer_and_one_line_of_the_log(
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/json")
     assert answer.json() == {"error": "internal error (request 42)"}
     assert [record.getMessage() for record in caplog.records] == ["request 42 failed"]
+    assert [vars(record)["request_id"] for record in caplog.records] == ["42"]
     assert "a secret of ours" in caplog.text
 
 

@@ -17,7 +17,7 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors",
-    "settings tensors compression config modelfile metrics watchdog routes store",
+    "settings tensors compression config context modelfile metrics watchdog routes store",
     "remote jsontensors classification layout",
     "protocol",
     "signature",
