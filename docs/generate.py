@@ -1,25 +1,30 @@
-"""Writes the table of settings into settings.md: `python docs/generate.py`."""
+"""Writes the tables of settings.md and metrics.md from the code: `python docs/generate.py`."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from inferry.catalogue import CATALOGUE, TRITON, Metric
 from inferry.settings import Settings
 
-PAGE = Path(__file__).parent / "settings.md"
-START, END = "<!-- settings: written by docs/generate.py -->\n", "<!-- end of settings -->\n"
+DOCS = Path(__file__).parent
 
 
-def page(text: str) -> str:
-    """`text` with the table that the code says, between the two marks."""
-    before, _, rest = text.partition(START)
-    return before + START + _table() + END + rest.partition(END)[2]
+def page(name: str, text: str) -> str:
+    """`text` of the page with the tables that the code says, each between its two marks."""
+    for table, rows in TABLES[name].items():
+        start, end = f"<!-- {table}: written by docs/generate.py -->\n", f"<!-- end of {table} -->\n"
+        before, _, rest = text.partition(start)
+        text = before + start + "".join(f"| {' | '.join(row)} |\n" for row in rows()) + end + rest.partition(end)[2]
+    return text
 
 
-def _table() -> str:
-    rows = [(f"`{f.name.upper()}`", _default(f.default), f.metadata["help"]) for f in fields(Settings)]
-    lines = [("Variable", "Default", "Meaning"), ("---", "---", "---"), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _settings() -> Iterable[Sequence[str]]:
+    yield "Variable", "Default", "Meaning"
+    yield "---", "---", "---"
+    for f in fields(Settings):
+        yield f"`{f.name.upper()}`", _default(f.default), f.metadata["help"]
 
 
 def _default(value: Any) -> str:
@@ -29,5 +34,21 @@ def _default(value: Any) -> str:
     return f"`{text}`" if text else "empty"
 
 
+def _metrics(metrics: Iterable[Metric]) -> Iterable[Sequence[str]]:
+    yield "Metric", "Kind", "Unit", "Labels", "Meaning"
+    yield "---", "---", "---", "---", "---"
+    for metric in metrics:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"`{metric.name}`", metric.kind, metric.unit, labels, metric.help
+
+
+TABLES: dict[str, dict[str, Callable[[], Iterable[Sequence[str]]]]] = {
+    "settings.md": {"settings": _settings},
+    "metrics.md": {"metrics": lambda: _metrics(CATALOGUE), "triton": lambda: _metrics(TRITON)},
+}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
+    for name in TABLES:
+        path = DOCS / name
+        path.write_text(page(name, path.read_text()))

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from inferry import __version__, compression, context, errors, protocol, routes
+from inferry import compression, context, errors, protocol, routes
 from inferry.errors import InferryError, RequestTooLarge
-from inferry.metrics import Timings
 from inferry.service import Service
+from inferry.stats import Timings
 
 log = logging.getLogger("inferry")
 
@@ -106,7 +106,7 @@ class App:
                 rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
                 await management({**scope, **rest}, receive, send)
                 return
-            body = await read_body(headers, receive, self._limit)
+            body = await self._body(headers, receive)
             status, body, answer = await handler(parameters, headers, body, scope)
         except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
             status, body, answer = error_response(exc, scope)
@@ -114,12 +114,26 @@ class App:
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": body})
 
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        try:
+            return await read_body(headers, receive, self._limit)
+        except BaseException as exc:
+            self._service.metrics.refused(exc)
+            raise
+
     async def _infer(
         self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope
     ) -> Response:
         deadline = context.deadline(scope)
-        model = await self._service.model(parameters["model"], parameters.get("version"), deadline)
+        try:
+            model = await self._service.model(parameters["model"], parameters.get("version"), deadline)
+        except BaseException as exc:
+            self._service.metrics.refused(exc)
+            raise
+        stats = model.stats
+        stats.in_flight += 1
         start = time.perf_counter_ns()
+        received = len(body)
         timings = Timings()
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
@@ -131,11 +145,11 @@ class App:
             if accept and (chosen := compression.choose(accept.decode("latin-1"))) != "identity":
                 body = compression.deflate(body, chosen)
                 answer_headers.append((b"content-encoding", chosen.encode()))
-        except Exception:
-            model.stats.failed(time.perf_counter_ns() - start)
+        except BaseException as exc:
+            stats.failed(exc, time.perf_counter_ns() - start)
             raise
         timings.encode = time.perf_counter_ns() - encoding
-        model.stats.succeeded(timings, decoded.batch_size)
+        stats.succeeded(timings, decoded.batch_size, received, len(body))
         return 200, body, answer_headers
 
     async def _model_ready(self, parameters: Mapping[str, str], *_: Any) -> Response:
@@ -163,12 +177,11 @@ class App:
     async def _metrics(self, *_: Any) -> Response:
         if not self._service.settings.enable_metrics:
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS)")
-        text = (
-            "# HELP inferry_build_info The version of inferry that answers.\n"
-            "# TYPE inferry_build_info gauge\n"
-            f'inferry_build_info{{version="{__version__}"}} 1\n'
-        )
-        return 200, text.encode(), [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+        from inferry.sinks import prometheus
+
+        metrics = self._service.metrics
+        text = prometheus.text([*metrics.collect(), *metrics.triton()])
+        return 200, text.encode(), [(b"content-type", prometheus.CONTENT_TYPE)]
 
     async def _manage(self) -> ASGIApp:
         if self._management is None:

@@ -59,6 +59,11 @@ class Batcher:
         self._waiting: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the next run."""
+        return len(self._waiting)
+
     async def infer(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run:
         """The request's own outputs. QueueFull, InferenceTimeout, or what its own rows make the model raise."""
         if len(self._waiting) >= self._max_waiting:

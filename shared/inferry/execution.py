@@ -32,6 +32,11 @@ class Execution:
         if model.warm_run:
             self._learn(*model.warm_run)
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread or a batch."""
+        return self._batcher.waiting if self._batcher else self._waiting
+
     def run_now(
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
     ) -> "tuple[list[Array], int]":

@@ -22,10 +22,10 @@ from inferry.app import ASGIApp, Receive, Response, Scope, Send, error_response,
 from inferry.config import ModelConfig, parse_config
 from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.layout import CONFIG_FILE
-from inferry.metrics import Timings
 from inferry.model import Model
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
+from inferry.stats import Timings
 
 _ASSETS = "/docs/assets"
 _ASSET_TYPES = {
@@ -157,7 +157,7 @@ class Management:
         return _json({"model_stats": [description.statistics(loaded)]})
 
     async def stats(self) -> HTTPResponse:
-        return _json({"model_stats": [description.statistics(model) for model in self._loaded()]})
+        return _json({"model_stats": [description.statistics(model) for model in self._repository.loaded()]})
 
     async def index(self, request: HTTPRequest) -> HTTPResponse:
         body = await self._object(request)
@@ -187,13 +187,13 @@ class Management:
         if name is not None and not isinstance(name, str):
             raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
         deadline = context.deadline(request.scope)
-        model = await self._service.model(self._service.default_model(name), None, deadline)
+        model = await self._model(self._service.default_model(name), deadline)
         predictions = await self._predict(model, rows.as_rows(body["features"], model), deadline)
         return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = context.deadline(request.scope)
-        loaded = await self._service.model(model, None, deadline)
+        loaded = await self._model(model, deadline)
         instances = (await self._object(request)).get("instances")
         if not isinstance(instances, list):
             raise InvalidRequest("'instances' must be an array with one item per prediction")
@@ -233,11 +233,8 @@ class Management:
             routes=self._app.routes,
             servers=[{"url": request.scope.get("root_path", "") or "/"}],
         )
-        openapi.add_examples(document, self._loaded())
+        openapi.add_examples(document, self._repository.loaded())
         return _json(document)
-
-    def _loaded(self) -> list[Model]:
-        return [model for entry in self._repository.entries() if (model := entry.model) is not None]
 
     def _check_control(self) -> None:
         if not self._service.settings.model_control:
@@ -246,16 +243,28 @@ class Management:
                 "request, or with MODEL_REFRESH to have changed models noticed"
             )
 
+    async def _model(self, name: str, deadline: float) -> Model:
+        try:
+            return await self._service.model(name, None, deadline)
+        except BaseException as exc:
+            self._service.metrics.refused(exc)
+            raise
+
     async def _predict(self, model: Model, instances: Sequence[Any], deadline: float) -> list[dict[str, Any]]:
         timings, start = Timings(), time.perf_counter_ns()
+        model.stats.in_flight += 1
         try:
             request = rows.to_request(instances, model)
+            timings.decode = time.perf_counter_ns() - start
             response = await self._service.infer(model, request, timings, deadline)
-        except Exception:
-            model.stats.failed(time.perf_counter_ns() - start)
+            encoding = time.perf_counter_ns()
+            predictions = rows.from_response(response, len(instances))
+        except BaseException as exc:
+            model.stats.failed(exc, time.perf_counter_ns() - start)
             raise
+        timings.encode = time.perf_counter_ns() - encoding
         model.stats.succeeded(timings, request.batch_size)
-        return rows.from_response(response, len(instances))
+        return predictions
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
         """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""

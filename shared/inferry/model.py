@@ -14,9 +14,9 @@ from inferry import store
 from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel
 from inferry.layout import VersionFiles
-from inferry.metrics import ModelStats
 from inferry.protocol import decode
 from inferry.session import Session, SessionOptions
+from inferry.stats import ModelStats
 
 WARM_UP_TIMEOUT = 60.0
 
@@ -57,7 +57,9 @@ class Model:
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels
 
 
-def load(name: str, version: str, folder: Path, files: VersionFiles, config: ModelConfig, threads: int) -> Model:
+def load(
+    name: str, version: str, folder: Path, files: VersionFiles, config: ModelConfig, threads: int, stats: ModelStats
+) -> Model:
     """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not."""
     start = time.perf_counter()
     digest = store.digest(folder, files.paths)
@@ -68,7 +70,7 @@ def load(name: str, version: str, folder: Path, files: VersionFiles, config: Mod
             "the file was changed or not copied whole; put the right one in place, or correct config.json"
         )
     session = Session(folder / files.model, name, SessionOptions(config.threads or threads, config.max_batch_size))
-    model = Model(name, version, config, session, digest, files.size, ModelStats())
+    model = Model(name, version, config, session, digest, files.size, stats)
     if config.warm_up:
         model.warm_run = _warm_up(model)
     model.load_seconds = time.perf_counter() - start

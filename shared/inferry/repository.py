@@ -13,6 +13,7 @@ from inferry import model as models
 from inferry.config import ModelConfig, parse_config
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
+from inferry.metrics import Metrics
 from inferry.model import Model
 from inferry.store import Store, StoredFile
 
@@ -46,8 +47,17 @@ class Entry:
 class Repository:
     """The models in a store. Safe to use from several threads; each version is loaded once."""
 
-    def __init__(self, store: Store, *, cache_size: int = 8, threads: int = 0, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cache_size: int = 8,
+        threads: int = 0,
+        cache: Path | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files."""
+        self.metrics = metrics or Metrics()
         self._store = store
         self._cache_size = cache_size
         self._threads = threads
@@ -74,6 +84,10 @@ class Repository:
         """Every version of every model, sorted by name, newest version first."""
         entries = dict(self._entries)  # a refresh may replace them meanwhile
         return [entries[name][version] for name in sorted(entries) for version in newest_first(entries[name])]
+
+    def loaded(self) -> list[Model]:
+        """The models that are loaded now."""
+        return [model for entry in self.entries() if (model := entry.model) is not None]
 
     def peek(self, name: str, version: str | None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -191,17 +205,21 @@ class Repository:
         if entry.state == UNAVAILABLE:
             raise ModelUnavailable(entry.reason if entry.reason != "unloaded" else _unloaded(entry.name))
         entry.state = LOADING
+        start = time.perf_counter()
         try:
             entry.model = model = self._open(entry)
         except StoreError as exc:
+            self.metrics.load_failed(entry.name, entry.version)
             # The store may answer next time.
             entry.state, entry.reason = UNKNOWN, str(exc)
             raise
         except InferryError as exc:
+            self.metrics.load_failed(entry.name, entry.version)
             entry.state, entry.reason = UNAVAILABLE, str(exc)
             log.error("model '%s' version %s is unavailable: %s", entry.name, entry.version, exc)
             raise
         entry.state, entry.reason = READY, ""
+        self.metrics.loaded(entry.name, entry.version, time.perf_counter() - start)
         log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
         return model
 
@@ -214,7 +232,8 @@ class Repository:
         except StoreError:
             entry.files = self._listed_again(entry)
             folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
-        return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads)
+        stats = self.metrics.model(entry.name, entry.version)
+        return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads, stats)
 
     def _listed_again(self, entry: Entry) -> VersionFiles:
         """The entry's files as they are now: they may have been replaced since they were listed."""
@@ -238,6 +257,7 @@ class Repository:
                 model = self._loaded[key].model
                 if model is None or not model.users:
                     self._drop(key)
+                    self.metrics.evicted()
 
     def _drop(self, key: tuple[str, str]) -> None:
         with self._lock:

@@ -2,18 +2,20 @@
 
 import math
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from inferry import classification
+from inferry import catalogue, classification
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
-from inferry.metrics import Timings
+from inferry.metrics import Gauge
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
 from inferry.repository import Refresher, Repository, open_repository
 from inferry.settings import Settings, cpus
+from inferry.stats import Timings
 from inferry.tensors import Tensor
 
 
@@ -23,6 +25,8 @@ class Service:
     def __init__(self, repository: Repository, settings: Settings | None = None) -> None:
         self.repository = repository
         self.settings = settings or Settings()
+        self.metrics = repository.metrics
+        self.metrics.watch(self._gauges)
         self._refresher = Refresher(repository, self.settings.model_refresh)
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
         self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")
@@ -44,7 +48,10 @@ class Service:
         if self.settings.model_refresh:
             self._refresher.poll()
         model = self.repository.peek(name, version)
-        if model is None:
+        if model is not None:
+            self.metrics.cache_hits += 1
+        else:
+            self.metrics.cache_missed()
             model = await self._load(name, version, deadline)
         if model.execution is None:
             model.execution = Execution(model, self._pool)
@@ -114,6 +121,12 @@ class Service:
         for name in names[: self.settings.model_cache_size]:
             with suppress(ModelUnavailable):
                 self.repository.get(name)
+
+    def _gauges(self) -> Iterator[Gauge]:
+        for model in self.repository.loaded():
+            labels = (model.name, model.version)
+            yield Gauge(catalogue.LOADED_BYTES, labels, model.size)
+            yield Gauge(catalogue.QUEUED, labels, model.execution.waiting if model.execution else 0)
 
     def close(self) -> None:
         """Lets go of the threads; what runs ends first."""

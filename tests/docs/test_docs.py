@@ -13,7 +13,6 @@ from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
-import inferry
 import pytest
 from contract.servers import EXAMPLES, Server, environment, serving
 from examples import Block, alike, blocks, commands, without_code
@@ -163,9 +162,12 @@ def test_readme_shows_what_serve_prints(server: Server) -> None:
     assert printed == [next(commands(block.text))[0].replace(ADDRESS, server.address)]
 
 
-def test_settings_table_is_current() -> None:
-    page = runpy.run_path(str(ROOT / "docs" / "generate.py"))["page"]
-    assert text("docs/settings.md") == page(text("docs/settings.md")), "run python docs/generate.py"
+GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+@pytest.mark.parametrize("page", GENERATED["TABLES"])
+def test_tables_are_current(page: str) -> None:
+    assert text(f"docs/{page}") == GENERATED["page"](page, text(f"docs/{page}")), "run python docs/generate.py"
 
 
 def test_routes() -> None:
@@ -232,8 +234,8 @@ def test_stores(scheme: str) -> None:
 
 def test_modules() -> None:
     """The architecture page names the modules that there are, each once."""
-    named = re.findall(r"^\| `(\w+)` \|", text("docs/architecture.md"), re.MULTILINE)
-    assert sorted(named) == sorted(path.stem for path in Path(inferry.__file__).parent.glob("*.py"))
+    named = re.findall(r"^\| `([\w.]+)` \|", text("docs/architecture.md"), re.MULTILINE)
+    assert sorted(named) == sorted(runpy.run_path(str(ROOT / "tests" / "unit" / "test_imports.py"))["MODULES"])
 
 
 def test_directions() -> None:

@@ -16,13 +16,13 @@ from inferry.batching import Batcher
 from inferry.config import DynamicBatching, ModelConfig
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
 from inferry.execution import INLINE_NS, Execution
-from inferry.metrics import ModelStats
 from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.repository import Repository
 from inferry.service import Service
 from inferry.session import Session, SessionOptions
 from inferry.signature import Feed
+from inferry.stats import ModelStats
 from inferry.store import LocalStore
 from inferry.tensors import DATATYPES, Array, Tensor
 

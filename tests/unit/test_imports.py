@@ -17,7 +17,10 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors",
-    "settings tensors compression config context modelfile metrics watchdog routes store",
+    "settings tensors compression config context modelfile catalogue watchdog routes store",
+    "stats",
+    "metrics",
+    "sinks sinks.prometheus",
     "remote jsontensors classification layout",
     "protocol",
     "signature",
@@ -59,8 +62,17 @@ class Import(NamedTuple):
 
 
 def imports() -> Iterator[Import]:
-    for path in sorted(PACKAGE.glob("*.py")):
-        yield from _imports(path.stem, ast.parse(path.read_text()), False)
+    for module, path in sorted(MODULES.items()):
+        yield from _imports(module, ast.parse(path.read_text()), False)
+
+
+def _module(path: Path) -> str:
+    """`stats`, `sinks.prometheus`; a folder's `__init__` has the folder's name, the package's own has its own."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {_module(path): path for path in PACKAGE.rglob("*.py")}
 
 
 def _imports(module: str, node: ast.AST, lazy: bool) -> Iterator[Import]:
@@ -76,8 +88,8 @@ def _imports(module: str, node: ast.AST, lazy: bool) -> Iterator[Import]:
         for target in targets:
             top, *rest = target.split(".")
             if top == "inferry":
-                name = rest[0] if rest and (PACKAGE / f"{rest[0]}.py").exists() else "__init__"
-                yield Import(module, name, True, lazy)
+                named = (".".join(rest[:length]) for length in range(len(rest), 0, -1))
+                yield Import(module, next((name for name in named if name in MODULES), "__init__"), True, lazy)
             elif top not in sys.stdlib_module_names:
                 yield Import(module, top, False, lazy)
 
@@ -86,7 +98,7 @@ LAYER = {module: number for number, line in enumerate(LAYERS) for module in line
 
 
 def test_every_module_has_a_layer() -> None:
-    assert sorted(LAYER) == sorted(path.stem for path in PACKAGE.glob("*.py"))
+    assert sorted(LAYER) == sorted(MODULES)
 
 
 def test_directions() -> None:

@@ -10,11 +10,11 @@ import orjson
 import pytest
 from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
-from inferry.metrics import ModelStats
 from inferry.model import Model
 from inferry.protocol import InferResponse
 from inferry.rows import as_rows, from_response, to_request
 from inferry.session import Session
+from inferry.stats import ModelStats
 from inferry.tensors import DATATYPES, Tensor
 from onnx_models import Dims
 

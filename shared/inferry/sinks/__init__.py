@@ -1,0 +1,1 @@
+"""Where the metrics go: a module per sink, imported when it is chosen."""

@@ -1,0 +1,217 @@
+"""What one model version did in this process: the state behind its metrics and the protocol's statistics."""
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias
+
+from inferry import catalogue, errors
+from inferry.catalogue import Metric
+
+Labels: TypeAlias = tuple[str, ...]
+
+# Reasons of the catalogue; an error that is in none of these classes is an "error".
+REASON: dict[type[BaseException], str] = {
+    errors.InvalidRequest: "invalid",
+    errors.NotSupported: "invalid",
+    errors.ModelNotFound: "not_found",
+    errors.ModelUnavailable: "unavailable",
+    errors.QueueFull: "rejected",
+    errors.InferenceTimeout: "timeout",
+    Exception: "error",
+    BaseException: "canceled",
+}
+
+_BOUNDS_NS = tuple(int(seconds * 1e9) for seconds in catalogue.SECONDS)
+
+
+class Histogram(NamedTuple):
+    """How many observations were at most each bucket's bound, the last of which is infinity, and their sum."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(slots=True)
+class Duration:
+    """How often something was done, and the nanoseconds it took together."""
+
+    count: int = 0
+    ns: int = 0
+
+    def add(self, ns: int) -> None:
+        self.count += 1
+        self.ns += ns
+
+    def as_dict(self) -> dict[str, int]:
+        return {"count": self.count, "ns": self.ns}
+
+
+@dataclass(slots=True)
+class Timings:
+    """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the answer."""
+
+    decode: int = 0
+    queue: int = 0
+    infer: int = 0
+    encode: int = 0
+
+
+class ModelStats:
+    """Counts of one model version in this process. Its methods may be called from several threads.
+
+    `in_flight` belongs to the event loop: whoever takes a request adds one, `succeeded` and `failed` take it off.
+    """
+
+    __slots__ = (
+        "_batches",
+        "_buckets",
+        "_decode",
+        "_encode",
+        "_failures",
+        "_infer",
+        "_last_inference",
+        "_lock",
+        "_queue",
+        "_received",
+        "_requests",
+        "_rows",
+        "_sent",
+        "in_flight",
+    )
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.in_flight = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing has happened yet."""
+        self._requests = self._rows = self._received = self._sent = 0
+        self._decode = self._queue = self._infer = self._encode = 0
+        self._buckets = [0] * (len(_BOUNDS_NS) + 1)
+        self._failures = {reason: Duration() for reason in catalogue.REASONS}
+        self._batches: dict[int, Duration] = {}
+        self._last_inference = 0.0
+
+    def succeeded(self, timings: Timings, rows: int, received: int = 0, sent: int = 0) -> None:
+        """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`."""
+        decode, queue, infer, encode = timings.decode, timings.queue, timings.infer, timings.encode
+        bucket = bisect_left(_BOUNDS_NS, decode + queue + infer + encode)
+        with self._lock:
+            self.in_flight -= 1
+            self._requests += 1
+            self._rows += rows
+            self._received += received
+            self._sent += sent
+            self._decode += decode
+            self._queue += queue
+            self._infer += infer
+            self._encode += encode
+            self._buckets[bucket] += 1
+            self._last_inference = time.time()
+
+    def failed(self, exc: BaseException, ns: int) -> None:
+        """A request was not answered after `ns` nanoseconds, because of `exc`."""
+        reason = reason_of(exc)
+        with self._lock:
+            self.in_flight -= 1
+            self._failures[reason if reason in self._failures else "error"].add(ns)
+
+    def executed(self, rows: int, ns: int) -> None:
+        """The session ran once, for `rows` rows of one or more requests."""
+        with self._lock:
+            runs = self._batches.get(rows)
+            if runs is None:
+                runs = self._batches[rows] = Duration()
+            runs.count += 1
+            runs.ns += ns
+
+    def as_dict(self) -> dict[str, Any]:
+        """The protocol's statistics object, without name, version and memory."""
+        with self._lock:
+            parts = {
+                "success": self._decode + self._queue + self._infer + self._encode,
+                "queue": self._queue,
+                "compute_input": self._decode,
+                "compute_infer": self._infer,
+                "compute_output": self._encode,
+            }
+            durations = {name: Duration(self._requests, ns) for name, ns in parts.items()}
+            durations |= {"fail": self._failed(), "cache_hit": Duration(), "cache_miss": Duration()}
+            return {
+                "last_inference": int(self._last_inference * 1000),
+                "inference_count": self._rows,
+                "execution_count": self._executions(),
+                "inference_stats": {name: duration.as_dict() for name, duration in durations.items()},
+                "response_stats": {},
+                "batch_stats": [_batch(size, infer) for size, infer in sorted(self._batches.items())],
+            }
+
+    def values(self) -> Iterator[tuple[Metric, Labels, float | Histogram]]:
+        """The metrics of a model, each with the labels that come behind its name and version."""
+        with self._lock:
+            failed = self._failed()
+            phases = (self._decode, self._queue, self._infer, self._encode)
+            reasons = {reason: failure.count for reason, failure in self._failures.items()}
+            answered = Histogram(tuple(accumulate(self._buckets)), sum(phases) / 1e9)
+            counts = (self._requests + failed.count, self._rows, self._received, self._sent, self.in_flight)
+            batches = _batch_sizes({size: runs.count for size, runs in self._batches.items()})
+        yield from zip(_COUNTED, ((),) * len(counts), counts, strict=True)
+        yield from ((catalogue.FAILURES, (reason,), count) for reason, count in reasons.items())
+        yield catalogue.DURATION, (), answered
+        yield from (
+            (catalogue.PHASE_SECONDS, (phase,), ns / 1e9) for phase, ns in zip(catalogue.PHASES, phases, strict=True)
+        )
+        yield catalogue.FAILURE_SECONDS, (), failed.ns / 1e9
+        yield catalogue.BATCH_SIZE, (), batches
+
+    def triton(self) -> Iterator[tuple[Metric, Labels, float]]:
+        """The same under the names of Triton's metrics, as far as they differ."""
+        with self._lock:
+            phases = (self._queue, self._decode, self._infer, self._encode)
+            counts = (self._requests, self._rows, self._executions(), *(ns // 1000 for ns in (sum(phases), *phases)))
+            reasons = {name: sum(self._failures[r].count for r in ours) for name, ours in catalogue.NV_REASONS.items()}
+        yield from zip(_NV_COUNTED, ((),) * len(counts), counts, strict=True)
+        yield from ((catalogue.NV_FAILURE, (reason,), count) for reason, count in reasons.items())
+
+    def _failed(self) -> Duration:
+        failures = self._failures.values()
+        return Duration(sum(failure.count for failure in failures), sum(failure.ns for failure in failures))
+
+    def _executions(self) -> int:
+        return sum(runs.count for runs in self._batches.values())
+
+
+_COUNTED = (catalogue.REQUESTS, catalogue.ROWS, catalogue.RECEIVED, catalogue.SENT, catalogue.IN_FLIGHT)
+_NV_COUNTED = (
+    catalogue.NV_SUCCESS,
+    catalogue.NV_COUNT,
+    catalogue.NV_EXEC_COUNT,
+    catalogue.NV_REQUEST,
+    catalogue.NV_QUEUE,
+    catalogue.NV_INPUT,
+    catalogue.NV_INFER,
+    catalogue.NV_OUTPUT,
+)
+
+
+def reason_of(exc: BaseException) -> str:
+    """Why a request failed, as the catalogue's label has it."""
+    return next(REASON[base] for base in type(exc).__mro__ if base in REASON)
+
+
+def _batch(size: int, infer: Duration) -> dict[str, Any]:
+    # Decoding and encoding are per request, not per batch.
+    none = Duration().as_dict()
+    return {"batch_size": size, "compute_input": none, "compute_infer": infer.as_dict(), "compute_output": none}
+
+
+def _batch_sizes(runs: Mapping[int, int]) -> Histogram:
+    buckets = [0] * (len(catalogue.BATCH_ROWS) + 1)
+    for size, count in runs.items():
+        buckets[bisect_left(catalogue.BATCH_ROWS, size)] += count
+    return Histogram(tuple(accumulate(buckets)), sum(size * count for size, count in runs.items()))
