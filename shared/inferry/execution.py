@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
 # other requests of an event loop no longer than their own work does.
 INLINE_NS = 1_000_000
+# A busy machine makes any single run a slow one.
+PATIENCE = 3
 
 
 class Execution:
@@ -29,6 +31,7 @@ class Execution:
         self._batcher = self._make_batcher()
         # Requests of up to this many elements are known to run so fast that the event loop may do it itself.
         self.inline_elements = -1
+        self._slow = 0
         if model.warm_run:
             self._learn(*model.warm_run)
 
@@ -41,12 +44,8 @@ class Execution:
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
     ) -> "tuple[list[Array], int]":
         """The outputs, and the nanoseconds the run took, in this thread. `elements` is how many `feed` holds."""
-        start = time.perf_counter_ns()
-        arrays = self._session.run(feed, outputs, deadline)
-        took = time.perf_counter_ns() - start
+        arrays, took = self._run(feed, outputs, deadline)
         self._learn(took, elements)
-        shape = next(iter(feed.values())).shape
-        self._model.stats.executed(shape[0] if shape else 1, took)
         return arrays, took
 
     async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> "Run":
@@ -74,7 +73,7 @@ class Execution:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        run = loop.run_in_executor(self._pool, self.run_now, feed, outputs, deadline, elements)
+        run = loop.run_in_executor(self._pool, self._run_in_thread, feed, outputs, deadline, elements)
         try:
             return await asyncio.wait_for(run, deadline - time.monotonic())
         except TimeoutError as exc:
@@ -82,13 +81,28 @@ class Execution:
                 f"the time for a prediction of model '{self._model.name}' was over: it is busy, or slow"
             ) from exc
 
+    def _run_in_thread(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+    ) -> "tuple[list[Array], int]":
+        # A busy event loop holds the interpreter's lock for milliseconds: only CPU time tells how long the run was.
+        start = time.thread_time_ns()
+        result = self._run(feed, outputs, deadline)
+        self._learn(time.thread_time_ns() - start, elements)
+        return result
+
+    def _run(self, feed: Feed, outputs: Sequence[str], deadline: float) -> "tuple[list[Array], int]":
+        start = time.perf_counter_ns()
+        arrays = self._session.run(feed, outputs, deadline)
+        took = time.perf_counter_ns() - start
+        shape = next(iter(feed.values())).shape
+        self._model.stats.executed(shape[0] if shape else 1, took)
+        return arrays, took
+
     async def _run_batch(self, feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        arrays, _ = await loop.run_in_executor(
-            self._pool, self.run_now, feed, tuple(outputs), deadline, count_elements(feed)
-        )
+        arrays, _ = await loop.run_in_executor(self._pool, self._run, feed, outputs, deadline)
         return arrays
 
     def _make_batcher(self) -> "Batcher | None":
@@ -104,10 +118,13 @@ class Execution:
         if self._batcher is not None:
             return
         if ns < INLINE_NS:
+            self._slow = 0
             if elements > self.inline_elements:
                 self.inline_elements = elements
         elif elements <= self.inline_elements:
-            self.inline_elements = elements // 2
+            self._slow += 1
+            if self._slow == PATIENCE:
+                self._slow, self.inline_elements = 0, elements // 2
 
 
 def count_elements(feed: Feed) -> int:

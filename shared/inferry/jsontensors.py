@@ -1,6 +1,7 @@
 """Tensor data in JSON: simdjson's buffers to arrays, without a Python object per element."""
 
 import math
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,13 +9,13 @@ import numpy as np
 import simdjson
 
 from inferry.errors import InvalidRequest
-from inferry.tensors import DATATYPES, Array, Datatype, Shape, bfloat16_from_float32, empty
+from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty, unfilled
 
 MAX_DIMENSIONS = 64  # NumPy's limit
 
-_FLOAT32, _FLOAT64 = DATATYPES["FP32"].dtype, np.dtype("f8")
-_FLOAT32_MAX = float(np.finfo("f4").max)
-_BUFFERS = {"float": ("d", _FLOAT64), "integer": ("i", np.dtype("i8")), "UINT64": ("u", np.dtype("u8"))}
+_BUFFERS = {"float": ("d", np.dtype("f8")), "integer": ("i", np.dtype("i8")), "UINT64": ("u", np.dtype("u8"))}
+# NumPy's characters for C types, and those that `struct` has for the same sizes; only its "<" forms check floats.
+_CODES = {code: code for code in "?bBhHiIqQefd"} | {"l": "q", "L": "Q"}
 
 # The Python types that JSON gives for the elements of each kind of tensor: exactly these, as bool is an int to Python.
 _NONE = type(None)
@@ -89,8 +90,10 @@ def _buffer(data: Any, datatype: Datatype) -> Array | None:
 
 
 def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
-    flat = data if list not in set(map(type, data)) else list(_flattened(data, shape, what))
-    types = set(map(type, flat))
+    flat, types = data, set(map(type, data))
+    if list in types:
+        flat = list(_flattened(data, shape, what))
+        types = set(map(type, flat))
     if not types <= _TYPES[datatype.kind]:
         wrong = kind(next(item for item in flat if type(item) not in _TYPES[datatype.kind]))
         raise InvalidRequest(f"'data' of {what} must hold {_WANTED[datatype.kind]} for {datatype.name}, got {wrong}")
@@ -98,7 +101,21 @@ def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> 
         raise _miscounted(len(flat), shape, what)
     if _NONE in types:
         flat = [math.nan if item is None else item for item in flat]
-    return _stored(flat, datatype, shape, what)
+    if datatype.dtype.hasobject or datatype.name == "BF16":
+        return _stored(flat, datatype, shape, what)
+    return _packed(flat, datatype, shape, what)
+
+
+def _packed(flat: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
+    """The array of a list whose elements are of the right types: `struct` checks their range as it stores them."""
+    array, block, offset = unfilled(shape, datatype.dtype)
+    try:
+        struct.pack_into(f"<{len(flat)}{_CODES[datatype.dtype.char]}", block, offset, *flat)
+    except (struct.error, OverflowError) as exc:
+        if datatype.is_integer:
+            _check_range(flat, datatype, what)
+        raise _overflow(datatype, what) from exc
+    return array
 
 
 def _flattened(data: list[Any], shape: Shape, what: str, depth: int = 0) -> Iterator[Any]:
@@ -144,13 +161,21 @@ def kind(value: Any) -> str:
 def _stored(flat: Array | list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
     array = empty(shape, datatype.dtype)
     target = array.reshape(-1)
-    if datatype.is_float:
-        _store_floats(target, flat, datatype, what)
-        return array
     if datatype.is_integer:
         _check_range(flat, datatype, what)
-    target[:] = flat
+    if not datatype.is_float:
+        target[:] = flat
+        return array
+    try:
+        with np.errstate(over="raise"):
+            target[:] = _bfloat16(np.asarray(flat, np.float64).astype(np.float32)) if datatype.name == "BF16" else flat
+    except (FloatingPointError, OverflowError) as exc:
+        raise _overflow(datatype, what) from exc
     return array
+
+
+def _overflow(datatype: Datatype, what: str) -> InvalidRequest:
+    return InvalidRequest(f"a number is out of range for {what}: {datatype.name} can't hold it")
 
 
 def _check_range(flat: Array | list[Any], datatype: Datatype, what: str) -> None:
@@ -161,21 +186,6 @@ def _check_range(flat: Array | list[Any], datatype: Datatype, what: str) -> None
     if low < limits.min or high > limits.max:
         worst = low if low < limits.min else high
         raise InvalidRequest(f"{worst} is out of range for {what}: {datatype.name} holds {limits.min} to {limits.max}")
-
-
-def _store_floats(target: Array, flat: Array | list[Any], datatype: Datatype, what: str) -> None:
-    try:
-        if isinstance(flat, list):
-            if datatype.dtype is _FLOAT32 and flat and min(flat) >= -_FLOAT32_MAX and max(flat) <= _FLOAT32_MAX:
-                target[:] = flat
-                return
-            # NumPy takes a list of Python floats into smaller ones without a word about overflow.
-            flat = np.array(flat, _FLOAT64)
-        with np.errstate(over="raise"):
-            bf16 = datatype.name == "BF16"
-            target[:] = _bfloat16(flat.astype(np.float32)) if bf16 else flat
-    except (FloatingPointError, OverflowError) as exc:
-        raise InvalidRequest(f"a number is out of range for {what}: {datatype.name} can't hold it") from exc
 
 
 def _bfloat16(values: Array) -> Array:

@@ -75,9 +75,13 @@ class Tensor:
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     """An uninitialised C-ordered array that starts on an `ALIGNMENT` boundary; BYTES arrays are plain ones."""
-    if dtype.hasobject:
-        return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, *_block(math.prod(shape) * dtype.itemsize))
+    return np.empty(shape, dtype) if dtype.hasobject else unfilled(shape, dtype)[0]
+
+
+def unfilled(shape: Shape, dtype: np.dtype[Any]) -> tuple[Array, Array, int]:
+    """An array like that of `empty`, the memory it is in, and the offset in it (bytes) at which it starts."""
+    block, offset = _block(math.prod(shape) * dtype.itemsize)
+    return np.ndarray(shape, dtype, block, offset), block, offset
 
 
 def _block(size: int) -> tuple[Array, int]:

@@ -266,8 +266,24 @@ class TestExecution:
                 if took < INLINE_NS:
                     break
             assert subject.inline_elements == 1
-            subject.run_now(turns(500), ("y",), soon(), 1)
-            assert subject.inline_elements == 0
+            for left in (1, 1, 0):  # one slow run may be the machine's doing, three in a row are the model's
+                subject.run_now(turns(500), ("y",), soon(), 1)
+                assert subject.inline_elements == left
+
+        asyncio.run(scenario())
+
+    def test_a_run_that_waits_for_the_interpreter_is_not_a_slow_one(
+        self, execution: Callable[..., Execution]
+    ) -> None:
+        subject = execution(onnx_models.slow())
+
+        async def scenario() -> None:
+            run = asyncio.ensure_future(subject.run(turns(0), ("y",), soon(), 1))
+            while not run.done():
+                sum(range(300_000))  # holds the lock
+                await asyncio.sleep(0)
+            assert (await run).infer > 0
+            assert subject.inline_elements == 1
 
         asyncio.run(scenario())
 
