@@ -7,8 +7,6 @@ import gc
 import json
 import logging
 import os
-import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,22 +99,18 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     try:
-        import uvicorn
+        from inferry import server
     except ImportError as exc:
-        raise InvalidSettings("inferry serve needs uvicorn: pip install 'inferry[server]'") from exc
-    listener = _listen(settings)
+        raise InvalidSettings(
+            f"inferry serve needs uvicorn and httptools: pip install 'inferry[server]' ({exc})"
+        ) from exc
+    listener = server.listen(settings)
     settings = dataclasses.replace(settings, port=listener.getsockname()[1])
     if settings.workers == 1:
         app = _serving_app(settings)
         _greet(settings)
-        config = uvicorn.Config(app, **_uvicorn_options(settings))
-        # uvicorn raises the signal again after it has shut down; answering it makes the exit status 0.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(app, listener, settings)
         return 0
-    from uvicorn.supervisors import Multiprocess
-
     from inferry.repository import open_repository
 
     # A worker that can't start would be started for ever: what is wrong with the path is said here.
@@ -126,8 +120,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     for field in dataclasses.fields(settings):
         os.environ.pop(field.name.upper(), None)
     os.environ.update(settings.to_env())
-    config = uvicorn.Config("inferry.cli:worker_app", factory=True, **_uvicorn_options(settings))
-    Multiprocess(config, sockets=[listener]).run()
+    server.run("inferry.cli:worker_app", listener, settings)
     return 0
 
 
@@ -152,35 +145,6 @@ def _serving_app(settings: Settings) -> Any:
     gc.collect()
     gc.freeze()
     return create_app(service)
-
-
-def _uvicorn_options(settings: Settings) -> dict[str, Any]:
-    return {
-        "lifespan": "off",
-        "access_log": settings.debug,
-        "log_level": "debug" if settings.debug else "warning",
-        "workers": settings.workers,
-        "server_header": False,
-        # Nothing here asks who the client is.
-        "proxy_headers": False,
-        # Idle connections must not keep a server from ending: what is in flight has as long as a prediction may take.
-        "timeout_graceful_shutdown": int(settings.model_timeout) + 5,
-    }
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as exc:
-        raise InvalidSettings(
-            f"can't listen on {settings.host}:{settings.port}: {exc.strerror}; choose another with --port or PORT"
-        ) from exc
-    listener.listen(2048)
-    listener.set_inheritable(True)
-    return listener
 
 
 def _greet(settings: Settings) -> None:

@@ -272,9 +272,7 @@ class TestExecution:
 
         asyncio.run(scenario())
 
-    def test_a_run_that_waits_for_the_interpreter_is_not_a_slow_one(
-        self, execution: Callable[..., Execution]
-    ) -> None:
+    def test_a_run_that_waits_for_the_interpreter_is_not_a_slow_one(self, execution: Callable[..., Execution]) -> None:
         subject = execution(onnx_models.slow())
 
         async def scenario() -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     "stats",
     "metrics",
     "sinks sinks.prometheus",
-    "remote jsontensors classification layout",
+    "remote jsontensors classification layout server",
     "protocol",
     "signature",
     "session batching",
@@ -43,7 +43,7 @@ OWNERS = {
     "pydantic": {"openapi"},
     "simdjson": {"jsontensors", "protocol"},
     "starlette": {"management"},
-    "uvicorn": {"cli"},
+    "uvicorn": {"server"},
 }
 # Data formats, which belong to nobody.
 COMMON = {"numpy", "orjson"}
