@@ -110,7 +110,7 @@ def _packed(flat: list[Any], datatype: Datatype, shape: Shape, what: str) -> Arr
     """The array of a list whose elements are of the right types: `struct` checks their range as it stores them."""
     array, block, offset = unfilled(shape, datatype.dtype)
     try:
-        struct.pack_into(f"<{len(flat)}{_CODES[datatype.dtype.char]}", block, offset, *flat)
+        struct.pack_into(f"<{len(flat)}{_CODES[datatype.dtype.char]}", block, offset, *flat)  # type: ignore[arg-type]
     except (struct.error, OverflowError) as exc:
         if datatype.is_integer:
             _check_range(flat, datatype, what)

@@ -276,11 +276,12 @@ class TestExecution:
         subject = execution(onnx_models.slow())
 
         async def scenario() -> None:
-            run = asyncio.ensure_future(subject.run(turns(0), ("y",), soon(), 1))
-            while not run.done():
-                sum(range(300_000))  # holds the lock
-                await asyncio.sleep(0)
-            assert (await run).infer > 0
+            for _ in range(20):  # the first run of a session is a slow one
+                run = asyncio.ensure_future(subject.run(turns(0), ("y",), soon(), 1))
+                while not run.done():
+                    sum(range(300_000))  # holds the lock for longer than a quick run may take
+                    await asyncio.sleep(0)
+                await run
             assert subject.inline_elements == 1
 
         asyncio.run(scenario())
