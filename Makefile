@@ -2,11 +2,15 @@
 PYTHON ?= python3
 MODEL_PATH ?= models
 BIN := .venv/bin
+ENV ?= dev
+CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
+export CDK_DISABLE_CLI_TELEMETRY := 1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch image-test check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch image-test deploy diff destroy check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -17,7 +21,7 @@ serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or
 test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
 
-test-aws: .venv/dev  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
 
 test-azure: .venv/dev node_modules/.bin/azurite  ## the Functions app under Microsoft's runtime library and Azurite
@@ -28,6 +32,15 @@ test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' trigger
 
 image-test: .venv/dev  ## build both container images and run predictions in them
 	$(BIN)/python -m pytest tests/images
+
+deploy: .venv/cdk node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev, with more for the CDK in CDK_ARGS
+	$(CDK) deploy --context environment=$(ENV) $(CDK_ARGS)
+
+diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
+	$(CDK) diff --context environment=$(ENV) $(CDK_ARGS)
+
+destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
+	$(CDK) destroy --context environment=$(ENV) $(CDK_ARGS)
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
@@ -69,12 +82,26 @@ clean:  ## remove everything that these verbs made
 	@echo "installing the server and the development tools into .venv (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,otel,bench]' --group dev
-	@touch .venv/server $@
+	@touch .venv/server .venv/cdk $@
+
+.venv/cdk: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing the CDK into .venv (a minute, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group cdk
+	@touch $@
+
+# An AWS account on loopback, for the tests.
+.tools/ministack/installed: tests/aws/deploy/ministack.txt
+	@rm -rf .tools/ministack
+	@$(PYTHON) -m venv .tools/ministack
+	@.tools/ministack/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 models/encoder/1/model.onnx:
 	@$(BIN)/python models/make.py --missing
 
-# Azure's storage emulator, for the tests. No lock file: it would name a registry.
-node_modules/.bin/azurite: package.json
+# Programs from npm: Azure's storage emulator for the tests, and the CDK's command line. No lock file: it would name a
+# registry.
+node_modules/.bin/azurite node_modules/.bin/cdk: package.json
 	@if command -v npm >/dev/null; then npm install --no-package-lock --ignore-scripts --no-audit --no-fund --silent && touch $@; \
-	else echo "npm is missing: the tests against Azurite will be skipped"; fi
+	else echo "npm is missing: nothing that needs $@ can run"; fi

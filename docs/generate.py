@@ -1,5 +1,6 @@
-"""Writes the tables of settings.md and metrics.md from the code: `python docs/generate.py`."""
+"""Writes the tables of the pages in TABLES from the code: `python docs/generate.py`."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -42,8 +43,22 @@ def _metrics(metrics: Iterable[Metric]) -> Iterable[Sequence[str]]:
         yield f"`{metric.name}`", metric.kind, metric.unit, labels, metric.help
 
 
+def _props() -> Iterable[Sequence[str]]:
+    # The stack is nobody's installed package.
+    sys.path.insert(0, str(DOCS.parent))
+    from cdk.props import Props
+
+    yield "Prop", "Default", "Meaning"
+    yield "---", "---", "---"
+    for f in fields(Props):
+        choices = [f"`{choice}`" for choice in f.metadata.get("choices", ())]
+        meaning = f"{f.metadata['help']} ({', '.join(choices)})" if choices else f.metadata["help"]
+        yield f"`{f.name}`", "empty" if f.name == "settings" else _default(f.default), meaning
+
+
 TABLES: dict[str, dict[str, Callable[[], Iterable[Sequence[str]]]]] = {
     "settings.md": {"settings": _settings},
+    "deploy-aws.md": {"props": _props},
     "metrics.md": {"metrics": lambda: _metrics(CATALOGUE), "triton": lambda: _metrics(TRITON)},
 }
 

@@ -1,0 +1,48 @@
+"""Alarms and the topic that they go to."""
+
+from aws_cdk import Duration
+from aws_cdk.aws_cloudwatch import Alarm, ComparisonOperator, IAlarm, IMetric, TreatMissingData
+from aws_cdk.aws_cloudwatch_actions import SnsAction
+from aws_cdk.aws_sns import Topic
+from aws_cdk.aws_sns_subscriptions import EmailSubscription
+from constructs import Construct
+
+from cdk.metrics import Metrics
+from cdk.props import Props
+
+DAY = Duration.days(1)
+
+
+class Alarms(Construct):
+    """`rollback` are those that stop a deployment; `add` makes more of them."""
+
+    def __init__(self, scope: Construct, name: str, props: Props, metrics: Metrics) -> None:
+        super().__init__(scope, name)
+        self.all: list[IAlarm] = []
+        self.topic = Topic(self, "Topic", display_name=f"Alarms of {props.stack_name}", enforce_ssl=True)
+        if props.alarm_email:
+            self.topic.add_subscription(EmailSubscription(props.alarm_email))
+        failures = self.add("Errors", metrics.errors_percent, props.max_errors, "% of invocations fail")
+        answers = self.add("ServerErrors", metrics.server_errors_percent, props.max_errors, "% of answers are 5xx")
+        self.rollback = [failures, answers]
+        self.add("Latency", metrics.latency("p99"), props.max_p99, "ms is the p99 of the API's latency", periods=3)
+        self.add("Throttles", metrics.throttles, 0, "invocations refused for lack of concurrency")
+        self.add("Init", metrics.cold_start("Maximum"), props.max_init, "ms took the longest cold start")
+        self.add("Cost", metrics.cost(DAY), props.daily_cost, "USD a day is the estimated cost")
+
+    def add(self, name: str, metric: IMetric, limit: float, meaning: str, *, periods: int = 1) -> Alarm:
+        """An alarm when `metric` is above `limit` for so many of its periods; no data is good news."""
+        alarm = Alarm(
+            self,
+            name,
+            metric=metric,
+            threshold=limit,
+            evaluation_periods=periods,
+            comparison_operator=ComparisonOperator.GREATER_THAN_THRESHOLD,
+            treat_missing_data=TreatMissingData.NOT_BREACHING,
+            alarm_description=f"More than {limit:g} {meaning}",
+        )
+        alarm.add_alarm_action(SnsAction(self.topic))
+        alarm.add_ok_action(SnsAction(self.topic))
+        self.all.append(alarm)
+        return alarm

@@ -1,0 +1,126 @@
+"""Runs the example of each model's card against a new version, compares, and tells CodeDeploy.
+
+The code of a function of its own: it imports boto3, which Lambda's runtime brings, and nothing of inferry.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+
+# Cards give rounded numbers, and processors differ in the last bits.
+TOLERANCE = 1e-3
+
+
+class CheckFailed(Exception):
+    """The new version doesn't do what its models' cards say."""
+
+
+def handler(event: Mapping[str, str], context: Any) -> dict[str, str]:
+    """CodeDeploy's BeforeAllowTraffic hook; anything that goes wrong fails the deployment."""
+    try:
+        for model in json.loads(os.environ["MODELS"]):
+            check(model)
+    except Exception as exc:  # noqa: BLE001  (CodeDeploy would wait an hour for an answer)
+        print(json.dumps({"check": "failed", "error": type(exc).__name__, "reason": str(exc)}))
+        return _tell(event, "Failed")
+    return _tell(event, "Succeeded")
+
+
+def check(model: str) -> None:
+    """One model's example; a card without one only asks whether the model is ready."""
+    example = _card(model).get("example", {})
+    if "inputs" not in example:
+        _ask("GET", f"/v2/models/{model}/ready")
+        return
+    answer = _ask("POST", f"/v2/models/{model}/infer", json.dumps({"inputs": example["inputs"]}))
+    outputs = {output["name"]: output["data"] for output in answer["outputs"]}
+    for name, expected in example.get("expect", {}).items():
+        if not alike(expected, outputs.get(name)):
+            raise CheckFailed(f"{model}: {name} is {outputs.get(name)!r}, and its card says {expected!r}")
+
+
+def alike(expected: Any, got: Any) -> bool:
+    """The same values in the same order, however they are nested, and numbers to the card's precision."""
+    pairs = list(zip(flat(expected), flat(got), strict=False))
+    if len(pairs) != len(list(flat(expected))) or len(pairs) != len(list(flat(got))):
+        return False
+    return all(_same(*pair) for pair in pairs)
+
+
+def flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for item in value:
+            yield from flat(item)
+    else:
+        yield value
+
+
+def _same(expected: Any, got: Any) -> bool:
+    if isinstance(expected, int | float) and isinstance(got, int | float):
+        return math.isclose(expected, got, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(expected == got)
+
+
+def _card(model: str) -> dict[str, Any]:
+    """From the bucket that has the models, else from the copy that lies beside this file."""
+    bucket, key = os.environ.get("MODEL_BUCKET"), f"{model}/config.json"
+    if bucket:
+        text = boto3.client("s3").get_object(Bucket=bucket, Key=f"models/{key}")["Body"].read()
+    else:
+        text = (Path(__file__).with_name("cards") / key).read_bytes()
+    card: dict[str, Any] = json.loads(text)
+    return card
+
+
+def _ask(method: str, path: str, body: str = "") -> Any:
+    """A request to the new version itself, as API Gateway would send it, past the gateway and the alias."""
+    event = {
+        "version": "2.0",
+        "routeKey": "$default",
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"content-type": "application/json", "host": "check", **_credentials()},
+        "requestContext": {
+            "http": {
+                "method": method,
+                "path": path,
+                "protocol": "HTTP/1.1",
+                "sourceIp": "127.0.0.1",
+                "userAgent": "check",
+            },
+            "stage": "$default",
+            "requestId": "check",
+        },
+        "body": body,
+        "isBase64Encoded": False,
+    }
+    answer = boto3.client("lambda").invoke(FunctionName=os.environ["VERSION"], Payload=json.dumps(event).encode())
+    payload = answer["Payload"].read().decode()
+    if "FunctionError" in answer:
+        raise CheckFailed(f"{method} {path} made the function fail: {payload[:500]}")
+    response = json.loads(payload)
+    if response.get("statusCode") != 200:
+        raise CheckFailed(f"{method} {path} answered {response.get('statusCode')}: {str(response.get('body'))[:500]}")
+    return json.loads(response["body"] or "null")
+
+
+def _credentials() -> dict[str, str]:
+    secret = os.environ.get("KEY_SECRET")
+    if not secret:
+        return {}
+    value = boto3.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
+    return {"x-api-key": json.loads(value)["check"]}
+
+
+def _tell(event: Mapping[str, str], status: str) -> dict[str, str]:
+    boto3.client("codedeploy").put_lifecycle_event_hook_execution_status(
+        deploymentId=event["DeploymentId"],
+        lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
+        status=status,
+    )
+    return {"status": status}

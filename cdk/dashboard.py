@@ -1,0 +1,36 @@
+"""The dashboard of an environment: what its users feel, what its function does, what it costs."""
+
+from aws_cdk import Aws, Duration
+from aws_cdk.aws_cloudwatch import AlarmStatusWidget, Dashboard, GraphWidget, IMetric
+from constructs import Construct
+
+from cdk.alarms import Alarms
+from cdk.metrics import Metrics
+from cdk.props import Props
+
+
+class Monitor(Construct):
+    """`url` opens the dashboard in AWS's console."""
+
+    def __init__(self, scope: Construct, name: str, props: Props, metrics: Metrics, alarms: Alarms) -> None:
+        super().__init__(scope, name)
+        self.dashboard = Dashboard(self, "Dashboard", default_interval=Duration.hours(3))
+        self.dashboard.add_widgets(AlarmStatusWidget(alarms=alarms.all, title=props.stack_name, width=24))
+        graphs = [
+            _graph("Requests", [metrics.requests, metrics.client_errors]),
+            _graph("Failures", [metrics.errors_percent, metrics.server_errors_percent]),
+            _graph("Latency at the API", [metrics.latency(s) for s in ("p50", "p90", "p99")]),
+            _graph("Duration in the function", [metrics.duration(s) for s in ("p50", "p90", "p99")]),
+            _graph("Cold starts", [metrics.cold_start("Maximum")]),
+            _graph("Concurrency", [metrics.concurrency, metrics.throttles]),
+            _graph("Cost per hour", [metrics.cost(Duration.hours(1))]),
+        ]
+        self.dashboard.add_widgets(*graphs)
+        self.url = (
+            f"https://{Aws.REGION}.console.aws.amazon.com/cloudwatch/home?region={Aws.REGION}"
+            f"#dashboards/dashboard/{self.dashboard.dashboard_name}"
+        )
+
+
+def _graph(title: str, metrics: list[IMetric]) -> GraphWidget:
+    return GraphWidget(title=title, left=metrics, width=8)

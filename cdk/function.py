@@ -1,0 +1,80 @@
+"""The function behind the API: its image, its role, its environment, and the alias that gets the requests."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from aws_cdk import Duration, RemovalPolicy, Size
+from aws_cdk.aws_lambda import (
+    Alias,
+    ApplicationLogLevel,
+    DockerImageFunction,
+    LoggingFormat,
+    SnapStartConf,
+    SystemLogLevel,
+    Tracing,
+    VersionOptions,
+)
+from constructs import Construct
+from inferry.settings import Settings
+
+from cdk.image import ARCHITECTURES, image
+from cdk.logs import log_group
+from cdk.props import Props
+from cdk.role import function_role
+
+HANDLER = "functions.api.handler"
+ALIAS = "live"
+
+
+def settings(props: Props) -> Settings:
+    """What the function is told: derived from the props, unless the environment's own settings say otherwise."""
+    derived = Settings(model_timeout=props.timeout - 1, intra_op_threads=props.cpus)
+    return replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
+
+
+class InferenceFunction(Construct):
+    """`alias` is what callers invoke; a deployment moves it from version to version."""
+
+    def __init__(self, scope: Construct, name: str, props: Props, source: Path, told: Settings) -> None:
+        super().__init__(scope, name)
+        self.logs = log_group(self, "Logs", props)
+        self.role = function_role(self, "Role", self.logs, tracing=props.tracing)
+        self.function = DockerImageFunction(
+            self,
+            "Handler",
+            description=f"Predictions of {props.stack_name} over the Open Inference Protocol",
+            code=image(source, props.architecture, HANDLER),
+            architecture=ARCHITECTURES[props.architecture],
+            memory_size=props.memory,
+            ephemeral_storage_size=Size.mebibytes(props.storage),
+            timeout=Duration.seconds(props.timeout),
+            environment=told.to_env(),
+            role=self.role,
+            log_group=self.logs,
+            # Lambda's own lines as JSON too: the alarm on cold starts reads them.
+            logging_format=LoggingFormat.JSON,
+            system_log_level_v2=SystemLogLevel.INFO,
+            application_log_level_v2=_LOG_LEVELS[told.log_level],
+            tracing=Tracing.ACTIVE if props.tracing else Tracing.DISABLED,
+            reserved_concurrent_executions=props.concurrency or None,
+            snap_start=SnapStartConf.ON_PUBLISHED_VERSIONS if props.start == "snapstart" else None,
+            # Snapshots of versions that nobody calls cost money.
+            current_version_options=VersionOptions(removal_policy=RemovalPolicy.DESTROY),
+        )
+        self.version = self.function.current_version
+        self.alias = Alias(
+            self,
+            "Alias",
+            alias_name=ALIAS,
+            version=self.version,
+            provisioned_concurrent_executions=props.provisioned if props.start == "provisioned" else None,
+        )
+
+
+_LOG_LEVELS = {
+    "DEBUG": ApplicationLogLevel.DEBUG,
+    "INFO": ApplicationLogLevel.INFO,
+    "WARNING": ApplicationLogLevel.WARN,
+    "ERROR": ApplicationLogLevel.ERROR,
+    "CRITICAL": ApplicationLogLevel.FATAL,
+}

@@ -1,0 +1,103 @@
+"""The metrics of an environment, by name: alarms and the dashboard show the same ones."""
+
+from aws_cdk import Duration
+from aws_cdk.aws_cloudwatch import IMetric, MathExpression, Metric
+from aws_cdk.aws_logs import FilterPattern, MetricFilter
+from constructs import Construct
+
+from cdk.function import InferenceFunction
+from cdk.http_api import InferenceApi
+from cdk.props import Props
+
+# USD in us-east-1, x86_64, without the free tier: an estimate that is rather too high.
+GB_SECOND = 0.0000166667
+MILLION_REQUESTS = 0.20
+MILLION_API_REQUESTS = 1.00
+NAMESPACE = "inferry/lambda"
+
+
+class Metrics(Construct):
+    """What Lambda and API Gateway measure of one function, and what a log line says of its cold starts."""
+
+    def __init__(
+        self, scope: Construct, name: str, props: Props, function: InferenceFunction, api: InferenceApi
+    ) -> None:
+        super().__init__(scope, name)
+        self._memory = props.memory
+        self._alias = function.alias
+        self._api = api.api
+        self._stack = props.stack_name
+        # Lambda has no metric for them. The field is missing in reports of warm invocations.
+        for kind, field in _STARTS.items():
+            MetricFilter(
+                self,
+                kind,
+                log_group=function.logs,
+                filter_pattern=FilterPattern.number_value(f"$.record.metrics.{field}", ">", 0),
+                metric_namespace=NAMESPACE,
+                metric_name=f"{kind}-{self._stack}",
+                metric_value=f"$.record.metrics.{field}",
+            )
+
+    @property
+    def errors_percent(self) -> IMetric:
+        using = {"errors": self._alias.metric_errors(), "invocations": self._alias.metric_invocations()}
+        return MathExpression(
+            expression="100*errors/invocations", using_metrics=using, label="invocations that fail, %"
+        )
+
+    @property
+    def server_errors_percent(self) -> IMetric:
+        using = {"failures": self._api.metric_server_error(statistic="Sum"), "requests": self.requests}
+        return MathExpression(expression="100*failures/requests", using_metrics=using, label="answers 5xx, %")
+
+    @property
+    def throttles(self) -> IMetric:
+        return self._alias.metric_throttles()
+
+    @property
+    def requests(self) -> IMetric:
+        return self._api.metric_count(statistic="Sum", label="requests")
+
+    @property
+    def client_errors(self) -> IMetric:
+        return self._api.metric_client_error(statistic="Sum", label="answers 4xx")
+
+    @property
+    def concurrency(self) -> IMetric:
+        return self._alias.metric("ConcurrentExecutions", statistic="Maximum", label="concurrent invocations")
+
+    def latency(self, statistic: str) -> IMetric:
+        return self._api.metric_latency(statistic=statistic, label=f"latency {statistic}, ms")
+
+    def duration(self, statistic: str) -> IMetric:
+        return self._alias.metric_duration(statistic=statistic, label=f"duration {statistic}, ms")
+
+    def cold_start(self, statistic: str) -> IMetric:
+        """Initialisation, or restoring a snapshot: whichever there was."""
+        using = {kind.lower(): self._start(kind, statistic) for kind in _STARTS}
+        return MathExpression(
+            expression=f"MAX([{','.join(f'FILL({name},0)' for name in using)}])",
+            using_metrics=using,
+            label=f"cold start {statistic.lower()}, ms",
+        )
+
+    def cost(self, period: Duration) -> IMetric:
+        """USD in a period: what Lambda and API Gateway ask for time, memory and requests."""
+        return MathExpression(
+            expression=f"duration/1000*{self._memory / 1024:g}*{GB_SECOND}"
+            f"+invocations*{MILLION_REQUESTS}/1000000+requests*{MILLION_API_REQUESTS}/1000000",
+            using_metrics={
+                "duration": self._alias.metric_duration(statistic="Sum"),
+                "invocations": self._alias.metric_invocations(),
+                "requests": self.requests,
+            },
+            period=period,
+            label="estimated cost, USD",
+        )
+
+    def _start(self, kind: str, statistic: str) -> IMetric:
+        return Metric(namespace=NAMESPACE, metric_name=f"{kind}-{self._stack}", statistic=statistic)
+
+
+_STARTS = {"Init": "initDurationMs", "Restore": "restoreDurationMs"}

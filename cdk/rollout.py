@@ -1,0 +1,139 @@
+"""How a new version gets its requests: checked first, then a share of them, then all; back at an alarm."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from aws_cdk import Duration
+from aws_cdk.aws_codedeploy import (
+    AutoRollbackConfig,
+    LambdaApplication,
+    LambdaDeploymentConfig,
+    LambdaDeploymentGroup,
+)
+from aws_cdk.aws_iam import Policy, PolicyStatement, Role, ServicePrincipal
+from aws_cdk.aws_lambda import Code, Function, Runtime
+from constructs import Construct
+
+from cdk.alarms import Alarms
+from cdk.bucket import ModelBucket
+from cdk.function import ALIAS, InferenceFunction
+from cdk.logs import log_group
+from cdk.nag import acknowledge, wildcard
+from cdk.props import Props
+from cdk.role import function_role
+
+HANDLER = Path(__file__).parent / "check" / "handler.py"
+
+
+class Check(Construct):
+    """The function that CodeDeploy calls before the new version gets a request."""
+
+    def __init__(
+        self,
+        scope: Construct,
+        name: str,
+        props: Props,
+        source: Path,
+        target: InferenceFunction,
+        bucket: ModelBucket | None,
+    ) -> None:
+        super().__init__(scope, name)
+        logs = log_group(self, "Logs", props)
+        role = function_role(self, "Role", logs)
+        role.add_to_policy(
+            PolicyStatement(actions=["lambda:InvokeFunction"], resources=[f"{target.function.function_arn}:*"])
+        )
+        # Its own version only would be a new policy in each deployment, which IAM takes seconds to learn.
+        acknowledge(
+            role, {wildcard(target.function, ":*"): "which version is the new one is not known when the policy is made"}
+        )
+        environment = {"MODELS": json.dumps(props.models_to_check), "VERSION": target.version.function_arn}
+        if bucket:
+            bucket.grant_read(role)
+            environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
+        self.role = role
+        # Those of a bucket are read when the check runs.
+        cards = {} if bucket else {name: source / "models" / name / "config.json" for name in props.models_to_check}
+        # The CDK takes its copy when the function is made.
+        with _code(cards) as folder:
+            self.function = Function(
+                self,
+                "Handler",
+                description=f"Runs the examples of models against a new version of {props.stack_name}",
+                code=Code.from_asset(folder),
+                handler="handler.handler",
+                runtime=Runtime.PYTHON_3_14,
+                memory_size=256,
+                timeout=Duration.seconds(2 * props.timeout + 30),
+                environment=environment,
+                # CodeDeploy's grant would make it depend on the deployment group, which depends on it.
+                role=role.without_policy_updates(),
+                log_group=logs,
+            )
+
+
+class Rollout(Construct):
+    """CodeDeploy over the alias."""
+
+    def __init__(
+        self, scope: Construct, name: str, props: Props, target: InferenceFunction, check: Check, alarms: Alarms
+    ) -> None:
+        super().__init__(scope, name)
+        role = _role(self, target, check)
+        group = LambdaDeploymentGroup(
+            self,
+            "Group",
+            application=LambdaApplication(self, "Application"),
+            alias=target.alias,
+            deployment_config=LambdaDeploymentConfig.from_lambda_deployment_config_name(
+                self, "Config", f"CodeDeployDefault.{props.rollout}"
+            ),
+            alarms=alarms.rollback,
+            auto_rollback=AutoRollbackConfig(failed_deployment=True, stopped_deployment=True, deployment_in_alarm=True),
+            pre_hook=check.function,
+            role=role.without_policy_updates(),
+        )
+        group.node.add_dependency(role)
+        Policy(
+            self,
+            "Report",
+            roles=[check.role],
+            statements=[
+                PolicyStatement(
+                    actions=["codedeploy:PutLifecycleEventHookExecutionStatus"], resources=[group.deployment_group_arn]
+                )
+            ],
+        )
+        # The check must know the new version before CodeDeploy, who moves the alias, calls it.
+        target.alias.node.add_dependency(check.function)
+
+
+def _role(scope: Construct, target: InferenceFunction, check: Check) -> Role:
+    """Instead of AWS's managed policy, which may move every alias of the account."""
+    role = Role(scope, "Role", assumed_by=ServicePrincipal("codedeploy.amazonaws.com"))
+    role.add_to_policy(
+        PolicyStatement(
+            actions=["lambda:GetAlias", "lambda:UpdateAlias", "lambda:GetProvisionedConcurrencyConfig"],
+            resources=[target.function.function_arn, f"{target.function.function_arn}:{ALIAS}"],
+        )
+    )
+    role.add_to_policy(PolicyStatement(actions=["lambda:InvokeFunction"], resources=[check.function.function_arn]))
+    role.add_to_policy(PolicyStatement(actions=["cloudwatch:DescribeAlarms"], resources=["*"]))
+    acknowledge(role, {"IAM5[Resource::*]": "CodeDeploy asks for all alarms at once, which knows no resources"})
+    return role
+
+
+@contextmanager
+def _code(cards: Mapping[str, Path]) -> Iterator[str]:
+    """A folder of the handler, and of the models' cards that it compares with."""
+    with TemporaryDirectory() as folder:
+        shutil.copy(HANDLER, folder)
+        for model, card in cards.items():
+            target = Path(folder, "cards", model)
+            target.mkdir(parents=True)
+            shutil.copy(card, target)
+        yield folder

@@ -1,0 +1,63 @@
+"""The stack of one environment: what it has, in the order in which it depends on each other."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from aws_cdk import CfnOutput, Environment, Stack, Tags
+from constructs import Construct
+
+from cdk.alarms import Alarms
+from cdk.bucket import ModelBucket
+from cdk.budget import add_budget
+from cdk.curl import curl_line
+from cdk.dashboard import Monitor
+from cdk.function import InferenceFunction, settings
+from cdk.function_url import add_function_url
+from cdk.http_api import InferenceApi
+from cdk.metrics import Metrics
+from cdk.props import Props
+from cdk.rollout import Check, Rollout
+
+
+class InferryStack(Stack):
+    """`source` is the project's folder: the image is built from it, and its models' cards are read from it."""
+
+    def __init__(self, scope: Construct, props: Props, source: Path) -> None:
+        super().__init__(
+            scope,
+            props.stack_name,
+            description=f"inferry: ONNX models over the Open Inference Protocol ({props.environment})",
+            env=Environment(account=props.account or None, region=props.region or None),
+            termination_protection=props.retain,
+        )
+        bucket = ModelBucket(self, "Models", props) if props.models == "bucket" else None
+        told = settings(props)
+        if bucket:
+            told = replace(told, model_path=bucket.url)
+        self.function = InferenceFunction(self, "Function", props, source, told)
+        if bucket:
+            bucket.grant_read(self.function.role)
+        self.api = InferenceApi(self, "Api", props, self.function.alias)
+        metrics = Metrics(self, "Metrics", props, self.function, self.api)
+        self.alarms = Alarms(self, "Alarms", props, metrics)
+        monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
+        check = Check(self, "Check", props, source, self.function, bucket)
+        Rollout(self, "Rollout", props, self.function, check, self.alarms)
+        if props.budget:
+            add_budget(self, props, self.alarms.topic)
+
+        outputs = {
+            "Endpoint": self.api.url,
+            "Curl": curl_line(props, self.api.url, source),
+            "Dashboard": monitor.url,
+            "AlarmTopic": self.alarms.topic.topic_arn,
+            "LogGroup": self.function.logs.log_group_name,
+        }
+        if bucket:
+            outputs["ModelBucket"] = bucket.bucket.bucket_name
+        if props.function_url:
+            outputs["FunctionUrl"] = add_function_url(props, self.function.alias)
+        for name, value in outputs.items():
+            CfnOutput(self, name, value=value)
+        for tag, value in {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}.items():
+            Tags.of(self).add(tag, value)

@@ -1,0 +1,48 @@
+"""The variants, each synthesised once in a session."""
+
+import os
+from pathlib import Path
+
+# The CDK's warning about the age of Node goes through the same pipe as its answers.
+os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
+
+import pytest
+from assemblies import VARIANTS, Assembly, sources, synthesise
+
+
+class Assemblies(dict[str, Assembly]):
+    """By the variant's name; made when asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.source = sources(folder / "source")
+
+    def __missing__(self, name: str) -> Assembly:
+        self[name] = synthesise(VARIANTS[name], self.folder / name, self.source)
+        return self[name]
+
+
+@pytest.fixture(scope="session")
+def assemblies(tmp_path_factory: pytest.TempPathFactory) -> Assemblies:
+    return Assemblies(tmp_path_factory.mktemp("assemblies"))
+
+
+@pytest.fixture(scope="session", params=VARIANTS)
+def assembly(request: pytest.FixtureRequest, assemblies: Assemblies) -> Assembly:
+    return assemblies[request.param]
+
+
+@pytest.fixture(scope="session")
+def dev(assemblies: Assemblies) -> Assembly:
+    return assemblies["dev"]
+
+
+@pytest.fixture(scope="session")
+def prod(assemblies: Assemblies) -> Assembly:
+    return assemblies["prod"]
+
+
+@pytest.fixture(scope="session")
+def opened(assemblies: Assemblies) -> Assembly:
+    return assemblies["open"]

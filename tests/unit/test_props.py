@@ -1,0 +1,178 @@
+"""Props of an environment: from the CDK's context, every default, and every bad value's message."""
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inferry.errors import InvalidSettings
+from inferry.settings import Settings
+
+from cdk.props import InvalidProps, Props
+
+CONTEXT = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["context"]
+
+DEFAULTS = {
+    "environment": "dev",
+    "project": "inferry",
+    "account": "",
+    "region": "",
+    "settings": Settings(),
+    "architecture": "arm64",
+    "memory": 1769,
+    "storage": 512,
+    "timeout": 29,
+    "start": "snapstart",
+    "provisioned": 1,
+    "concurrency": 0,
+    "models": "image",
+    "authorization": "iam",
+    "jwt_issuer": "",
+    "jwt_audience": (),
+    "throttle_rate": 50,
+    "throttle_burst": 100,
+    "domain": "",
+    "certificate": "",
+    "hosted_zone": "",
+    "function_url": False,
+    "rollout": "LambdaCanary10Percent5Minutes",
+    "checked_models": (),
+    "log_retention": 30,
+    "tracing": False,
+    "alarm_email": "",
+    "max_errors": 1.0,
+    "max_p99": 3000,
+    "max_init": 8000,
+    "daily_cost": 10.0,
+    "budget": 0.0,
+    "retain": False,
+}
+
+
+def values(props: Props) -> dict[str, Any]:
+    return {item.name: getattr(props, item.name) for item in fields(props)}
+
+
+def read(environment: dict[str, Any], **single: str) -> Props:
+    context = {"environments": {"dev": environment}, **single}
+    return Props.from_context(context.get)
+
+
+def test_defaults() -> None:
+    assert values(Props()) == values(read({})) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ("dev", {}),
+        ("staging", {"environment": "staging", "concurrency": 20}),
+        (
+            "prod",
+            {"environment": "prod", "concurrency": 100, "log_retention": 365, "retain": True, "tracing": True},
+        ),
+    ],
+)
+def test_environments_of_the_project(environment: str, expected: dict[str, Any]) -> None:
+    props = Props.from_context({**CONTEXT, "environment": environment}.get)
+    assert values(props) == {**DEFAULTS, "settings": Settings(default_model="digits"), **expected}
+
+
+def test_command_line_wins() -> None:
+    """`-c NAME=VALUE` gives text, whatever the prop's type."""
+    given = {"memory": 512, "settings": {"LOG_LEVEL": "DEBUG", "MODEL_CACHE_SIZE": 2}, "authorization": "none"}
+    single = {
+        "memory": "3008",
+        "max_errors": "2.5",
+        "function_url": "true",
+        "checked_models": "digits, iris",
+        "architecture": "x86_64",
+    }
+    props = read(given, **single)
+    assert values(props) == {
+        **DEFAULTS,
+        "memory": 3008,
+        "settings": Settings(log_level="DEBUG", model_cache_size=2),
+        "max_errors": 2.5,
+        "function_url": True,
+        "checked_models": ("digits", "iris"),
+        "architecture": "x86_64",
+        "authorization": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"memroy": 1}, "environment 'dev' has unknown props: memroy"),
+        ({"memory": 64}, "memory must be from 128 to 10240, got 64"),
+        ({"memory": "much"}, "memory can't be 'much': it must be a whole number"),
+        ({"memory": 1769.5}, "memory can't be 1769.5: it must be a whole number"),
+        ({"memory": True}, "memory can't be True: it must be a whole number"),
+        ({"budget": -1}, "budget must be from 0 to inf, got -1.0"),
+        ({"retain": "yes"}, "retain can't be 'yes': it must be true or false"),
+        ({"project": None}, "project can't be None: it must be text"),
+        ({"checked_models": 1}, "checked_models can't be 1: 'int' object is not iterable"),
+        ({"architecture": "arm"}, "architecture must be one of arm64, x86_64, got 'arm'"),
+        ({"authorization": ""}, "authorization must be one of iam, jwt, none, got ''"),
+        ({"project": "my_models"}, "project and environment name the stack: letters, digits and -, a letter first"),
+        (
+            {"start": "snapstart", "storage": 1024},
+            "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, or start to provisioned or none",
+        ),
+        ({"authorization": "jwt"}, "jwt_issuer and jwt_audience belong to authorization jwt, which needs both"),
+        (
+            {"jwt_issuer": "https://a"},
+            "jwt_issuer and jwt_audience belong to authorization jwt, which needs both",
+        ),
+        (
+            {"authorization": "jwt", "jwt_issuer": "https://a", "jwt_audience": "b", "function_url": True},
+            "function_url can't check tokens: Lambda's URLs know only signatures; leave it out with authorization jwt",
+        ),
+        ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
+        ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),
+        (
+            {"start": "provisioned", "provisioned": 3, "concurrency": 2},
+            "provisioned must not be more than concurrency",
+        ),
+    ],
+)
+def test_bad_values(environment: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidProps) as caught:
+        read(environment)
+    assert str(caught.value) == message
+
+
+def test_unknown_environment() -> None:
+    with pytest.raises(InvalidProps) as caught:
+        Props.from_context({**CONTEXT, "environment": "test"}.get)
+    assert str(caught.value) == "environment 'test' is none of cdk.json's: dev, prod, staging"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"LOGLEVEL": "INFO"}, "unknown settings: LOGLEVEL"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
+    ],
+)
+def test_bad_settings(given: dict[str, str], message: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        read({"settings": given})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("memory", "cpus"), [(128, 1), (1769, 1), (1770, 2), (3538, 2), (3539, 3), (8845, 5), (10240, 6)]
+)
+def test_memory_buys_cpus(memory: int, cpus: int) -> None:
+    assert Props(memory=memory).cpus == cpus
+
+
+@pytest.mark.parametrize(
+    ("default", "checked", "expected"),
+    [("", (), ()), ("digits", (), ("digits",)), ("digits", ("iris", "wine"), ("iris", "wine"))],
+)
+def test_models_to_check(default: str, checked: tuple[str, ...], expected: tuple[str, ...]) -> None:
+    assert Props(settings=Settings(default_model=default), checked_models=checked).models_to_check == expected
