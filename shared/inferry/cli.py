@@ -1,4 +1,4 @@
-"""The command line: serve, infer, inspect, version."""
+"""The command line: serve, infer, batch, inspect, version."""
 
 import argparse
 import asyncio
@@ -62,6 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
 
+    batch = commands.add_parser("batch", help="predict files of any size, with the results in files")
+    batch.add_argument("input", metavar="IN", help="a file or a folder, or the URL of one (s3, az, gs)")
+    batch.add_argument("output", metavar="OUT", help="where the results go: likewise")
+    batch.add_argument("--model", default="", metavar="MODEL", help="as for infer; default: DEFAULT_MODEL")
+    batch.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
+    batch.add_argument("--format", default="", help="of the input; default: what its extension says")
+    batch.add_argument("--to", default="", metavar="FORMAT", help="of the results; default: the extension of OUT")
+    batch.add_argument("--keep", default="", metavar="COLUMNS", help="columns to carry over, comma-separated")
+    batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
+    batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
+    batch.add_argument("--json", action="store_true", help="print a summary for machines")
+    batch.set_defaults(run=_batch)
+
     inspect = commands.add_parser("inspect", help="show every model's signature, size, digest, opset and problems")
     inspect.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
     inspect.add_argument("--json", action="store_true", help="for machines")
@@ -80,13 +93,54 @@ def _version(_: argparse.Namespace, __: Settings) -> int:
 def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry import inputs
 
-    if options.model.endswith(".onnx"):
-        settings, name, version = dataclasses.replace(settings, model_path=options.model), "", ""
-    else:
-        name, _, version = options.model.partition("/")
-    for line in asyncio.run(inputs.predict(settings, name, version or None, options.input)):
+    settings, name, version = _model(options.model, settings)
+    for line in asyncio.run(inputs.predict(settings, name, version, options.input)):
         print(line)
     return 0
+
+
+def _model(named: str, settings: Settings) -> tuple[Settings, str, str | None]:
+    """The settings, name and version for NAME, NAME/VERSION or the path of an .onnx file."""
+    if named.endswith(".onnx"):
+        return dataclasses.replace(settings, model_path=named), "", None
+    name, _, version = named.partition("/")
+    return settings, name, version or None
+
+
+def _errors(text: str) -> int | float:
+    """A count of rows, or a share."""
+    if text.endswith("%"):
+        return float(text[:-1]) / 100
+    return float(text) if "." in text else int(text)
+
+
+def _batch(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.batch import command
+    from inferry.batch.progress import Display
+    from inferry.jobs import Job
+    from inferry.service import Service
+
+    settings, name, version = _model(options.model, settings)
+    keep = tuple(column.strip() for column in options.keep.split(",") if column.strip())
+    job = Job(
+        input=options.input,
+        output=options.output,
+        model=name,
+        version=version,
+        format=options.format,
+        to=options.to,
+        keep=keep,
+        max_errors=options.max_errors,
+        batch_size=options.batch_size,
+    )
+    service = Service.from_settings(settings)
+    try:
+        summary = command.run(job, service, Display(sys.stderr))
+    finally:
+        service.close()
+    if options.json:
+        print(json.dumps(summary.as_dict(), indent=2))
+    return 1 if summary.failed else 0
 
 
 def _inspect(options: argparse.Namespace, settings: Settings) -> int:

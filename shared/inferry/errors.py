@@ -4,6 +4,8 @@ InferryError
 +-- InvalidRequest            the request can't be understood or doesn't fit the model
 |   +-- RequestTooLarge       the body, or what it inflates to, is over MAX_REQUEST_BYTES
 |   +-- UnsupportedEncoding   a Content-Encoding other than gzip and deflate
+|   +-- InvalidFile           a batch job's file can't be read, or doesn't fit the model at all
+|   +-- TooManyErrors         more rows of a batch job failed than it allows
 +-- NotSupported              a part of the protocol that inferry doesn't offer
 +-- ModelControlDisabled      load or unload without MODEL_CONTROL
 +-- ModelNotFound             no such model or version in the repository
@@ -31,6 +33,14 @@ class RequestTooLarge(InvalidRequest):
 
 class UnsupportedEncoding(InvalidRequest):
     """The body is in a Content-Encoding other than gzip and deflate."""
+
+
+class InvalidFile(InvalidRequest):
+    """A batch job's file can't be read, or doesn't fit the model at all."""
+
+
+class TooManyErrors(InvalidRequest):
+    """More rows of a batch job failed than it allows."""
 
 
 class NotSupported(InferryError):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import BackoffConfig, MemoryStore, ObjectStore, RetryConfig
 
-_ERRORS = (BaseError, OSError, ValueError)
+ERRORS = (BaseError, OSError, ValueError)
 
 PIECE = 8 * 1024 * 1024
 PARALLEL = 8
@@ -45,7 +45,7 @@ def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: st
     """A store in memory that holds `files`: the one at memory://`name`, or without a name one of its own."""
     backend = obstore.store.MemoryStore() if name is None else _memory(name)
     url = f"memory://{os.urandom(8).hex() if name is None else name}"
-    with translated(f"can't fill {url}", _ERRORS):
+    with translated(f"can't fill {url}", ERRORS):
         for path, content in files.items():
             backend.put(path, content)
     return _in_memory(url, backend, cache)
@@ -73,15 +73,15 @@ class RemoteStore:
         self._origin = origin
 
     def list(self) -> Files:
-        with translated(f"can't list {self.url}", _ERRORS):
-            found = [_stored(meta) for page in self.backend.list(chunk_size=1000) for meta in page]
+        with translated(f"can't list {self.url}", ERRORS):
+            found = [stored(meta) for page in self.backend.list(chunk_size=1000) for meta in page]
         plain = {file.path: file for file in found if is_plain(file.path)}
         # Consoles mark a folder with an object of its name, and a disk has no file and folder of one name.
         folders = {path[:end] for path in plain for end, letter in enumerate(path) if letter == "/"}
         return [plain[path] for path in sorted(plain.keys() - folders)]
 
     def read(self, path: str, limit: int) -> bytes:
-        with translated(f"can't read {path!r} in {self.url}", _ERRORS):
+        with translated(f"can't read {path!r} in {self.url}", ERRORS):
             found = self.backend.get(path)
             if found.meta["size"] <= limit:
                 return limited(found.bytes().to_bytes(), limit, path)
@@ -91,7 +91,7 @@ class RemoteStore:
         wanted = relative(folder, files)
         cache = self._cache or default_cache()
         final = cache / self._key(wanted, digest)
-        with translated(f"can't fetch {folder!r} from {self.url} to {cache}", _ERRORS):
+        with translated(f"can't fetch {folder!r} from {self.url} to {cache}", ERRORS):
             if not _is_complete(final, wanted):
                 cache.mkdir(0o700, parents=True, exist_ok=True)
                 _sweep(cache)
@@ -133,7 +133,7 @@ class RemoteStore:
         """One piece. The answer names the object it is from, which must be the one that was listed."""
         end = min(start + PIECE, file.size)
         found = self.backend.get(file.path, options={"range": (start, end)})
-        now = _stored(found.meta)
+        now = stored(found.meta)
         if (now.size, now.identity) != (file.size, file.identity):
             raise StoreError(f"{file.path!r} in {self.url} was replaced since it was listed: list again")
         content = memoryview(found.bytes())
@@ -173,7 +173,7 @@ def _backend(url: str, scheme: str, rest: str) -> "ObjectStore":
         raise InvalidSettings(f"a {scheme}:// URL takes no credentials and no query: use the environment")
     if not bucket:
         raise InvalidSettings(f"{url}: expected {scheme}://bucket/prefix")
-    with translated(f"can't open {url}", _ERRORS):
+    with translated(f"can't open {url}", ERRORS):
         made: ObjectStore = getattr(obstore.store, BACKENDS[scheme])(
             bucket, prefix=prefix.strip("/") or None, config=CLIENT, retry_config=_retries()
         )
@@ -189,7 +189,7 @@ def _retries() -> "RetryConfig":
     return {"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(minutes=3), "backoff": backoff}
 
 
-def _stored(meta: "ObjectMeta") -> StoredFile:
+def stored(meta: "ObjectMeta") -> StoredFile:
     # Azure quotes the tag in an answer's header and not in a listing.
     tag = (meta["e_tag"] or "").strip('"') or f"{meta['size']}-{meta['last_modified'].isoformat()}"
     return StoredFile(meta["path"], meta["size"], tag)

@@ -11,7 +11,9 @@ from inferry.jsontensors import MAX_DIMENSIONS, Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
 from inferry.signature import TensorSpec
-from inferry.tensors import Array, Shape, Tensor, float32_from_bfloat16, to_list
+from inferry.tensors import Array, Datatype, Shape, Tensor, float32_from_bfloat16, to_list
+
+_BOOLS = {"true": True, "false": False, "1": True, "0": False}
 
 
 def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
@@ -22,11 +24,11 @@ def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
     if not rows:
         raise InvalidRequest(f"there are no rows for model '{model.name}'")
     inputs = model.session.signature.inputs
-    columns = _columns(rows, model)
-    unknown = [name for name in columns if name not in inputs]
+    named = columns(rows, model)
+    unknown = [name for name in named if name not in inputs]
     if unknown:
         raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
-    return InferRequest({name: _tensor(inputs[name], values, model.name) for name, values in columns.items()})
+    return InferRequest({name: tensor(inputs[name], values, model.name) for name, values in named.items()})
 
 
 def as_rows(features: Any, model: Model) -> list[Any]:
@@ -43,6 +45,19 @@ def as_rows(features: Any, model: Model) -> list[Any]:
     if len(shape) == 1:
         return features if math.prod(row) == 1 else [features]
     return [features] if len(row) > 1 and shape == row else features
+
+
+def from_text(cell: str, datatype: Datatype) -> Any:
+    """The value that a cell of a table is. InvalidRequest when the datatype has no such value."""
+    if datatype.kind == "string":
+        return cell
+    if datatype.kind == "bool" and cell.lower() in _BOOLS:
+        return _BOOLS[cell.lower()]
+    try:
+        # Python's own numbers may have underscores in them.
+        return float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))
+    except ValueError as exc:
+        raise InvalidRequest(f"{cell[:40]!r} is found where {datatype.name} is expected") from exc
 
 
 def from_response(response: InferResponse, count: int) -> list[dict[str, Any]]:
@@ -73,7 +88,8 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.integer) else value
 
 
-def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
+def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
+    """The values of each input, row by row. InvalidRequest when a row has too few or too many."""
     if isinstance(rows[0], dict):
         return _named_columns(rows)
     required = [name for name in model.session.signature.inputs if name in model.session.signature.required]
@@ -97,7 +113,8 @@ def _named_columns(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
+def tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
+    """The input `spec` with a value for each row, flat or nested. InvalidRequest when they don't fit it."""
     what = f"input '{spec.name}' for model '{model}'"
     shape = _shape_of(values)
     array = to_array(values, spec.datatype, shape, Nesting(), what)

@@ -60,7 +60,7 @@ class Signature:
         feed = {}
         for name, tensor in inputs.items():
             spec, array = self.inputs[name], tensor.array
-            if tensor.datatype is not spec.datatype or not _fits(array.shape, spec.shape):
+            if tensor.datatype is not spec.datatype or not fits(array.shape, spec.shape):
                 raise self._unfit(tensor, spec)
             feed[name] = array
         if self.max_batch_size:
@@ -145,7 +145,8 @@ class Signature:
         return tuple(size // known if length == -1 else length for length in shape)
 
 
-def _fits(shape: Shape, wanted: Shape) -> bool:
+def fits(shape: Shape, wanted: Shape) -> bool:
+    """Whether `shape` is one of those that `wanted` stands for."""
     if len(shape) != len(wanted):
         return False
     for length, want in zip(shape, wanted, strict=True):  # noqa: SIM110  a generator costs as much as the comparisons

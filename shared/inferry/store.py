@@ -65,7 +65,7 @@ def open_store(url: str, cache: Path | None = None) -> Store:
     if not separator:
         return LocalStore(Path(url), url)
     if scheme == "file":
-        return LocalStore(_file_path(url, rest), url)
+        return LocalStore(file_path(url, rest), url)
     from inferry.remote import open_remote
 
     return open_remote(url, scheme, rest, cache)
@@ -134,7 +134,8 @@ def _reason(error: Exception) -> str:
     return f"{first} ({code[1]})" if code else first
 
 
-def _file_path(url: str, rest: str) -> Path:
+def file_path(url: str, rest: str) -> Path:
+    """The path that a file:// URL names; `rest` is what follows ://."""
     from urllib.parse import unquote
 
     if not rest.startswith("/"):

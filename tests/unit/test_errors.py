@@ -58,6 +58,8 @@ def test_every_error_has_a_status() -> None:
         ("InvalidRequest", 400),
         ("RequestTooLarge", 413),
         ("UnsupportedEncoding", 415),
+        ("InvalidFile", 400),
+        ("TooManyErrors", 400),
         ("NotSupported", 501),
         ("ModelControlDisabled", 403),
         ("ModelNotFound", 404),

@@ -16,32 +16,39 @@ PACKAGE = Path(inferry.__file__).parent
 
 # A module imports only modules of the lines above its own.
 LAYERS = [
-    "__init__ errors",
+    "__init__ errors batch batch.pipeline",
     "settings tensors compression config context modelfile catalogue watchdog routes store",
-    "stats",
+    "stats batch.report",
     "metrics",
     "sinks sinks.prometheus",
-    "remote jsontensors classification layout server",
-    "protocol",
+    "remote jsontensors classification layout server batch.casting batch.files",
+    "protocol batch.remotefiles",
     "signature",
-    "session batching",
-    "model",
-    "repository rows execution",
-    "service description",
-    "app inputs inspection openapi",
+    "session batching batch.blocks",
+    "model batch.lines",
+    "repository rows execution batch.predictor batch.jsonanswers batch.tableanswers batch.npyanswers",
+    "service description batch.gathering",
+    "batch.tables batch.jsonlines batch.npyrows",
+    "batch.csvrows batch.parquetrows",
+    "batch.formats",
+    "batch.results",
+    "batch.making",
+    "jobs batch.progress",
+    "app inputs inspection openapi batch.command",
     "management",
     "cli",
     "__main__",
 ]
-# Upwards, and only when it is needed: `app` hands over what is not the data plane, `store` what is not a local folder.
-UPWARDS = {("app", "management"), ("store", "remote")}
+# Upwards, and only when it is needed: `app` hands over what is not the data plane, the others what is no local folder.
+UPWARDS = {("app", "management"), ("store", "remote"), ("batch.files", "batch.remotefiles")}
 
 OWNERS = {
     "fastapi": {"management"},
-    "obstore": {"remote"},
+    "obstore": {"batch.remotefiles", "remote"},
     "onnxruntime": {"session"},
+    "pyarrow": {f"batch.{name}" for name in ("csvrows", "formats", "lines", "parquetrows", "tableanswers", "tables")},
     "pydantic": {"openapi"},
-    "simdjson": {"jsontensors", "protocol"},
+    "simdjson": {"batch.jsonlines", "jsontensors", "protocol"},
     "starlette": {"management"},
     "uvicorn": {"server"},
 }
@@ -49,7 +56,7 @@ OWNERS = {
 COMMON = {"numpy", "orjson"}
 
 # What a first prediction doesn't need.
-HEAVY = ("boto3", "fastapi", "httpx", "obstore", "onnx", "pydantic", "starlette", "uvicorn")
+HEAVY = ("boto3", "fastapi", "httpx", "obstore", "onnx", "pyarrow", "pydantic", "starlette", "uvicorn")
 
 
 class Import(NamedTuple):

@@ -324,7 +324,7 @@ def test_folder_markers_are_no_files(cache: Path) -> None:
 def test_the_identity_of_an_object(tag: str | None, identity: str) -> None:
     modified = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     meta: Any = {"path": "a", "size": 7, "e_tag": tag, "last_modified": modified, "version": None}
-    assert remote_module._stored(meta) == StoredFile("a", 7, identity)
+    assert remote_module.stored(meta) == StoredFile("a", 7, identity)
 
 
 # Fetching

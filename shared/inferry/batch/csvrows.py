@@ -1,0 +1,155 @@
+"""CSV files with a header: their columns as a model's inputs."""
+
+import csv
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from inferry import rows
+from inferry.batch.blocks import Block, Cursor, Pace, row_shape
+from inferry.batch.gathering import Gathering, Wanted
+from inferry.batch.lines import FEW, Lines, borders, halves, head, opened, read_lines, records, start_of
+from inferry.batch.tables import Assigned, assign, check_width, to_block
+from inferry.errors import InvalidFile, InvalidRequest
+from inferry.signature import TensorSpec
+
+NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# Wider than the datatypes, so that it is `casting` that says what doesn't fit.
+_ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
+
+
+class CsvRows:
+    """The rows of a CSV file in UTF-8, whose first line names the columns."""
+
+    total = None
+    has_requests = False
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't text, or when its columns don't make the model's inputs."""
+        self._wanted = wanted
+        self._text = opened(file, compression, wanted.file)
+        self._names, self._start = self._header()
+        self._assigned = assign(self._names, wanted)
+        # A cell for a whole row of values is a JSON array.
+        self._arrays = {item.spec.name for item in self._assigned if _is_array(item)}
+        for item in self._assigned:
+            if item.spec.name not in self._arrays:
+                check_width(item, wanted)
+        self._types = dict.fromkeys(wanted.keep, pa.string()) | {
+            name: _arrow(item.spec) for item in self._assigned for name in item.columns
+        }
+
+    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
+        row, offset = start.row, start.offset or self._start
+        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
+            if stop is not None:
+                lines = head(lines, stop - row, quoted=True)
+            for block in self._blocks(lines, row):
+                yield block
+                row = block.end.row
+            if row == stop:
+                return
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return borders(self._text, self._start, rows, self._wanted.file, quoted=True)
+
+    def _header(self) -> tuple[list[str], int]:
+        start = start_of(self._text)
+        first = next(read_lines(self._text, start, Pace(1), self._wanted.file, quoted=True), Lines(b"", start))
+        try:
+            names = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
+        except (UnicodeDecodeError, csv.Error) as exc:
+            raise InvalidFile(f"the header of {self._wanted.file} can't be read: {exc}") from exc
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice or not names or first.oversize:
+            why = f"it names column '{twice[0]}' twice" if twice else "it is empty or too long"
+            raise InvalidFile(f"the first line of {self._wanted.file} must name the columns: {why}")
+        return names, first.end
+
+    def _blocks(self, lines: Lines, row: int) -> Iterator[Block]:
+        table = None if lines.oversize or self._arrays else self._table(lines)
+        if table is not None:
+            yield to_block(table, self._assigned, self._wanted, Cursor(row, lines.offset), lines.end)
+        elif lines.oversize or lines.data.count(b"\n") <= FEW:
+            yield self._careful(lines, row)
+        else:
+            for half in halves(lines, quoted=True):
+                for block in self._blocks(half, row):
+                    yield block
+                    row = block.end.row
+
+    def _table(self, lines: Lines) -> pa.Table | None:
+        """The lines' columns; None when one of the lines doesn't fit."""
+        try:
+            return arrow_csv.read_csv(
+                pa.py_buffer(lines.data),
+                arrow_csv.ReadOptions(
+                    column_names=self._names, use_threads=False, block_size=min(len(lines.data) + 1, 2**31 - 1)
+                ),
+                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data),
+                arrow_csv.ConvertOptions(
+                    include_columns=list(self._types), column_types=self._types, null_values=NULLS
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+
+    def _careful(self, lines: Lines, row: int) -> Block:
+        """The same for lines that need a look each."""
+        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        if lines.oversize:
+            gathering.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
+            return gathering.block(lines.end)
+        for line in records(lines.data, quoted=True):
+            try:
+                cells = self._cells(line)
+            except InvalidRequest as exc:
+                gathering.reject(str(exc), line)
+                continue
+            self._add(gathering, cells, line)
+        return gathering.block(lines.end)
+
+    def _cells(self, line: bytes) -> dict[str, str]:
+        try:
+            cells = next(csv.reader([line.decode()], strict=True))
+        except (UnicodeDecodeError, csv.Error) as exc:
+            raise InvalidRequest(f"the line is not CSV in UTF-8: {exc}") from exc
+        if len(cells) != len(self._names):
+            raise InvalidRequest(f"the line has {len(cells)} cells, the header {len(self._names)}")
+        return dict(zip(self._names, cells, strict=True))
+
+    def _add(self, gathering: Gathering, cells: dict[str, str], line: bytes) -> None:
+        values = {}
+        for item in self._assigned:
+            parsed: list[Any] = []
+            for name in item.columns:
+                try:
+                    parsed.append(self._value(cells[name], item.spec))
+                except InvalidRequest as exc:
+                    gathering.reject(str(exc), cells, name)
+                    return
+            values[item.spec.name] = parsed[0] if len(parsed) == 1 else parsed
+        gathering.add(values, line, [cells[name] for name in self._wanted.keep])
+
+    def _value(self, cell: str, spec: TensorSpec) -> Any:
+        if spec.name in self._arrays:
+            try:
+                return orjson.loads(cell)
+            except orjson.JSONDecodeError as exc:
+                raise InvalidRequest(f"{cell[:40]!r} is not a JSON array of {spec.datatype.name}") from exc
+        if cell.strip() in NULLS and not spec.datatype.dtype.hasobject:
+            if spec.datatype.is_float:
+                return None
+            raise InvalidRequest("the value is missing")
+        return rows.from_text(cell, spec.datatype)
+
+
+def _is_array(item: Assigned) -> bool:
+    return item.columns == (item.spec.name,) and row_shape(1, item.spec.shape) is None
+
+
+def _arrow(spec: TensorSpec) -> pa.DataType:
+    return pa.uint64() if spec.datatype.name == "UINT64" else _ARROW[spec.datatype.kind]

@@ -1,0 +1,95 @@
+"""Answers as JSON Lines: an object of the kept columns and the outputs for each row, a response for each request."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+
+from inferry import classification, protocol
+from inferry.batch.blocks import Answer
+from inferry.model import Model
+from inferry.protocol import InferResponse
+from inferry.tensors import Array, Tensor, float32_from_bfloat16
+
+
+class JsonAnswers:
+    """Writes answers of `model`."""
+
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool) -> None:
+        self._model = model
+        self._specs = model.session.signature.outputs
+        self._keep = keep
+        self._encode = self._responses if requests else self._rows
+
+    def encode(self, answer: Answer) -> bytes:
+        """The lines of a block's rows."""
+        return self._encode(answer) if len(answer.positions) else b""
+
+    def seal(self, pieces: Sequence[bytes]) -> bytes:
+        """A part of the file."""
+        return b"".join(pieces)
+
+    def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
+        """The file, from all its parts."""
+        for part in parts:
+            target.write(part)
+
+    def _rows(self, answer: Answer) -> bytes:
+        kept = {name: _chosen(answer.block.kept[name], answer) for name in self._keep}
+        columns = {name: _texts(values) for name, values in kept.items()}
+        for name, values in answer.outputs.items():
+            columns[name] = _output_texts(values, self._specs[name].datatype.name)
+        members = b",".join(orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in columns)
+        line = b"{%b}\n" % members
+        return b"".join([line % row for row in zip(*columns.values(), strict=True)])
+
+    def _responses(self, answer: Answer) -> bytes:
+        requests = answer.block.requests
+        found = zip(answer.positions.tolist(), answer.outputs[""], strict=True)
+        return b"".join([self._response(requests[position], arrays) for position, arrays in found])
+
+    def _response(self, request: protocol.InferRequest, arrays: Sequence[Array]) -> bytes:
+        requested = self._model.session.signature.requested(request)
+        found = dict(zip(self._specs, arrays, strict=True))
+        tensors = [self._tensor(name, found[name], requested.classes.get(name, 0)) for name in requested.names]
+        response = InferResponse(self._model.name, self._model.version, tensors, frozenset(), request.id)
+        return protocol.encode(response)[0] + b"\n"
+
+    def _tensor(self, name: str, array: Array, classes: int) -> Tensor:
+        tensor = Tensor(name, self._specs[name].datatype, array)
+        if not classes:
+            return tensor
+        batched = self._model.session.signature.max_batch_size > 0
+        return classification.top(tensor, classes, batched, self._model.labels(name))
+
+
+def _chosen(values: Any, answer: Answer) -> Sequence[Any]:
+    """A kept column's values in the answered rows, as Python objects."""
+    plain: Sequence[Any] = values
+    if isinstance(values, np.ndarray):
+        plain = values.tolist()
+    elif hasattr(values, "to_pylist"):
+        plain = values.to_pylist()
+    return plain if len(answer.positions) == len(plain) else [plain[at] for at in answer.positions.tolist()]
+
+
+def _texts(values: Iterable[Any]) -> list[bytes]:
+    return [orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for value in values]
+
+
+def _output_texts(values: Any, datatype: str) -> list[bytes]:
+    """An output's rows as JSON; a row of a single value is that value."""
+    if not isinstance(values, np.ndarray):
+        return [text for row in values for text in _output_texts(row[np.newaxis], datatype)]
+    if datatype == "BF16":
+        values = float32_from_bfloat16(values)
+    if values.ndim > 1 and values[:1].size == 1:
+        values = values.reshape(-1)
+    if values.dtype.hasobject or values.ndim > 2 or not values.size:
+        return _texts(values.tolist() if values.dtype.hasobject else map(np.ascontiguousarray, values))
+    # One text of all rows, cut between them, takes a fraction of a text for each.
+    text = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
+    if values.ndim == 1:
+        return text[1:-1].split(b",")
+    return [b"[%b]" % row for row in text[2:-2].split(b"],[")]

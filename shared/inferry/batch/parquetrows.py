@@ -1,0 +1,71 @@
+"""Parquet files: their columns, of values or of lists, as a model's inputs."""
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inferry.batch.blocks import Block, Cursor
+from inferry.batch.gathering import Wanted
+from inferry.batch.tables import assign, to_block
+from inferry.errors import InvalidFile
+
+# Bytes of each column that are read at a time, and of all columns together.
+COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20
+BATCH = 1 << 14
+
+
+class ParquetRows:
+    """The rows of a Parquet file; a block never spans two row groups."""
+
+    has_requests = False
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't Parquet, or when its columns don't make the model's inputs."""
+        self._wanted = wanted
+        try:
+            self._metadata = pq.read_metadata(pa.PythonFile(file, "r"))
+            schema = self._metadata.schema.to_arrow_schema()
+        except (pa.ArrowException, OSError) as exc:
+            raise InvalidFile(f"{wanted.file} is not a Parquet file: {exc}") from exc
+        self._assigned = assign(schema.names, wanted)
+        columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
+        self._columns = list(columns)
+        buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
+        self._file = pq.ParquetFile(pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer)
+        self.total: int = self._metadata.num_rows
+
+    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
+        row, before = start.row, 0
+        end = self.total if stop is None else min(stop, self.total)
+        for group in range(self._metadata.num_row_groups):
+            first, before = before, before + self._metadata.row_group(group).num_rows
+            if before <= row:
+                continue
+            if row >= end:
+                return
+            for batch in self._batches(group, row - first):
+                for rows in self._pieces(batch.slice(0, end - row)):
+                    yield to_block(rows, self._assigned, self._wanted, Cursor(row, row), row + len(rows))
+                    row += len(rows)
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return (Cursor(row, row) for row in range(rows, self.total, rows))
+
+    def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
+        start = 0
+        while start < len(batch):
+            rows = batch.slice(start, self._wanted.pace.rows)
+            yield pa.Table.from_batches([rows])
+            start += len(rows)
+
+    def _batches(self, group: int, skip: int) -> Iterator[pa.RecordBatch]:
+        """The group's rows behind the first `skip`."""
+        try:
+            for batch in self._file.iter_batches(BATCH, row_groups=[group], columns=self._columns, use_threads=False):
+                if skip < len(batch):
+                    yield batch.slice(skip)
+                skip = max(skip - len(batch), 0)
+        except (pa.ArrowException, OSError) as exc:
+            raise InvalidFile(f"{self._wanted.file} can't be read: {exc}") from exc

@@ -1,0 +1,197 @@
+"""Blocks of rows to their outputs: in batches of the model's best size, a row that fails by itself."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from inferry.batch.blocks import Answer, Block, Group, Pace, Rejected, Values
+from inferry.errors import InferenceFailed, InferryError, InvalidRequest, NotSupported
+from inferry.model import Model
+from inferry.signature import Feed
+from inferry.tensors import Array, aligned, empty
+
+# Without max_batch_size: about so many values of inputs keep a small model busy and stay in the processor's cache.
+ELEMENTS, MOST = 32_768, 1024
+# A block should take about so long: a job that has to end looks at the time between two of them.
+BLOCK_SECONDS, BLOCK_BATCHES = 1.0, 64
+FIRST = 256
+
+Piece: TypeAlias = tuple[Array, list[Array]]
+"""Positions in a block, and for each output an array with a row for each."""
+
+
+class Predictor:
+    """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say."""
+
+    def __init__(self, model: Model, batch_size: int, timeout: float) -> None:
+        """NotSupported when the model takes neither rows nor single ones."""
+        self._model = model
+        self._signature = model.session.signature
+        self._timeout = timeout
+        first = {spec.shape[0] if spec.shape else 0 for spec in self._signature.inputs.values() if not spec.optional}
+        if not first <= {-1, 1}:
+            raise NotSupported(
+                f"model '{model.name}' takes no rows: the first axis of its inputs is {sorted(first)}; export it with "
+                "a dynamic batch axis"
+            )
+        limits = [size for size in (batch_size, self._signature.max_batch_size, 1 if first != {-1} else 0) if size]
+        self._limit = min(limits, default=0)
+        self._names = tuple(self._signature.outputs)
+        self.pace = Pace(self._limit or FIRST)
+
+    def answer(self, block: Block) -> Answer:
+        """The block's outputs; rows for which the model fails are rejected."""
+        start = time.perf_counter()
+        answer = self._answer_requests(block) if block.requests else self._answer_rows(block)
+        self._set_pace(time.perf_counter() - start, len(block.rows))
+        return answer
+
+    def _set_pace(self, seconds: float, rows: int) -> None:
+        """So many rows in the next block as are done in `BLOCK_SECONDS`, in whole batches."""
+        batch = self._limit or MOST
+        wanted = int(rows * BLOCK_SECONDS / max(seconds, 1e-6))
+        self.pace.seconds = seconds
+        if rows:
+            self.pace.rows = max(min(wanted, BLOCK_BATCHES * batch, 8 * max(rows, self.pace.rows)) // batch, 1) * batch
+
+    def _answer_rows(self, block: Block) -> Answer:
+        rejected: list[Rejected] = []
+        pieces = [piece for group in block.groups for piece in self._run(group, block, rejected)]
+        positions, outputs = _assembled(pieces, self._names)
+        return Answer(block, positions, outputs, sorted((*block.rejected, *rejected), key=lambda item: item.row))
+
+    def _run(self, group: Group, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
+        count = len(next(iter(group.feed.values())))
+        step = self._limit or _batch_size(group.feed)
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            feed = {name: aligned(array[start:stop]) for name, array in group.feed.items()}
+            positions = np.arange(start, stop) if group.positions is None else group.positions[start:stop]
+            yield from self._rows(feed, positions, block, rejected)
+
+    def _rows(self, feed: Feed, positions: Array, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
+        """One run; when it fails two of half its rows, until each row that fails is alone."""
+        try:
+            outputs = self._session_run(feed, self._names)
+            if all(array.shape[:1] == (len(positions),) for array in outputs):
+                yield positions, outputs
+                return
+            if len(positions) == 1:
+                yield positions, [array[np.newaxis] for array in outputs]
+                return
+        except InferryError as exc:
+            if len(positions) == 1:
+                at = int(positions[0])
+                rejected.append(Rejected(int(block.rows[at]), None, str(exc), block.raw(at)))
+                return
+        half = len(positions) // 2
+        for part in (slice(half), slice(half, None)):
+            smaller = {name: aligned(array[part]) for name, array in feed.items()}
+            yield from self._rows(smaller, positions[part], block, rejected)
+
+    def _session_run(self, feed: Feed, names: Sequence[str]) -> list[Array]:
+        start = time.perf_counter_ns()
+        arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
+        took = time.perf_counter_ns() - start
+        self._model.stats.executed(len(next(iter(feed.values()))), took)
+        return arrays
+
+    def _answer_requests(self, block: Block) -> Answer:
+        """Requests of the protocol: neighbours that differ only in their rows run as one."""
+        rejected: list[Rejected] = []
+        outputs: list[Any] = []
+        positions: list[int] = []
+        for run in self._neighbours(block, rejected):
+            for position, arrays in self._run_requests(run, block, rejected):
+                positions.append(position)
+                outputs.append(arrays)
+        order = sorted(range(len(positions)), key=positions.__getitem__)
+        everything = sorted((*block.rejected, *rejected), key=lambda item: item.row)
+        found = {"": [outputs[index] for index in order]}
+        return Answer(block, np.array([positions[index] for index in order], np.int64), found, everything)
+
+    def _neighbours(self, block: Block, rejected: list[Rejected]) -> Iterator[list[tuple[int, Feed]]]:
+        """Requests that may run as one, up to the batch size together."""
+        run: list[tuple[int, Feed]] = []
+        key: Any = None
+        rows = 0
+        for position, request in enumerate(block.requests):
+            try:
+                feed = self._signature.feed(request)
+                self._signature.requested(request)
+            except InvalidRequest as exc:
+                rejected.append(Rejected(int(block.rows[position]), None, str(exc), block.raw(position)))
+                continue
+            size, kind = request.batch_size, _kind(feed)
+            joins = self._limit != 1 and feed.keys() == self._signature.required and kind == key
+            if run and not (joins and rows + size <= (self._limit or _batch_size(feed))):
+                yield run
+                run, rows = [], 0
+            run.append((position, feed))
+            key, rows = kind, rows + size
+        if run:
+            yield run
+
+    def _run_requests(
+        self, run: list[tuple[int, Feed]], block: Block, rejected: list[Rejected]
+    ) -> Iterator[tuple[int, list[Array]]]:
+        try:
+            arrays = self._session_run(_joined([feed for _, feed in run]), self._names)
+            if len(run) == 1:
+                yield run[0][0], arrays
+                return
+            sizes = [block.requests[position].batch_size for position, _ in run]
+            if any(array.shape[:1] != (sum(sizes),) for array in arrays):
+                raise InferenceFailed("the outputs have not a row per row")
+        except InferryError as exc:
+            if len(run) == 1:
+                position = run[0][0]
+                rejected.append(Rejected(int(block.rows[position]), None, str(exc), block.raw(position)))
+                return
+            half = len(run) // 2
+            yield from self._run_requests(run[:half], block, rejected)
+            yield from self._run_requests(run[half:], block, rejected)
+            return
+        start = 0
+        for (position, _), size in zip(run, sizes, strict=True):
+            yield position, [array[start : start + size] for array in arrays]
+            start += size
+
+
+def _batch_size(feed: Feed) -> int:
+    row = sum(array[:1].size for array in feed.values())
+    return max(1, min(MOST, ELEMENTS // max(row, 1)))
+
+
+def _kind(feed: Feed) -> Any:
+    return tuple((name, array.shape[1:]) for name, array in feed.items())
+
+
+def _joined(feeds: Sequence[Feed]) -> Feed:
+    if len(feeds) == 1:
+        return feeds[0]
+    joined = {}
+    for name, first in feeds[0].items():
+        target = empty((sum(len(feed[name]) for feed in feeds), *first.shape[1:]), first.dtype)
+        joined[name] = np.concatenate([feed[name] for feed in feeds], out=target)
+    return joined
+
+
+def _assembled(pieces: Sequence[Piece], names: Sequence[str]) -> tuple[Array, Mapping[str, Values]]:
+    """All pieces in the order of their positions; an output whose rows have different shapes is a list."""
+    if not pieces:
+        return np.empty(0, np.int64), {name: [] for name in names}
+    positions = np.concatenate([positions for positions, _ in pieces])
+    order = None if bool(np.all(positions[1:] > positions[:-1])) else np.argsort(positions)
+    outputs: dict[str, Values] = {}
+    for index, name in enumerate(names):
+        arrays = [arrays[index] for _, arrays in pieces]
+        if len({array.shape[1:] for array in arrays}) == 1:
+            together = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+            outputs[name] = together if order is None else together[order]
+        else:
+            rows = [row for array in arrays for row in array]
+            outputs[name] = rows if order is None else [rows[at] for at in order.tolist()]
+    return (positions if order is None else positions[order]), outputs

@@ -1,0 +1,158 @@
+"""Batch jobs' files in s3://, az://, gs:// and memory:// stores, through obstore."""
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import obstore
+from obstore.exceptions import AlreadyExistsError
+
+from inferry.batch.files import Listing, Paths
+from inferry.errors import StoreError
+from inferry.remote import ERRORS, RemoteStore, open_remote, stored
+from inferry.store import StoredFile, translated
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+# Bytes of a request: fewer, larger ones cost less time, and this is what a job holds of a file besides its blocks.
+PIECE = 8 << 20
+
+
+def open_remote_files(url: str, scheme: str, rest: str) -> "RemoteFiles":
+    """The files at a URL, split into its scheme and what follows ://. InvalidSettings when it names no store."""
+    return RemoteFiles(open_remote(url, scheme, rest.rstrip("/"), None))
+
+
+class RemoteFiles:
+    """The objects below a prefix."""
+
+    def __init__(self, store: RemoteStore) -> None:
+        self.url = store.url
+        self._store = store
+        self._backend: ObjectStore = store.backend
+
+    def list(self) -> Listing:
+        return self._store.list()
+
+    def below(self, folder: str) -> Paths:
+        with translated(f"can't list {self.url}", ERRORS):
+            return sorted(meta["path"] for page in self._backend.list(f"{folder}/") for meta in page)
+
+    def stat(self, path: str) -> StoredFile | None:
+        with translated(f"can't read {path!r} in {self.url}", ERRORS):
+            try:
+                return stored(self._backend.head(_checked(path)))
+            except FileNotFoundError:
+                return None
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        return cast("BinaryIO", io.BufferedReader(_Object(self._backend, file, self.url), PIECE))
+
+    def read(self, path: str) -> bytes | None:
+        with translated(f"can't read {path!r} in {self.url}", ERRORS):
+            try:
+                return self._backend.get(_checked(path)).bytes().to_bytes()
+            except FileNotFoundError:
+                return None
+
+    @contextmanager
+    def write(self, path: str) -> Iterator[BinaryIO]:
+        with translated(f"can't write {path!r} in {self.url}", ERRORS):
+            writer = _Upload(self._backend, _checked(path))
+            yield cast("BinaryIO", writer)
+            writer.complete()
+
+    def create(self, path: str, content: bytes) -> bool:
+        with translated(f"can't write {path!r} in {self.url}", ERRORS):
+            try:
+                self._backend.put(_checked(path), content, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+            return True
+
+    def delete(self, paths: Iterable[str]) -> None:
+        with translated(f"can't delete in {self.url}", ERRORS):
+            for path in paths:
+                try:
+                    self._backend.delete(_checked(path))
+                except FileNotFoundError:
+                    continue
+
+
+class _Object(io.RawIOBase):
+    """An object's bytes, by ranges; only as long as it is the one that was found."""
+
+    def __init__(self, backend: "ObjectStore", file: StoredFile, url: str) -> None:
+        self._backend, self._file, self._url = backend, file, url
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self._position + len(view), self._file.size)
+        if end <= self._position:
+            return 0
+        with translated(f"can't read {self._file.path!r} in {self._url}", ERRORS):
+            found = self._backend.get(self._file.path, options={"range": (self._position, end)})
+            now = stored(found.meta)
+            content = memoryview(found.bytes())
+        if (now.size, now.identity) != (self._file.size, self._file.identity):
+            raise StoreError(f"{self._file.path!r} in {self._url} was replaced while it was read")
+        view[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+
+class _Upload(io.RawIOBase):
+    """An object that is there when `complete` has returned. Small ones are one request, others several parts."""
+
+    def __init__(self, backend: "ObjectStore", path: str) -> None:
+        self._backend, self._path = backend, path
+        self._start = bytearray()
+        self._writer: Any = None
+        self._size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._size
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        self._size += len(view)
+        if self._writer is None and len(self._start) + len(view) <= PIECE:
+            self._start += view
+            return len(view)
+        if self._writer is None:
+            self._writer = obstore.open_writer(self._backend, self._path, buffer_size=PIECE)
+            self._writer.write(bytes(self._start))
+        self._writer.write(view)
+        return len(view)
+
+    def complete(self) -> None:
+        if self._writer is None:
+            self._backend.put(self._path, bytes(self._start), use_multipart=False)
+        else:
+            self._writer.close()
+
+
+def _checked(path: str) -> str:
+    # Stores take any name, but ours are read again as files on disk are.
+    if not all(part not in ("", ".", "..") for part in path.split("/")):
+        raise StoreError(f"{path!r} can't be the name of an object")
+    return path

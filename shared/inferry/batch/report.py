@@ -1,0 +1,49 @@
+"""What became of a batch job: the content of NAME.report.json."""
+
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from inferry import __version__
+
+FINISHED, UNFINISHED, STOPPED, FAILED = "finished", "unfinished", "stopped", "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`rows` counts those with a result, `errors` those without; `state` is one of the four above, `reason` says why.
+
+    `key` stands for the input's content, the model's files and the options: the same key means the same results.
+    `seconds` is the time that all invocations took together.
+    """
+
+    state: str
+    input: str
+    output: str
+    rows: int
+    errors: int
+    seconds: float
+    model: str
+    model_version: str
+    model_digest: str
+    input_etag: str
+    key: str
+    reason: str = ""
+    program: str = f"inferry {__version__}"
+
+    @property
+    def finished(self) -> bool:
+        """False when the job has to be run again to go on."""
+        return self.state != UNFINISHED
+
+    def to_json(self) -> bytes:
+        """As `from_json` reads it."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Report | None":
+        """The report; None when the content is none of ours."""
+        try:
+            return cls(**orjson.loads(content))
+        except (orjson.JSONDecodeError, TypeError):
+            return None

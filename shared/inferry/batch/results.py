@@ -1,0 +1,147 @@
+"""The results of one file: kept in parts while they are made, published at once, and found again by their key."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from inferry.batch.blocks import Cursor, Rejected
+from inferry.batch.files import HIDDEN, Files
+from inferry.batch.formats import Writer
+from inferry.batch.report import FINISHED, Report
+from inferry.errors import StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The results of the rows from `start` to `end`, `last` when the file ends there."""
+
+    start: Cursor
+    end: Cursor
+    rows: int
+    errors: int
+    seconds: float
+    last: bool
+
+    @property
+    def name(self) -> str:
+        """Different for different rows: of two workers on one file neither writes what the other reads."""
+        return f"{self.start.row}-{self.end.row}"
+
+
+class Results:
+    """The files NAME, NAME.errors.jsonl and NAME.report.json, and the parts of the first two in a hidden folder."""
+
+    def __init__(self, files: Files, name: str, key: str) -> None:
+        self._files = files
+        self.name = name
+        self.key = key
+        self._folder = f"{HIDDEN}/{key}"
+
+    @property
+    def url(self) -> str:
+        """Where the results are."""
+        return f"{self._files.url.rstrip('/')}/{self.name}" if self._files.url else self.name
+
+    def report(self) -> Report | None:
+        """The report of this key, None when there is none yet."""
+        found = self._any_report()
+        return found if found and found.key == self.key else None
+
+    def parts(self) -> dict[int, Part]:
+        """All parts that are complete, by the number of rows before them."""
+        found = {}
+        for path in self._files.below(self._folder):
+            content = self._files.read(path) if path.endswith(".json") else None
+            if content:
+                part = _part(content)
+                found[part.start.row] = part
+        return found
+
+    def keep(self, part: Part, data: bytes, errors: bytes) -> None:
+        """Writes a part; it counts when its description is there, which comes last."""
+        for kind, content in ((_DATA, data), (_ERRORS, errors)):
+            if content:
+                self._files.create(self._path(part, kind), content)
+        description = asdict(part) | {"start": list(part.start), "end": list(part.end)}
+        self._files.create(self._path(part, ".json"), orjson.dumps(description))
+
+    def publish(self, parts: Sequence[Part], writer: Writer, memory: tuple[bytes, bytes] | None = None) -> None:
+        """Merges all parts into the results, and their errors; `memory` holds the data and errors of a lone part."""
+        rows = sum(part.rows for part in parts)
+        with self._files.write(self.name) as file:
+            writer.merge([memory[0]] if memory else _Contents(self, parts, _DATA), rows, file)
+        self.publish_errors(parts, memory)
+
+    def publish_errors(self, parts: Sequence[Part], memory: tuple[bytes, bytes] | None = None) -> None:
+        """Merges the errors, or removes those of an earlier content of the input."""
+        path = f"{self.name}.errors.jsonl"
+        if not any(part.errors for part in parts):
+            self._files.delete([path])
+            return
+        with self._files.write(path) as file:
+            for content in [memory[1]] if memory else _Contents(self, parts, _ERRORS):
+                file.write(content)
+
+    def commit(self, report: Report) -> Report:
+        """Writes the report, after which nobody makes these results again; the report that counts is returned."""
+        path = self._report_path
+        if self._files.create(path, report.to_json()):
+            return report
+        other = self._any_report()
+        if other and other.key == self.key and other.state == FINISHED:
+            return other
+        with self._files.write(path) as file:
+            file.write(report.to_json())
+        return report
+
+    def forget(self) -> None:
+        """Removes the parts."""
+        paths = self._files.below(self._folder)
+        # The descriptions first: what is left of a part doesn't count then.
+        self._files.delete(sorted(paths, key=lambda path: not path.endswith(".json")))
+
+    def content(self, part: Part, kind: str) -> bytes:
+        """A part's data or errors. StoreError when another worker has published and removed them."""
+        count = part.rows if kind == _DATA else part.errors
+        content = self._files.read(self._path(part, kind)) if count else b""
+        if content is None:
+            raise StoreError(f"a part of {self.url} is gone: another worker may have finished it")
+        return content
+
+    @property
+    def _report_path(self) -> str:
+        return f"{self.name}.report.json"
+
+    def _any_report(self) -> Report | None:
+        content = self._files.read(self._report_path)
+        return Report.from_json(content) if content else None
+
+    def _path(self, part: Part, kind: str) -> str:
+        return f"{self._folder}/{part.name}{kind}"
+
+
+_DATA, _ERRORS = ".data", ".errors"
+
+
+class _Contents(Iterable[bytes]):
+    """The contents of parts, one in memory at a time, as often as they are asked for."""
+
+    def __init__(self, results: Results, parts: Sequence[Part], kind: str) -> None:
+        self._results, self._parts, self._kind = results, parts, kind
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self._results.content(part, self._kind) for part in self._parts)
+
+
+def error_line(rejected: Rejected) -> bytes:
+    """A line of NAME.errors.jsonl."""
+    try:
+        return orjson.dumps(rejected, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError:  # text with half a surrogate pair in it
+        return error_line(Rejected(rejected.row, rejected.column, rejected.reason, ascii(rejected.data)))
+
+
+def _part(content: bytes) -> Part:
+    values = orjson.loads(content)
+    return Part(**values | {"start": Cursor(*values["start"]), "end": Cursor(*values["end"])})

@@ -1,0 +1,264 @@
+"""Columns of tables, which are Arrow's, to a model's inputs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers, row_shape
+from inferry.batch.casting import cast
+from inferry.batch.gathering import Wanted
+from inferry.errors import InvalidFile, InvalidRequest
+from inferry.signature import TensorSpec
+from inferry.tensors import Array, aligned
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """An input and the columns that make a row of it."""
+
+    spec: TensorSpec
+    columns: tuple[str, ...]
+
+
+def assign(names: Sequence[str], wanted: Wanted) -> list[Assigned]:
+    """The columns of each input: those of its name, else for a model of one input the card's list or all but the kept.
+
+    InvalidFile says which columns are missing or too many.
+    """
+    signature, config = wanted.model.session.signature, wanted.model.config
+    required = [spec for name, spec in signature.inputs.items() if name in signature.required]
+    _check_there(wanted.keep, names, wanted, "to keep")
+    if not {spec.name for spec in required} - set(names):
+        return [Assigned(spec, (spec.name,)) for spec in required]
+    if len(required) != 1:
+        _check_there([spec.name for spec in required], names, wanted, f"that model '{wanted.model.name}' takes")
+    if config.columns:
+        _check_there(config.columns, names, wanted, f"that the card of model '{wanted.model.name}' names")
+    return [Assigned(required[0], config.columns or tuple(name for name in names if name not in wanted.keep))]
+
+
+def check_width(assigned: Assigned, wanted: Wanted) -> None:
+    """InvalidFile when the columns, a value each, are not as many as a row of the input has."""
+    spec, count = assigned.spec, len(assigned.columns)
+    if row_shape(count, spec.shape) is None:
+        raise InvalidFile(
+            f"{wanted.file} has {count} columns for input '{spec.name}' of model '{wanted.model.name}', whose rows "
+            f"have the shape {list(spec.shape[1:])}: {_some(assigned.columns)}. Name a column '{spec.name}', list the "
+            "columns in the model's config.json, or keep what is no input out with --keep"
+        )
+
+
+def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, start: Cursor, end_offset: int) -> Block:
+    """A block of a table's rows; those that don't fit are rejected. InvalidFile when a column is of a wrong type."""
+    columns = [_Column.of(table, item, wanted) for item in assigned]
+    bad: dict[int, tuple[str, str]] = {}
+    for column in columns:
+        bad = column.bad | bad
+    good = np.array([row for row in range(len(table)) if row not in bad]) if bad else np.arange(len(table))
+    kept = table.select(list(dict.fromkeys(wanted.keep)))
+    names = [name for item in assigned for name in item.columns]
+
+    def raw(row: int) -> Any:
+        return (
+            table.select([name for name in table.column_names if name in names or name in wanted.keep])
+            .slice(row, 1)
+            .to_pylist()[0]
+        )
+
+    first = numbers(start.row, len(table))
+    return Block(
+        start,
+        Cursor(start.row + len(table), end_offset),
+        first[good],
+        _groups(columns, good, len(bad) > 0),
+        {name: kept.column(name).take(pa.array(good)) if bad else kept.column(name) for name in wanted.keep},
+        [Rejected(int(first[row]), column, reason, raw(row)) for row, (column, reason) in sorted(bad.items())],
+        raw=lambda position: raw(int(good[position])),
+    )
+
+
+@dataclass(slots=True)
+class _Column:
+    """An input's values, all rows behind each other: `sizes` says how many each row has, a number when all are alike.
+
+    `bad` has the column and the reason for rows that can't be used.
+    """
+
+    spec: TensorSpec
+    values: Array
+    sizes: Array | int
+    bad: dict[int, tuple[str, str]]
+
+    @classmethod
+    def of(cls, table: pa.Table, item: Assigned, wanted: Wanted) -> "_Column":
+        if len(item.columns) == 1:
+            return _single(table.column(item.columns[0]).combine_chunks(), item, wanted)
+        return _matrix(table, item, wanted)
+
+    def feed(self, positions: Array | None, size: int) -> Array:
+        """The input of the rows at `positions`, which have `size` values each."""
+        shape = row_shape(size, self.spec.shape)
+        assert shape is not None
+        if isinstance(self.sizes, int):
+            chosen = self.values.reshape(-1, size)
+            chosen = chosen if positions is None else chosen[positions]
+        else:
+            starts = np.cumsum(self.sizes) - self.sizes
+            chosen = self.values[(starts if positions is None else starts[positions])[:, None] + np.arange(size)]
+        return aligned(chosen.reshape(len(chosen), *shape))
+
+
+def _groups(columns: Sequence[_Column], good: Array, some: bool) -> list[Group]:
+    """The good rows by the sizes of their inputs."""
+    if not len(good):
+        return []
+    ragged = [column for column in columns if not isinstance(column.sizes, int)]
+    if not ragged:
+        chosen = good if some else None
+        return [Group({c.spec.name: c.feed(chosen, c.sizes) for c in columns if isinstance(c.sizes, int)})]
+    keys = np.stack([np.broadcast_to(np.asarray(c.sizes), (_count(ragged[0]),))[good] for c in columns])
+    distinct, inverse = np.unique(keys, axis=1, return_inverse=True)
+    groups = []
+    for number, sizes in enumerate(distinct.T.tolist()):
+        positions = np.flatnonzero(inverse.reshape(-1) == number)
+        feed = {c.spec.name: c.feed(good[positions], size) for c, size in zip(columns, sizes, strict=True)}
+        groups.append(Group(feed, positions if distinct.shape[1] > 1 else None))
+    return groups
+
+
+def _count(column: _Column) -> int:
+    return len(np.asarray(column.sizes))
+
+
+def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
+    """Several columns of a value each as the rows of one input."""
+    check_width(item, wanted)
+    bad: dict[int, tuple[str, str]] = {}
+    parts = []
+    for name in item.columns:
+        part = _plain(table.column(name).combine_chunks(), item.spec, name, wanted, bad)
+        parts.append(part)
+    matrix = np.empty((len(table), len(parts)), np.result_type(*parts))
+    for index, part in enumerate(parts):
+        matrix[:, index] = part
+    values, lost = cast(matrix, item.spec.datatype, wanted.file)
+    if lost is not None:
+        for row, index in np.argwhere(lost)[::-1].tolist():
+            bad[row] = (item.columns[index], _out_of_range(matrix[row, index], item.spec))
+    return _Column(item.spec, values.reshape(-1), len(parts), bad)
+
+
+def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
+    """One column: a value, or a list of them, in each row."""
+    name, spec = item.columns[0], item.spec
+    bad: dict[int, tuple[str, str]] = {}
+    sizes: Array | int = 1
+    if _is_list(array.type):
+        array, sizes = _flat(array, name, bad)
+    elif row_shape(1, spec.shape) is None:
+        check_width(item, wanted)
+    nulls: dict[int, tuple[str, str]] = {}
+    plain = _plain(array, spec, name, wanted, nulls)
+    try:
+        values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
+    except InvalidRequest as exc:
+        raise InvalidFile(str(exc)) from exc
+    wrong = dict(nulls)
+    if lost is not None:
+        wrong |= {at: (name, _out_of_range(plain[at], spec)) for at in np.flatnonzero(lost).tolist()}
+    bad |= wrong if isinstance(sizes, int) else _by_row(wrong, sizes)
+    if not isinstance(sizes, int):
+        sizes = _checked_sizes(sizes, spec, name, bad)
+    return _Column(spec, values, sizes, bad)
+
+
+def _flat(array: pa.Array, name: str, bad: dict[int, tuple[str, str]]) -> tuple[pa.Array, Array]:
+    """The innermost values of lists, and how many each row has."""
+    sizes = _lengths(array)
+    for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
+        bad[row] = (name, "the value is missing")
+    array = array.flatten()
+    while _is_list(array.type):
+        inner = _lengths(array)
+        if len(set(inner.tolist())) > 1:
+            ends = np.cumsum(sizes)
+            for row, (start, end) in enumerate(zip((ends - sizes).tolist(), ends.tolist(), strict=True)):
+                if len(set(inner[start:end].tolist())) > 1:
+                    bad.setdefault(row, (name, "the lists in it have different lengths"))
+        total = np.concatenate(([0], np.cumsum(inner)))
+        ends = np.cumsum(sizes)
+        sizes = total[ends] - total[ends - sizes]
+        array = array.flatten()
+    return array, sizes
+
+
+def _lengths(array: pa.Array) -> Array:
+    if pa.types.is_fixed_size_list(array.type):
+        there: Array = array.is_valid().to_numpy(zero_copy_only=False)
+        return there.astype(np.int64) * int(array.type.list_size)
+    lengths: Array = np.asarray(array.value_lengths().fill_null(0), np.int64)
+    return lengths
+
+
+def _checked_sizes(sizes: Array, spec: TensorSpec, name: str, bad: dict[int, tuple[str, str]]) -> Array | int:
+    """The sizes, one number when all rows are alike and good; rows of sizes that no row may have become bad."""
+    distinct = np.unique(sizes).tolist()
+    for size in distinct:
+        if row_shape(size, spec.shape) is None:
+            for row in np.flatnonzero(sizes == size).tolist():
+                bad.setdefault(row, (name, f"{size} values, but rows have the shape {list(spec.shape[1:])}"))
+    return distinct[0] if len(distinct) == 1 else sizes
+
+
+def _by_row(wrong: dict[int, tuple[str, str]], sizes: Array) -> dict[int, tuple[str, str]]:
+    """What is wrong with values, by the rows that they are in."""
+    ends = np.cumsum(sizes)
+    return {int(np.searchsorted(ends, at, side="right")): why for at, why in reversed(wrong.items())}
+
+
+def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: dict[int, tuple[str, str]]) -> Array:
+    """A column of plain values as NumPy's; missing ones are NaN where the input is a float, else their rows are bad."""
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    fits = _READS[spec.datatype.kind]
+    if not any(test(array.type) for test in fits):
+        raise InvalidFile(
+            f"column '{name}' of {wanted.file} holds {array.type}, but {spec.datatype.name} is expected for input "
+            f"'{spec.name}' of model '{wanted.model.name}'"
+        )
+    if array.null_count and not spec.datatype.is_float:
+        for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
+            bad[row] = (name, "the value is missing")
+        array = array.fill_null(_NOTHING[spec.datatype.kind])
+    values: Array = array.to_numpy(zero_copy_only=False)
+    return values
+
+
+def _is_list(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
+
+
+def _check_there(wanted_names: Sequence[str], names: Sequence[str], wanted: Wanted, what: str) -> None:
+    missing = [name for name in wanted_names if name not in names]
+    if missing:
+        raise InvalidFile(f"{wanted.file} has no column '{missing[0]}' {what}; its columns are {_some(names)}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _out_of_range(value: Any, spec: TensorSpec) -> str:
+    return f"{value} is out of range for {spec.datatype.name}"
+
+
+_READS = {
+    "float": (pa.types.is_floating, pa.types.is_integer, pa.types.is_null),
+    "integer": (pa.types.is_integer,),
+    "bool": (pa.types.is_boolean,),
+    "string": (pa.types.is_string, pa.types.is_large_string),
+}
+_NOTHING: dict[str, Any] = {"integer": 0, "bool": False, "string": ""}

@@ -1,0 +1,211 @@
+"""Batch jobs: a file in, its results out, every row once; what was done is not done again."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from inferry.batch import formats
+from inferry.batch.blocks import Cursor, Pace, Reader
+from inferry.batch.files import open_files, split
+from inferry.batch.formats import FORMATS, Format
+from inferry.batch.gathering import Wanted
+from inferry.batch.making import Limits, Making, Progress
+from inferry.batch.predictor import Predictor
+from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
+from inferry.batch.results import Part, Results
+from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError, TooManyErrors
+from inferry.model import Model
+from inferry.service import Service
+from inferry.store import StoredFile
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The rows of a file from `start`, a border that `borders` gave, to the row `stop`; None: to the end."""
+
+    start: Cursor
+    stop: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One file to predict.
+
+    `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
+    empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
+    `keep`: columns to carry over; `max_errors`: a count of rows, or a share as a float; `batch_size`: rows of a run,
+    0 for the model's own; `part`: only these rows, whose results are published by a later run without it.
+    """
+
+    input: str
+    output: str
+    model: str = ""
+    version: str | None = None
+    format: str = ""
+    to: str = ""
+    keep: tuple[str, ...] = ()
+    max_errors: int | float | None = None
+    batch_size: int = 0
+    part: Slice | None = None
+
+
+def run(
+    job: Job, service: Service, *, until: float | None = None, progress: Callable[[Progress], None] | None = None
+) -> Report:
+    """The report of the job, done now or before. With `until` (time.monotonic) an unfinished one when time is short.
+
+    InvalidFile, TooManyErrors, NotSupported, ModelNotFound, ModelUnavailable, StoreError and others of ours. What a
+    run that was killed had done is not done again, and of two runs at a time both give the same results.
+    """
+    model = service.repository.get(service.default_model(job.model), job.version)
+    with model.in_use():
+        work = _Work(job, model, service)
+        return work.earlier() or work.run(until, progress or (lambda _: None))
+
+
+def borders(job: Job, service: Service, rows: int) -> list[Slice]:
+    """The file in slices of about `rows` rows, for jobs that share it."""
+    model = service.repository.get(service.default_model(job.model), job.version)
+    work = _Work(job, model, service)
+    with work.opened() as file:
+        found = [Cursor(), *work.reader(file, Pace(rows)).borders(rows)]
+    return [Slice(start, stop.row if stop else None) for start, stop in zip(found, [*found[1:], None], strict=True)]
+
+
+class _Work:
+    """A job with its files found: what it reads, where its results are, and what they are called."""
+
+    def __init__(self, job: Job, model: Model, service: Service) -> None:
+        self._job = job
+        self._model = model
+        folder, path = split(job.input)
+        self._source = open_files(folder)
+        found = self._source.stat(path)
+        if found is None:
+            raise InvalidFile(f"there is no file {job.input}")
+        self._input = found
+        self._from = _format(job.format, path)
+        self._to, target = _target(job, self._from, path)
+        if target == job.input:
+            raise InvalidRequest(f"the results of {job.input} would replace it: name another output")
+        self._metrics = service.metrics
+        self._predictor = Predictor(model, job.batch_size, service.settings.model_timeout)
+        output, name = split(target)
+        self._results = Results(open_files(output), name, _key(job, self._input, model, self._to))
+
+    def earlier(self) -> Report | None:
+        """The report when the job is done already. TooManyErrors when it was stopped for them."""
+        report = self._results.report()
+        if report and report.state == STOPPED:
+            raise TooManyErrors(report.reason)
+        return report if report and report.state == FINISHED else None
+
+    def reader(self, file: BinaryIO, pace: Pace) -> Reader:
+        """The input's rows."""
+        return formats.open_reader(self._from, file, Wanted(self._model, self._job.keep, pace, self._job.input))
+
+    def opened(self) -> BinaryIO:
+        """The input's bytes."""
+        return self._source.open(self._input)
+
+    def run(self, until: float | None, progress: Callable[[Progress], None]) -> Report:
+        """Does what is left. Errors of the file leave a report too."""
+        making = None
+        try:
+            with self.opened() as file:
+                making = self._making(file, until, progress)
+                return self._made(making)
+        except TooManyErrors as exc:
+            if making:
+                self._results.publish_errors(making.parts, making.memory)
+                self._results.commit(self._report(STOPPED, making.parts, str(exc)))
+                self._results.forget()
+            self._count_file(failed=True)
+            raise
+        except (InvalidRequest, NotSupported) as exc:
+            with suppress(StoreError):
+                self._results.commit(self._report(FAILED, [], str(exc)))
+            self._count_file(failed=True)
+            raise
+        finally:
+            if making:
+                self._metrics.job_rows(self._model.name, self._model.version, making.made.rows, making.made.errors)
+
+    def _made(self, making: Making) -> Report:
+        part = self._job.part
+        if not (making.some(part.start, part.stop) if part else making.all()):
+            return self._report(UNFINISHED, making.parts)
+        return self._report(FINISHED, making.parts) if part else self._publish(making)
+
+    def _count_file(self, failed: bool) -> None:
+        self._metrics.job_file(self._model.name, self._model.version, failed)
+
+    def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
+        reader = self.reader(file, self._predictor.pace)
+        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests)
+        limits = Limits(until, self._job.max_errors)
+
+        def share(rows: int) -> float:
+            """Where the file doesn't say how many rows it has, what was read of it tells."""
+            done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
+            return min(done, 1.0)
+
+        return Making(reader, self._predictor, writer, self._results, limits, progress, share)
+
+    def _publish(self, making: Making) -> Report:
+        if self._source.stat(self._input.path) != self._input:
+            raise StoreError(f"{self._job.input} was replaced while it was predicted: run the job again")
+        try:
+            self._results.publish(making.parts, making.writer, making.memory)
+        except StoreError:
+            # Of two workers the other was first, and removed the parts.
+            if (report := self.earlier()) is not None:
+                return report
+            raise
+        report = self._results.commit(self._report(FINISHED, making.parts))
+        self._results.forget()
+        self._count_file(failed=False)
+        return report
+
+    def _report(self, state: str, parts: list[Part], reason: str = "") -> Report:
+        return Report(
+            state=state,
+            input=self._job.input,
+            output=self._results.url,
+            rows=sum(part.rows for part in parts),
+            errors=sum(part.errors for part in parts),
+            seconds=round(sum(part.seconds for part in parts), 3),
+            model=self._model.name,
+            model_version=self._model.version,
+            model_digest=self._model.digest,
+            input_etag=self._input.identity,
+            key=self._results.key,
+            reason=reason,
+        )
+
+
+def _format(name: str, path: str) -> Format:
+    found = formats.named(name) if name else formats.of_file(path)
+    if found is None:
+        raise InvalidFile(
+            f"can't tell the format of {path}: name it with --format, or one of the extensions {', '.join(FORMATS)}"
+        )
+    return found
+
+
+def _target(job: Job, source: Format, path: str) -> tuple[Format, str]:
+    """The format of the results and their URL; below a folder they have the input's name."""
+    if not job.output.endswith("/"):
+        to = formats.named(job.to) if job.to else formats.of_file(job.output)
+        return to or source, job.output
+    to = formats.named(job.to) if job.to else source
+    return to, f"{job.output}{path}" + ("" if to == source else to.extension)
+
+
+def _key(job: Job, file: StoredFile, model: Model, to: Format) -> str:
+    """Stands for everything that the results depend on."""
+    content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
+    options = (job.format, to, job.keep, job.max_errors, job.batch_size, job.output)
+    return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]
