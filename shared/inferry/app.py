@@ -106,20 +106,17 @@ class App:
                 rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
                 await management({**scope, **rest}, receive, send)
                 return
-            body = await self._body(headers, receive)
+            try:
+                body = await read_body(headers, receive, self._limit)
+            except BaseException as exc:
+                self._service.metrics.refused(exc)
+                raise
             status, body, answer = await handler(parameters, headers, body, scope)
         except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
             status, body, answer = error_response(exc, scope)
         answer.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": body})
-
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-        try:
-            return await read_body(headers, receive, self._limit)
-        except BaseException as exc:
-            self._service.metrics.refused(exc)
-            raise
 
     async def _infer(
         self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope
@@ -242,21 +239,22 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
-    body = await _received(receive, limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body") or len(body) > limit:
+        body = await _received(body, receive, limit)
     encoding = headers.get(b"content-encoding")
     return compression.inflate(body, encoding.decode("latin-1"), limit) if encoding else body
 
 
-async def _received(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    first: bytes = message.get("body", b"")
-    if not message.get("more_body") and len(first) <= limit:
-        return first
-    chunks, size = [first], len(first)
-    while message.get("more_body") and size <= limit:
+async def _received(first: bytes, receive: Receive, limit: int) -> bytes:
+    """The whole of a body that goes on after `first`, or is over the limit already."""
+    chunks, size, more = [first], len(first), True
+    while more and size <= limit:
         message = await receive()
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
+        more = message.get("more_body", False)
     if size > limit:
         raise _too_large(limit)
     return b"".join(chunks)

@@ -28,6 +28,7 @@ SMALL = 4096
 REUSED = 4 * 2**20
 
 _threads = threading.local()
+_NOTHING = memoryview(b"")
 
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
@@ -88,9 +89,8 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
     size = len(body) if header_length is None else _header_length(body, header_length)
     if header_length is not None and size == 0:
         return InferRequest(raw=body, binary=True)
-    text = body if size == len(body) else body[:size]
-    document = parse(text)
-    tail, nesting = memoryview(body)[size:], Nesting()
+    text, tail = (body, _NOTHING) if size == len(body) else (body[:size], memoryview(body)[size:])
+    document, nesting = parse(text), Nesting()
     request = _request(document, tail, nesting, model)
     if isinstance(document, dict) or nesting.accounts_for(text):
         return request
@@ -192,16 +192,18 @@ def is_array(value: Any) -> bool:
 def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> InferRequest:
     if not is_object(document):
         raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
-    document = _members(document)
+    if not isinstance(document, dict):
+        document = _members(document)
     # What most requests don't have costs them no call.
     parameters = document.get("parameters")
     if parameters is not None:
         parameters = _request_parameters(parameters)
-    request = InferRequest(
-        binary=parameters is not None and _flag(parameters, "binary_data_output", False, "the request"),
-        id=_id(document),
-        timeout=None if parameters is None else _timeout(parameters.get("timeout")),
-    )
+    request = InferRequest()
+    if parameters is not None:
+        request.binary = _flag(parameters, "binary_data_output", False, "the request")
+        request.timeout = _timeout(parameters.get("timeout"))
+    if document.get("id") is not None:
+        request.id = _id(document["id"])
     if document.get("outputs") is not None:
         request.outputs = _outputs(document["outputs"], request.binary, nesting)
     used = _add_inputs(request.inputs, document.get("inputs"), tail, nesting, model)
@@ -220,8 +222,10 @@ def _add_inputs(inputs: dict[str, Tensor], value: Any, tail: memoryview, nesting
     nesting.arrays += 1
     used = 0
     for item in value:
-        members = _members(item) if isinstance(item, _OBJECTS) else {}
-        name = _name(members, "inputs")
+        members = item if isinstance(item, dict) else _members(item) if isinstance(item, simdjson.Object) else {}
+        name = members.get("name")
+        if not isinstance(name, str):
+            raise _unnamed("inputs")
         what = f"input '{name}' for model '{model}'"
         given = members.get("datatype")
         datatype = DATATYPES.get(given) if isinstance(given, str) else None
@@ -281,7 +285,9 @@ def _outputs(value: Any, binary: bool, nesting: Nesting) -> tuple[RequestedOutpu
 
 def _output(item: Any, binary: bool) -> RequestedOutput:
     item = _members(item) if is_object(item) else {}
-    name = _name(item, "outputs")
+    name = item.get("name")
+    if not isinstance(name, str):
+        raise _unnamed("outputs")
     what = f"output '{name}'"
     parameters = _parameters(item, what)
     if _SHARED_MEMORY in parameters:
@@ -303,11 +309,8 @@ def _members(value: Any) -> Mapping[str, Any]:
     return {key: value[key] if key in _MEMBERS else None for key in dict.fromkeys(value)}
 
 
-def _name(item: Mapping[str, Any], member: str) -> str:
-    name = item.get("name")
-    if not isinstance(name, str):
-        raise InvalidRequest(f"each of the request's '{member}' must be an object with a string 'name'")
-    return name
+def _unnamed(member: str) -> InvalidRequest:
+    return InvalidRequest(f"each of the request's '{member}' must be an object with a string 'name'")
 
 
 def _bad_datatype(members: Mapping[str, Any], what: str) -> InvalidRequest:
@@ -365,9 +368,8 @@ def _request_parameters(value: Any) -> Parameters:
     return parameters
 
 
-def _id(document: Mapping[str, Any]) -> str | None:
-    value = document.get("id")
-    if value is not None and not isinstance(value, str):
+def _id(value: Any) -> str:
+    if not isinstance(value, str):
         raise InvalidRequest(f"the request's 'id' must be a string, got {kind(value)}")
     return value
 

@@ -27,6 +27,8 @@ class Service:
         self.settings = settings or Settings()
         self.metrics = repository.metrics
         self.metrics.watch(self._gauges)
+        self._timeout = self.settings.model_timeout
+        self._refreshes = bool(self.settings.model_refresh)
         self._refresher = Refresher(repository, self.settings.model_refresh)
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
         self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")
@@ -45,7 +47,7 @@ class Service:
 
     async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
         """The model, loaded if need be. ModelNotFound, ModelUnavailable, InferenceTimeout at `deadline`."""
-        if self.settings.model_refresh:
+        if self._refreshes:
             self._refresher.poll()
         model = self.repository.peek(name, version)
         if model is not None:
@@ -80,8 +82,12 @@ class Service:
         signature = model.session.signature
         feed = signature.feed(request)
         requested = signature.requested(request)
-        limit = self.settings.model_timeout
-        deadline = min(deadline, time.monotonic() + (limit if request.timeout is None else min(request.timeout, limit)))
+        limit = self._timeout
+        if request.timeout is not None and request.timeout < limit:
+            limit = request.timeout
+        limit += time.monotonic()
+        if limit < deadline:
+            deadline = limit
         execution: Execution = model.execution
         elements = count_elements(feed)
         if elements <= execution.inline_elements:
@@ -91,9 +97,9 @@ class Service:
                 run = await execution.run(feed, requested.names, deadline, elements)
             arrays, timings.queue, timings.infer = run.arrays, run.queue, run.infer
         specs = signature.outputs
-        outputs = [
-            Tensor(name, specs[name].datatype, array) for name, array in zip(requested.names, arrays, strict=True)
-        ]
+        outputs = []
+        for name, array in zip(requested.names, arrays, strict=True):  # a comprehension is a call more
+            outputs.append(Tensor(name, specs[name].datatype, array))
         if requested.classes:
             outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
         return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
