@@ -1,6 +1,7 @@
 """The ASGI application: the data plane as plain ASGI, everything else through FastAPI, imported when asked for."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -92,7 +93,9 @@ class App:
         if scope["method"] == "HEAD":
             send = _without_body(send)
         headers = dict(scope["headers"])
-        if request_id := context.answered_id(scope, headers):
+        if (context.KEY in scope or context.REQUEST_ID in headers) and (
+            request_id := context.answered_id(scope, headers)
+        ):
             send = _with_request_id(send, request_id)
         try:
             path = scope["path"]
@@ -121,7 +124,7 @@ class App:
     async def _infer(
         self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope
     ) -> Response:
-        deadline = context.deadline(scope)
+        deadline = context.deadline(scope) if context.KEY in scope else math.inf
         try:
             model = await self._service.model(parameters["model"], parameters.get("version"), deadline)
         except BaseException as exc:

@@ -3,6 +3,7 @@
 The wire is described in the specification's inference_rest.md and Triton's binary tensor data extension.
 """
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -319,19 +320,23 @@ def _bad_datatype(members: Mapping[str, Any], what: str) -> InvalidRequest:
 
 
 def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
-    shape = tuple(value) if isinstance(value, _ARRAYS) else (value,)
-    elements = 1
+    if not isinstance(value, _ARRAYS):
+        raise _bad_shape(value, what)
+    nesting.arrays += 1
+    shape = tuple(value)
     for length in shape:
-        if type(length) is not int or length < 0 or shape[0] is value:
-            raise InvalidRequest(f"'shape' of {what} must be an array of non-negative integers, got {kind(length)}")
-        elements *= length or 1
+        if type(length) is not int or length < 0:
+            raise _bad_shape(length, what)
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidRequest(f"'shape' of {what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
     # NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product.
-    if elements >= 2**58:
+    if math.prod(shape if 0 not in shape else filter(None, shape)) >= 2**58:
         raise InvalidRequest(f"'shape' of {what} is too large: {list(shape)}")
-    nesting.arrays += 1
     return shape
+
+
+def _bad_shape(value: Any, what: str) -> InvalidRequest:
+    return InvalidRequest(f"'shape' of {what} must be an array of non-negative integers, got {kind(value)}")
 
 
 def _is_count(value: Any) -> bool:

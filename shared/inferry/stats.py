@@ -26,6 +26,8 @@ REASON: dict[type[BaseException], str] = {
 }
 
 _BOUNDS_NS = tuple(int(seconds * 1e9) for seconds in catalogue.SECONDS)
+# Numbers that wait to be added up, at most.
+_FOLD = 7 * 128
 
 
 class Histogram(NamedTuple):
@@ -67,6 +69,7 @@ class ModelStats:
     """
 
     __slots__ = (
+        "_answered",
         "_batches",
         "_buckets",
         "_decode",
@@ -79,6 +82,7 @@ class ModelStats:
         "_received",
         "_requests",
         "_rows",
+        "_runs",
         "_sent",
         "in_flight",
     )
@@ -95,24 +99,20 @@ class ModelStats:
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
         self._batches: dict[int, Duration] = {}
+        # Numbers that are not added up yet: seven for each answer, two for each run. Extending a list is atomic.
+        self._answered: list[int] = []
+        self._runs: list[int] = []
         self._last_inference = 0.0
 
     def succeeded(self, timings: Timings, rows: int, received: int = 0, sent: int = 0) -> None:
         """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`."""
-        decode, queue, infer, encode = timings.decode, timings.queue, timings.infer, timings.encode
-        bucket = bisect_left(_BOUNDS_NS, decode + queue + infer + encode)
-        with self._lock:
-            self.in_flight -= 1
-            self._requests += 1
-            self._rows += rows
-            self._received += received
-            self._sent += sent
-            self._decode += decode
-            self._queue += queue
-            self._infer += infer
-            self._encode += encode
-            self._buckets[bucket] += 1
-            self._last_inference = time.time()
+        self.in_flight -= 1
+        self._last_inference = time.time()
+        answered = self._answered
+        answered += (timings.decode, timings.queue, timings.infer, timings.encode, rows, received, sent)
+        if len(answered) >= _FOLD:
+            with self._lock:
+                self._fold()
 
     def failed(self, exc: BaseException, ns: int) -> None:
         """A request was not answered after `ns` nanoseconds, because of `exc`."""
@@ -123,16 +123,32 @@ class ModelStats:
 
     def executed(self, rows: int, ns: int) -> None:
         """The session ran once, for `rows` rows of one or more requests."""
-        with self._lock:
-            runs = self._batches.get(rows)
-            if runs is None:
-                runs = self._batches[rows] = Duration()
-            runs.count += 1
-            runs.ns += ns
+        runs = self._runs
+        runs += (rows, ns)
+        if len(runs) >= _FOLD:
+            with self._lock:
+                self._fold()
+
+    def _fold(self) -> None:
+        """Counts what is only written down yet: a request has better things to do than to add it all up."""
+        decode, queue, infer, encode, rows, received, sent = _columns(self._answered, 7)
+        self._decode += sum(decode)
+        self._queue += sum(queue)
+        self._infer += sum(infer)
+        self._encode += sum(encode)
+        self._requests += len(rows)
+        self._rows += sum(rows)
+        self._received += sum(received)
+        self._sent += sum(sent)
+        for took in map(sum, zip(decode, queue, infer, encode, strict=True)):
+            self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
+        for size, ns in zip(*_columns(self._runs, 2), strict=True):
+            self._batches.setdefault(size, Duration()).add(ns)
 
     def as_dict(self) -> dict[str, Any]:
         """The protocol's statistics object, without name, version and memory."""
         with self._lock:
+            self._fold()
             parts = {
                 "success": self._decode + self._queue + self._infer + self._encode,
                 "queue": self._queue,
@@ -154,6 +170,7 @@ class ModelStats:
     def values(self) -> Iterator[tuple[Metric, Labels, float | Histogram]]:
         """The metrics of a model, each with the labels that come behind its name and version."""
         with self._lock:
+            self._fold()
             failed = self._failed()
             phases = (self._decode, self._queue, self._infer, self._encode)
             reasons = {reason: failure.count for reason, failure in self._failures.items()}
@@ -172,6 +189,7 @@ class ModelStats:
     def triton(self) -> Iterator[tuple[Metric, Labels, float]]:
         """The same under the names of Triton's metrics, as far as they differ."""
         with self._lock:
+            self._fold()
             phases = (self._queue, self._decode, self._infer, self._encode)
             counts = (self._requests, self._rows, self._executions(), *(ns // 1000 for ns in (sum(phases), *phases)))
             reasons = {name: sum(self._failures[r].count for r in ours) for name, ours in catalogue.NV_REASONS.items()}
@@ -197,6 +215,13 @@ _NV_COUNTED = (
     catalogue.NV_INFER,
     catalogue.NV_OUTPUT,
 )
+
+
+def _columns(numbers: list[int], width: int) -> list[list[int]]:
+    """Takes what is in the list out of it, by its place in a row; what comes meanwhile stays."""
+    taken = numbers[: len(numbers) // width * width]
+    del numbers[: len(taken)]
+    return [taken[column::width] for column in range(width)]
 
 
 def reason_of(exc: BaseException) -> str:
