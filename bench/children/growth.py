@@ -11,7 +11,8 @@ from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
-from inferry.app import ASGIApp, create_app
+from inferry.app import create_app
+from inferry.asgi import ASGIApp
 from inferry.service import Service
 from inferry.settings import Settings
 

@@ -4,32 +4,33 @@ import logging
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from inferry import compression, context, errors, protocol, routes
-from inferry.errors import InferryError, RequestTooLarge
+from inferry import asgi, compression, context, errors, protocol, routes
+from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.errors import InferryError, RequestTooLarge, ResponseTooLarge
 from inferry.service import Service
 from inferry.stats import Timings
 
-log = logging.getLogger("inferry")
+if TYPE_CHECKING:
+    from inferry.keys import Keys
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers: TypeAlias = list[tuple[bytes, bytes]]
+log = logging.getLogger("inferry")
 
 # Every error has its status here or under one of its bases; tests/unit/test_errors.py proves it.
 STATUS: dict[type[InferryError], int] = {
     errors.InvalidRequest: 400,
+    errors.KeyMissing: 401,
+    errors.KeyRefused: 403,
     errors.ModelControlDisabled: 403,
     errors.ModelNotFound: 404,
     routes.RouteNotFound: 404,
     routes.MethodNotAllowed: 405,
     errors.RequestTooLarge: 413,
+    errors.ResponseTooLarge: 413,
     errors.UnsupportedEncoding: 415,
     errors.QueueFull: 429,
     errors.InferenceFailed: 500,
@@ -53,8 +54,7 @@ CORS_REQUEST_HEADERS = (
 CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "x-request-id")
 
 
-# Status, body and headers of an answer; what a data-plane handler makes of path parameters, headers, body and scope.
-Response: TypeAlias = tuple[int, bytes, Headers]
+# What a data-plane handler makes of path parameters, headers, body and scope.
 Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes, Scope], Awaitable[Response]]
 
 
@@ -75,6 +75,8 @@ class App:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._limit = service.settings.max_request_bytes
+        self._max_response = service.settings.max_response_bytes
+        self._keys = _keys(service.settings.api_keys)
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {
             "infer": self._infer,
@@ -88,24 +90,28 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
         if scope["type"] != "http":
-            await _not_http(scope["type"], receive, send)
+            await asgi.not_http(scope["type"], receive, send)
             return
         if scope["method"] == "HEAD":
-            send = _without_body(send)
+            send = asgi.without_body(send)
         headers = dict(scope["headers"])
         if (context.KEY in scope or context.REQUEST_ID in headers) and (
             request_id := context.answered_id(scope, headers)
         ):
-            send = _with_request_id(send, request_id)
+            send = asgi.with_request_id(send, request_id)
         try:
             path = scope["path"]
             root = scope.get("root_path", "")
             if root and (path == root or path.startswith(f"{root}/")):
                 path = path[len(root) :]
             route, parameters = routes.match(scope["method"], path or "/")
+            if self._keys and not route.public:
+                self._keys.check(headers)
             handler = self._handlers.get(route.operation)
             if handler is None:
                 management = await self._manage()
+                if self._max_response:
+                    send = asgi.limited(send, self._check_size, lambda exc: error_response(exc, scope))
                 rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
                 await management({**scope, **rest}, receive, send)
                 return
@@ -145,6 +151,8 @@ class App:
             if accept and (chosen := compression.choose(accept.decode("latin-1"))) != "identity":
                 body = compression.deflate(body, chosen)
                 answer_headers.append((b"content-encoding", chosen.encode()))
+            if self._max_response:
+                self._check_size(len(body))
         except BaseException as exc:
             stats.failed(exc, time.perf_counter_ns() - start)
             raise
@@ -183,6 +191,13 @@ class App:
         text = prometheus.text([*metrics.collect(), *metrics.triton()])
         return 200, text.encode(), [(b"content-type", prometheus.CONTENT_TYPE)]
 
+    def _check_size(self, size: int) -> None:
+        if size > self._max_response:
+            raise ResponseTooLarge(
+                f"the answer has {size} bytes, over {self._max_response} (MAX_RESPONSE_BYTES): ask for fewer rows or "
+                "outputs, for binary ones ('binary_data_output'), or for gzip (Accept-Encoding)"
+            )
+
     async def _manage(self) -> ASGIApp:
         if self._management is None:
             import asyncio
@@ -208,6 +223,8 @@ def error_response(exc: Exception, scope: Mapping[str, Any]) -> Response:
     response = json_response({"error": text.encode(errors="replace").decode()}, status)
     if isinstance(exc, routes.MethodNotAllowed):
         response[2].append((b"allow", ", ".join(exc.allowed).encode()))
+    if isinstance(exc, errors.KeyMissing):
+        response[2].append((b"www-authenticate", b"Bearer"))
     if isinstance(exc, errors.QueueFull):
         response[2].append((b"retry-after", b"1"))
     return response
@@ -223,6 +240,14 @@ def _logged(exc: Exception, scope: Mapping[str, Any]) -> str:
         return f"{exc} (request {request_id})"
     log.error("request %s failed", request_id, exc_info=exc, extra=extra)
     return f"internal error (request {request_id})"
+
+
+def _keys(digests: tuple[str, ...]) -> "Keys | None":
+    if not digests:
+        return None
+    from inferry.keys import Keys
+
+    return Keys(digests)
 
 
 def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
@@ -261,35 +286,3 @@ async def _received(first: bytes, receive: Receive, limit: int) -> bytes:
     if size > limit:
         raise _too_large(limit)
     return b"".join(chunks)
-
-
-def _without_body(send: Send) -> Send:
-    """`send` for the answer to HEAD: the headers of GET's."""
-
-    async def send_head(message: MutableMapping[str, Any]) -> None:
-        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
-
-    return send_head
-
-
-def _with_request_id(send: Send, request_id: bytes) -> Send:
-    """`send` that repeats the request's id, for whoever looks for both in their logs."""
-
-    async def send_with_id(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], (context.REQUEST_ID, request_id)]}
-        await send(message)
-
-    return send_with_id
-
-
-async def _not_http(kind: str, receive: Receive, send: Send) -> None:
-    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their answer."""
-    while True:
-        message = await receive()
-        if kind == "websocket":
-            await send({"type": "websocket.close"})
-            return
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return

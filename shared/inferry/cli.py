@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, version."""
+"""The command line: serve, infer, batch, inspect, key, version."""
 
 import argparse
 import asyncio
@@ -80,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="for machines")
     inspect.set_defaults(run=_inspect)
 
+    key = commands.add_parser("key", help="make an API key, and its digest for API_KEYS")
+    key.set_defaults(run=_key)
+
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
     return parser
@@ -87,6 +90,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _version(_: argparse.Namespace, __: Settings) -> int:
     print(f"inferry {__version__}")
+    return 0
+
+
+def _key(_: argparse.Namespace, __: Settings) -> int:
+    from inferry import keys
+
+    key, digest = keys.new()
+    print(f"key     {key}\ndigest  {digest}")
     return 0
 
 

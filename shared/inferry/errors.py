@@ -7,6 +7,9 @@ InferryError
 |   +-- InvalidFile           a batch job's file can't be read, or doesn't fit the model at all
 |   +-- TooManyErrors         more rows of a batch job failed than it allows
 +-- NotSupported              a part of the protocol that inferry doesn't offer
++-- ResponseTooLarge          the answer is over MAX_RESPONSE_BYTES
++-- KeyMissing                API_KEYS are set, and the request has no key
++-- KeyRefused                the request's key is none of API_KEYS
 +-- ModelControlDisabled      load or unload without MODEL_CONTROL
 +-- ModelNotFound             no such model or version in the repository
 +-- ModelUnavailable          the model is there and can't be served; says why
@@ -45,6 +48,18 @@ class TooManyErrors(InvalidRequest):
 
 class NotSupported(InferryError):
     """A part of the protocol that inferry doesn't offer."""
+
+
+class ResponseTooLarge(InferryError):
+    """The answer is over MAX_RESPONSE_BYTES."""
+
+
+class KeyMissing(InferryError):
+    """API_KEYS are set, and the request has no key."""
+
+
+class KeyRefused(InferryError):
+    """The request's key is none of API_KEYS."""
 
 
 class ModelControlDisabled(InferryError):

@@ -18,7 +18,8 @@ from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
 from inferry import context, description, openapi, protocol, rows
-from inferry.app import ASGIApp, Receive, Response, Scope, Send, error_response, json_response, read_body
+from inferry.app import error_response, json_response, read_body
+from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.config import ModelConfig, parse_config
 from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.layout import CONFIG_FILE
@@ -233,7 +234,10 @@ class Management:
             routes=self._app.routes,
             servers=[{"url": request.scope.get("root_path", "") or "/"}],
         )
-        openapi.add_examples(document, self._repository.loaded())
+        if self._service.settings.api_keys:
+            openapi.add_security(document)  # and no examples: this route is public, the models are not
+        else:
+            openapi.add_examples(document, self._repository.loaded())
         return _json(document)
 
     def _check_control(self) -> None:

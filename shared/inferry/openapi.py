@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from inferry.description import example
 from inferry.model import Model
 from inferry.protocol import OCTETS
-from inferry.routes import Route
+from inferry.routes import ROUTES, Route
 from inferry.tensors import DATATYPES
 
 
@@ -198,6 +198,22 @@ _HEADER_LENGTH = {
     "schema": {"type": "integer", "minimum": 0},
     "description": "bytes of the JSON in front of binary tensors",
 }
+
+
+# The names stand in the document only.
+SECURITY: dict[str, Any] = {
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "the same key"},
+}
+
+
+def add_security(document: dict[str, Any]) -> None:
+    """Puts into the document, in place, how a client sends its key: either way, on all routes but the public ones."""
+    document.setdefault("components", {})["securitySchemes"] = SECURITY
+    document["security"] = [{name: []} for name in SECURITY]
+    for route in ROUTES:
+        if route.public:
+            document["paths"][route.path][route.method.lower()]["security"] = []
 
 
 def operation(route: Route) -> dict[str, Any]:

@@ -21,13 +21,17 @@ class MethodNotAllowed(InferryError):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`path` has `{parameters}` of one segment each, with an optional literal behind them."""
+    """`path` has `{parameters}` of one segment each, with an optional literal behind them.
+
+    `public` ones need no API key: probes have none, nor has a browser before its user typed it in on the page.
+    """
 
     method: str
     path: str
     operation: str
     summary: str = ""
     tag: str = "Models"
+    public: bool = False
 
 
 def _of_model(method: str, suffix: str, operation: str, summary: str) -> tuple[Route, ...]:
@@ -57,9 +61,9 @@ def _shared_memory(kind: str) -> tuple[Route, ...]:
 ROUTES = (
     *_of_model("POST", "/infer", "infer", "Predict: tensors in, tensors out, as JSON or binary"),
     *_of_model("GET", "/ready", "model_ready", "Whether the model can serve"),
-    Route("GET", "/v2/health/live", "live", "Whether the server runs", "Health"),
-    Route("GET", "/v2/health/ready", "ready", "Whether the server can take requests", "Health"),
-    Route("GET", "/health", "health", "Name, version and models, for people and load balancers", "Health"),
+    Route("GET", "/v2/health/live", "live", "Whether the server runs", "Health", public=True),
+    Route("GET", "/v2/health/ready", "ready", "Whether the server can take requests", "Health", public=True),
+    Route("GET", "/health", "health", "Name, version and models, for people and load balancers", "Health", public=True),
     Route("GET", "/metrics", "metrics", "Metrics in Prometheus' text format", "Health"),
     Route("POST", "/predict", "predict", "Predict: one row of features, or a list of rows", "Simple"),
     Route("GET", "/v2", "server_metadata", "Name, version and protocol extensions", "Server"),
@@ -90,10 +94,10 @@ ROUTES = (
     *_unsupported("Logging", "GET /v2/logging", "POST /v2/logging"),
     *_shared_memory("system"),
     *_shared_memory("cuda"),
-    Route("GET", "/", "home", "Where to look next", "Server"),
-    Route("GET", "/docs", "docs", "This page", "Server"),
-    Route("GET", "/docs/assets/{file}", "docs_asset", "Files of the documentation page", "Server"),
-    Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server"),
+    Route("GET", "/", "home", "Where to look next", "Server", public=True),
+    Route("GET", "/docs", "docs", "This page", "Server", public=True),
+    Route("GET", "/docs/assets/{file}", "docs_asset", "Files of the documentation page", "Server", public=True),
+    Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server", public=True),
 )
 
 

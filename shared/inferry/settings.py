@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,10 +13,11 @@ from inferry.errors import InvalidSettings
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
+_DIGEST = re.compile("[0-9a-fA-F]{64}")
 
 
-def _setting(default: Any, help: str, minimum: float | None = None) -> Any:  # noqa: A002
-    return field(default=default, metadata={"help": help, "minimum": minimum})
+def _setting(default: Any, help: str, minimum: float | None = None, secret: bool = False) -> Any:  # noqa: A002
+    return field(default=default, repr=not secret, metadata={"help": help, "minimum": minimum})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,12 @@ class Settings:
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
+    max_response_bytes: int = _setting(0, "Largest answer; 0: no limit", 0)
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
+    api_keys: tuple[str, ...] = _setting(
+        (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
+    )
     enable_metrics: bool = _setting(True, "Serve GET /metrics")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
     environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
@@ -48,6 +54,11 @@ class Settings:
                 raise InvalidSettings(f"{name.upper()} must be at least {minimum}, got {value}")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
             raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
+        if not all(_DIGEST.fullmatch(digest) for digest in self.api_keys):
+            # The value is not repeated: it may be a key.
+            raise InvalidSettings(
+                "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
+            )
         if self.port > 65535:
             raise InvalidSettings(f"PORT must be at most 65535, got {self.port}")
 

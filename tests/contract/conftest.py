@@ -6,7 +6,8 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.app import ASGIApp, create_app
+from inferry.app import create_app
+from inferry.asgi import ASGIApp
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import EXAMPLES, Server, serving

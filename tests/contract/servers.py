@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import httpx
-from inferry.app import ASGIApp
+from inferry.asgi import ASGIApp
 
 EXAMPLES = Path(__file__).parents[2] / "models"
 START_SECONDS = 60.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.app import ASGIApp
+from inferry.asgi import ASGIApp
 from inferry.repository import Repository
 from inferry.service import Service
 from servers import ask

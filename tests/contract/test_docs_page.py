@@ -8,7 +8,7 @@ from typing import Any
 import onnx_models
 import pytest
 from inferry import management
-from inferry.app import ASGIApp
+from inferry.asgi import ASGIApp
 from servers import Answer, Server, ask
 
 pytest.importorskip("fastapi_swagger", reason="the page's assets come with the extra 'server'")

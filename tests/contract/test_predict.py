@@ -7,7 +7,7 @@ from typing import Any
 import inferry
 import onnx_models
 import pytest
-from inferry.app import ASGIApp
+from inferry.asgi import ASGIApp
 from inferry.routes import ROUTES
 from servers import EXAMPLES, JSON, Answer, Server, ask
 from tiny import TINY

@@ -12,7 +12,7 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from inferry.app import ASGIApp
+from inferry.asgi import ASGIApp
 from inferry.openapi import REQUESTS, status
 from inferry.routes import ROUTES, Route
 from inferry.tensors import DATATYPES

@@ -57,6 +57,9 @@ def test_every_error_has_a_status() -> None:
     [
         ("InvalidRequest", 400),
         ("RequestTooLarge", 413),
+        ("ResponseTooLarge", 413),
+        ("KeyMissing", 401),
+        ("KeyRefused", 403),
         ("UnsupportedEncoding", 415),
         ("InvalidFile", 400),
         ("TooManyErrors", 400),

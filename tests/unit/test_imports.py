@@ -17,11 +17,11 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors batch batch.pipeline",
-    "settings tensors compression config context modelfile catalogue watchdog routes store",
+    "settings tensors compression config context modelfile catalogue watchdog routes store keys",
     "stats batch.report",
     "metrics",
     "sinks sinks.prometheus",
-    "remote jsontensors classification layout server batch.casting batch.files",
+    "remote jsontensors classification layout asgi server batch.casting batch.files",
     "protocol batch.remotefiles",
     "signature",
     "session batching batch.blocks",

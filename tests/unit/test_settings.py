@@ -15,6 +15,8 @@ from inferry.settings import Settings, cpus
 
 ROOT = Path(__file__).parents[2]
 
+DIGEST = "0123456789abcdef" * 4
+
 DEFAULTS = {
     "MODEL_PATH": "models",
     "DEFAULT_MODEL": "",
@@ -24,8 +26,10 @@ DEFAULTS = {
     "MODEL_REFRESH": 0.0,
     "MODEL_CONTROL": False,
     "MAX_REQUEST_BYTES": 67_108_864,
+    "MAX_RESPONSE_BYTES": 0,
     "INTRA_OP_THREADS": 0,
     "CORS_ORIGINS": (),
+    "API_KEYS": (),
     "ENABLE_METRICS": True,
     "LOG_LEVEL": "INFO",
     "ENVIRONMENT": "dev",
@@ -57,8 +61,10 @@ def test_from_env() -> None:
         "MODEL_REFRESH": "60",
         "MODEL_CONTROL": "true",
         "MAX_REQUEST_BYTES": "1000",
+        "MAX_RESPONSE_BYTES": "2000",
         "INTRA_OP_THREADS": "3",
         "CORS_ORIGINS": "https://a.example, https://b.example",
+        "API_KEYS": f"{DIGEST}, {DIGEST.upper()}",
         "ENABLE_METRICS": "false",
         "LOG_LEVEL": "ERROR",
         "ENVIRONMENT": "prod",
@@ -78,8 +84,10 @@ def test_from_env() -> None:
         "MODEL_REFRESH": 60.0,
         "MODEL_CONTROL": True,
         "MAX_REQUEST_BYTES": 1000,
+        "MAX_RESPONSE_BYTES": 2000,
         "INTRA_OP_THREADS": 3,
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
+        "API_KEYS": (DIGEST, DIGEST.upper()),
         "ENABLE_METRICS": False,
         "LOG_LEVEL": "ERROR",
         "ENVIRONMENT": "prod",
@@ -107,6 +115,8 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
         return st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
     if item.name == "port":
         return st.integers(0, 65535)
+    if item.name == "api_keys":
+        return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)
     kinds: dict[type, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
         int: st.integers(minimum, 10**30) if minimum is not None else st.nothing(),
@@ -153,6 +163,9 @@ def test_lists(text: str, origins: tuple[str, ...]) -> None:
     assert Settings.from_env({"CORS_ORIGINS": text}).cors_origins == origins
 
 
+NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
+
+
 @pytest.mark.parametrize(
     ("variable", "text", "message"),
     [
@@ -171,6 +184,10 @@ def test_lists(text: str, origins: tuple[str, ...]) -> None:
         ("DEBUG", "None", "DEBUG must be true or false, got 'None'"),
         ("MAX_REQUEST_BYTES", "0", "MAX_REQUEST_BYTES must be at least 1, got 0"),
         ("MAX_REQUEST_BYTES", "64M", "MAX_REQUEST_BYTES must be a whole number, got '64M'"),
+        ("MAX_RESPONSE_BYTES", "-1", "MAX_RESPONSE_BYTES must be at least 0, got -1"),
+        ("API_KEYS", "my secret key", NO_DIGEST),
+        ("API_KEYS", f"{DIGEST},{DIGEST[:-1]}", NO_DIGEST),
+        ("API_KEYS", f"{DIGEST[:-1]}g", NO_DIGEST),
         ("INTRA_OP_THREADS", "-1", "INTRA_OP_THREADS must be at least 0, got -1"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
         ("LOG_LEVEL", "", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got ''"),
@@ -192,6 +209,10 @@ def test_every_number_has_a_minimum_that_is_tested() -> None:
         if type(item.default) in (int, float):
             with pytest.raises(InvalidSettings, match=f"^{item.name.upper()} must be at least"):
                 Settings.from_env({item.name.upper(): str(item.metadata["minimum"] - 1)})
+
+
+def test_the_digests_of_keys_are_not_shown() -> None:
+    assert DIGEST not in repr(Settings(api_keys=(DIGEST,)))
 
 
 def test_more_digits_than_python_converts() -> None:
