@@ -1,0 +1,1 @@
+"""The AWS Lambda functions: wrappers that turn events into what inferry knows."""

@@ -1,0 +1,20 @@
+"""The Lambda function behind API Gateway, a load balancer or a Function URL: Mangum over inferry's application."""
+
+import logging
+import os
+
+from inferry.app import create_app
+from inferry.service import Service
+from inferry.settings import Settings
+from mangum import Mangum
+
+from functions import initialization
+from functions.gateway import SOURCES, Invocations
+
+settings = Settings.from_env(initialization.defaults(os.environ) | os.environ)
+logging.getLogger("inferry").setLevel(settings.log_level)
+service = Service.from_settings(settings)
+with initialization.watched():
+    initialization.preload(service)
+
+handler = Mangum(Invocations(create_app(service)), lifespan="off", custom_handlers=[*SOURCES])
