@@ -183,13 +183,19 @@ class App:
         )
 
     async def _metrics(self, *_: Any) -> Response:
-        if not self._service.settings.enable_metrics:
-            raise routes.RouteNotFound("metrics are off (ENABLE_METRICS)")
+        from inferry import sinks
         from inferry.sinks import prometheus
 
-        metrics = self._service.metrics
-        text = prometheus.text([*metrics.collect(), *metrics.triton()])
-        return 200, text.encode(), [(b"content-type", prometheus.CONTENT_TYPE)]
+        service = self._service
+        if not sinks.is_served(service.settings):
+            raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
+        if service.scrape is None:
+            text = prometheus.text(service.metrics)
+        else:
+            import asyncio
+
+            text = await asyncio.get_running_loop().run_in_executor(None, service.scrape)
+        return 200, text.encode(), [(b"content-type", prometheus.CONTENT_TYPE.encode())]
 
     def _check_size(self, size: int) -> None:
         if size > self._max_response:

@@ -8,13 +8,18 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from inferry import __version__
 from inferry.errors import InferryError, InvalidSettings
 from inferry.settings import Settings
+
+if TYPE_CHECKING:
+    from inferry.asgi import ASGIApp
+    from inferry.service import Service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 log = logging.getLogger("inferry")
 
 _SETTINGS = ("model_path", "host", "port", "workers")
+# Not a setting: the parent tells its workers.
+_WORKERS = "INFERRY_WORKERS"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -172,20 +179,27 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     listener = server.listen(settings)
     settings = dataclasses.replace(settings, port=listener.getsockname()[1])
     if settings.workers == 1:
-        app = _serving_app(settings)
+        app = _serving_app(settings, None)
         _greet(settings)
         server.run(app, listener, settings)
         return 0
+    from inferry import sinks
     from inferry.repository import open_repository
+    from inferry.sinks.workers import Workers
 
-    # A worker that can't start would be started for ever: what is wrong with the path is said here.
+    # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
     open_repository(settings.model_path)
-    _greet(settings)
-    # The workers read the environment, where the command line's settings must win; those at their defaults are absent.
-    for field in dataclasses.fields(settings):
-        os.environ.pop(field.name.upper(), None)
-    os.environ.update(settings.to_env())
-    server.run("inferry.cli:worker_app", listener, settings)
+    sinks.open_sinks(settings, os.environ)
+    with TemporaryDirectory(prefix="inferry-") as folder:
+        _serve_metrics(settings, Workers(Path(folder)).text)
+        _greet(settings)
+        # The workers read the environment, where the command line's settings must win; those at their defaults are
+        # absent.
+        for field in dataclasses.fields(settings):
+            os.environ.pop(field.name.upper(), None)
+        os.environ.update(settings.to_env())
+        os.environ[_WORKERS] = folder
+        server.run("inferry.cli:worker_app", listener, settings)
     return 0
 
 
@@ -193,14 +207,18 @@ def worker_app() -> Any:
     """The application of one of several worker processes; their signals are uvicorn's already."""
     settings = Settings.from_env(os.environ)
     _log(settings.log_level, settings.debug)
-    return _serving_app(settings)
+    return _serving_app(settings, Path(os.environ[_WORKERS]))
 
 
-def _serving_app(settings: Settings) -> Any:
+def _serving_app(settings: Settings, workers: Path | None) -> Any:
+    """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry.app import create_app
+    from inferry.pushing import open_pusher
     from inferry.service import Service
 
     service = Service.from_settings(settings)
+    pusher = open_pusher(settings, service.metrics, os.environ)
+    _share_metrics(settings, service, workers)
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():
@@ -209,7 +227,50 @@ def _serving_app(settings: Settings) -> Any:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    return create_app(service)
+    app = create_app(service)
+    return _until_shutdown(app, pusher.start().close) if pusher else app
+
+
+def _share_metrics(settings: Settings, service: "Service", workers: Path | None) -> None:
+    from inferry import sinks
+
+    if not sinks.is_served(settings):
+        return
+    if workers is None:
+        from inferry.sinks import prometheus
+
+        _serve_metrics(settings, lambda: prometheus.text(service.metrics))
+        return
+    from inferry.sinks.workers import Workers
+
+    known = Workers(workers)
+    known.join(service.metrics)
+    service.scrape = known.text
+
+
+def _serve_metrics(settings: Settings, text: Callable[[], str]) -> None:
+    """On METRICS_PORT, where there is one."""
+    from inferry import sinks
+
+    if settings.metrics_port and sinks.is_served(settings):
+        from inferry.sinks import port
+
+        port.listen(settings.host, settings.metrics_port, text)
+
+
+def _until_shutdown(app: "ASGIApp", close: Callable[[], None]) -> "ASGIApp":
+    """`app`, after whose last request `close` is called: uvicorn ends by a signal, and nothing runs behind it."""
+
+    async def ending(scope: Any, receive: Any, send: Any) -> None:
+        async def watched() -> Any:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await asyncio.get_running_loop().run_in_executor(None, close)
+            return message
+
+        await app(scope, watched if scope["type"] == "lifespan" else receive, send)
+
+    return ending
 
 
 def _greet(settings: Settings) -> None:

@@ -36,18 +36,21 @@ class Metrics:
     """The one state of a process that all sinks read. Its methods may be called from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._models: dict[tuple[str, str], ModelStats] = {}
-        self._counts: dict[Metric, dict[Labels, float]] = {}
         self._watched: list[Callable[[], Iterable[Gauge]]] = []
-        self.cache_hits = 0  # a plain number: every request adds one
-        self._start()
+        self.reset()
 
-    def _start(self) -> None:
+    def reset(self) -> None:
+        """Nothing has happened yet: for a process that starts from the memory of another one, without its threads."""
+        self._lock = threading.Lock()
         counters = [metric for metric in catalogue.CATALOGUE if metric.kind == catalogue.COUNTER]
         # A counter that is there before its first event has a rate at its first event.
-        self._counts = {metric: {} if metric.labels else {(): 0} for metric in counters}
-        self.cache_hits = 0
+        self._counts: dict[Metric, dict[Labels, float]] = {
+            metric: {} if metric.labels else {(): 0} for metric in counters
+        }
+        self.cache_hits = 0  # a plain number: every request adds one
+        for stats in self._models.values():
+            stats.reset()
 
     def model(self, name: str, version: str) -> ModelStats:
         """The counts of a model version; the same object for as long as the process lives."""
@@ -98,13 +101,6 @@ class Metrics:
     def watch(self, gauges: Callable[[], Iterable[Gauge]]) -> None:
         """`gauges` is called whenever the metrics are read."""
         self._watched.append(gauges)
-
-    def reset(self) -> None:
-        """Nothing has happened yet: for a process that starts from the memory of another one."""
-        with self._lock:
-            self._start()
-            for stats in self._models.values():
-                stats.reset()
 
     def collect(self) -> list[Family]:
         """All metrics of the catalogue that have a series, in its order."""

@@ -47,7 +47,7 @@ def listen(settings: Settings) -> socket.socket:
 def _options(settings: Settings) -> dict[str, Any]:
     return {
         "http": Protocol,
-        "lifespan": "off",
+        "lifespan": "on",
         "access_log": settings.debug,
         "log_level": "debug" if settings.debug else "warning",
         "workers": settings.workers,

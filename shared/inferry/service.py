@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +29,8 @@ class Service:
         self.metrics.watch(self._gauges)
         self._timeout = self.settings.model_timeout
         self._refreshes = bool(self.settings.model_refresh)
+        # What GET /metrics answers, where this process is not the only one behind its port.
+        self.scrape: Callable[[], str] | None = None
         self._refresher = Refresher(repository, self.settings.model_refresh)
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
         self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")

@@ -38,7 +38,15 @@ class Settings:
     api_keys: tuple[str, ...] = _setting(
         (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
     )
-    enable_metrics: bool = _setting(True, "Serve GET /metrics")
+    enable_metrics: bool = _setting(True, "Offer metrics at all; false: METRICS_SINKS counts for nothing")
+    metrics_sinks: tuple[str, ...] = _setting(("prometheus",), "Where metrics go, comma-separated")
+    metrics_port: int = _setting(0, "Second port of the local server, for GET /metrics alone; 0: none", 0)
+    metrics_interval: float = _setting(15.0, "Seconds between pushes of metrics, where a process lives on", 0.01)
+    metrics_timeout: float = _setting(2.0, "Seconds that a push of metrics may take", 0.001)
+    remote_write_url: str = _setting("", "URL of the store's remote-write endpoint, for the sinks that push")
+    remote_write_username: str = _setting("", "User of basic authentication at that URL")
+    remote_write_password: str = _setting("", "Its password", secret=True)
+    remote_write_token: str = _setting("", "Bearer token for that URL", secret=True)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
     environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
     app_name: str = _setting("inferry", "Name that GET /v2 reports")
@@ -59,8 +67,9 @@ class Settings:
             raise InvalidSettings(
                 "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
             )
-        if self.port > 65535:
-            raise InvalidSettings(f"PORT must be at most 65535, got {self.port}")
+        for name in ("port", "metrics_port"):
+            if getattr(self, name) > 65535:
+                raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":

@@ -88,12 +88,12 @@ class ModelStats:
     )
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
-        """Nothing has happened yet."""
+        """Nothing has happened yet, and no other thread is at work."""
+        self._lock = threading.Lock()
+        self.in_flight = 0
         self._requests = self._rows = self._received = self._sent = 0
         self._decode = self._queue = self._infer = self._encode = 0
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)

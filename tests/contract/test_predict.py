@@ -191,7 +191,7 @@ def test_metrics(tiny: Server) -> None:
 
 def test_metrics_can_be_off(app: Callable[..., ASGIApp]) -> None:
     answer = ask(app(ONE, enable_metrics=False), "GET", "/metrics")
-    assert (answer.status_code, answer.json()) == (404, {"error": "metrics are off (ENABLE_METRICS)"})
+    assert (answer.status_code, answer.json()) == (404, {"error": "metrics are off (ENABLE_METRICS, METRICS_SINKS)"})
 
 
 UNSUPPORTED = [(route.method, route.path) for route in ROUTES if route.operation == "unsupported"]

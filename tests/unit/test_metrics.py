@@ -241,5 +241,5 @@ def test_text() -> None:
         Family(EVENTS, {("", "a"): 1, ("m", 'say "no"\\\n'): 2}),
         Family(UPTIME, {(): 0.1}),
     ]
-    assert prometheus.text(families) == TEXT
+    assert prometheus.joined([prometheus.page(families)]) == TEXT
     assert [sample.value for sample in samples(families[0])] == [1, 1, 3, 9, 3]

@@ -31,6 +31,14 @@ DEFAULTS = {
     "CORS_ORIGINS": (),
     "API_KEYS": (),
     "ENABLE_METRICS": True,
+    "METRICS_SINKS": ("prometheus",),
+    "METRICS_PORT": 0,
+    "METRICS_INTERVAL": 15.0,
+    "METRICS_TIMEOUT": 2.0,
+    "REMOTE_WRITE_URL": "",
+    "REMOTE_WRITE_USERNAME": "",
+    "REMOTE_WRITE_PASSWORD": "",
+    "REMOTE_WRITE_TOKEN": "",
     "LOG_LEVEL": "INFO",
     "ENVIRONMENT": "dev",
     "APP_NAME": "inferry",
@@ -66,6 +74,14 @@ def test_from_env() -> None:
         "CORS_ORIGINS": "https://a.example, https://b.example",
         "API_KEYS": f"{DIGEST}, {DIGEST.upper()}",
         "ENABLE_METRICS": "false",
+        "METRICS_SINKS": "prometheus,remote_write",
+        "METRICS_PORT": "9100",
+        "METRICS_INTERVAL": "1",
+        "METRICS_TIMEOUT": "0.5",
+        "REMOTE_WRITE_URL": "https://store.example/write",
+        "REMOTE_WRITE_USERNAME": "me",
+        "REMOTE_WRITE_PASSWORD": "a password",
+        "REMOTE_WRITE_TOKEN": "a token",
         "LOG_LEVEL": "ERROR",
         "ENVIRONMENT": "prod",
         "APP_NAME": "my models",
@@ -89,6 +105,14 @@ def test_from_env() -> None:
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
         "API_KEYS": (DIGEST, DIGEST.upper()),
         "ENABLE_METRICS": False,
+        "METRICS_SINKS": ("prometheus", "remote_write"),
+        "METRICS_PORT": 9100,
+        "METRICS_INTERVAL": 1.0,
+        "METRICS_TIMEOUT": 0.5,
+        "REMOTE_WRITE_URL": "https://store.example/write",
+        "REMOTE_WRITE_USERNAME": "me",
+        "REMOTE_WRITE_PASSWORD": "a password",
+        "REMOTE_WRITE_TOKEN": "a token",
         "LOG_LEVEL": "ERROR",
         "ENVIRONMENT": "prod",
         "APP_NAME": "my models",
@@ -104,6 +128,12 @@ def test_from_env() -> None:
     assert {name: type(value) for name, value in read.items()} == {name: type(v) for name, v in DEFAULTS.items()}
 
 
+def test_secrets_stay_out_of_the_representation() -> None:
+    secret = Settings(remote_write_password="a password", remote_write_token="a token")
+    assert "a password" not in repr(secret)
+    assert "a token" not in repr(secret)
+
+
 # Environments hold no NUL, and a shell's quoting leaves stray blanks around values, which are cut off.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map(str.strip)
 ORIGINS = st.lists(TEXT.filter(lambda text: text and "," not in text)).map(tuple)
@@ -113,7 +143,7 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
     minimum = item.metadata["minimum"]
     if item.name == "log_level":
         return st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
-    if item.name == "port":
+    if item.name in ("port", "metrics_port"):
         return st.integers(0, 65535)
     if item.name == "api_keys":
         return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)

@@ -1,0 +1,238 @@
+"""Remote write into real stores: the totals are those of the functions, whatever gets lost on the way."""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from gate import Gate, gate
+from inferry.metrics import Metrics
+from inferry.pushing import Pusher
+from inferry.settings import Settings
+from inferry.sinks.remote_write import RemoteWrite
+from inferry.stats import Timings
+from timeseries import STORES, Store
+
+MODELS = ("digits", "iris")
+# How often an environment is asked to push until it is gone.
+MAX_FLUSHES = 20
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with STORES[request.param](tmp_path) as store:
+        yield store
+
+
+@dataclass
+class Environment:
+    """A function's environment of which only the clock is made up."""
+
+    url: str
+    now: float
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        settings = Settings(remote_write_url=self.url)
+        self.sink = RemoteWrite(settings, {}, clock=lambda: self.now)
+        self.pusher = Pusher(self.metrics, {"remote_write": self.sink}, interval=1, timeout=5)
+        self.metrics.cold_start(0.25)
+
+    def close(self) -> None:
+        """Its connection, without a word to the store."""
+        self.sink._poster.close()
+
+    def predict(self, model: str, rows: int) -> None:
+        stats = self.metrics.model(model, "1")
+        stats.in_flight += 1
+        stats.succeeded(Timings(infer=2_000_000), rows)
+        stats.executed(rows, 2_000_000)
+
+
+Make = Callable[[str, float], Environment]
+
+
+@pytest.fixture
+def environments() -> Iterator[Make]:
+    """`environments(url, now)` makes one that is closed at the end of the test."""
+    with ExitStack() as stack:
+
+        def make(url: str, now: float) -> Environment:
+            environment = Environment(url, now)
+            stack.callback(environment.close)
+            return environment
+
+        yield make
+
+
+def totals(store: Store, name: str, at: float) -> dict[tuple[str, ...], float]:
+    return store.numbers(f"sum by (model) (max_over_time({name}[1h]))", at)
+
+
+@dataclass
+class Simulation:
+    """Environments that begin, predict and push at their own times, in the order of these times."""
+
+    url: str
+    dice: random.Random
+    requests: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    environments: list[Environment] = field(default_factory=list)
+
+    def run(self, count: int, start: float, gate: Gate | None = None, fates: tuple[int | str, ...] = ()) -> float:
+        """The time at the end; before each environment's last flush, some flushes meet one of the `fates`."""
+        events = []
+        for number in range(count):
+            flushes = self.dice.randint(1, MAX_FLUSHES)
+            begin = start + self.dice.uniform(0, 600)
+            self.environments.append(Environment(self.url, begin))
+            times = (begin + flush * self.dice.uniform(0.5, 20) for flush in range(flushes))
+            events += [(at, number, flush == flushes - 1) for flush, at in enumerate(sorted(times))]
+        first = len(self.environments) - count
+        for at, number, is_last in sorted(events):
+            if gate is not None:
+                is_lost = not is_last and self.dice.random() < 0.3
+                fate = self.dice.choice(fates) if is_lost else "pass"
+                gate.fate = lambda fate=fate: fate
+            self._invoke(self.environments[first + number], at, is_last)
+        return max(at for at, _, _ in events)
+
+    def _invoke(self, environment: Environment, at: float, is_last: bool) -> None:
+        environment.now = at
+        for _ in range(self.dice.randint(1, 5)):
+            model, rows = self.dice.choice(MODELS), self.dice.randint(1, 9)
+            environment.predict(model, rows)
+            self.requests[model] += 1
+            self.rows[model] += rows
+        environment.pusher.push()
+        if is_last:
+            environment.now = at + 0.001
+            environment.pusher.close()
+
+    def check(self, store: Store, at: float) -> None:
+        """The store's totals are the simulation's, and no counter went back."""
+        cold_starts = store.numbers("sum(max_over_time(inferry_cold_starts_total[1h]))", at)
+        assert cold_starts == {(): len(self.environments)}
+        assert totals(store, "inferry_requests_total", at) == {(model,): n for model, n in self.requests.items()}
+        assert totals(store, "inferry_rows_total", at) == {(model,): n for model, n in self.rows.items()}
+        histogram = totals(store, "inferry_request_duration_seconds_count", at)
+        assert histogram == {(model,): n for model, n in self.requests.items()}
+        for name in ("requests_total", "request_duration_seconds_bucket", "metric_flushes_total"):
+            assert store.numbers(f"sum(resets(inferry_{name}[1h]))", at) == {(): 0}, name
+
+
+LOSSES: tuple[int | str, ...] = (429, 500, 503, "cut", "lost", 400)
+
+
+@pytest.mark.parametrize("fates", [(), LOSSES], ids=["nothing is lost", "a third of the flushes is lost"])
+def test_sixty_environments(store: Store, fates: tuple[int | str, ...]) -> None:
+    with gate(store.write_url) as between:
+        simulation = Simulation(between.url, random.Random(7))
+        start = time.time() - 1800
+        end = simulation.run(60, start, between if fates else None, fates)
+        simulation.check(store, end + 1)
+        # The environments said that they ended.
+        assert store.query("inferry_requests_total", end + 1) == []
+        failures = sum(value for e in simulation.environments for value in failed_flushes(e.metrics))
+        assert (failures > 0) == bool(fates)
+
+
+def failed_flushes(metrics: Metrics) -> list[float]:
+    return [
+        value
+        for family in metrics.collect()
+        if family.metric.name == "inferry_metric_flush_failures_total"
+        for value in family.series.values()
+        if isinstance(value, float | int)
+    ]
+
+
+def test_rates_are_exact_where_the_store_does_not_guess(tmp_path: Path) -> None:
+    """VictoriaMetrics extrapolates nothing: every increase is there, those before a first push as well."""
+    with STORES["victoria"](tmp_path) as store:
+        simulation = Simulation(store.write_url, random.Random(11))
+        end = simulation.run(30, time.time() - 1800)
+        increase = store.numbers("sum by (model) (increase(inferry_requests_total[1h]))", end + 1)
+        assert increase == {(model,): n for model, n in simulation.requests.items()}
+
+
+def test_rates_of_what_prometheus_saw_once(tmp_path: Path, environments: Make) -> None:
+    """A first push, and one of a series that was silent for longer than a window: the value before is told as well.
+
+    Prometheus extrapolates from five intervals by half of one at each end, but not below zero.
+    """
+    with STORES["prometheus"](tmp_path) as store:
+        start = time.time() - 1800
+        environment = environments(store.write_url, start)
+        environment.predict("digits", 100)
+        environment.pusher.push()
+        environment.now = start + 1200
+        environment.predict("digits", 100)
+        environment.pusher.push()
+        increase = 'increase(inferry_rows_total{model="digits"}[5m])'
+        first, second = (store.query(increase, start + after)[0]["value"][1] for after in (1, 1201))
+        assert (float(first), float(second)) == (pytest.approx(110), pytest.approx(120))
+
+
+def test_a_gauge_that_does_not_change_is_told_again(store: Store, environments: Make) -> None:
+    start = time.time() - 1800
+    environment = environments(store.write_url, start)
+    for _ in range(40):
+        environment.now += 15
+        environment.pusher.push()
+    assert len(store.query("inferry_build_info", environment.now + 1)) == 1
+
+
+def test_a_store_that_restarts(store: Store, environments: Make) -> None:
+    """What was pushed meanwhile arrives later; nothing comes twice."""
+    simulation = Simulation(store.write_url, random.Random(3))
+    start = time.time() - 600
+    running = [environments(store.write_url, start) for _ in range(10)]
+    simulation.environments = running
+    for minute in range(9):
+        if minute == 3:
+            store.stop()
+        if minute == 6:
+            store.start()
+        for environment in running:
+            environment.now = start + 60 * minute
+            environment.predict("digits", minute + 1)
+            simulation.requests["digits"] += 1
+            simulation.rows["digits"] += minute + 1
+            environment.pusher.push()
+    end = start + 60 * 9
+    assert {tuple(failed_flushes(environment.metrics)) for environment in running} == {(3,)}
+    simulation.check(store, end)
+    # The store saw the first value that it missed at its own time.
+    known = store.numbers('max(inferry_requests_total{model="digits"})', start + 60 * 3 + 1)
+    assert known == {(): 4}
+
+
+def test_a_process_that_starts_from_the_memory_of_another(store: Store, environments: Make) -> None:
+    """Two environments restored from one snapshot: what the snapshot had counted is nobody's."""
+    now = time.time() - 600
+    environment = environments(store.write_url, now)
+    environment.predict("digits", 5)
+    environment.pusher.push()
+    for _ in range(2):
+        environment.pusher.renew()
+        environment.metrics.cold_start(0.1)
+        environment.predict("digits", 1)
+        environment.now += 1
+        environment.pusher.push()
+    assert totals(store, "inferry_rows_total", environment.now + 1) == {("digits",): 7}
+    cold_starts = store.numbers("sum(max_over_time(inferry_cold_starts_total[1h]))", environment.now + 1)
+    assert cold_starts == {(): 3}
+
+
+def test_a_request_of_many_kilobytes(store: Store, environments: Make) -> None:
+    environment = environments(store.write_url, time.time() - 60)
+    for number in range(200):
+        environment.predict(f"model-{number}", number + 1)
+    environment.pusher.push()
+    rows = totals(store, "inferry_rows_total", environment.now + 1)
+    assert rows == {(f"model-{number}",): number + 1 for number in range(200)}

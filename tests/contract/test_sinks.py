@@ -1,0 +1,202 @@
+"""Metrics of real servers: scraped over one port and two, from one process and several, and pushed."""
+
+import os
+import re
+import signal
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import onnx_models
+import pytest
+from gate import gate
+from servers import Server, serving, tensor
+from timeseries import STORES, Store, free_port, prometheus
+
+ONE = {"quick.onnx": onnx_models.identity()}
+ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
+
+
+def predict(server: Server, count: int) -> None:
+    """Each over a connection of its own, so that several workers get some."""
+    for _ in range(count):
+        assert server.infer("quick", ROW).status == 200
+
+
+def page(url: str) -> str:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        text: str = response.read().decode()
+    return text
+
+
+def requests(text: str) -> dict[str, float]:
+    """By worker."""
+    found = re.findall(r'^inferry_requests_total{model="quick",version="1"(?:,worker="(\d+)")?} (\d+)$', text, re.M)
+    return {worker: float(value) for worker, value in found}
+
+
+def eventually(check: Callable[[], Any], expected: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := check()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scraped_by_prometheus(repository: Callable[..., str], tmp_path: Path, workers: int) -> None:
+    port = free_port()
+    with (
+        serving(repository(ONE), "--workers", str(workers), METRICS_PORT=str(port)) as server,
+        prometheus(tmp_path, [server.address, f"127.0.0.1:{port}"]) as store,
+    ):
+        predict(server, 40)
+        server.infer("quick", tensor("x", "FP32", [1, 4], [1]))
+        server.infer("absent", ROW)
+        by_port = "sum by (instance) (%s)"
+        for name, value in {
+            'inferry_requests_total{model="quick"}': 41.0,
+            'inferry_request_failures_total{model="quick",reason="invalid"}': 1.0,
+            'inferry_request_failures_total{model="",reason="not_found"}': 1.0,
+            "inferry_request_duration_seconds_count": 40.0,
+            "nv_inference_request_success": 40.0,
+            "inferry_build_info": float(workers),
+        }.items():
+            eventually(
+                lambda name=name: store.numbers(by_port % name),
+                {(server.address,): value, (f"127.0.0.1:{port}",): value},
+            )
+
+
+def test_workers_of_which_one_dies(repository: Callable[..., str]) -> None:
+    with serving(repository(ONE), "--workers", "2") as server:
+        eventually(lambda: page(server.url).count("\ninferry_build_info"), 2, 30)
+        predict(server, 60)
+        before = requests(page(server.url))
+        assert (len(before), sum(before.values())) == (2, 60)
+        families = [line for line in page(server.url).splitlines() if line.startswith("# TYPE")]
+        assert len(families) == len(set(families))
+        victim = min(before)
+        os.kill(int(victim), signal.SIGKILL)
+        eventually(lambda: page(server.url).count("\ninferry_build_info"), 2, 30)
+        after = requests(page(server.url))
+        (survivor,) = before.keys() - {victim}
+        assert after[survivor] == before[survivor]
+        assert victim not in after
+
+
+def test_a_port_that_is_taken(repository: Callable[..., str]) -> None:
+    with (
+        serving(repository(ONE)) as server,
+        pytest.raises(AssertionError, match=r"METRICS_PORT\): Address already in use"),
+        serving(repository(ONE), METRICS_PORT=str(server.port)),
+    ):
+        pass
+
+
+def test_nothing_else_is_on_the_second_port(repository: Callable[..., str]) -> None:
+    port = free_port()
+    with serving(repository(ONE), METRICS_PORT=str(port)), pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v2", timeout=10)
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    with STORES[request.param](tmp_path) as store:
+        yield store
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pushed_until_the_end(repository: Callable[..., str], store: Store, workers: int) -> None:
+    env = {"METRICS_SINKS": "remote_write", "METRICS_INTERVAL": "0.2", "REMOTE_WRITE_URL": store.write_url}
+    with serving(repository(ONE), "--workers", str(workers), **env) as server:
+        assert server.ask("GET", "/metrics").status == 404
+        predict(server, 20)
+        time.sleep(0.5)
+        predict(server, 20)
+    total = 'sum(max_over_time(inferry_requests_total{model="quick"}[5m]))'
+    assert store.numbers(total) == {(): 40}
+    assert store.numbers("count(count by (instance) (max_over_time(inferry_requests_total[5m])))") == {(): workers}
+    # The series are ended.
+    assert store.query("inferry_requests_total") == []
+
+
+WRONG = {
+    "a sink that there is not": ({"METRICS_SINKS": "prometheus,statsd"}, "METRICS_SINKS names 'statsd'"),
+    "no URL": ({"METRICS_SINKS": "remote_write"}, "REMOTE_WRITE_URL must name it"),
+    "a URL of another kind": ({"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": "ftp://h/"}, "must be an http"),
+    "a URL with a user": (
+        {"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": "http://a:secret@h/"},
+        "REMOTE_WRITE_URL must be an http or https URL without a user in it",
+    ),
+}
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("name", WRONG)
+def test_settings_that_do_not_fit(repository: Callable[..., str], name: str, workers: str) -> None:
+    env, words = WRONG[name]
+    with (
+        pytest.raises(AssertionError, match="the server did not start") as failure,
+        serving(repository(ONE), "--workers", workers, **env),
+    ):
+        pass
+    assert words in str(failure.value)
+    assert "secret" not in str(failure.value)
+
+
+def counted(server: Server, name: str) -> float:
+    """A counter of the sink."""
+    found = re.findall(rf'^inferry_metric_{name}{{sink="remote_write"}} (\d+)$', page(server.url), re.M)
+    return float(found[0]) if found else 0.0
+
+
+FAULTS: dict[str, tuple[int | str, ...]] = {
+    "hangs": ("hang",),
+    "sends a byte now and then": ("drip",),
+    "refuses connections": ("gone",),
+    "cuts connections": ("cut",),
+    "answers 400": (400,),
+    "answers 429": (429,),
+    "answers 500": (500,),
+    "sends rubbish": ("rubbish",),
+    "answers at great length": ("flood", 500),
+    "changes its mind": ("pass", 400, "hang", 500, "cut"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_store_that_misbehaves_holds_up_nobody(repository: Callable[..., str], name: str) -> None:
+    fates = cycle(FAULTS[name])
+    env = {"METRICS_SINKS": "prometheus,remote_write", "METRICS_INTERVAL": "0.1", "METRICS_TIMEOUT": "0.2"}
+    with gate() as store:
+        store.fate = lambda: 204 if (fate := next(fates)) == "pass" else fate
+        url = f"http://127.0.0.1:{free_port()}" if name == "refuses connections" else store.url
+        with serving(repository(ONE)) as plain, serving(repository(ONE), **env, REMOTE_WRITE_URL=url) as pushing:
+            # A busy machine makes any single look worthless.
+            looks = (latencies(plain, pushing) for _ in range(8))
+            assert any(ours <= max(theirs * 1.05, theirs + 0.001) for theirs, ours in looks)
+            eventually(lambda: counted(pushing, "flush_failures_total") > 0, True)
+            eventually(lambda: counted(pushing, "samples_dropped_total") > 0, 400 in FAULTS[name])
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
+    # Said once, not at every push.
+    lines = [line for line in pushing.final_log.splitlines() if "metrics don't reach remote_write" in line]
+    again = [line for line in pushing.final_log.splitlines() if "metrics reach remote_write again" in line]
+    assert len(lines) - len(again) in (0, 1)
+    assert "pass" in FAULTS[name] or len(lines) == 1
+    assert "Traceback" not in pushing.final_log
+
+
+def latencies(*servers: Server) -> list[float]:
+    """The 99th percentile of each, in seconds; they are asked in turns."""
+    took: list[list[float]] = [[] for _ in servers]
+    for _ in range(300):
+        for server, times in zip(servers, took, strict=True):
+            start = time.perf_counter()
+            assert server.infer("quick", ROW).status == 200
+            times.append(time.perf_counter() - start)
+    return [sorted(times)[int(len(times) * 0.99)] for times in took]
