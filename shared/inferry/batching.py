@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -28,7 +28,7 @@ class Run:
     infer: int
 
 
-RunBatch: TypeAlias = Callable[[Feed, Sequence[str], float], Awaitable[list[Array]]]
+RunBatch: TypeAlias = Callable[[Feed, tuple[str, ...], float], Awaitable[list[Array]]]
 
 
 @dataclass(slots=True, eq=False)

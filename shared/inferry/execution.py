@@ -1,7 +1,6 @@
 """How a model's requests are run: on the event loop, in a thread, or batched."""
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,11 @@ class Execution:
         self._session = model.session
         self._pool = pool
         self._waiting = 0
+        self._arriving = 0
         self._batcher = self._make_batcher()
-        # Requests of up to this many elements are known to run so fast that the event loop may do it itself.
-        self.inline_elements = -1
+        # Requests of up to this many elements are known to run so fast that the event loop may do it itself; those of a
+        # batched model only when nobody else waits.
+        self._quick_elements = self.inline_elements = -1
         self._slow = 0
         if model.warm_run:
             self._learn(*model.warm_run)
@@ -47,7 +48,7 @@ class Execution:
         start = time.perf_counter_ns()
         arrays = self._session.run(feed, outputs, deadline)
         took = time.perf_counter_ns() - start
-        if took >= INLINE_NS or elements > self.inline_elements:
+        if took >= INLINE_NS or elements > self._quick_elements:
             self._learn(took, elements)
         else:
             self._slow = 0
@@ -60,7 +61,14 @@ class Execution:
 
         # Optional inputs have no row per row.
         if self._batcher and feed.keys() == self._session.signature.required:
-            return await self._batcher.infer(feed, outputs, deadline)
+            self._arriving += 1
+            try:
+                if self._arriving == 1 and elements <= self._quick_elements and await self._is_alone():
+                    arrays, took = self.run_now(feed, outputs, deadline, elements)
+                    return Run(arrays, 0, took)
+                return await self._batcher.infer(feed, outputs, deadline)
+            finally:
+                self._arriving -= 1
         if self._waiting >= self._model.config.max_queue_size:
             raise QueueFull(
                 f"{self._waiting} requests wait for model '{self._model.name}' already (max_queue_size); try later"
@@ -96,7 +104,7 @@ class Execution:
         self._learn(time.thread_time_ns() - start, elements)
         return result
 
-    def _run(self, feed: Feed, outputs: Sequence[str], deadline: float) -> "tuple[list[Array], int]":
+    def _run(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> "tuple[list[Array], int]":
         start = time.perf_counter_ns()
         arrays = self._session.run(feed, outputs, deadline)
         took = time.perf_counter_ns() - start
@@ -108,11 +116,19 @@ class Execution:
             self._model.stats.executed(array.shape[0] if array.shape else 1, took)
             return
 
-    async def _run_batch(self, feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+    async def _is_alone(self) -> bool:
+        """Whether no other request of the model came at the same time: those wait for their turn of the event loop."""
+        import asyncio
+
+        await asyncio.sleep(0)
+        return self._arriving == 1
+
+    async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        arrays, _ = await loop.run_in_executor(self._pool, self._run, feed, outputs, deadline)
+        elements = count_elements(feed)
+        arrays, _ = await loop.run_in_executor(self._pool, self._run_in_thread, feed, outputs, deadline, elements)
         return arrays
 
     def _make_batcher(self) -> "Batcher | None":
@@ -125,16 +141,15 @@ class Execution:
         return Batcher(self._run_batch, self._model.name, config.max_batch_size, delay, config.max_queue_size)
 
     def _learn(self, ns: int, elements: int) -> None:
-        if self._batcher is not None:
-            return
         if ns < INLINE_NS:
             self._slow = 0
-            if elements > self.inline_elements:
-                self.inline_elements = elements
-        elif elements <= self.inline_elements:
+            self._quick_elements = max(self._quick_elements, elements)
+        elif elements <= self._quick_elements:
             self._slow += 1
             if self._slow == PATIENCE:
-                self._slow, self.inline_elements = 0, elements // 2
+                self._slow, self._quick_elements = 0, elements // 2
+        if self._batcher is None:
+            self.inline_elements = self._quick_elements
 
 
 def count_elements(feed: Feed) -> int:

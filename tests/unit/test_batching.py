@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from inferry.batching import Batcher
+from inferry.batching import Batcher, Run
 from inferry.config import DynamicBatching, ModelConfig
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
 from inferry.execution import INLINE_NS, Execution
@@ -228,9 +228,19 @@ def test_outputs_without_a_row_per_row_are_run_alone() -> None:
     assert asyncio.run(scenario()) == [[1], [2], [3]]
 
 
+class Pool(ThreadPoolExecutor):
+    """Counts what it is given to do."""
+
+    submitted = 0
+
+    def submit(self, *arguments: Any, **named: Any) -> Any:
+        self.submitted += 1
+        return super().submit(*arguments, **named)
+
+
 @pytest.fixture
 def pool() -> Any:
-    with ThreadPoolExecutor(4) as executor:
+    with Pool(4) as executor:
         yield executor
 
 
@@ -319,6 +329,26 @@ class TestExecution:
             return await asyncio.gather(*runs, return_exceptions=True)
 
         assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
+
+    def test_a_quick_request_that_comes_alone_runs_at_once_and_a_crowd_together(
+        self, execution: Callable[..., Execution], pool: Pool
+    ) -> None:
+        subject = execution(onnx_models.identity(), max_batch_size=8, dynamic_batching=DynamicBatching())
+
+        def one() -> Awaitable[Run]:
+            return subject.run({"x": np.ones((1, 3), np.float32)}, ("y",), soon(), 3)
+
+        async def scenario() -> None:
+            for _ in range(20):  # the first run of a session is a slow one
+                await one()
+            threads = pool.submitted
+            assert (await one()).queue == 0
+            assert pool.submitted == threads
+            before = subject._model.stats.as_dict()["execution_count"]
+            await asyncio.gather(*(one() for _ in range(6)))
+            assert subject._model.stats.as_dict()["execution_count"] - before == 1
+
+        asyncio.run(scenario())
 
     def test_a_model_that_fails_in_a_batch_says_so(self, execution: Callable[..., Execution]) -> None:
         subject = execution(onnx_models.scaled(2.0), max_batch_size=8, dynamic_batching=DynamicBatching())
