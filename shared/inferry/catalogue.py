@@ -4,7 +4,7 @@
 repository, every other label takes its values from a table. What identifies a request is no label.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 
@@ -20,8 +20,7 @@ EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "ca
 SUCCESS, FAILED = "success", "failed"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Metric:
+class Metric(NamedTuple):
     """One metric as Prometheus names it; `buckets` are the upper bounds of a histogram, without the last, infinity."""
 
     name: str

@@ -8,8 +8,7 @@ traceparent stand in for the first two.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 KEY = "inferry"
 REQUEST_ID = b"x-request-id"
@@ -20,8 +19,7 @@ _TRACEPARENT = re.compile(
 _ID_LENGTH = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """Empty ids are unknown ones; without a host's limit `deadline` is infinite."""
 
     request_id: str = ""

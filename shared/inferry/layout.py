@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from inferry.store import StoredFile
 
@@ -13,8 +14,7 @@ _NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")  # "." and ".." are other folders
 _RESERVED = ("stats",)  # /v2/models/stats is a route
 
 
-@dataclass(frozen=True, slots=True)
-class VersionFiles:
+class VersionFiles(NamedTuple):
     """The files of one version, external data included; `model` is the path of the ONNX file below `folder`."""
 
     folder: str

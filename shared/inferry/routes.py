@@ -1,8 +1,8 @@
 """Every route, once: the data plane (app.py) and the rest (management.py) are dispatched and documented from here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from inferry.errors import InferryError
 
@@ -19,8 +19,7 @@ class MethodNotAllowed(InferryError):
         self.allowed = allowed
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """`path` has `{parameters}` of one segment each, with an optional literal behind them.
 
     `public` ones need no API key: probes have none, nor has a browser before its user typed it in on the page.

@@ -5,9 +5,8 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,8 +37,7 @@ _ADVICE = {
 _watchdog = Watchdog()
 
 
-@dataclass(frozen=True, slots=True)
-class SessionOptions:
+class SessionOptions(NamedTuple):
     """`intra_op_threads` 0 leaves the choice to ONNX Runtime."""
 
     intra_op_threads: int = 0

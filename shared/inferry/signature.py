@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from inferry.errors import InvalidRequest
 from inferry.protocol import InferRequest
@@ -12,8 +12,7 @@ from inferry.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
 Feed: TypeAlias = dict[str, Array]
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """An input or output: `shape` has -1 for axes of any length; `optional` inputs have a default in the model."""
 
     name: str
@@ -23,13 +22,12 @@ class TensorSpec:
     labels: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(NamedTuple):
     """The outputs to answer with, those of them to send as bytes, and those to send as their best `classes`."""
 
     names: tuple[str, ...]
     binary: frozenset[str]
-    classes: Mapping[str, int] = field(default_factory=dict)
+    classes: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Sequence
 from ctypes import addressof, c_char
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -20,8 +20,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 ALIGNMENT = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Datatype:
+class Datatype(NamedTuple):
     """One row of the table. BF16 travels as its 16 raw bits in uint16, BYTES as `str` objects."""
 
     name: str
