@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
-from inferry.app import ASGIApp, Receive, Scope, Send
+from inferry.asgi import ASGIApp, Receive, Scope, Send
 from inferry.errors import InvalidRequest, RequestTooLarge
 from mangum.handlers import ALB, APIGateway, HTTPGateway
 
