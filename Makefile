@@ -21,7 +21,7 @@ serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or
 test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
 
-test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/emulator/aws-lambda-rie  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
 
 test-azure: .venv/dev node_modules/.bin/azurite  ## the Functions app under Microsoft's runtime library and Azurite
@@ -99,6 +99,14 @@ clean:  ## remove everything that these verbs made
 
 models/encoder/1/model.onnx:
 	@$(BIN)/python models/make.py --missing
+
+# Lambda's runtime interface emulator, out of the wheel that carries it.
+.tools/emulator/aws-lambda-rie: tests/aws/emulator.txt
+	@mkdir -p .tools/emulator
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .tools/emulator --requirement $<
+	@cd .tools/emulator && $(PYTHON) -m zipfile -e aws_sam_cli-*.whl wheel
+	@mv .tools/emulator/wheel/samcli/local/rapid/aws-lambda-rie-$$(uname -m | sed s/aarch64/arm64/) $@
+	@rm -rf .tools/emulator/wheel .tools/emulator/*.whl && chmod +x $@ && touch $@
 
 # Programs from npm: Azure's storage emulator for the tests, and the CDK's command line. No lock file: it would name a
 # registry.

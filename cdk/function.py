@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from aws_cdk import Duration, RemovalPolicy, Size
+from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Size, Validations
 from aws_cdk.aws_lambda import (
     Alias,
     ApplicationLogLevel,
@@ -61,6 +61,10 @@ class InferenceFunction(Construct):
             # Snapshots of versions that nobody calls cost money.
             current_version_options=VersionOptions(removal_policy=RemovalPolicy.DESTROY),
         )
+        if props.start == "snapstart":
+            # A warning for functions that nobody publishes.
+            known = "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish"
+            Validations.of(self).acknowledge(Acknowledgment(id=known, reason="the alias calls a published version"))
         self.version = self.function.current_version
         self.alias = Alias(
             self,

@@ -85,8 +85,9 @@ class Metrics(Construct):
     def cost(self, period: Duration) -> IMetric:
         """USD in a period: what Lambda and API Gateway ask for time, memory and requests."""
         return MathExpression(
-            expression=f"duration/1000*{self._memory / 1024:g}*{GB_SECOND}"
-            f"+invocations*{MILLION_REQUESTS}/1000000+requests*{MILLION_API_REQUESTS}/1000000",
+            # Decimals: CloudWatch reads the "e" of 1.7e-05 as the name of a metric.
+            expression=f"duration*{GB_SECOND / 1000 * self._memory / 1024:.15f}"
+            f"+invocations*{MILLION_REQUESTS / 1e6:.9f}+requests*{MILLION_API_REQUESTS / 1e6:.9f}",
             using_metrics={
                 "duration": self._alias.metric_duration(statistic="Sum"),
                 "invocations": self._alias.metric_invocations(),

@@ -3,6 +3,7 @@
 The code of a function of its own: it imports boto3, which Lambda's runtime brings, and nothing of inferry.
 """
 
+import base64
 import json
 import math
 import os
@@ -106,7 +107,8 @@ def _ask(method: str, path: str, body: str = "") -> Any:
     response = json.loads(payload)
     if response.get("statusCode") != 200:
         raise CheckFailed(f"{method} {path} answered {response.get('statusCode')}: {str(response.get('body'))[:500]}")
-    return json.loads(response["body"] or "null")
+    body = response["body"]
+    return json.loads(base64.b64decode(body) if response.get("isBase64Encoded") else body or "null")
 
 
 def _credentials() -> dict[str, str]:

@@ -1,0 +1,161 @@
+"""A life of an environment in an emulated account: bootstrap, three versions through the alias, and its end.
+
+The CDK's own command line deploys the real template to MiniStack. The versions are the real handler under Lambda's
+runtime emulator, one process each. What is replaced, and by what: account.py and codedeploy.py.
+"""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.http as triton
+from account import PROGRAMS, Account, account, emulated
+from assemblies import ROOT, Assembly, sources, synthesise
+from codedeploy import CodeDeploy, codedeploy
+from emulator import EMULATOR
+from emulator import emulated as running
+
+HANDLER = ROOT / "functions" / "api.py"
+STACK = "inferry-dev"
+CARD = json.loads((ROOT / "models/digits/config.json").read_text())
+
+
+@dataclass
+class Environment:
+    """The account with what was deployed to it; `stack` holds the emulators of all versions until the end."""
+
+    account: Account
+    codedeploy: CodeDeploy
+    folder: Path
+    emulators: ExitStack
+    release: int = 0
+
+    def release_models(self, models: Path) -> "tuple[int, str]":
+        """Deploys these models as a new version: the exit status, and all that the CDK said."""
+        self.release += 1
+        folder = self.folder / str(self.release)
+        source = sources(folder / "source")
+        shutil.copytree(models, source / "models", dirs_exist_ok=True)
+        assembly = synthesise({"authorization": "none"}, folder / "out", source)
+        url = self.emulators.enter_context(running("functions.api.handler", told(assembly, source / "models")))
+        copy = emulated(assembly, folder / "emulated", url, self.codedeploy.endpoint)
+        done = self.account.deploy(copy)
+        return done.returncode, done.stdout + done.stderr
+
+    @property
+    def alias(self) -> dict[str, Any]:
+        function = self.physical("AWS::Lambda::Function", "FunctionHandler")
+        found: dict[str, Any] = self.account.client("lambda").get_alias(FunctionName=function, Name="live")
+        return found
+
+    def physical(self, kind: str, start: str) -> str:
+        resources = self.account.client("cloudformation").describe_stack_resources(StackName=STACK)["StackResources"]
+        [name] = [
+            item["PhysicalResourceId"]
+            for item in resources
+            if item["ResourceType"] == kind and item["LogicalResourceId"].startswith(start)
+        ]
+        return str(name)
+
+    @property
+    def status(self) -> str:
+        [stack] = self.account.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
+        return str(stack["StackStatus"])
+
+    def predict(self) -> dict[str, Any]:
+        """The card's example through the HTTP API, by NVIDIA's client: which version answers, and what."""
+        address = self.account.endpoint.removeprefix("http://")
+        api = re.match(r"https?://(\w+)\.", self.account.outputs(STACK)["Endpoint"])
+        assert api
+        with triton.InferenceServerClient(f"{address}/_aws/execute-api/{api[1]}/$default") as client:
+            pixels = triton.InferInput("pixels", [1, 64], "FP32")
+            pixels.set_data_from_numpy(np.array([CARD["example"]["inputs"][0]["data"]], np.float32))
+            answer = client.infer("digits", [pixels])
+            return {"version": answer.get_response()["model_version"], "label": answer.as_numpy("label").tolist()}
+
+
+def told(assembly: Assembly, models: Path) -> dict[str, str]:
+    """What the template tells the function, and where the image would have the models."""
+    variables: dict[str, str] = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
+    return {**variables, "MODEL_PATH": str(models)}
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    if missing := [path.name for path in (*PROGRAMS, EMULATOR, HANDLER) if not path.exists()]:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"missing: {', '.join(missing)}")
+    with account() as there, codedeploy() as deployments, ExitStack() as emulators:
+        done = there.cdk("bootstrap", "aws://123456789012/us-east-1")
+        assert done.returncode == 0, done.stderr
+        yield Environment(there, deployments, tmp_path_factory.mktemp("deployed"), emulators)
+
+
+def digits(folder: Path, *versions: int, **card: Any) -> Path:
+    """A repository of `digits` in so many versions, all the same network: they differ in what they are called."""
+    for version in versions:
+        model = folder / "digits" / str(version) / "model.onnx"
+        model.parent.mkdir(parents=True)
+        shutil.copy(ROOT / "models" / "digits" / "2" / "model.onnx", model)
+    (folder / "digits" / "config.json").write_text(json.dumps({**CARD, "sha256": {}, **card}))
+    return folder
+
+
+# One story, told in the order of these tests.
+
+
+def test_first_version(environment: Environment, tmp_path: Path) -> None:
+    status, said = environment.release_models(digits(tmp_path, 1))
+    assert status == 0, said
+    assert environment.status == "CREATE_COMPLETE"
+    assert environment.predict() == {"version": "1", "label": [7]}
+    assert environment.alias["FunctionVersion"] == "1"
+
+
+def test_second_version(environment: Environment, tmp_path: Path) -> None:
+    """The check runs the card's example against it, and the alias moves."""
+    status, said = environment.release_models(digits(tmp_path, 1, 2))
+    assert status == 0, said
+    assert list(environment.codedeploy.statuses.values()) == ["Succeeded"]
+    assert environment.alias["FunctionVersion"] == "2"
+    assert environment.predict() == {"version": "2", "label": [7]}
+
+
+def test_a_version_that_fails_its_check(environment: Environment, tmp_path: Path) -> None:
+    """Its model answers otherwise than its card says: no request reaches it."""
+    wrong = {**CARD["example"], "expect": {**CARD["example"]["expect"], "label": [3]}}
+    status, said = environment.release_models(digits(tmp_path, 3, example=wrong))
+    assert status != 0
+    assert "the hook BeforeAllowTraffic failed" in said
+    assert list(environment.codedeploy.statuses.values()) == ["Succeeded", "Failed"]
+    assert environment.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert environment.alias["FunctionVersion"] == "2"
+    assert environment.predict() == {"version": "2", "label": [7]}
+
+
+def test_a_version_that_makes_an_alarm_ring(environment: Environment, tmp_path: Path) -> None:
+    alarm = environment.physical("AWS::CloudWatch::Alarm", "AlarmsErrors")
+    cloudwatch = environment.account.client("cloudwatch")
+    cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="the test says so")
+    status, said = environment.release_models(digits(tmp_path, 4))
+    assert status != 0
+    assert f"alarms: ['{alarm}']" in said
+    assert environment.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert (environment.alias["FunctionVersion"], environment.alias.get("RoutingConfig")) in (("2", None), ("2", {}))
+    assert environment.predict() == {"version": "2", "label": [7]}
+
+
+def test_destroy(environment: Environment) -> None:
+    folder = environment.folder / "2" / "emulated"
+    done = environment.account.cdk("destroy", "--app", str(folder), "--force")
+    assert done.returncode == 0, done.stderr
+    assert environment.account.client("lambda").list_functions()["Functions"] == []
+    assert environment.account.client("apigatewayv2").get_apis()["Items"] == []
+    assert environment.account.client("logs").describe_log_groups()["logGroups"] == []
