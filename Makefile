@@ -7,7 +7,7 @@ CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1
-export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 1
+export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-aws test-azure test-batch image-test deploy diff destroy check format bench fuzz models lock clean

@@ -67,11 +67,12 @@ class Props:
     models: str = _prop("image", "Where models are: baked into the image, or in a bucket", choices=("image", "bucket"))
     authorization: str = _prop(
         "iam",
-        "Who may call: IAM identities by signed requests, bearers of a JSON web token, or, when said so, everybody",
-        choices=("iam", "jwt", "none"),
+        "Who may call: IAM identities by signed requests, bearers of a token or of a key, or, when said so, everybody",
+        choices=("iam", "jwt", "api-keys", "none"),
     )
     jwt_issuer: str = _prop("", "URL of the issuer of the tokens when `authorization` is jwt")
     jwt_audience: tuple[str, ...] = _prop((), "Audiences that the tokens may have, comma-separated")
+    api_keys_version: str = _prop("", "Version of the secret of API keys to deploy; empty: the current one")
     throttle_rate: int = _prop(50, "Requests per second that the API lets through on average", least=1)
     throttle_burst: int = _prop(100, "Requests that the API lets through at once", least=1)
     domain: str = _prop("", "Domain name of the API; empty: only API Gateway's own")
@@ -145,6 +146,14 @@ _RULES: tuple[tuple[Callable[[Props], bool], str], ...] = (
     (
         lambda p: p.authorization == "jwt" and p.function_url,
         "function_url can't check tokens: Lambda's URLs know only signatures; leave it out with authorization jwt",
+    ),
+    (
+        lambda p: bool(p.api_keys_version) and p.authorization != "api-keys",
+        "api_keys_version belongs to authorization api-keys",
+    ),
+    (
+        lambda p: bool(p.settings.api_keys),
+        "API_KEYS come from the stack's secret, with authorization api-keys: leave them out of settings",
     ),
     (
         lambda p: bool(p.domain) != bool(p.certificate) or bool(p.hosted_zone and not p.domain),

@@ -19,6 +19,7 @@ from aws_cdk.aws_lambda import Code, Function, Runtime
 from constructs import Construct
 
 from cdk.alarms import Alarms
+from cdk.api_keys import ApiKeys
 from cdk.bucket import ModelBucket
 from cdk.function import ALIAS, InferenceFunction
 from cdk.logs import log_group
@@ -40,6 +41,7 @@ class Check(Construct):
         source: Path,
         target: InferenceFunction,
         bucket: ModelBucket | None,
+        keys: ApiKeys | None,
     ) -> None:
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
@@ -55,6 +57,11 @@ class Check(Construct):
         if bucket:
             bucket.grant_read(role)
             environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
+        if keys:
+            role.add_to_policy(
+                PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[keys.secret.secret_arn])
+            )
+            environment["KEY_SECRET"] = keys.secret.secret_arn
         self.role = role
         # Those of a bucket are read when the check runs.
         cards = {} if bucket else {name: source / "models" / name / "config.json" for name in props.models_to_check}

@@ -7,6 +7,7 @@ from aws_cdk import CfnOutput, Environment, Stack, Tags
 from constructs import Construct
 
 from cdk.alarms import Alarms
+from cdk.api_keys import ApiKeys
 from cdk.bucket import ModelBucket
 from cdk.budget import add_budget
 from cdk.curl import curl_line
@@ -31,9 +32,12 @@ class InferryStack(Stack):
             termination_protection=props.retain,
         )
         bucket = ModelBucket(self, "Models", props) if props.models == "bucket" else None
+        keys = ApiKeys(self, "ApiKeys", props) if props.authorization == "api-keys" else None
         told = settings(props)
         if bucket:
             told = replace(told, model_path=bucket.url)
+        if keys:
+            told = replace(told, api_keys=keys.digests)
         self.function = InferenceFunction(self, "Function", props, source, told)
         if bucket:
             bucket.grant_read(self.function.role)
@@ -41,7 +45,7 @@ class InferryStack(Stack):
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
-        check = Check(self, "Check", props, source, self.function, bucket)
+        check = Check(self, "Check", props, source, self.function, bucket, keys)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
             add_budget(self, props, self.alarms.topic)
@@ -55,6 +59,8 @@ class InferryStack(Stack):
         }
         if bucket:
             outputs["ModelBucket"] = bucket.bucket.bucket_name
+        if keys:
+            outputs["ApiKeysSecret"] = keys.secret.secret_arn
         if props.function_url:
             outputs["FunctionUrl"] = add_function_url(props, self.function.alias)
         for name, value in outputs.items():

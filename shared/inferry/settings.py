@@ -62,11 +62,6 @@ class Settings:
                 raise InvalidSettings(f"{name.upper()} must be at least {minimum}, got {value}")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
             raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
-        if not all(_DIGEST.fullmatch(digest) for digest in self.api_keys):
-            # The value is not repeated: it may be a key.
-            raise InvalidSettings(
-                "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
-            )
         for name in ("port", "metrics_port"):
             if getattr(self, name) > 65535:
                 raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")
@@ -75,7 +70,14 @@ class Settings:
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
         """Settings from `env` (os.environ); other variables are left alone. InvalidSettings names the variable."""
         given = {f.name: f for f in fields(cls) if f.name.upper() in env}
-        return cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
+        read = cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
+        # Here and not above: a deployment writes a reference to digests that are filled in before anybody reads them.
+        if not all(_DIGEST.fullmatch(digest) for digest in read.api_keys):
+            # The value is not repeated: it may be a key.
+            raise InvalidSettings(
+                "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
+            )
+        return read
 
     def to_env(self) -> dict[str, str]:
         """The variables that `from_env` reads back as these settings; the ones left at their defaults are absent."""

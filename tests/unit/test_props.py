@@ -30,6 +30,7 @@ DEFAULTS = {
     "authorization": "iam",
     "jwt_issuer": "",
     "jwt_audience": (),
+    "api_keys_version": "",
     "throttle_rate": 50,
     "throttle_burst": 100,
     "domain": "",
@@ -115,7 +116,7 @@ def test_command_line_wins() -> None:
         ({"project": None}, "project can't be None: it must be text"),
         ({"checked_models": 1}, "checked_models can't be 1: 'int' object is not iterable"),
         ({"architecture": "arm"}, "architecture must be one of arm64, x86_64, got 'arm'"),
-        ({"authorization": ""}, "authorization must be one of iam, jwt, none, got ''"),
+        ({"authorization": ""}, "authorization must be one of iam, jwt, api-keys, none, got ''"),
         ({"project": "my_models"}, "project and environment name the stack: letters, digits and -, a letter first"),
         (
             {"start": "snapstart", "storage": 1024},
@@ -129,6 +130,11 @@ def test_command_line_wins() -> None:
         (
             {"authorization": "jwt", "jwt_issuer": "https://a", "jwt_audience": "b", "function_url": True},
             "function_url can't check tokens: Lambda's URLs know only signatures; leave it out with authorization jwt",
+        ),
+        ({"api_keys_version": "v"}, "api_keys_version belongs to authorization api-keys"),
+        (
+            {"settings": {"API_KEYS": "0" * 64}},
+            "API_KEYS come from the stack's secret, with authorization api-keys: leave them out of settings",
         ),
         ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
         ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),

@@ -49,6 +49,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "rollout": "LambdaAllAtOnce",
         "checked_models": "digits,newsline",
     },
+    "keys": {"authorization": "api-keys", "api_keys_version": "5" * 32, "function_url": "true", "project": "models"},
 }
 
 

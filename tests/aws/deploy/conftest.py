@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 # The CDK's warning about the age of Node goes through the same pipe as its answers.
-os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
+os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
 
 import pytest
 from assemblies import VARIANTS, Assembly, sources, synthesise
@@ -46,3 +46,8 @@ def prod(assemblies: Assemblies) -> Assembly:
 @pytest.fixture(scope="session")
 def opened(assemblies: Assemblies) -> Assembly:
     return assemblies["open"]
+
+
+@pytest.fixture(scope="session")
+def keys(assemblies: Assemblies) -> Assembly:
+    return assemblies["keys"]

@@ -33,6 +33,13 @@ ACKNOWLEDGED = {
         ("Function", "IAM5[Resource::*]"),
         ("Rollout", "IAM5[Resource::*]"),
     },
+    "keys": {
+        ("Api", "APIG4"),
+        ("ApiKeys", "SMG4"),
+        ("Check", "IAM5[Resource::<FunctionHandlerB180C98D.Arn>:*]"),
+        ("Function", "@aws-cdk/aws-lambda:snapStartRequirePublish"),
+        ("Rollout", "IAM5[Resource::*]"),
+    },
 }
 
 
@@ -124,3 +131,9 @@ def test_no_role_has_a_managed_policy(assembly: Assembly) -> None:
 def test_what_the_function_may_do(assemblies: dict[str, Assembly], variant: str, expected: set[str]) -> None:
     found = [s for name, s in assemblies[variant].statements() if name.startswith("FunctionRole")]
     assert {action for statement in found for action in listed(statement["Action"])} == expected
+
+
+def test_only_the_check_reads_the_secret(keys: Assembly) -> None:
+    [secret] = keys.resources("AWS::SecretsManager::Secret")
+    readers = [(n, s["Resource"]) for n, s in keys.statements() if "secretsmanager:GetSecretValue" in s["Action"]]
+    assert [(name[: len("CheckRole")], resource) for name, resource in readers] == [("CheckRole", {"Ref": secret})]

@@ -96,6 +96,26 @@ def test_environment_is_the_settings(assemblies: dict[str, Assembly], variant: s
     assert found == [{**expected.to_env(), **bucket}]
 
 
+def test_keys_reach_the_function_as_a_reference(keys: Assembly) -> None:
+    """To digests that CloudFormation fills in. With no digest there, nobody may call: the first is of no key."""
+    [secret] = keys.resources("AWS::SecretsManager::Secret")
+    expected = Settings(default_model="digits", model_timeout=28.0, intra_op_threads=1).to_env()
+    reference = [f"{'0' * 64},{{{{resolve:secretsmanager:", {"Ref": secret}, f":SecretString:digests::{'5' * 32}}}}}"]
+    assert function(keys)["Environment"]["Variables"] == {**expected, "API_KEYS": {"Fn::Join": ["", reference]}}
+
+
+def test_a_new_secret_has_a_digest_that_nobody_has_a_key_for(keys: Assembly) -> None:
+    assert keys.only("AWS::SecretsManager::Secret")["GenerateSecretString"] == {
+        "ExcludeCharacters": "ghijklmnopqrstuvwxyz",
+        "ExcludePunctuation": True,
+        "ExcludeUppercase": True,
+        "GenerateStringKey": "digests",
+        "PasswordLength": 64,
+        "RequireEachIncludedType": False,
+        "SecretStringTemplate": '{"check":""}',
+    }
+
+
 def models_url(assembly: Assembly) -> dict[str, Any]:
     [bucket] = assembly.resources("AWS::S3::Bucket")
     return {"Fn::Join": ["", ["s3://", {"Ref": bucket}, "/models"]]}
@@ -115,6 +135,7 @@ def test_alias(assemblies: dict[str, Assembly], variant: str, provisioned: dict[
         ("dev", {"$default": "AWS_IAM"}),
         ("prod", {"$default": "JWT"}),
         ("open", {"$default": "NONE", "OPTIONS /{proxy+}": "NONE"}),
+        ("keys", {"$default": "NONE"}),
     ],
 )
 def test_authorisation(assemblies: dict[str, Assembly], variant: str, expected: dict[str, str]) -> None:
@@ -173,8 +194,8 @@ def test_domain(prod: Assembly) -> None:
     assert prod.template["Outputs"]["Endpoint"]["Value"] == "https://api.example.com"
 
 
-def test_function_url(opened: Assembly, dev: Assembly) -> None:
-    assert opened.only("AWS::Lambda::Url")["AuthType"] == "NONE"
+def test_function_url(opened: Assembly, keys: Assembly, dev: Assembly) -> None:
+    assert [item.only("AWS::Lambda::Url")["AuthType"] for item in (opened, keys)] == ["NONE", "NONE"]
     assert dev.resources("AWS::Lambda::Url") == {}
 
 
@@ -335,8 +356,8 @@ def test_logs_end(assemblies: dict[str, Assembly], variant: str, days: int, poli
 
 
 def test_tags(assembly: Assembly) -> None:
-    environment = "prod" if assembly.template_file.name.startswith("inferry-prod") else "dev"
-    expected = {"Environment": environment, "ManagedBy": "cdk", "Project": "inferry"}
+    project, environment = assembly.template_file.name.removesuffix(".template.json").split("-")
+    expected = {"Environment": environment, "ManagedBy": "cdk", "Project": project}
     tagged = {name: item["Properties"]["Tags"] for name, item in assembly.resources().items() if has_tags(item)}
     for name, tags in tagged.items():
         pairs = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
@@ -349,7 +370,10 @@ def has_tags(item: dict[str, Any]) -> bool:
     return "Tags" in item.get("Properties", {})
 
 
-@pytest.mark.parametrize(("variant", "more"), [("dev", set()), ("prod", {"ModelBucket"}), ("open", {"FunctionUrl"})])
+@pytest.mark.parametrize(
+    ("variant", "more"),
+    [("dev", set()), ("prod", {"ModelBucket"}), ("open", {"FunctionUrl"}), ("keys", {"ApiKeysSecret", "FunctionUrl"})],
+)
 def test_outputs(assemblies: dict[str, Assembly], variant: str, more: set[str]) -> None:
     expected = {"AlarmTopic", "Curl", "Dashboard", "Endpoint", "LogGroup"}
     assert set(assemblies[variant].template["Outputs"]) == expected | more
@@ -370,6 +394,7 @@ def test_outputs(assemblies: dict[str, Assembly], variant: str, more: set[str]) 
             ],
         ),
         ("open", []),
+        ("keys", ["-H", "x-api-key: $API_KEY"]),
     ],
 )
 def test_curl_line(assemblies: dict[str, Assembly], variant: str, options: list[str]) -> None:
