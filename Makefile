@@ -3,6 +3,7 @@ PYTHON ?= python3
 MODEL_PATH ?= models
 BIN := .venv/bin
 ENV ?= dev
+TERRAFORM = terraform -chdir=deploy/terraform/azure
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
@@ -10,7 +11,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch image-test deploy diff destroy check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch image-test deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -24,7 +25,7 @@ test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## instal
 test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/emulator/aws-lambda-rie  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
 
-test-azure: .venv/dev node_modules/.bin/azurite  ## the Functions app under Microsoft's runtime library and Azurite
+test-azure: .venv/dev node_modules/.bin/azurite .tools/checkov/installed  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
 	$(BIN)/python -m pytest tests/azure
 
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
@@ -41,6 +42,11 @@ diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
 
 destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
 	$(CDK) destroy --context environment=$(ENV) $(CDK_ARGS)
+
+azure-plan:  ## validate the Azure configuration and say what it would change: make azure-plan ENV=dev
+	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
+	$(TERRAFORM) validate
+	$(TERRAFORM) plan -input=false -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.tfvars.json $(PLAN_ARGS)
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
@@ -95,6 +101,12 @@ clean:  ## remove everything that these verbs made
 	@rm -rf .tools/ministack
 	@$(PYTHON) -m venv .tools/ministack
 	@.tools/ministack/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+.tools/checkov/installed: tests/azure/deploy/checkov.txt
+	@rm -rf .tools/checkov
+	@$(PYTHON) -m venv .tools/checkov
+	@.tools/checkov/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 models/encoder/1/model.onnx:

@@ -31,7 +31,7 @@ PAGES = {
 BLOCKS = [block for name, path in sorted(PAGES.items()) for block in blocks(path, name)]
 ADDRESS = "127.0.0.1:8000"
 COMMANDS = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
-VERBS = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+VERBS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def text(page: str) -> str:

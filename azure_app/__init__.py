@@ -1,0 +1,1 @@
+"""inferry as an Azure Functions app."""

@@ -1,0 +1,11 @@
+environment       = "prod"
+instance_memory   = 4096
+maximum_instances = 100
+always_ready      = 2
+replication       = "ZRS"
+registry_sku      = "Standard"
+input_days        = 90
+log_days          = 90
+log_gb_per_day    = 10
+latency_alert_ms  = 1000
+budget            = 1000

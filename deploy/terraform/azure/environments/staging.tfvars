@@ -1,0 +1,4 @@
+environment  = "staging"
+replication  = "ZRS"
+registry_sku = "Standard"
+budget       = 200

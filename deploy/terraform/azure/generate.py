@@ -1,0 +1,48 @@
+"""Writes what Terraform needs to know of the app: `python -m deploy.terraform.azure.generate`.
+
+A file for each environment with the app's settings, as `Settings.to_env` writes them, and the names that
+azure_app/names.py gives to queues, containers and triggers.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from inferry.settings import Settings
+
+from azure_app import names
+
+FOLDER = Path(__file__).parent / "environments"
+MODELS = f"az://{names.MODELS}"
+ENVIRONMENTS = {
+    "dev": Settings(environment="dev", model_path=MODELS, model_refresh=60, log_level="DEBUG"),
+    "staging": Settings(environment="staging", model_path=MODELS, model_refresh=300),
+    "prod": Settings(environment="prod", model_path=MODELS, model_refresh=300),
+}
+
+
+def variables(settings: Settings) -> dict[str, Any]:
+    """The values of Terraform's variables that come from the app."""
+    return {
+        "app_settings": settings.to_env(),
+        "containers": {"models": names.MODELS, "input": names.INPUT, "output": names.OUTPUT},
+        "queues": {
+            "jobs": names.JOBS_QUEUE,
+            "jobs_poison": names.POISON_QUEUE,
+            "files_poison": names.BLOB_POISON_QUEUE,
+        },
+        "triggers": {"connection": names.CONNECTION, "files": names.BLOB_FUNCTION},
+    }
+
+
+def files() -> dict[Path, str]:
+    """What is in each of the files."""
+    return {
+        FOLDER / f"{name}.app.tfvars.json": json.dumps(variables(settings), indent=2) + "\n"
+        for name, settings in ENVIRONMENTS.items()
+    }
+
+
+if __name__ == "__main__":
+    for path, text in files().items():
+        path.write_text(text, encoding="utf-8")

@@ -1,0 +1,51 @@
+output "resource_group" {
+  description = "Name of the resource group"
+  value       = azurerm_resource_group.main.name
+}
+
+output "function_app" {
+  description = "Name of the function app: func azure functionapp publish NAME"
+  value       = azurerm_function_app_flex_consumption.main.name
+}
+
+output "url" {
+  description = "Address of the function app"
+  value       = "https://${azurerm_function_app_flex_consumption.main.default_hostname}"
+}
+
+output "container_url" {
+  description = "Address of the Container App, if there is one"
+  value       = one([for app in azurerm_container_app.main : "https://${app.ingress[0].fqdn}"])
+}
+
+output "registry" {
+  description = "Server of the container registry"
+  value       = azurerm_container_registry.main.login_server
+}
+
+output "storage_account" {
+  description = "Account of the containers for models, inputs and outputs, and of the queues"
+  value       = local.data.name
+}
+
+output "remote_write_url" {
+  description = "Where the app pushes its metrics"
+  value       = local.remote_write_url
+}
+
+output "query_url" {
+  description = "Where Grafana asks for them"
+  value       = azurerm_monitor_workspace.main.query_endpoint
+}
+
+# The key is asked for when the line is run: it is in no state and no log.
+output "curl" {
+  description = "A first request, ready to run after az login"
+  value = join(" ", [
+    "curl https://${azurerm_function_app_flex_consumption.main.default_hostname}/v2/models",
+    "-H \"x-functions-key: $(az functionapp keys list",
+    "--resource-group ${azurerm_resource_group.main.name}",
+    "--name ${azurerm_function_app_flex_consumption.main.name}",
+    "--query functionKeys.default --output tsv)\"",
+  ])
+}

@@ -1,0 +1,178 @@
+variable "project" {
+  description = "First part of all names, and the tag Project"
+  type        = string
+  default     = "inferry"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]{1,9}$", var.project))
+    error_message = "project has 2 to 10 small letters and digits: names of storage accounts are made of it."
+  }
+}
+
+variable "environment" {
+  description = "Second part of all names, and the tag Environment"
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9]{1,6}$", var.environment))
+    error_message = "environment has 2 to 7 small letters and digits, as in dev, staging and prod."
+  }
+}
+
+variable "location" {
+  description = "Azure region; it must have Flex Consumption"
+  type        = string
+  default     = "westeurope"
+}
+
+# The next four are written by generate.py: the app's own names and settings.
+
+variable "app_settings" {
+  description = "inferry's settings, as Settings.to_env() writes them"
+  type        = map(string)
+}
+
+variable "containers" {
+  description = "Blob containers by their part: models, input and output"
+  type        = object({ models = string, input = string, output = string })
+}
+
+variable "queues" {
+  description = "The queue of jobs, and those of messages and files that failed too often"
+  type        = object({ jobs = string, jobs_poison = string, files_poison = string })
+}
+
+variable "triggers" {
+  description = "The connection of the app's triggers, and the function that the blob trigger starts"
+  type        = object({ connection = string, files = string })
+}
+
+variable "python_version" {
+  description = "Python of the function app"
+  type        = string
+  default     = "3.12"
+
+  validation {
+    condition     = contains(["3.11", "3.12", "3.13"], var.python_version)
+    error_message = "python_version must be 3.11, 3.12 or 3.13."
+  }
+}
+
+variable "instance_memory" {
+  description = "Memory of an instance of the function app in MB; 2048 comes with one CPU, 4096 with two"
+  type        = number
+  default     = 2048
+
+  validation {
+    condition     = contains([2048, 4096], var.instance_memory)
+    error_message = "instance_memory must be 2048 or 4096."
+  }
+}
+
+variable "maximum_instances" {
+  description = "Most instances of the function app, and most replicas of the Container App"
+  type        = number
+  default     = 40
+}
+
+variable "always_ready" {
+  description = "Instances of the function app that wait for HTTP requests all the time; 0: it scales to zero"
+  type        = number
+  default     = 0
+}
+
+variable "http_concurrency" {
+  description = "Requests that one instance answers at once; Python's default would be 1, and nothing would be batched"
+  type        = number
+  default     = 16
+}
+
+variable "code_published" {
+  description = "Whether the app's code is published: Event Grid asks the blob trigger before it sends events to it"
+  type        = bool
+  default     = false
+}
+
+variable "entra_client_id" {
+  description = "Application (client) ID that callers' Entra ID tokens are for; empty: function keys alone"
+  type        = string
+  default     = ""
+}
+
+variable "container_image" {
+  description = "Repository and tag of the image in the registry, for a Container App; empty: none"
+  type        = string
+  default     = ""
+}
+
+variable "container_cpu" {
+  description = "CPUs of a replica of the Container App; it has 2 GB of memory for each"
+  type        = number
+  default     = 1
+}
+
+variable "replication" {
+  description = "Replication of the storage account with models, inputs and outputs"
+  type        = string
+  default     = "LRS"
+}
+
+variable "registry_sku" {
+  description = "Tier of the container registry"
+  type        = string
+  default     = "Basic"
+}
+
+variable "input_days" {
+  description = "Days after which files of the input and output containers are deleted"
+  type        = number
+  default     = 30
+}
+
+variable "log_days" {
+  description = "Days that logs are kept"
+  type        = number
+  default     = 30
+}
+
+variable "log_gb_per_day" {
+  description = "Most GB of logs a day; what comes after that is lost"
+  type        = number
+  default     = 1
+}
+
+variable "alert_emails" {
+  description = "Addresses that alerts go to"
+  type        = list(string)
+  default     = []
+}
+
+variable "latency_alert_ms" {
+  description = "Average milliseconds of a request above which an alert fires"
+  type        = number
+  default     = 2000
+}
+
+variable "failure_alert_count" {
+  description = "Failed requests in five minutes above which an alert fires"
+  type        = number
+  default     = 10
+}
+
+variable "backlog_alert_count" {
+  description = "Messages that may wait in the queues of the account, on the average of an hour"
+  type        = number
+  default     = 1000
+}
+
+variable "budget" {
+  description = "Monthly cost of the resource group of which 80 % forecast or 100 % spent is an alert; 0: none"
+  type        = number
+  default     = 0
+}
+
+variable "budget_start" {
+  description = "First day of a month from which the budget counts"
+  type        = string
+  default     = "2026-12-01T00:00:00Z"
+}

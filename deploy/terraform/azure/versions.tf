@@ -1,0 +1,28 @@
+terraform {
+  required_version = ">= 1.9"
+
+  required_providers {
+    azurerm = {
+      source  = "hashicorp/azurerm"
+      version = "~> 4.81"
+    }
+    random = {
+      source  = "hashicorp/random"
+      version = "~> 3.6"
+    }
+  }
+
+  # Its settings are in environments/*.backend.hcl.
+  backend "azurerm" {}
+}
+
+# The subscription is ARM_SUBSCRIPTION_ID. The storage accounts take no shared keys, so neither does the provider.
+provider "azurerm" {
+  storage_use_azuread = true
+
+  features {
+    resource_group {
+      prevent_deletion_if_contains_resources = true
+    }
+  }
+}

@@ -1,0 +1,240 @@
+"""What the Terraform configuration says of Azure, read from its HCL: the provider can't be had without a registry."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from configuration import (
+    ENVIRONMENTS,
+    ROOT,
+    attributes,
+    blocks,
+    generator,
+    given,
+    named,
+    references,
+    resources,
+    sources,
+    values,
+)
+from inferry.settings import Settings
+
+from azure_app import names
+
+# Resources that Azure gives no tags.
+UNTAGGED = {
+    "azurerm_storage_container",
+    "azurerm_storage_queue",
+    "azurerm_storage_management_policy",
+    "azurerm_monitor_diagnostic_setting",
+    "azurerm_role_assignment",
+    "azurerm_eventgrid_system_topic_event_subscription",
+    "azurerm_consumption_budget_resource_group",
+    "random_string",
+}
+# Variables of the platform; whatever else the configuration sets for the app is one of its own settings.
+PLATFORM = (
+    "AzureWebJobs",
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "APPLICATIONINSIGHTS_",
+    "ORT_",
+    "${var.triggers.connection}__",
+)
+
+
+def test_versions() -> None:
+    (terraform,) = blocks("terraform")
+    assert terraform == {
+        "required_version": ">= 1.9",
+        "required_providers": [
+            {
+                "azurerm": {"source": "hashicorp/azurerm", "version": "~> 4.81"},
+                "random": {"source": "hashicorp/random", "version": "~> 3.6"},
+            }
+        ],
+        "backend": [{"azurerm": {}}],
+    }
+
+
+def test_every_name_is_declared_and_used() -> None:
+    declared = {f"var.{name}" for name in named("variable")} | {f"local.{name}" for name in values()}
+    found = resources().keys() | {f"data.{address}" for address in resources("data")}
+    used = {reference for text in sources().values() for reference in references(text)}
+    assert used - found == declared
+    assert used <= declared | found
+
+
+def test_tags() -> None:
+    tagged = {address: body.get("tags") for address, body in resources().items()}
+    assert {address: tags for address, tags in tagged.items() if address.split(".")[0] not in UNTAGGED} == {
+        address: "${local.tags}" for address in tagged if address.split(".")[0] not in UNTAGGED
+    }
+    assert values()["tags"] == {
+        "Environment": "${var.environment}",
+        "Project": "${var.project}",
+        "ManagedBy": "Terraform",
+    }
+
+
+def test_resource_group() -> None:
+    assert values()["name"] == "${var.project}-${var.environment}"
+    assert resources()["azurerm_resource_group.main"]["name"] == "${local.name}-rg"
+
+
+def test_generated_files_are_current() -> None:
+    for path, text in generator()["files"]().items():
+        assert path.read_text() == text, "run python -m deploy.terraform.azure.generate"
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_settings_are_read_back(environment: str) -> None:
+    """What Terraform gives the app, the app reads as the settings that were meant."""
+    assert Settings.from_env(given(environment)["app_settings"]) == generator()["ENVIRONMENTS"][environment]
+    assert Settings.from_env(given(environment)["app_settings"]).environment == environment
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_variables(environment: str) -> None:
+    """An environment gives every variable that has no default, and none that there is not."""
+    variables = named("variable")
+    assert {name for name, body in variables.items() if "default" not in body} <= given(environment).keys()
+    assert given(environment).keys() <= variables.keys()
+    assert given(environment)["environment"] == environment
+
+
+def test_settings_that_only_azure_knows() -> None:
+    """A variable that Terraform adds is the platform's or a field of Settings: a name that is misspelt is neither."""
+    fields = {name.upper() for name in Settings.__dataclass_fields__}
+    added = [name for name in added_settings() if not name.startswith(PLATFORM)]
+    assert set(added) <= fields
+
+
+def added_settings() -> Iterator[str]:
+    for line in sources()["function.tf"].partition("merge(var.app_settings, {")[2].partition("})")[0].splitlines():
+        name, equals, _ = line.partition(" = ")
+        if equals and not name.strip().startswith("#"):
+            yield name.strip().strip('"')
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_names_are_the_apps(environment: str) -> None:
+    variables = given(environment)
+    assert sorted(variables["containers"].values()) == sorted(names.CONTAINERS)
+    assert variables["queues"] == {
+        "jobs": names.JOBS_QUEUE,
+        "jobs_poison": names.POISON_QUEUE,
+        "files_poison": names.BLOB_POISON_QUEUE,
+    }
+    assert variables["triggers"] == {"connection": names.CONNECTION, "files": names.BLOB_FUNCTION}
+
+
+def test_names_are_written_once() -> None:
+    code = "\n".join(sources().values())
+    for name in (names.JOBS_QUEUE, names.POISON_QUEUE, names.BLOB_POISON_QUEUE, f"{names.CONNECTION}__"):
+        assert name not in code
+
+
+SECURE = {
+    "azurerm_storage_account.main": {
+        "shared_access_key_enabled": False,
+        "allow_nested_items_to_be_public": False,
+        "local_user_enabled": False,
+        "https_traffic_only_enabled": True,
+        "min_tls_version": "TLS1_2",
+    },
+    "azurerm_container_registry.main": {"admin_enabled": False, "anonymous_pull_enabled": False},
+    "azurerm_function_app_flex_consumption.main": {
+        "https_only": True,
+        "storage_authentication_type": "SystemAssignedIdentity",
+        "webdeploy_publish_basic_authentication_enabled": False,
+        "identity": [{"type": "SystemAssigned"}],
+        "http_concurrency": "${var.http_concurrency}",
+    },
+    "azurerm_application_insights.main": {"local_authentication_enabled": False},
+}
+
+
+@pytest.mark.parametrize("address", SECURE)
+def test_secure_by_default(address: str) -> None:
+    body = resources()[address]
+    assert {name: body.get(name) for name in SECURE[address]} == SECURE[address]
+
+
+def test_http_concurrency_is_not_pythons_default() -> None:
+    """An instance that answers one request at a time batches nothing."""
+    assert named("variable")["http_concurrency"]["default"] > 1
+
+
+def test_roles() -> None:
+    """Every role is one that works on data, and on no more than one container, queue or rule; the host's account is
+    its own."""
+    grants = values()["grants"]
+    assert {grant["role"] for grant in grants.values() if grant["scope"] == "${local.host}"} == {
+        "Storage Blob Data Owner",
+        "Storage Queue Data Contributor",
+        "Storage Table Data Contributor",
+    }
+    narrow = {name: grant for name, grant in grants.items() if grant["scope"] != "${local.host}"}
+    assert {name: (grant["role"], scope(grant)) for name, grant in narrow.items()} == {
+        "read models": ("Storage Blob Data Reader", "models"),
+        "read input": ("Storage Blob Data Reader", "input"),
+        "write output": ("Storage Blob Data Contributor", "output"),
+        "see jobs": ("Storage Queue Data Reader", "jobs"),
+        "take jobs": ("Storage Queue Data Message Processor", "jobs"),
+        "give up jobs": ("Storage Queue Data Message Sender", "jobs_poison"),
+        "give up files": ("Storage Queue Data Message Sender", "files_poison"),
+        "send metrics": ("Monitoring Metrics Publisher", "${azurerm_monitor_data_collection_rule.main.id}"),
+        "send logs": ("Monitoring Metrics Publisher", "${azurerm_application_insights.main.id}"),
+    }
+
+
+def scope(grant: dict[str, Any]) -> str:
+    """The part of the data account, or the resource."""
+    return grant["scope"].split('"')[1] if '"' in grant["scope"] else grant["scope"]
+
+
+def test_no_secret_is_an_output() -> None:
+    """The curl line asks for the key when it is run."""
+    outputs = named("output")
+    assert all("host_keys" not in output["value"] and "key(" not in output["value"] for output in outputs.values())
+    assert "$(az functionapp keys list" in outputs["curl"]["value"]
+    code = "\n".join(sources().values())
+    assert not [word for word in ("access_key.", "primary_connection_string", "admin_password") if word in code]
+
+
+def test_event_grid_calls_the_blob_trigger() -> None:
+    subscription = resources()["azurerm_eventgrid_system_topic_event_subscription.input"]
+    (endpoint,) = subscription["webhook_endpoint"]
+    assert "Host.Functions.%s" in endpoint["url"]
+    assert "var.triggers.files" in endpoint["url"]
+    assert subscription["subject_filter"] == [
+        {"subject_begins_with": "/blobServices/default/containers/${var.containers.input}/"}
+    ]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_state_is_apart(environment: str) -> None:
+    """Each environment has a state of its own, opened with a token."""
+    assert attributes(f"environments/{environment}.backend.hcl") == {
+        "resource_group_name": "inferry-state-rg",
+        "storage_account_name": f"inferrystate{environment}",
+        "container_name": "tfstate",
+        "key": f"azure/{environment}.tfstate",
+        "use_azuread_auth": True,
+    }
+
+
+def variables_table() -> str:
+    """The rows of the page's table."""
+    rows = ((f"`{name}`", default(body), body["description"]) for name, body in named("variable").items())
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def default(variable: dict[str, Any]) -> str:
+    value = variable.get("default", "none")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return "empty" if value in ("", []) else "none" if value == "none" else f"`{text}`"
+
+
+def test_page_lists_the_variables() -> None:
+    assert variables_table() in (ROOT / "docs" / "deploy-azure.md").read_text()

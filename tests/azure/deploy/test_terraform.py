@@ -1,0 +1,54 @@
+"""Terraform itself over what needs no provider: the format, and every environment's variables with their checks."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from configuration import ENVIRONMENTS, FOLDER, given, named, terraform
+
+
+def test_format() -> None:
+    done = terraform("fmt", "-check", "-recursive", folder=FOLDER)
+    assert (done.returncode, done.stdout) == (0, ""), "terraform fmt"
+
+
+@pytest.fixture(scope="module")
+def variables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration that has the variables and puts each out again."""
+    folder = tmp_path_factory.mktemp("variables")
+    shutil.copy(FOLDER / "variables.tf", folder)
+    outputs = (f'output "{name}" {{\n  value = var.{name}\n}}\n' for name in named("variable"))
+    (folder / "outputs.tf").write_text("".join(outputs))
+    assert terraform("init", folder=folder).returncode == 0
+    return folder
+
+
+def files(environment: str) -> list[str]:
+    return [f"-var-file={FOLDER}/environments/{environment}{end}" for end in (".tfvars", ".app.tfvars.json")]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_environment(variables: Path, environment: str) -> None:
+    """Terraform takes both files of an environment; what they leave out has its default."""
+    done = terraform("apply", "-auto-approve", *files(environment), folder=variables)
+    assert done.returncode == 0, done.stderr
+    outputs = json.loads(terraform("output", "-json", folder=variables).stdout)
+    defaults = {name: body["default"] for name, body in named("variable").items() if "default" in body}
+    assert {name: output["value"] for name, output in outputs.items()} == {**defaults, **given(environment)}
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("project=Inferry", "project has 2 to 10 small letters and digits"),
+        ("environment=production", "environment has 2 to 7 small letters and digits"),
+        ("python_version=3.10", "python_version must be 3.11, 3.12 or 3.13"),
+        ("instance_memory=1024", "instance_memory must be 2048 or 4096"),
+        ('containers={"models":"models"}', 'attributes "input" and "output" are required'),
+    ],
+)
+def test_bad_value(variables: Path, value: str, message: str) -> None:
+    done = terraform("plan", *files("dev"), f"-var={value}", folder=variables)
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.replace("│", " ").split())
