@@ -106,7 +106,7 @@ class App:
                 path = path[len(root) :]
             route, parameters = routes.match(scope["method"], path or "/")
             if self._keys and not route.public:
-                self._keys.check(headers)
+                self._check_key(self._keys, headers)
             handler = self._handlers.get(route.operation)
             if handler is None:
                 management = await self._manage()
@@ -126,6 +126,13 @@ class App:
         answer.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": body})
+
+    def _check_key(self, keys: "Keys", headers: Mapping[bytes, bytes]) -> None:
+        try:
+            keys.check(headers)
+        except InferryError as exc:
+            self._service.metrics.refused(exc)
+            raise
 
     async def _infer(
         self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope

@@ -17,6 +17,8 @@ Labels: TypeAlias = tuple[str, ...]
 REASON: dict[type[BaseException], str] = {
     errors.InvalidRequest: "invalid",
     errors.NotSupported: "invalid",
+    errors.KeyMissing: "denied",
+    errors.KeyRefused: "denied",
     errors.ModelNotFound: "not_found",
     errors.ModelUnavailable: "unavailable",
     errors.QueueFull: "rejected",

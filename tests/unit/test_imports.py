@@ -21,8 +21,9 @@ LAYERS = [
     "stats batch.report",
     "metrics",
     "sinks sinks.prometheus sinks.wire",
-    "sinks.posting sinks.series sinks.workers sinks.port pushing",
-    "sinks.remote_write",
+    "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",
+    "sinks.remote_write sinks.sigv4",
+    "sinks.amp sinks.azure_monitor",
     "remote jsontensors classification layout asgi server batch.casting batch.files",
     "protocol batch.remotefiles",
     "signature",
@@ -45,6 +46,7 @@ LAYERS = [
 UPWARDS = {("app", "management"), ("store", "remote"), ("batch.files", "batch.remotefiles")}
 
 OWNERS = {
+    "aws_lambda_powertools": {"sinks.emf"},
     "fastapi": {"management"},
     "obstore": {"batch.remotefiles", "remote"},
     "onnxruntime": {"session"},
@@ -58,7 +60,19 @@ OWNERS = {
 COMMON = {"numpy", "orjson"}
 
 # What a first prediction doesn't need.
-HEAVY = ("boto3", "fastapi", "httpx", "obstore", "onnx", "pyarrow", "pydantic", "starlette", "uvicorn")
+HEAVY = (
+    "aws_lambda_powertools",
+    "boto3",
+    "fastapi",
+    "httpx",
+    "obstore",
+    "onnx",
+    "pyarrow",
+    "pydantic",
+    "starlette",
+    "uvicorn",
+    "http.client",
+)
 
 
 class Import(NamedTuple):

@@ -12,7 +12,10 @@ from inferry.settings import Settings
 PROMETHEUS = "prometheus"
 
 PUSHED = {
+    "emf": "inferry.sinks.emf:EMF",
     "remote_write": "inferry.sinks.remote_write:RemoteWrite",
+    "amp": "inferry.sinks.amp:ManagedPrometheus",
+    "azure_monitor": "inferry.sinks.azure_monitor:AzureMonitor",
 }
 
 

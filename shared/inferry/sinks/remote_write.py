@@ -8,7 +8,7 @@ from inferry.errors import InvalidSettings
 from inferry.metrics import Family
 from inferry.settings import Settings
 from inferry.sinks import PushFailed, wire
-from inferry.sinks.posting import Answer, NoAnswer, Poster
+from inferry.sinks.posting import NoAnswer, Poster
 from inferry.sinks.series import Batch, SeriesLog
 
 _HEADERS = {
@@ -75,7 +75,8 @@ class RemoteWrite:
             return
         self._log.doubted(batch)
         try:
-            answer = self._post(wire.snappy(batch.body), deadline)
+            body = wire.snappy(batch.body)
+            answer = self._poster.post(body, self.headers(body, deadline), deadline)
         except NoAnswer as exc:
             self._kept = batch
             raise PushFailed(str(exc)) from exc
@@ -87,9 +88,6 @@ class RemoteWrite:
             self._kept = batch
             raise PushFailed(reason)
         raise PushFailed(reason, dropped=batch.size)
-
-    def _post(self, body: bytes, deadline: float) -> Answer:
-        return self._poster.post(body, self.headers(body, deadline), deadline)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
