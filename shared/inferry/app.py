@@ -25,6 +25,7 @@ STATUS: dict[type[InferryError], int] = {
     errors.InvalidRequest: 400,
     errors.KeyMissing: 401,
     errors.KeyRefused: 403,
+    errors.DataRefused: 403,
     errors.ModelControlDisabled: 403,
     errors.ModelNotFound: 404,
     routes.RouteNotFound: 404,
@@ -163,7 +164,7 @@ class App:
         except BaseException as exc:
             stats.failed(exc, time.perf_counter_ns() - start)
             raise
-        timings.encode = time.perf_counter_ns() - encoding
+        timings.encode += time.perf_counter_ns() - encoding
         stats.succeeded(timings, decoded.batch_size, received, len(body))
         return 200, body, answer_headers
 
@@ -208,7 +209,8 @@ class App:
         if size > self._max_response:
             raise ResponseTooLarge(
                 f"the answer has {size} bytes, over {self._max_response} (MAX_RESPONSE_BYTES): ask for fewer rows or "
-                "outputs, for binary ones ('binary_data_output'), or for gzip (Accept-Encoding)"
+                "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
+                "reference ('uri')"
             )
 
     async def _manage(self) -> ASGIApp:

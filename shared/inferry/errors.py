@@ -10,6 +10,7 @@ InferryError
 +-- ResponseTooLarge          the answer is over MAX_RESPONSE_BYTES
 +-- KeyMissing                API_KEYS are set, and the request has no key
 +-- KeyRefused                the request's key is none of API_KEYS
++-- DataRefused               a tensor's URI is not below any of DATA_PREFIXES
 +-- ModelControlDisabled      load or unload without MODEL_CONTROL
 +-- ModelNotFound             no such model or version in the repository
 +-- ModelUnavailable          the model is there and can't be served; says why
@@ -60,6 +61,10 @@ class KeyMissing(InferryError):
 
 class KeyRefused(InferryError):
     """The request's key is none of API_KEYS."""
+
+
+class DataRefused(InferryError):
+    """A tensor's URI is not below any of DATA_PREFIXES."""
 
 
 class ModelControlDisabled(InferryError):

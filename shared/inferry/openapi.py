@@ -91,6 +91,7 @@ class InferResponse(BaseModel):
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: dict[str, str] | None = Field(default=None, description="uri:NAME, where output NAME was written")
     outputs: list[ResponseTensor]
 
 

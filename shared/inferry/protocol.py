@@ -14,7 +14,7 @@ import simdjson
 
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.jsontensors import MAX_DIMENSIONS, Nesting, kind, to_array
-from inferry.tensors import DATATYPES, Buffer, Shape, Tensor, from_bytes, to_bytes, to_list
+from inferry.tensors import DATATYPES, Buffer, Datatype, Shape, Tensor, from_bytes, to_bytes, to_list
 
 HEADER_LENGTH = b"inference-header-content-length"
 # No charset: kserve's client compares the type for equality.
@@ -33,26 +33,42 @@ _NOTHING = memoryview(b"")
 
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
+_URI = "uri"
 # Every member and parameter that means something here.
 _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
-    *("binary_data_output", "binary_data", "binary_data_size", _SHARED_MEMORY, *_SEQUENCE),
+    *("binary_data_output", "binary_data", "binary_data_size", _URI, _SHARED_MEMORY, *_SEQUENCE),
 }
 
 
 class RequestedOutput(NamedTuple):
-    """An output that the request names: how to send it, and the `k` of the classification extension (0: off)."""
+    """An output that the request names: how to send it, and the `k` of the classification extension (0: off).
+
+    With a `uri` it is written there instead of being sent.
+    """
 
     name: str
     binary: bool
     classification: int = 0
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An input whose elements are in the object at `uri`."""
+
+    name: str
+    datatype: Datatype
+    shape: Shape
+    uri: str
 
 
 @dataclass(slots=True)
 class InferRequest:
     """An inference request; `outputs` empty means all of the model's, sent as `binary` says.
 
-    `raw` holds the body of a raw binary request, whose single input only the model can describe.
+    `raw` holds the body of a raw binary request, whose single input only the model can describe. `references` are
+    inputs that are elsewhere; `by_reference` is true when there are any, or outputs to be written elsewhere.
     """
 
     inputs: dict[str, Tensor] = field(default_factory=dict)
@@ -61,6 +77,8 @@ class InferRequest:
     id: str | None = None
     timeout: float | None = None
     raw: Buffer | None = None
+    references: Mapping[str, Reference] | None = None
+    by_reference: bool = False
 
     @property
     def batch_size(self) -> int:
@@ -72,13 +90,14 @@ class InferRequest:
 
 @dataclass(slots=True)
 class InferResponse:
-    """An inference's answer; `binary` names the outputs to send as bytes."""
+    """An inference's answer; `binary` names the outputs to send as bytes, `stored` says where others were written."""
 
     model_name: str
     model_version: str
     outputs: list[Tensor]
     binary: frozenset[str] = frozenset()
     id: str | None = None
+    stored: Mapping[str, str] | None = None
 
 
 def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest:
@@ -110,10 +129,17 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
             raw = to_bytes(tensor)
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
-        else:
+        elif not response.stored or tensor.name not in response.stored:
             output["data"] = to_list(tensor)
         outputs.append(output)
-    answer = {"model_name": response.model_name, "model_version": response.model_version, "outputs": outputs}
+    answer: dict[str, Any] = {
+        "model_name": response.model_name,
+        "model_version": response.model_version,
+        "outputs": outputs,
+    }
+    if response.stored:
+        # Not at the outputs: C++ clients take those that have parameters for binary ones.
+        answer["parameters"] = {f"{_URI}:{name}": uri for name, uri in response.stored.items()}
     if response.id is not None:
         answer["id"] = response.id
     text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -206,7 +232,10 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> I
         request.id = _id(document["id"])
     if document.get("outputs") is not None:
         request.outputs = _outputs(document["outputs"], request.binary, nesting)
-    used = _add_inputs(request.inputs, document.get("inputs"), tail, nesting, model)
+        for output in request.outputs:
+            if output.uri:
+                request.by_reference = True
+    used = _add_inputs(request, document.get("inputs"), tail, nesting, model)
     if used != len(tail):
         raise InvalidRequest(
             f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model '{model}'"
@@ -215,8 +244,9 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> I
     return request
 
 
-def _add_inputs(inputs: dict[str, Tensor], value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:
+def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:
     """Adds the inputs of a request, and returns how many bytes of `tail` they took."""
+    inputs = request.inputs
     if not isinstance(value, _ARRAYS) or not len(value):
         raise InvalidRequest("the request's 'inputs' must be an array of at least one object")
     nesting.arrays += 1
@@ -234,10 +264,14 @@ def _add_inputs(inputs: dict[str, Tensor], value: Any, tail: memoryview, nesting
         shape = _shape(members.get("shape"), nesting, what)
         data, size = members.get("data"), None
         if members.get("parameters") is not None:
-            size = _binary_size(members, what)
+            size, uri = _elsewhere(members, what)
+            if uri is not None:
+                request.by_reference = True
+                _add_reference(request, Reference(name, datatype, shape, uri), (data, size), what)
+                continue
         if (size is None) == (data is None):
             raise _not_one_source(data, what)
-        if name in inputs:
+        if name in inputs or (request.references and name in request.references):
             raise InvalidRequest(f"input '{name}' is given more than once for model '{model}'")
         if size is None:
             array = to_array(data, datatype, shape, nesting, what)
@@ -248,11 +282,28 @@ def _add_inputs(inputs: dict[str, Tensor], value: Any, tail: memoryview, nesting
     return used
 
 
-def _binary_size(members: Mapping[str, Any], what: str) -> Any:
+def _elsewhere(members: Mapping[str, Any], what: str) -> tuple[Any, str | None]:
+    """The size of an input's bytes behind the JSON, and the URI of the object that holds them; None for none."""
     parameters = _parameters(members, what)
     if _SHARED_MEMORY in parameters:
         raise NotSupported(f"{what} is in shared memory, which inferry doesn't offer; send 'data' or binary data")
-    return parameters.get("binary_data_size")
+    return parameters.get("binary_data_size"), _uri(parameters, what)
+
+
+def _uri(parameters: Parameters, what: str) -> str | None:
+    uri = parameters.get(_URI)
+    if uri is not None and (not isinstance(uri, str) or not uri):
+        raise InvalidRequest(f"'{_URI}' of {what} must be the URL of an object, got {kind(uri)}")
+    return uri
+
+
+def _add_reference(request: InferRequest, reference: Reference, others: tuple[Any, Any], what: str) -> None:
+    if others != (None, None):
+        raise InvalidRequest(f"{what} must set only one of 'data', and 'binary_data_size' or 'uri' in 'parameters'")
+    others_by_reference = request.references or {}
+    if reference.name in request.inputs or reference.name in others_by_reference:
+        raise InvalidRequest(f"{what} is given more than once")
+    request.references = {**others_by_reference, reference.name: reference}
 
 
 def _not_one_source(data: Any, what: str) -> InvalidRequest:
@@ -295,7 +346,8 @@ def _output(item: Any, binary: bool) -> RequestedOutput:
     classes = parameters.get("classification", 0)
     if not _is_count(classes):
         raise InvalidRequest(f"'classification' of {what} must be a number of classes, got {kind(classes)}")
-    return RequestedOutput(name, _flag(parameters, "binary_data", binary, what), classes)
+    uri = _uri(parameters, what) or ""
+    return RequestedOutput(name, not uri and _flag(parameters, "binary_data", binary, what), classes, uri)
 
 
 def _members(value: Any) -> Mapping[str, Any]:

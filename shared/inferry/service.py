@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inferry import catalogue, classification
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
@@ -17,6 +19,9 @@ from inferry.repository import Refresher, Repository, open_repository
 from inferry.settings import Settings, cpus
 from inferry.stats import Timings
 from inferry.tensors import Tensor
+
+if TYPE_CHECKING:
+    from inferry.references import References
 
 
 class Service:
@@ -34,6 +39,7 @@ class Service:
         self._refresher = Refresher(repository, self.settings.model_refresh)
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
         self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")
+        self._references: References | None = None
         self._loaders = ThreadPoolExecutor(cpus(), thread_name_prefix="inferry-load")
 
     @classmethod
@@ -78,9 +84,11 @@ class Service:
     ) -> InferResponse:
         """The answer to a decoded request, not later than `deadline`; what it took is added to `timings`.
 
-        InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed.
+        InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed; what `references` raises.
         """
         timings = timings or Timings()
+        if request.by_reference:
+            return await self._infer_by_reference(model, request, timings, deadline)
         signature = model.session.signature
         feed = signature.feed(request)
         requested = signature.requested(request)
@@ -105,6 +113,17 @@ class Service:
         if requested.classes:
             outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
         return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
+
+    async def _infer_by_reference(
+        self, model: Model, request: InferRequest, timings: Timings, deadline: float
+    ) -> InferResponse:
+        from inferry.references import References
+
+        if self._references is None:
+            self._references = References(self.settings.data_prefixes, self.settings.max_data_bytes)
+        limit = self._timeout if request.timeout is None else min(self._timeout, request.timeout)
+        until = min(deadline, time.monotonic() + limit)
+        return await self._references.infer(partial(self.infer, model), request, timings, until)
 
     def default_model(self, name: str | None) -> str:
         """The name of the model that a request for `name` means: "default" and none are DEFAULT_MODEL."""
@@ -140,6 +159,8 @@ class Service:
         """Lets go of the threads; what runs ends first."""
         self._pool.shutdown()
         self._loaders.shutdown()
+        if self._references is not None:
+            self._references.close()
 
 
 def _classified(model: Model, tensor: Tensor, classes: int) -> Tensor:

@@ -13,6 +13,7 @@ from inferry.errors import InvalidSettings
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
+_PREFIX = re.compile(r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*")
 _DIGEST = re.compile("[0-9a-fA-F]{64}")
 
 
@@ -33,6 +34,10 @@ class Settings:
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
     max_response_bytes: int = _setting(0, "Largest answer; 0: no limit", 0)
+    data_prefixes: tuple[str, ...] = _setting(
+        (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
+    )
+    max_data_bytes: int = _setting(256 * 2**20, "Largest tensors by reference, together, of a request or an answer", 1)
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
     api_keys: tuple[str, ...] = _setting(
@@ -71,12 +76,14 @@ class Settings:
         """Settings from `env` (os.environ); other variables are left alone. InvalidSettings names the variable."""
         given = {f.name: f for f in fields(cls) if f.name.upper() in env}
         read = cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
-        # Here and not above: a deployment writes a reference to digests that are filled in before anybody reads them.
+        # Here and not above: a deployment writes references that are filled in before anybody reads them.
         if not all(_DIGEST.fullmatch(digest) for digest in read.api_keys):
             # The value is not repeated: it may be a key.
             raise InvalidSettings(
                 "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
             )
+        if not all(_PREFIX.fullmatch(prefix) for prefix in read.data_prefixes):
+            raise InvalidSettings("DATA_PREFIXES must be URLs like s3://bucket/tensors, or absolute folders")
         return read
 
     def to_env(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import onnx_models
 import pytest
+import services
 from inferry.app import create_app
 from inferry.asgi import ASGIApp
 from inferry.service import Service
@@ -29,14 +30,28 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[services.S3]:
+    with services.moto() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[services.Azurite]:
+    if not services.AZURITE.exists():
+        pytest.skip(services.AZURITE_MISSING)
+    with services.azurite() as running:
+        yield running
+
+
 @pytest.fixture
 def app(repository: Callable[..., str]) -> Iterator[Callable[..., ASGIApp]]:
     """`app({"m.onnx": onnx_models.identity()}, default_model="m")` is the application over them, in this process."""
-    with ExitStack() as services:
+    with ExitStack() as stack:
 
         def make(files: dict[str, bytes], **settings: Any) -> ASGIApp:
             service = Service.from_settings(Settings(model_path=repository(files), **settings))
-            services.callback(service.close)
+            stack.callback(service.close)
             return create_app(service)
 
         yield make

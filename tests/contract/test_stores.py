@@ -5,7 +5,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,20 +57,6 @@ def through_obstore(url: str, cache: Path) -> Place:
     opened = open_store(url, cache)
     assert isinstance(opened, RemoteStore)
     return Place(url, opened.backend.put, opened)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[services.S3]:
-    with services.moto() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[services.Azurite]:
-    if not services.AZURITE.exists():
-        pytest.skip(services.AZURITE_MISSING)
-    with services.azurite() as running:
-        yield running
 
 
 @pytest.fixture(params=["local", "memory", "s3", "azure"])

@@ -30,6 +30,7 @@ PAGES = {
 }
 BLOCKS = [block for name, path in sorted(PAGES.items()) for block in blocks(path, name)]
 ADDRESS = "127.0.0.1:8000"
+DATA = Path("/tmp/inferry-docs")
 COMMANDS = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 VERBS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -45,8 +46,10 @@ def in_language(*languages: str) -> pytest.MarkDecorator:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """The example models, as the pages have them; only models.md loads and unloads."""
-    with serving(EXAMPLES, MODEL_CONTROL="true") as server:
+    DATA.mkdir(exist_ok=True)
+    with serving(EXAMPLES, MODEL_CONTROL="true", DATA_PREFIXES=str(DATA)) as server:
         yield server
+    shutil.rmtree(DATA)
 
 
 @pytest.fixture(scope="module")

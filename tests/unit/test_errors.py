@@ -60,6 +60,7 @@ def test_every_error_has_a_status() -> None:
         ("ResponseTooLarge", 413),
         ("KeyMissing", 401),
         ("KeyRefused", 403),
+        ("DataRefused", 403),
         ("UnsupportedEncoding", 415),
         ("InvalidFile", 400),
         ("TooManyErrors", 400),

@@ -26,7 +26,7 @@ LAYERS = [
     "sinks.amp sinks.azure_monitor",
     "remote jsontensors classification layout asgi server batch.casting batch.files",
     "protocol batch.remotefiles",
-    "signature",
+    "signature references",
     "session batching batch.blocks",
     "model batch.lines",
     "repository rows execution batch.predictor batch.jsonanswers batch.tableanswers batch.npyanswers",

@@ -27,6 +27,8 @@ DEFAULTS = {
     "MODEL_CONTROL": False,
     "MAX_REQUEST_BYTES": 67_108_864,
     "MAX_RESPONSE_BYTES": 0,
+    "DATA_PREFIXES": (),
+    "MAX_DATA_BYTES": 268_435_456,
     "INTRA_OP_THREADS": 0,
     "CORS_ORIGINS": (),
     "API_KEYS": (),
@@ -70,6 +72,8 @@ def test_from_env() -> None:
         "MODEL_CONTROL": "true",
         "MAX_REQUEST_BYTES": "1000",
         "MAX_RESPONSE_BYTES": "2000",
+        "DATA_PREFIXES": "s3://bucket/a,/data",
+        "MAX_DATA_BYTES": "3000",
         "INTRA_OP_THREADS": "3",
         "CORS_ORIGINS": "https://a.example, https://b.example",
         "API_KEYS": f"{DIGEST}, {DIGEST.upper()}",
@@ -101,6 +105,8 @@ def test_from_env() -> None:
         "MODEL_CONTROL": True,
         "MAX_REQUEST_BYTES": 1000,
         "MAX_RESPONSE_BYTES": 2000,
+        "DATA_PREFIXES": ("s3://bucket/a", "/data"),
+        "MAX_DATA_BYTES": 3000,
         "INTRA_OP_THREADS": 3,
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
         "API_KEYS": (DIGEST, DIGEST.upper()),
@@ -147,6 +153,10 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
         return st.integers(0, 65535)
     if item.name == "api_keys":
         return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)
+    if item.name == "data_prefixes":
+        return st.lists(st.sampled_from(["s3://b", "az://c/d", "gs://e/f/", "memory://m", "file:///g", "/h/i"])).map(
+            tuple
+        )
     kinds: dict[type, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
         int: st.integers(minimum, 10**30) if minimum is not None else st.nothing(),
@@ -193,6 +203,18 @@ def test_lists(text: str, origins: tuple[str, ...]) -> None:
     assert Settings.from_env({"CORS_ORIGINS": text}).cors_origins == origins
 
 
+NO_PREFIX = "DATA_PREFIXES must be URLs like s3://bucket/tensors, or absolute folders"
+BAD_PREFIXES = (
+    "s3://",
+    "s3:///a",
+    "s3://key:secret@bucket/a",
+    "s3://b?x",
+    "s3://b/a?x",
+    "https://b/a",
+    "/",
+    "file:///",
+)
+BAD_PREFIXES += ("file://a", "a", "../a", "/good,bad")
 NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
 
 
@@ -215,6 +237,8 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("MAX_REQUEST_BYTES", "0", "MAX_REQUEST_BYTES must be at least 1, got 0"),
         ("MAX_REQUEST_BYTES", "64M", "MAX_REQUEST_BYTES must be a whole number, got '64M'"),
         ("MAX_RESPONSE_BYTES", "-1", "MAX_RESPONSE_BYTES must be at least 0, got -1"),
+        *[("DATA_PREFIXES", text, NO_PREFIX) for text in BAD_PREFIXES],
+        ("MAX_DATA_BYTES", "0", "MAX_DATA_BYTES must be at least 1, got 0"),
         ("API_KEYS", "my secret key", NO_DIGEST),
         ("API_KEYS", f"{DIGEST},{DIGEST[:-1]}", NO_DIGEST),
         ("API_KEYS", f"{DIGEST[:-1]}g", NO_DIGEST),

@@ -1,0 +1,193 @@
+"""Tensors by reference: inputs that are read from an object, and outputs that are written to one.
+
+An object holds a tensor's bytes as the protocol's binary extension has them, or is a NumPy file if its name ends
+in .npy. Only names below the prefixes of DATA_PREFIXES are read or written.
+"""
+
+import asyncio
+import io
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from inferry.batch.files import Files, open_files
+from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge
+from inferry.protocol import InferRequest, InferResponse, Reference
+from inferry.stats import Timings
+from inferry.store import is_plain
+from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
+
+# Of requests at once: each holds its tensors in memory.
+THREADS = 4
+NPY = ".npy"
+_HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+T = TypeVar("T")
+Infer: TypeAlias = Callable[[InferRequest, Timings, float], Awaitable[InferResponse]]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A place whose objects may be named; `url` without a slash at its end, a path for a local folder."""
+
+    url: str
+
+    @cached_property
+    def files(self) -> Files:
+        return open_files(self.url)
+
+    def below(self, uri: str) -> str | None:
+        """The name of `uri` relative to this place, None if it is elsewhere: climbing and hidden names are."""
+        start = f"{self.url}/"
+        name = uri.removeprefix(start)
+        if name == uri or not is_plain(name):
+            return None
+        if "://" not in self.url and not os.path.realpath(uri).startswith(f"{os.path.realpath(self.url)}/"):
+            return None  # a symbolic link leads out
+        return name
+
+
+class References:
+    """Reads and writes what requests name, at most `limit` bytes for each request and direction."""
+
+    def __init__(self, prefixes: Iterable[str], limit: int) -> None:
+        self._prefixes = [Prefix(_local(prefix).rstrip("/")) for prefix in prefixes]
+        self._limit = limit
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="inferry-data")
+
+    async def infer(self, infer: Infer, request: InferRequest, timings: Timings, deadline: float) -> InferResponse:
+        """`infer`'s answer to the request with its references replaced by tensors; outputs by reference are stored.
+
+        InvalidRequest, DataRefused, RequestTooLarge, ResponseTooLarge, StoreError, InferenceTimeout; or what it raises.
+        """
+        start = time.perf_counter_ns()
+        targets = {output.name: output.uri for output in request.outputs if output.uri}
+        for uri in targets.values():
+            self._place(uri)  # before anything is run in vain
+        if request.references:
+            request.inputs |= await self._in_thread(deadline, self._fetch, list(request.references.values()))
+        request.by_reference = False
+        timings.decode += time.perf_counter_ns() - start
+        response = await infer(request, timings, deadline)
+        if targets:
+            start = time.perf_counter_ns()
+            stored = [tensor for tensor in response.outputs if tensor.name in targets]
+            await self._in_thread(deadline, self._store, stored, targets)
+            response.stored = targets
+            timings.encode += time.perf_counter_ns() - start
+        return response
+
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._pool.shutdown()
+
+    async def _in_thread(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
+        done = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        try:
+            return await asyncio.wait_for(done, deadline - time.monotonic())
+        except TimeoutError as exc:
+            raise InferenceTimeout("the time for the prediction was over while its tensors were moved") from exc
+
+    def _place(self, uri: str) -> tuple[Files, str]:
+        local = _local(uri)
+        for prefix in self._prefixes:
+            if (name := prefix.below(local)) is not None:
+                return prefix.files, name
+        raise DataRefused(
+            f"{uri[:500]!r} may not be read or written: name an object below one of DATA_PREFIXES"
+            + ("" if self._prefixes else ", which is empty; set it to the prefixes that requests may name")
+        )
+
+    def _fetch(self, references: Sequence[Reference]) -> dict[str, Tensor]:
+        left, tensors = self._limit, {}
+        for reference in references:
+            what = f"input '{reference.name}' at {reference.uri[:500]!r}"
+            content = self._read(reference.uri, left, what)
+            left -= len(content)
+            array = _decoded(reference, content, what)
+            tensors[reference.name] = Tensor(reference.name, reference.datatype, array)
+        return tensors
+
+    def _read(self, uri: str, limit: int, what: str) -> bytes:
+        files, name = self._place(uri)
+        found = files.stat(name)
+        if found is None:
+            raise InvalidRequest(f"there is no {what}")
+        if found.size > limit:
+            raise RequestTooLarge(
+                f"{what} has {found.size} bytes, which makes the request's tensors more than {self._limit} "
+                "(MAX_DATA_BYTES): send fewer rows at a time"
+            )
+        with files.open(found) as file:
+            return file.read()
+
+    def _store(self, tensors: Sequence[Tensor], targets: dict[str, str]) -> None:
+        contents = [(_encoded(tensor, targets[tensor.name]), targets[tensor.name]) for tensor in tensors]
+        size = sum(len(content) for content, _ in contents)
+        if size > self._limit:
+            raise ResponseTooLarge(
+                f"the outputs by reference have {size} bytes, over {self._limit} (MAX_DATA_BYTES): ask for fewer rows"
+            )
+        for content, uri in contents:
+            files, name = self._place(uri)
+            with files.write(name) as file:
+                file.write(content)
+
+
+def _local(uri: str) -> str:
+    return uri.removeprefix("file://")
+
+
+def _decoded(reference: Reference, content: bytes, what: str) -> Array:
+    if not reference.uri.endswith(NPY):
+        return from_bytes(reference.datatype, reference.shape, content, what)
+    _check_npy(reference.datatype, what)
+    try:
+        return _from_npy(reference, content, what)
+    except (ValueError, KeyError) as exc:
+        raise InvalidRequest(f"{what} is not a NumPy file: {exc}") from exc
+
+
+def _from_npy(reference: Reference, content: bytes, what: str) -> Array:
+    """Without np.load, which would believe what the header says of the size."""
+    file = io.BytesIO(content)
+    shape, by_column, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    expected = reference.datatype.dtype
+    if dtype.newbyteorder("=") != expected or shape != reference.shape:
+        raise InvalidRequest(
+            f"{what} holds {dtype} {list(shape)}, but the request says {reference.datatype.name} "
+            f"{list(reference.shape)}"
+        )
+    raw = memoryview(content)[file.tell() :]
+    if len(raw) != math.prod(shape) * dtype.itemsize:
+        raise InvalidRequest(f"{what} is cut off, or longer than its header says")
+    array = np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C")
+    if expected == np.bool_:  # a byte other than 0 and 1 is no bool
+        return from_bytes(reference.datatype, reference.shape, array.tobytes(), what)
+    return aligned(array.astype(expected, "C", copy=False))
+
+
+def _encoded(tensor: Tensor, uri: str) -> Buffer:
+    if not uri.endswith(NPY):
+        return to_bytes(tensor)
+    _check_npy(tensor.datatype, f"output '{tensor.name}'")
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.ascontiguousarray(tensor.array), allow_pickle=False)
+    return file.getbuffer()
+
+
+def _check_npy(datatype: Datatype, what: str) -> None:
+    if datatype.name in ("BYTES", "BF16"):
+        raise InvalidRequest(
+            f"{what} is {datatype.name}, which a NumPy file can't hold: use another name, for raw bytes"
+        )

@@ -1,0 +1,375 @@
+"""Tensors by reference: one body over every store, and what may not be named."""
+
+import asyncio
+import io
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import ml_dtypes
+import numpy as np
+import onnx_models
+import pytest
+import services
+import tritonclient.http as triton
+from inferry.asgi import ASGIApp
+from inferry.batch.files import open_files
+from inferry.tensors import DATATYPES
+from servers import ask, serving
+
+FILES = {
+    "m.onnx": onnx_models.identity("FP32", ("n", 2)),
+    "pair.onnx": onnx_models.echo({"a": ("FP32", ("n",)), "b": ("INT64", ("m",))}),
+    "slow.onnx": onnx_models.slow(),
+}
+DATATYPE_FILES = {f"{name}.onnx": onnx_models.identity(name, ("n",)) for name in DATATYPES}
+
+
+@dataclass
+class Place:
+    """A prefix that may be named, and what is below it."""
+
+    url: str
+
+    def put(self, name: str, content: bytes) -> str:
+        with open_files(self.url).write(name) as file:
+            file.write(content)
+        return f"{self.url}/{name}"
+
+    def get(self, name: str) -> bytes | None:
+        return open_files(self.url).read(name)
+
+
+@pytest.fixture(params=["local", "file", "memory", "s3", "azure"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    name = f"data-{secrets.token_hex(4)}"
+    if request.param in ("local", "file"):
+        return Place(f"{'file://' if request.param == 'file' else ''}{tmp_path}/data/sub")
+    if request.param == "memory":
+        return Place(f"memory://{name}")
+    service = request.getfixturevalue("s3" if request.param == "s3" else "azurite")
+    for variable, value in {"NO_PROXY": services.HOST, **service.environment}.items():
+        monkeypatch.setenv(variable, value)
+    service.create(name)
+    return Place(f"{'s3' if request.param == 's3' else 'az'}://{name}/some/prefix")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Place:
+    return Place(str(tmp_path / "data"))
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def infer(app: ASGIApp, model: str, inputs: list[dict[str, Any]], **members: Any) -> httpx.Response:
+    return ask(app, "POST", f"/v2/models/{model}/infer", json={"inputs": inputs, **members})
+
+
+def at(uri: str, name: str = "x", datatype: str = "FP32", shape: tuple[int, ...] = (2, 2)) -> dict[str, Any]:
+    return {"name": name, "shape": shape, "datatype": datatype, "parameters": {"uri": uri}}
+
+
+VALUES = np.array([[1, 2], [3, 4]], np.float32)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "bin"])
+def test_in_and_out(app: Callable[..., ASGIApp], place: Place, suffix: str) -> None:
+    served = app(FILES, data_prefixes=(f"{place.url}/",))
+    given = place.put(f"in/x.{suffix}", npy(VALUES) if suffix == "npy" else VALUES.tobytes())
+    wanted = f"{place.url}/out/deep/y.{suffix}"
+    answer = infer(served, "m", [at(given)], outputs=[{"name": "y", "parameters": {"uri": wanted}}], id="7")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "model_name": "m",
+            "model_version": "1",
+            "outputs": [{"name": "y", "datatype": "FP32", "shape": [2, 2]}],
+            "parameters": {"uri:y": wanted},
+            "id": "7",
+        },
+    )
+    written = place.get(f"out/deep/y.{suffix}")
+    assert written == (npy(VALUES) if suffix == "npy" else VALUES.tobytes())
+    # What was written can be read again, and is replaced.
+    again = infer(served, "m", [at(wanted)], outputs=[{"name": "y", "parameters": {"uri": given}}])
+    assert again.status_code == 200
+    assert place.get(f"in/x.{suffix}") == written
+
+
+def test_nothing_is_there(app: Callable[..., ASGIApp], place: Place) -> None:
+    uri = f"{place.url}/nothing.npy"
+    answer = infer(app(FILES, data_prefixes=(place.url,)), "m", [at(uri)])
+    assert (answer.status_code, answer.json()) == (400, {"error": f"there is no input 'x' at {uri!r}"})
+
+
+def test_mixed_with_other_tensors(app: Callable[..., ASGIApp], folder: Place) -> None:
+    served = app(FILES, data_prefixes=(folder.url,))
+    uri = folder.put("b.npy", npy(np.array([5, 6, 7])))
+    body = json.dumps(
+        {
+            "inputs": [
+                at(uri, "b", "INT64", (3,)),
+                {"name": "a", "shape": [1], "datatype": "FP32", "parameters": {"binary_data_size": 4}},
+            ],
+            "outputs": [
+                {"name": "b_out"},
+                {"name": "a_out", "parameters": {"uri": f"{folder.url}/a", "binary_data": True}},
+            ],
+        }
+    ).encode()
+    names = ask(served, "GET", "/v2/models/pair").json()["outputs"]
+    body = body.replace(b"b_out", names[1]["name"].encode()).replace(b"a_out", names[0]["name"].encode())
+    headers = {"inference-header-content-length": str(len(body))}
+    content = body + np.float32(1.5).tobytes()
+    answer = ask(served, "POST", "/v2/models/pair/infer", content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert [output.get("data") for output in answer.json()["outputs"]] == [[5, 6, 7], None]
+    assert folder.get("a") == np.float32(1.5).tobytes()
+
+
+SAMPLES = {name: np.array([0, 1, 1], datatype.dtype) for name, datatype in DATATYPES.items() if name != "BYTES"}
+
+
+@pytest.mark.parametrize("name", DATATYPES)
+def test_datatypes(app: Callable[..., ASGIApp], folder: Place, name: str) -> None:
+    served = app({f"{name}.onnx": DATATYPE_FILES[f"{name}.onnx"]}, data_prefixes=(folder.url,))
+    raw = b"\1\0\0\0a\0\0\0\0\2\0\0\0\xc3\xa9" if name == "BYTES" else SAMPLES[name].tobytes()
+    given = at(folder.put("raw", raw), "x", name, (3,))
+    answer = infer(served, name, [given], outputs=[{"name": "y", "parameters": {"uri": f"{folder.url}/raw2"}}])
+    assert answer.status_code == 200, answer.text
+    assert folder.get("raw2") == raw
+    wanted = [{"name": "y", "parameters": {"uri": f"{folder.url}/y.npy"}}]
+    answer = infer(served, name, [given], outputs=wanted)
+    if name in ("BYTES", "BF16"):
+        text = f"output 'y' is {name}, which a NumPy file can't hold: use another name, for raw bytes"
+        assert (answer.status_code, answer.json()) == (400, {"error": text})
+        return
+    assert folder.get("y.npy") == npy(SAMPLES[name])
+    # The other byte order, and columns first.
+    swapped = SAMPLES[name].astype(SAMPLES[name].dtype.newbyteorder(">"))
+    answer = infer(served, name, [at(folder.put("big.npy", npy(swapped)), "x", name, (3,))], outputs=wanted)
+    assert answer.status_code == 200, answer.text
+    assert folder.get("y.npy") == npy(SAMPLES[name])
+
+
+def test_columns_first(app: Callable[..., ASGIApp], folder: Place) -> None:
+    uri = folder.put("x.npy", npy(np.asfortranarray(VALUES)))
+    answer = infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(uri)])
+    assert answer.json()["outputs"][0]["data"] == [1, 2, 3, 4]
+
+
+HEADER = npy(VALUES)[:-16]
+BROKEN: dict[str, tuple[str, bytes, str]] = {
+    "short": ("x", b"\0" * 15, "input byte size mismatch for input 'x' at '{uri}'. Expected 16 bytes for shape [2, 2]"),
+    "no npy": ("x.npy", VALUES.tobytes(), "input 'x' at '{uri}' is not a NumPy file: "),
+    "empty": ("x.npy", b"", "input 'x' at '{uri}' is not a NumPy file: "),
+    "version": ("x.npy", b"\x93NUMPY\x09\x00" + HEADER[8:], "input 'x' at '{uri}' is not a NumPy file: "),
+    "cut off": ("x.npy", npy(VALUES)[:-1], "input 'x' at '{uri}' is cut off, or longer than its header says"),
+    "longer": ("x.npy", npy(VALUES) + b"\0", "input 'x' at '{uri}' is cut off, or longer than its header says"),
+    "shape": ("x.npy", npy(VALUES[:1]), "input 'x' at '{uri}' holds float32 [1, 2], but the request says FP32 [2, 2]"),
+    "dtype": ("x.npy", npy(VALUES.astype(int)), "input 'x' at '{uri}' holds int64 [2, 2], but the request says FP32"),
+    "pickle": ("x.npy", npy(np.array([[{}, {}], [{}, {}]], object)), "input 'x' at '{uri}' holds object [2, 2], but"),
+    "bfloat16": ("x.npy", npy(VALUES.astype(ml_dtypes.bfloat16)), "input 'x' at '{uri}' holds |V2 [2, 2], but"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_objects(app: Callable[..., ASGIApp], folder: Place, case: str) -> None:
+    name, content, text = BROKEN[case]
+    uri = folder.put(name, content)
+    answer = infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(uri)])
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"].startswith(text.replace("{uri}", uri)), answer.text
+
+
+def refusal(uri: str, empty: bool = False) -> str:
+    hint = ", which is empty; set it to the prefixes that requests may name" if empty else ""
+    return f"{uri!r} may not be read or written: name an object below one of DATA_PREFIXES{hint}"
+
+
+OUTSIDE = [
+    "/etc/passwd",
+    "file:///etc/passwd",
+    "{folder}",
+    "{folder}/",
+    "{folder}2/x",
+    "{folder}/../other",
+    "{folder}/a/../../other",
+    "{folder}/./x",
+    "{folder}//x",
+    "{folder}/.hidden",
+    "{folder}/a\\..\\x",
+    "{folder}/a\u0000",
+    "{folder}/link/passwd",
+    "{folder}/linked",
+    "s3://bucket/private/x",
+    "s3://bucket/tensors",
+    "s3://bucket/tensors2/x",
+    "s3://bucket/tensors/../private",
+    "S3://bucket/tensors/x",
+    "az://bucket/tensors/x",
+    "https://bucket/tensors/x",
+    "x",
+]
+
+
+@pytest.mark.parametrize("pattern", OUTSIDE)
+def test_what_is_elsewhere_is_not_touched(app: Callable[..., ASGIApp], folder: Place, pattern: str) -> None:
+    folder.put("x", VALUES.tobytes())
+    root = Path(folder.url)
+    (root / "link").symlink_to("/etc")
+    (root / "linked").symlink_to("/etc/passwd")
+    (root.parent / "other").write_bytes(VALUES.tobytes())
+    uri = pattern.replace("{folder}", folder.url)
+    served = app(FILES, data_prefixes=(folder.url, "s3://bucket/tensors/"))
+    read = infer(served, "m", [at(uri)])
+    written = infer(served, "m", [at(f"{folder.url}/x")], outputs=[{"name": "y", "parameters": {"uri": uri}}])
+    for answer in (read, written):
+        assert (answer.status_code, answer.json()) == (403, {"error": refusal(uri)})
+    assert (root.parent / "other").read_bytes() == VALUES.tobytes()
+
+
+def test_a_link_that_stays_inside(app: Callable[..., ASGIApp], folder: Place) -> None:
+    folder.put("x", VALUES.tobytes())
+    (Path(folder.url) / "same").symlink_to("x")
+    assert infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(f"{folder.url}/same")]).status_code == 200
+
+
+def test_nothing_may_be_named_by_default(app: Callable[..., ASGIApp], folder: Place) -> None:
+    uri = folder.put("x", VALUES.tobytes())
+    answer = infer(app(FILES), "m", [at(uri)])
+    assert (answer.status_code, answer.json()) == (403, {"error": refusal(uri, empty=True)})
+
+
+def test_percent_signs_are_only_signs(app: Callable[..., ASGIApp], tmp_path: Path) -> None:
+    place = Place(str(tmp_path / "data"))
+    (tmp_path / "other").write_bytes(VALUES.tobytes())
+    answer = infer(app(FILES, data_prefixes=(place.url,)), "m", [at(f"{place.url}/%2e%2e/other")])
+    assert (answer.status_code, answer.json()["error"][:11]) == (400, "there is no")
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({"parameters": {"uri": 5}}, "'uri' of input 'x' for model 'm' must be the URL of an object, got the number 5"),
+        (
+            {"parameters": {"uri": ""}},
+            "'uri' of input 'x' for model 'm' must be the URL of an object, got the string ''",
+        ),
+        (
+            {"parameters": {"uri": "/x"}, "data": [1, 2, 3, 4]},
+            "input 'x' for model 'm' must set only one of 'data', and 'binary_data_size' or 'uri' in 'parameters'",
+        ),
+        (
+            {"parameters": {"uri": "/x", "binary_data_size": 16}},
+            "input 'x' for model 'm' must set only one of 'data', and 'binary_data_size' or 'uri' in 'parameters'",
+        ),
+    ],
+)
+def test_bad_requests(app: Callable[..., ASGIApp], members: dict[str, Any], text: str) -> None:
+    answer = infer(app(FILES), "m", [{"name": "x", "shape": [2, 2], "datatype": "FP32", **members}])
+    assert answer.status_code == 400
+    assert answer.json()["error"].replace('"', "'") == text
+
+
+@pytest.mark.parametrize("padding", ["", " " * 5000], ids=["small", "large"])
+def test_one_name_twice(app: Callable[..., ASGIApp], padding: str) -> None:
+    served = app(FILES)
+    plain = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}
+    for inputs in ([at("/x"), at("/x")], [at("/x"), plain], [plain, at("/x")]):
+        content = padding + json.dumps({"inputs": inputs})
+        answer = ask(served, "POST", "/v2/models/m/infer", content=content)
+        assert (answer.status_code, "given more than once" in answer.json()["error"]) == (400, True)
+
+
+def test_limits(app: Callable[..., ASGIApp], folder: Place) -> None:
+    uri = folder.put("x", VALUES.tobytes())
+    out = [{"name": "y", "parameters": {"uri": f"{folder.url}/y"}}]
+
+    def answered(limit: int, inputs: list[dict[str, Any]], **members: Any) -> tuple[int, str]:
+        answer = infer(app(FILES, data_prefixes=(folder.url,), max_data_bytes=limit), "m", inputs, **members)
+        return answer.status_code, answer.json().get("error", "")
+
+    assert answered(16, [at(uri)], outputs=out) == (200, "")
+    assert answered(15, [at(uri)]) == (
+        413,
+        f"input 'x' at {uri!r} has 16 bytes, which makes the request's tensors more than 15 (MAX_DATA_BYTES): send "
+        "fewer rows at a time",
+    )
+    os.unlink(f"{folder.url}/y")
+    plain = {"name": "x", "shape": [2, 2], "datatype": "FP32", "data": [1, 2, 3, 4]}
+    assert answered(15, [plain], outputs=out) == (
+        413,
+        "the outputs by reference have 16 bytes, over 15 (MAX_DATA_BYTES): ask for fewer rows",
+    )
+    assert folder.get("y") is None
+
+
+def test_the_inputs_of_a_request_count_together(app: Callable[..., ASGIApp], folder: Place) -> None:
+    uri = folder.put("a", np.zeros(4, np.float32).tobytes())
+    inputs = [at(uri, "a", "FP32", (4,)), at(uri, "b", "INT64", (2,))]
+    statuses = [
+        infer(app(FILES, data_prefixes=(folder.url,), max_data_bytes=limit), "pair", inputs).status_code
+        for limit in (32, 31)
+    ]
+    assert statuses == [200, 413]
+
+
+def test_moving_tensors_ends_at_the_deadline(
+    app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(1))
+    answer = infer(app(FILES, data_prefixes=(folder.url,), model_timeout=0.2), "m", [at(f"{folder.url}/x")])
+    assert (answer.status_code, answer.json()) == (
+        504,
+        {"error": "the time for the prediction was over while its tensors were moved"},
+    )
+
+
+def test_requests_beside_one_that_waits_for_its_tensors(
+    app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop serves others meanwhile."""
+    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(0.5) or {})
+    served = app(FILES, data_prefixes=(folder.url,))
+
+    async def go() -> float:
+        transport = httpx.ASGITransport(served)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            body = {"inputs": [at(f"{folder.url}/x")]}
+            waiting = asyncio.create_task(client.post("/v2/models/m/infer", json=body))
+            await asyncio.sleep(0.1)
+            start = time.monotonic()
+            assert (await client.get("/v2/health/live")).status_code == 200
+            took = time.monotonic() - start
+            await waiting
+            return took
+
+    assert asyncio.run(go()) < 0.2
+
+
+def test_tritonclient(tmp_path: Path) -> None:
+    data = Place(str(tmp_path / "data"))
+    folder = onnx_models.write(tmp_path / "models", FILES)
+    uri = data.put("x.npy", npy(VALUES))
+    with serving(folder, DATA_PREFIXES=data.url) as server, triton.InferenceServerClient(server.address) as client:
+        given = triton.InferInput("x", [2, 2], "FP32")
+        given._parameters["uri"] = uri
+        wanted = triton.InferRequestedOutput("y", binary_data=False)
+        wanted._parameters["uri"] = f"{data.url}/y.npy"
+        answer = client.infer("m", [given], outputs=[wanted])
+        assert answer.get_response()["parameters"] == {"uri:y": f"{data.url}/y.npy"}
+        assert answer.get_output("y") == {"name": "y", "datatype": "FP32", "shape": [2, 2]}
+        assert data.get("y.npy") == npy(VALUES)
+        # Without the reference, as ever.
+        assert (client.infer("m", [given]).as_numpy("y") == VALUES).all()
