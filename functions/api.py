@@ -8,7 +8,7 @@ from inferry.service import Service
 from inferry.settings import Settings
 from mangum import Mangum
 
-from functions import initialization
+from functions import initialization, metrics
 from functions.gateway import SOURCES, Invocations
 
 settings = Settings.from_env(initialization.defaults(os.environ) | os.environ)
@@ -17,4 +17,5 @@ service = Service.from_settings(settings)
 with initialization.watched():
     initialization.preload(service)
 
-handler = Mangum(Invocations(create_app(service)), lifespan="off", custom_handlers=[*SOURCES])
+mangum = Mangum(Invocations(create_app(service)), lifespan="off", custom_handlers=[*SOURCES])
+handler = metrics.pushing(mangum, service, os.environ)

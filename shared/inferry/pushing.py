@@ -23,7 +23,7 @@ class Pusher:
         self._sinks = sinks
         self._interval = interval
         self._timeout = timeout
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may push while its own thread does
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing: set[str] = set()
@@ -54,7 +54,7 @@ class Pusher:
 
     def renew(self) -> None:
         """The process starts from the memory of another: after a fork, or a snapshot. It has counted nothing yet."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._metrics.reset()
         for sink in self._sinks.values():
             sink.renew()
