@@ -4,6 +4,9 @@ MODEL_PATH ?= models
 BIN := .venv/bin
 ENV ?= dev
 TERRAFORM = terraform -chdir=deploy/terraform/azure
+EVENT ?= events/http-api.json
+# The tests of the protocol, for any host.
+PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
@@ -11,7 +14,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch image-test deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch image-test invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -22,8 +25,9 @@ serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or
 test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
 
-test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/emulator/aws-lambda-rie  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
+	TEST_HOST=aws.runtime.host:serving $(BIN)/python -m pytest -m "not local" $(PROTOCOL)
 
 test-azure: .venv/dev node_modules/.bin/azurite .tools/checkov/installed  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
 	$(BIN)/python -m pytest tests/azure
@@ -33,6 +37,9 @@ test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' trigger
 
 image-test: .venv/dev  ## build both container images and run predictions in them
 	$(BIN)/python -m pytest tests/images
+
+invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
+	@$(BIN)/python tests/invoke.py $(EVENT)
 
 deploy: .venv/cdk node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev, with more for the CDK in CDK_ARGS
 	$(CDK) deploy --context environment=$(ENV) $(CDK_ARGS)
@@ -94,6 +101,12 @@ clean:  ## remove everything that these verbs made
 	@echo "installing the CDK into .venv (a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group cdk
+	@touch $@
+
+# The function's packages for each Python that Lambda has.
+.tools/lambda/installed: tests/aws/runtime/install.py pyproject.toml constraints.txt .tools/emulator/aws-lambda-rie
+	@echo "installing the function for each Python into .tools (a minute, once)"
+	@$(BIN)/python tests/aws/runtime/install.py
 	@touch $@
 
 # An AWS account on loopback, for the tests.

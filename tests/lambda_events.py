@@ -1,7 +1,6 @@
-"""The sample events of events/, and the same requests by hand."""
+"""The sample events of events/, an HTTP API's event for any request, and the body of an answer."""
 
 import base64
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ HTTP = (
     "rest-api-binary",
     "rest-api-stage",
 )
+# What API Gateway takes for text; everything else comes in base64.
+TEXT = ("text/", "application/json", "application/javascript", "application/xml")
 
 
 def load(name: str) -> dict[str, Any]:
@@ -30,22 +31,25 @@ def http_api(
     path: str,
     body: bytes = b"",
     headers: dict[str, str] | None = None,
-    request_id: str = "B7xQ2jOdliAEPLg=",
+    *,
+    query: str = "",
+    request_id: str = "",
 ) -> dict[str, Any]:
-    """An HTTP API's event; like the gateway, it takes for text what its Content-Type calls so."""
-    event = copy.deepcopy(_TEMPLATE)
-    headers = {name.lower(): value for name, value in (headers or {}).items()}
-    is_text = headers.get("content-type", "").startswith(_TEXT)
-    event |= {
-        "rawPath": path,
-        "headers": headers,
-        "isBase64Encoded": not is_text,
-        "body": body.decode() if is_text else base64.b64encode(body).decode(),
-    }
-    event["requestContext"] |= {"requestId": request_id}
-    event["requestContext"]["http"] |= {"method": method, "path": path}
+    """The event of a request, with header names in lower case."""
+    event = load("http-api")
+    headers = headers or {}
+    text = _text(body) if headers.get("content-type", "").startswith(TEXT) else None
+    context = event["requestContext"]
+    context["http"] |= {"method": method, "path": path}
     del event["pathParameters"]
-    return event
+    return event | {
+        "rawPath": path,
+        "rawQueryString": query,
+        "headers": headers,
+        "requestContext": context | ({"requestId": request_id} if request_id else {}),
+        "isBase64Encoded": text is None,
+        "body": base64.b64encode(body).decode() if text is None else text,
+    }
 
 
 def body(answer: dict[str, Any]) -> bytes:
@@ -54,5 +58,9 @@ def body(answer: dict[str, Any]) -> bytes:
     return base64.b64decode(text) if answer["isBase64Encoded"] else text.encode()
 
 
-_TEMPLATE = load("http-api")
-_TEXT = ("text/", "application/json", "application/javascript", "application/xml")
+def _text(body: bytes) -> str | None:
+    # What the gateway does to bytes that it was told are text, nobody says.
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None

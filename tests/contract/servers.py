@@ -10,8 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -126,8 +127,15 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: Any) -> dict[st
     return {"name": name, "shape": list(shape), "datatype": datatype, "data": data}
 
 
+def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> AbstractContextManager["Server"]:
+    """A host over a repository: `inferry serve`, or what TEST_HOST ("module:function") names for the same tests."""
+    module, _, function = os.environ.get("TEST_HOST", f"{__name__}:serving_locally").partition(":")
+    host: AbstractContextManager[Server] = getattr(import_module(module), function)(path, *arguments, cwd=cwd, **env)
+    return host
+
+
 @contextmanager
-def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Server]:
+def serving_locally(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Server]:
     """`inferry serve` over a repository on a free port, ended by SIGTERM; its exit status must be 0."""
     with TemporaryDirectory() as folder:
         server = started(path, arguments, env, Path(folder), cwd)

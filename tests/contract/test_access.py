@@ -123,6 +123,7 @@ def test_tritonclient(server: Server, headers: dict[str, str]) -> None:
             client.get_model_metadata("m", headers={"x-api-key": "another"})
 
 
+@pytest.mark.local
 def test_a_key_for_a_setting_ends_the_command(tmp_path: Any) -> None:
     with (
         pytest.raises(AssertionError, match="API_KEYS must be SHA-256 digests") as caught,

@@ -328,6 +328,7 @@ def test_a_chunked_body_at_the_limit(tiny: Server) -> None:
     assert chunked(tiny, MAX_REQUEST_BYTES, {"Transfer-Encoding": "chunked"}).status == 400
 
 
+@pytest.mark.local
 def test_a_declared_length_over_the_limit_is_refused_before_the_body_comes(tiny: Server) -> None:
     with socket.create_connection(("127.0.0.1", tiny.port), 30) as connection:
         connection.sendall(
@@ -343,6 +344,7 @@ def test_a_body_at_the_limit_is_taken(tiny: Server) -> None:
     assert (answer.status, answer.json["outputs"][0]["data"]) == (200, [1.0, 2.0])
 
 
+@pytest.mark.local
 def test_a_client_that_leaves_amid_its_body_leaves_no_trace(tiny: Server) -> None:
     before = tiny.log
     with socket.create_connection(("127.0.0.1", tiny.port), 30) as connection:

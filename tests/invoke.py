@@ -1,0 +1,28 @@
+"""Runs one event under Lambda's runtime, and prints the answer, the function's log and its times: invoke.py EVENT."""
+
+import json
+import sys
+from pathlib import Path
+
+from emulator import PYTHONS, emulated
+
+
+def handler(event: object) -> str:
+    """HTTP events have a request's context; files, queues and schedules are for the other function."""
+    return (
+        "functions.api.handler" if isinstance(event, dict) and "requestContext" in event else "functions.batch.handler"
+    )
+
+
+def main(path: str) -> None:
+    event = json.loads(Path(path).read_text())
+    version, python = next(iter(PYTHONS.items()))
+    with emulated(handler(event), python, MODEL_PATH="models", DEFAULT_MODEL="digits") as emulator:
+        answer = emulator.invoke(event)
+        print(emulator.log, file=sys.stderr)
+    print(json.dumps(answer, indent=2))
+    print(f"{handler(event)}, Python {version}: init {emulator.init_ms:.0f} ms")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
