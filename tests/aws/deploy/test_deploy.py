@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -45,8 +46,12 @@ class Environment:
         source = sources(folder / "source")
         shutil.copytree(models, source / "models", dirs_exist_ok=True)
         assembly = synthesise({"authorization": "none"}, folder / "out", source)
-        url = self.emulators.enter_context(running("functions.api.handler", told(assembly, source / "models")))
-        copy = emulated(assembly, folder / "emulated", url, self.codedeploy.endpoint)
+        emulator = self.emulators.enter_context(
+            running(
+                "functions.api.handler", sys.executable, timeout=29, memory=1769, **told(assembly, source / "models")
+            )
+        )
+        copy = emulated(assembly, folder / "emulated", emulator.url, self.codedeploy.endpoint)
         done = self.account.deploy(copy)
         return done.returncode, done.stdout + done.stderr
 
