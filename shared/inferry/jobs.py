@@ -161,9 +161,10 @@ class _Work:
             self._results.publish(making.parts, making.writer, making.memory)
         except StoreError:
             # Of two workers the other was first, and removed the parts.
-            if (report := self.earlier()) is not None:
-                return report
-            raise
+            if (report := self.earlier()) is None:
+                raise
+            self._results.forget()
+            return report
         report = self._results.commit(self._report(FINISHED, making.parts))
         self._results.forget()
         self._count_file(failed=False)

@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,10 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+from inferry.batch import making
 from inferry.batch.report import Report
-from inferry.jobs import Job, run
+from inferry.errors import NotSupported, TooManyErrors
+from inferry.jobs import Job, borders, run
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -63,7 +68,8 @@ def jsonl(*values: Any) -> bytes:
 
 def parquet(**columns: Any) -> bytes:
     file = BytesIO()
-    pq.write_table(pa.table(columns), file, row_group_size=7)
+    table = pa.table(columns)
+    pq.write_table(table, file, row_group_size=max(len(table) // 20, 7))
     return file.getvalue()
 
 
@@ -235,3 +241,206 @@ def test_bad_rows(predict: Predict, tmp_path: Path, case: str) -> None:
     for (_, _, reason), (_, _, part) in zip(said, reasons, strict=True):
         assert part in reason
     assert (report.rows, report.errors) == (len(expected), len(reasons))
+
+
+def test_requests_of_the_protocol(predict: Predict, tmp_path: Path) -> None:
+    """Each has an answer of its own, also those that ran together with others."""
+
+    def request(rows: list[list[float]], **members: Any) -> dict[str, Any]:
+        return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [len(rows), 3], "data": rows}], **members}
+
+    wrong = {"inputs": [{"name": "z", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    content = jsonl(request([[1, 2, 3]], id="a"), wrong, request([[1, 1, 1], [2, 2, 2]]), {"features": [1, 2, 3]})
+    report = predict("x.jsonl", content, "row")
+    assert (report.rows, report.errors) == (2, 2)
+
+    def answer(shape: list[int], data: list[float], **members: Any) -> dict[str, Any]:
+        outputs = [{"name": "y", "datatype": "FP32", "shape": shape, "data": data}]
+        return {"model_name": "row", "model_version": "1", "outputs": outputs, **members}
+
+    assert [json.loads(line) for line in (tmp_path / "out/x.jsonl").read_bytes().splitlines()] == [
+        answer([1, 3], [2, 4, 6], id="a"),
+        answer([2, 3], [2, 2, 2, 4, 4, 4]),
+    ]
+    assert [row for row, _, _ in errors(tmp_path / "out/x.jsonl.errors.jsonl")] == [2, 4]
+    with pytest.raises(NotSupported, match="can't be a table"):
+        predict("y.jsonl", content, "row", to="csv")
+
+
+KEPT: dict[str, tuple[bytes, Any]] = {
+    "x.jsonl": (jsonl({"x": [1, 2, 3], "id": "a", "t": [1]}, {"x": 1}, {"x": [4, 5, 6]}), [["a", [1]], [None, None]]),
+    "x.csv": (b"id,p,q,r,t\n007,1,2,3,u\n8,x,2,3,v\n9,4,5,6,\n", [["007", "u"], ["9", ""]]),
+    "x.parquet": (parquet(x=[[1, 2, 3], [1], [4, 5, 6]], id=[7, 8, 9], t=[None, "b", "c"]), [[7, None], [9, "c"]]),
+    "x.npz": (npz(x=X[:2], id=np.array([7, 9]), t=np.array(["u", "v"])), [[7, "u"], [9, "v"]]),
+}
+
+
+@pytest.mark.parametrize("to", ["jsonl", "parquet"])
+@pytest.mark.parametrize("name", KEPT)
+def test_columns_are_kept(predict: Predict, tmp_path: Path, name: str, to: str) -> None:
+    content, expected = KEPT[name]
+    report = predict(name, content, "row", keep=("id", "t"), to=to)
+    path = Path(report.output)
+    found = pq.read_table(path).to_pylist() if to == "parquet" else map(json.loads, path.read_text().splitlines())
+    assert [[row["id"], row["t"]] for row in found] == expected
+
+
+def test_rows_of_different_shapes(predict: Predict, tmp_path: Path) -> None:
+    rows = [[1], [2, 3], [], [4], [5, 6], [7, 8, 9]]
+    cells = b"x\n" + b"".join(b'"%b"\n' % json.dumps(row).encode() for row in rows)
+    for name, content in {"x.jsonl": jsonl(*({"x": row} for row in rows)), "x.csv": cells}.items():
+        assert predict(name, content, "ragged", to="jsonl").errors == 0
+        out = tmp_path / "out" / (name if name == "x.jsonl" else f"{name}.jsonl")
+        # A row of one value is that value, as everywhere.
+        expected = [row[0] if len(row) == 1 else row for row in rows]
+        assert [json.loads(line)["y"] for line in out.read_bytes().splitlines()] == expected
+    predict("x.parquet", parquet(x=rows), "ragged")
+    assert pq.read_table(tmp_path / "out/x.parquet")["y"].to_pylist() == rows
+    predict("y.parquet", parquet(x=rows), "ragged", to="csv")
+    assert (tmp_path / "out/y.parquet.csv").read_text() == 'y\n"[1]"\n"[2,3]"\n"[]"\n"[4]"\n"[5,6]"\n"[7,8,9]"\n'
+
+
+TYPES: dict[str, tuple[str, bytes, str, list[Any]]] = {
+    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "two, three"]),
+    "text of Parquet": ("x.parquet", parquet(x=["one", ""]), "words", ["one", ""]),
+    "text of NPY": ("x.npy", npy(np.array([["one"], ["\u00fc"]])), "words", ["one", "\u00fc"]),
+    "booleans": ("x.csv", b"x\ntrue\nFalse\n1\n", "flags", [True, False, True]),
+    "booleans of Parquet": ("x.parquet", parquet(x=[True, False]), "flags", [True, False]),
+    "bfloat16": ("x.npy", npy(np.array([[1.0, 3.0]])), "brain", [[1.0, 3.0]]),
+    "half floats": ("x.csv", b"a,b\n1.5,2\n", "half", [[1.5, 2.0]]),
+    "an image from columns": ("x.csv", b"a,b,c,d\n1,2,3,4\n", "image", [[[[1.0, 2.0], [3.0, 4.0]]]]),
+    "an image": ("x.jsonl", jsonl({"x": [[[1, 2], [3, 4]]]}), "image", [[[[1.0, 2.0], [3.0, 4.0]]]]),
+    "a model of single rows": ("x.jsonl", jsonl({"x": [1, 2]}, {"x": [3, 4]}), "alone", [[1.0, 2.0], [3.0, 4.0]]),
+    "missing values": ("x.csv", b"p,q,r\n1,,NA\n", "row", [[2.0, None, None]]),
+    "NaN in JSON": ("x.jsonl", b'{"x": [1, NaN, null]}\n', "row", [[2.0, None, None]]),
+}
+
+
+@pytest.mark.parametrize("case", TYPES)
+def test_types(predict: Predict, case: str) -> None:
+    name, content, model, expected = TYPES[case]
+    report = predict(name, content, model, to="jsonl")
+    assert report.errors == 0
+    assert [json.loads(line)["y"] for line in Path(report.output).read_bytes().splitlines()] == expected
+
+
+def test_a_model_without_a_batch_axis(predict: Predict) -> None:
+    with pytest.raises(NotSupported, match="takes no rows"):
+        predict("x.jsonl", jsonl({"x": [1, 2]}), "fixed")
+
+
+MANY = jsonl(*({"features": [row, 0, 1]} if row % 9 else {"features": "?"} for row in range(20_000)))
+
+
+BAD = range(600, 3_000, 600)
+Y = np.where(np.isin(np.arange(3_000), BAD), 1e300, 1.0).reshape(-1, 1) * [1.0, 2.0, 3.0]
+FEW_BAD = jsonl(*({"features": [1, row, row] if row not in BAD else "?"} for row in range(3_000)))
+LONG = {
+    "x.jsonl": FEW_BAD,
+    "x.jsonl.gz": gzip.compress(FEW_BAD),
+    "x.csv": b"p,q,r\n" + b"".join(b'%d,"1",%b\n' % (row, b"x" if row in BAD else b"2") for row in range(3_000)),
+    "x.parquet": parquet(x=[None if row in BAD else [row, 1, 2] for row in range(3_000)]),
+    "x.npy": npy(Y),
+    "x.npz": npz(x=Y),
+}
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts so small that a test has many."""
+    monkeypatch.setattr(making, "PART_BYTES", 10_000)
+
+
+def contents(folder: Path, name: str) -> list[Any]:
+    """The results and errors; compressed parts and row groups are borders that don't matter."""
+    return [values(folder / name), (folder / f"{name}.errors.jsonl").read_bytes()]
+
+
+@pytest.mark.parametrize("name", LONG)
+@pytest.mark.usefixtures("parts")
+def test_a_job_without_time_goes_on(predict: Predict, service: Service, tmp_path: Path, name: str) -> None:
+    """Runs whose time is over at once do a block each; together they give the results of one run."""
+    content = LONG[name]
+    straight = predict(name, content, "row")
+    job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/again/", model="row")
+    reports = []
+    while not reports or not reports[-1].finished:
+        reports.append(run(job, service, until=time.monotonic()))
+    assert len(reports) > 2
+    assert [report.rows for report in reports] == sorted(report.rows for report in reports)
+    assert (reports[-1].rows, reports[-1].errors) == (straight.rows, straight.errors)
+    assert contents(tmp_path / "again", name) == contents(tmp_path / "out", name)
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == sorted(
+        path.name for path in (tmp_path / "out").iterdir()
+    )
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_slices(predict: Predict, service: Service, tmp_path: Path, name: str) -> None:
+    """Jobs of slices, in any order, and a last one that only puts them together."""
+    content = LONG[name]
+    straight = predict(name, content, "row")
+    job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/again/", model="row")
+    slices = borders(job, service, 700)
+    assert len(slices) > 3
+    done = [run(replace(job, part=part), service) for part in reversed(slices)]
+    assert not (tmp_path / "again" / name).exists()
+    assert sum(report.rows for report in done) == straight.rows
+    report = run(job, service, until=0.0)
+    assert (report.state, report.rows, report.errors) == ("finished", straight.rows, straight.errors)
+    assert contents(tmp_path / "again", name) == contents(tmp_path / "out", name)
+
+
+def test_once(predict: Predict, service: Service, tmp_path: Path) -> None:
+    """A job that is done is not done again, until its input or its options are others."""
+    first = predict("x.jsonl", LINES, "row")
+    job = Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row")
+    (tmp_path / "out/x.jsonl").write_bytes(b"mark")
+    assert run(job, service) == first
+    assert (tmp_path / "out/x.jsonl").read_bytes() == b"mark"
+    (tmp_path / "x.jsonl").write_bytes(jsonl({"x": [1, 1, 1]}, {"x": 0}))
+    changed = run(job, service)
+    assert (changed.rows, changed.errors) == (1, 1)
+    assert contents(tmp_path / "out", "x.jsonl")[0] == [[2.0, 2.0, 2.0]]
+    assert run(replace(job, batch_size=1), service).key != changed.key
+    again = predict("x.jsonl", LINES, "row")
+    assert again.rows == ROWS
+    assert not (tmp_path / "out/x.jsonl.errors.jsonl").exists()
+    assert not (tmp_path / "out/.inferry").exists()
+
+
+@pytest.mark.usefixtures("parts")
+def test_workers_at_the_same_time(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(MANY)
+    job = Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row")
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: run(job, service), range(4)))
+    assert {(report.rows, report.errors) for report in reports} == {(17_777, 2_223)}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "x.jsonl",
+        "x.jsonl.errors.jsonl",
+        "x.jsonl.report.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("max_errors", "said"),
+    [(2222, "2223 of 20000 rows"), (100, "more than --max-errors 100"), (0.01, "0.01 of all"), (2223, ""), (0.2, "")],
+)
+def test_too_many_errors(predict: Predict, service: Service, tmp_path: Path, max_errors: Any, said: str) -> None:
+    if not said:
+        assert predict("x.jsonl", MANY, "row", max_errors=max_errors).errors == 2223
+        return
+    with pytest.raises(TooManyErrors, match=said):
+        predict("x.jsonl", MANY, "row", max_errors=max_errors)
+    report = json.loads((tmp_path / "out/x.jsonl.report.json").read_bytes())
+    assert report["state"] == "stopped"
+    assert said in report["reason"]
+    assert len(errors(tmp_path / "out/x.jsonl.errors.jsonl")) == report["errors"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["x.jsonl.errors.jsonl", "x.jsonl.report.json"]
+    with pytest.raises(TooManyErrors, match=said):
+        predict_again(tmp_path, service, max_errors)
+
+
+def predict_again(tmp_path: Path, service: Service, max_errors: Any) -> Report:
+    return run(Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", max_errors=max_errors), service)

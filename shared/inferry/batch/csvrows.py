@@ -148,7 +148,7 @@ class CsvRows:
 
 
 def _is_array(item: Assigned) -> bool:
-    return item.columns == (item.spec.name,) and row_shape(1, item.spec.shape) is None
+    return item.columns == (item.spec.name,) and (row_shape(1, item.spec.shape) is None or -1 in item.spec.shape[1:])
 
 
 def _arrow(spec: TensorSpec) -> pa.DataType:

@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias, cast
+from typing import BinaryIO, Protocol, TypeAlias, TypeVar, cast
 
 from inferry.errors import InvalidRequest, StoreError
 from inferry.store import LocalStore, StoredFile, file_path, is_plain, translated
@@ -15,6 +15,8 @@ HIDDEN = ".inferry"
 
 TEMPORARY = "writing"
 ABANDONED = 24 * 60 * 60
+RACES = 20
+T = TypeVar("T")
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 Listing: TypeAlias = list[StoredFile]
@@ -127,16 +129,18 @@ class LocalFiles:
 
     @contextmanager
     def write(self, path: str) -> Iterator[BinaryIO]:
-        with translated(f"can't write {path!r} in {self.url}", (OSError,)), self._temporary() as temporary:
-            with temporary.open("wb") as file:
+        with translated(f"can't write {path!r} in {self.url}", (OSError,)), self._temporary() as (temporary, file):
+            with file:
                 yield file
-            temporary.replace(self._made(path))
+            _in_folder(self._path(path), temporary.replace)
 
     def create(self, path: str, content: bytes) -> bool:
-        with translated(f"can't write {path!r} in {self.url}", (OSError,)), self._temporary() as temporary:
-            temporary.write_bytes(content)
+        with translated(f"can't write {path!r} in {self.url}", (OSError,)), self._temporary() as (temporary, file):
+            with file:
+                file.write(content)
             try:
-                self._made(path).hardlink_to(temporary)  # fails, unlike a rename, when there is one
+                # Fails, unlike a rename, when there is one.
+                _in_folder(self._path(path), lambda target: target.hardlink_to(temporary))
             except FileExistsError:
                 return False
             return True
@@ -146,17 +150,12 @@ class LocalFiles:
             for path in paths:
                 self._path(path).unlink(missing_ok=True)
                 self._remove_empty(self._path(path).parent)
+            self._remove_empty(self._root / HIDDEN / TEMPORARY)
 
     def _path(self, path: str) -> Path:
         if not is_plain(path.removeprefix(f"{HIDDEN}/")):
             raise StoreError(f"{path!r} can't be the name of a file in {self.url}")
         return self._root / path
-
-    def _made(self, path: str) -> Path:
-        """The path, in a folder that is there."""
-        target = self._path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
 
     def _remove_empty(self, folder: Path) -> None:
         """Removes our hidden folders with their last file."""
@@ -166,17 +165,27 @@ class LocalFiles:
                 folder = folder.parent
 
     @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        """A path on the same disk as what it will be renamed to; nothing is there afterwards."""
+    def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
+        """A new file on the same disk as what it will be renamed to; nothing is there afterwards."""
         folder = self._root / HIDDEN / TEMPORARY
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
         path = folder / os.urandom(8).hex()
+        file = _in_folder(path, lambda path: path.open("xb"))
+        _sweep(folder)
         try:
-            yield path
+            yield path, file
         finally:
+            file.close()
             path.unlink(missing_ok=True)
-            self._remove_empty(folder)
+
+
+def _in_folder(path: Path, make: Callable[[Path], T]) -> T:
+    """What `make` returns, in a folder that is there: other workers remove it when they have nothing left in it."""
+    for _ in range(RACES):
+        with suppress(FileExistsError, FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return make(path)
+    return make(path)
 
 
 def _sweep(folder: Path) -> None:

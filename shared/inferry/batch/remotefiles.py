@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import obstore
@@ -22,52 +22,60 @@ PIECE = 8 << 20
 
 def open_remote_files(url: str, scheme: str, rest: str) -> "RemoteFiles":
     """The files at a URL, split into its scheme and what follows ://. InvalidSettings when it names no store."""
-    return RemoteFiles(open_remote(url, scheme, rest.rstrip("/"), None))
+    if scheme != "memory":
+        return RemoteFiles(open_remote(url, scheme, rest, None), "")
+    # A memory:// URL names a store and no prefix in it: here the first part is the name.
+    name, _, prefix = rest.partition("/")
+    return RemoteFiles(open_remote(url, scheme, name, None), prefix and f"{prefix.rstrip('/')}/")
 
 
 class RemoteFiles:
-    """The objects below a prefix."""
+    """The objects of a store, those whose names start with `prefix`; paths are what is behind it."""
 
-    def __init__(self, store: RemoteStore) -> None:
+    def __init__(self, store: RemoteStore, prefix: str) -> None:
         self.url = store.url
+        self._prefix = prefix
         self._store = store
         self._backend: ObjectStore = store.backend
 
     def list(self) -> Listing:
-        return self._store.list()
+        found = [file for file in self._store.list() if file.path.startswith(self._prefix)]
+        return [StoredFile(file.path.removeprefix(self._prefix), file.size, file.identity) for file in found]
 
     def below(self, folder: str) -> Paths:
         with translated(f"can't list {self.url}", ERRORS):
-            return sorted(meta["path"] for page in self._backend.list(f"{folder}/") for meta in page)
+            found = [meta["path"] for page in self._backend.list(f"{self._prefix}{folder}/") for meta in page]
+        return sorted(path.removeprefix(self._prefix) for path in found)
 
     def stat(self, path: str) -> StoredFile | None:
         with translated(f"can't read {path!r} in {self.url}", ERRORS):
             try:
-                return stored(self._backend.head(_checked(path)))
+                found = stored(self._backend.head(self._name(path)))
+                return StoredFile(path, found.size, found.identity)
             except FileNotFoundError:
                 return None
 
     def open(self, file: StoredFile) -> BinaryIO:
-        return cast("BinaryIO", io.BufferedReader(_Object(self._backend, file, self.url), PIECE))
+        return cast("BinaryIO", io.BufferedReader(_Object(self._backend, self._name(file.path), file, self.url), PIECE))
 
     def read(self, path: str) -> bytes | None:
         with translated(f"can't read {path!r} in {self.url}", ERRORS):
             try:
-                return self._backend.get(_checked(path)).bytes().to_bytes()
+                return self._backend.get(self._name(path)).bytes().to_bytes()
             except FileNotFoundError:
                 return None
 
     @contextmanager
     def write(self, path: str) -> Iterator[BinaryIO]:
-        with translated(f"can't write {path!r} in {self.url}", ERRORS):
-            writer = _Upload(self._backend, _checked(path))
-            yield cast("BinaryIO", writer)
-            writer.complete()
+        # What the block raises is not the store's.
+        writer = _Upload(self._backend, self._name(path), self.url)
+        yield cast("BinaryIO", writer)
+        writer.complete()
 
     def create(self, path: str, content: bytes) -> bool:
         with translated(f"can't write {path!r} in {self.url}", ERRORS):
             try:
-                self._backend.put(_checked(path), content, mode="create", use_multipart=False)
+                self._backend.put(self._name(path), content, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
             return True
@@ -76,16 +84,22 @@ class RemoteFiles:
         with translated(f"can't delete in {self.url}", ERRORS):
             for path in paths:
                 try:
-                    self._backend.delete(_checked(path))
+                    self._backend.delete(self._name(path))
                 except FileNotFoundError:
                     continue
+
+    def _name(self, path: str) -> str:
+        # Stores take any name, but ours are read again as files on disk are.
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise StoreError(f"{path!r} can't be the name of an object in {self.url}")
+        return f"{self._prefix}{path}"
 
 
 class _Object(io.RawIOBase):
     """An object's bytes, by ranges; only as long as it is the one that was found."""
 
-    def __init__(self, backend: "ObjectStore", file: StoredFile, url: str) -> None:
-        self._backend, self._file, self._url = backend, file, url
+    def __init__(self, backend: "ObjectStore", name: str, file: StoredFile, url: str) -> None:
+        self._backend, self._name, self._file, self._url = backend, name, file, url
         self._position = 0
 
     def readable(self) -> bool:
@@ -103,25 +117,32 @@ class _Object(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        end = min(self._position + len(view), self._file.size)
+        content = self._next(len(view))
+        view[: len(content)] = content
+        return len(content)
+
+    def readall(self) -> bytes:
+        return bytes(self._next(self._file.size))
+
+    def _next(self, size: int) -> memoryview:
+        end = min(self._position + size, self._file.size)
         if end <= self._position:
-            return 0
+            return memoryview(b"")
         with translated(f"can't read {self._file.path!r} in {self._url}", ERRORS):
-            found = self._backend.get(self._file.path, options={"range": (self._position, end)})
+            found = self._backend.get(self._name, options={"range": (self._position, end)})
             now = stored(found.meta)
             content = memoryview(found.bytes())
         if (now.size, now.identity) != (self._file.size, self._file.identity):
             raise StoreError(f"{self._file.path!r} in {self._url} was replaced while it was read")
-        view[: len(content)] = content
         self._position += len(content)
-        return len(content)
+        return content
 
 
 class _Upload(io.RawIOBase):
     """An object that is there when `complete` has returned. Small ones are one request, others several parts."""
 
-    def __init__(self, backend: "ObjectStore", path: str) -> None:
-        self._backend, self._path = backend, path
+    def __init__(self, backend: "ObjectStore", path: str, url: str) -> None:
+        self._backend, self._path, self._url = backend, path, url
         self._start = bytearray()
         self._writer: Any = None
         self._size = 0
@@ -138,21 +159,19 @@ class _Upload(io.RawIOBase):
         if self._writer is None and len(self._start) + len(view) <= PIECE:
             self._start += view
             return len(view)
-        if self._writer is None:
-            self._writer = obstore.open_writer(self._backend, self._path, buffer_size=PIECE)
-            self._writer.write(bytes(self._start))
-        self._writer.write(view)
+        with self._translated():
+            if self._writer is None:
+                self._writer = obstore.open_writer(self._backend, self._path, buffer_size=PIECE)
+                self._writer.write(bytes(self._start))
+            self._writer.write(view)
         return len(view)
 
     def complete(self) -> None:
-        if self._writer is None:
-            self._backend.put(self._path, bytes(self._start), use_multipart=False)
-        else:
-            self._writer.close()
+        with self._translated():
+            if self._writer is None:
+                self._backend.put(self._path, bytes(self._start), use_multipart=False)
+            else:
+                self._writer.close()
 
-
-def _checked(path: str) -> str:
-    # Stores take any name, but ours are read again as files on disk are.
-    if not all(part not in ("", ".", "..") for part in path.split("/")):
-        raise StoreError(f"{path!r} can't be the name of an object")
-    return path
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(f"can't write {self._path!r} in {self._url}", ERRORS)

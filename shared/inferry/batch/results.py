@@ -1,7 +1,7 @@
 """The results of one file: kept in parts while they are made, published at once, and found again by their key."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import orjson
 
@@ -25,8 +25,18 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Different for different rows: of two workers on one file neither writes what the other reads."""
-        return f"{self.start.row}-{self.end.row}"
+        """Says everything, so that a listing is enough to know all parts."""
+        last = "last" if self.last else "more"
+        counts = (*self.start, *self.end, self.rows, self.errors, round(self.seconds * 1000))
+        return f"{'-'.join(map(str, counts))}-{last}"
+
+    @classmethod
+    def of(cls, name: str) -> "Part":
+        """The part that a name says."""
+        *counts, last = name.split("-")
+        row, offset, end_row, end_offset, rows, errors, milliseconds = map(int, counts)
+        start, end = Cursor(row, offset), Cursor(end_row, end_offset)
+        return cls(start, end, rows, errors, milliseconds / 1000, last == "last")
 
 
 class Results:
@@ -50,21 +60,16 @@ class Results:
 
     def parts(self) -> dict[int, Part]:
         """All parts that are complete, by the number of rows before them."""
-        found = {}
-        for path in self._files.below(self._folder):
-            content = self._files.read(path) if path.endswith(".json") else None
-            if content:
-                part = _part(content)
-                found[part.start.row] = part
-        return found
+        names = [path.rpartition("/")[2] for path in self._files.below(self._folder)]
+        parts = [Part.of(name.removesuffix(_COMPLETE)) for name in names if name.endswith(_COMPLETE)]
+        return {part.start.row: part for part in parts}
 
     def keep(self, part: Part, data: bytes, errors: bytes) -> None:
-        """Writes a part; it counts when its description is there, which comes last."""
+        """Writes a part; it counts when the mark that it is complete is there, which comes last."""
         for kind, content in ((_DATA, data), (_ERRORS, errors)):
             if content:
                 self._files.create(self._path(part, kind), content)
-        description = asdict(part) | {"start": list(part.start), "end": list(part.end)}
-        self._files.create(self._path(part, ".json"), orjson.dumps(description))
+        self._files.create(self._path(part, _COMPLETE), b".")
 
     def publish(self, parts: Sequence[Part], writer: Writer, memory: tuple[bytes, bytes] | None = None) -> None:
         """Merges all parts into the results, and their errors; `memory` holds the data and errors of a lone part."""
@@ -98,8 +103,8 @@ class Results:
     def forget(self) -> None:
         """Removes the parts."""
         paths = self._files.below(self._folder)
-        # The descriptions first: what is left of a part doesn't count then.
-        self._files.delete(sorted(paths, key=lambda path: not path.endswith(".json")))
+        # The marks first: what is left of a part doesn't count then.
+        self._files.delete(sorted(paths, key=lambda path: not path.endswith(_COMPLETE)))
 
     def content(self, part: Part, kind: str) -> bytes:
         """A part's data or errors. StoreError when another worker has published and removed them."""
@@ -121,7 +126,7 @@ class Results:
         return f"{self._folder}/{part.name}{kind}"
 
 
-_DATA, _ERRORS = ".data", ".errors"
+_DATA, _ERRORS, _COMPLETE = ".data", ".errors", ".complete"
 
 
 class _Contents(Iterable[bytes]):
@@ -140,8 +145,3 @@ def error_line(rejected: Rejected) -> bytes:
         return orjson.dumps(rejected, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:  # text with half a surrogate pair in it
         return error_line(Rejected(rejected.row, rejected.column, rejected.reason, ascii(rejected.data)))
-
-
-def _part(content: bytes) -> Part:
-    values = orjson.loads(content)
-    return Part(**values | {"start": Cursor(*values["start"]), "end": Cursor(*values["end"])})

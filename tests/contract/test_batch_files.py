@@ -1,0 +1,190 @@
+"""The files of batch jobs in every kind of store: whole or not at all, and whole jobs over them."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_models
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import services
+from inferry.batch import making
+from inferry.batch.files import Files, keep_apart, open_files, split
+from inferry.errors import InvalidRequest, StoreError
+from inferry.jobs import Job, run
+from inferry.service import Service
+from inferry.settings import Settings
+
+BIG = os.urandom(20_000_000)
+KEYS = ["x.jsonl", "a b/ü %41+.jsonl", "deep/er/x.jsonl"]
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[services.S3]:
+    with services.moto() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def azurite() -> Iterator[services.Azurite]:
+    if not services.AZURITE.exists():
+        pytest.skip(services.AZURITE_MISSING)
+    with services.azurite() as running:
+        yield running
+
+
+@pytest.fixture(params=["local", "memory", "s3", "azure"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store of each kind."""
+    name = f"jobs-{time.monotonic_ns()}"
+    monkeypatch.setenv("NO_PROXY", services.HOST)
+    if request.param in ("local", "memory"):
+        return f"{tmp_path}/store" if request.param == "local" else f"memory://{name}"
+    service = request.getfixturevalue("s3" if request.param == "s3" else "azurite")
+    for variable, value in service.environment.items():
+        monkeypatch.setenv(variable, value)
+    service.create(name)
+    return f"{'s3' if request.param == 's3' else 'az'}://{name}/prefix"
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    folder = onnx_models.write(tmp_path_factory.mktemp("models"), {"m.onnx": onnx_models.scaled(2, 3)})
+    service = Service.from_settings(Settings(model_path=str(folder), intra_op_threads=1))
+    yield service
+    service.close()
+
+
+def put(files: Files, path: str, content: bytes) -> None:
+    with files.write(path) as file:
+        file.write(content)
+
+
+def test_files(place: str) -> None:
+    files = open_files(place)
+    assert (files.stat("x"), files.read("x"), files.below(".inferry/k")) == (None, None, [])
+    put(files, "x", b"one")
+    found = files.stat("x")
+    assert found
+    assert (found.path, found.size, files.read("x")) == ("x", 3, b"one")
+    assert not files.create("x", b"two")
+    assert files.create(".inferry/k/y", b"two")
+    assert not files.create(".inferry/k/y", b"three")
+    assert (files.below(".inferry/k"), files.read(".inferry/k/y")) == ([".inferry/k/y"], b"two")
+    assert [file.path for file in files.list()] == ["x"]
+    files.delete(["x", ".inferry/k/y", "nothing"])
+    assert (files.stat("x"), files.below(".inferry/k"), files.list()) == (None, [], [])
+
+
+def test_large_files(place: str) -> None:
+    files = open_files(place)
+    with files.write("big") as file:
+        for start in range(0, len(BIG), 3_000_000):
+            file.write(BIG[start : start + 3_000_000])
+        assert files.stat("big") is None
+    found = files.stat("big")
+    assert found
+    with files.open(found) as file:
+        assert file.read() == BIG
+        file.seek(9_000_001)
+        assert file.read(10) == BIG[9_000_001:9_000_011]
+        assert file.seek(-5, os.SEEK_END) == len(BIG) - 5
+        assert file.read(10) == BIG[-5:]
+
+
+def test_a_write_that_fails_leaves_what_was_there(place: str) -> None:
+    files = open_files(place)
+    put(files, "x", b"one")
+    for size in (10, 20_000_000):
+        with pytest.raises(ZeroDivisionError), files.write("x") as file:
+            file.write(BIG[: file.write(BIG[:size]) // 0])
+        assert files.read("x") == b"one"
+
+
+def test_a_file_that_is_replaced_is_not_read_on(place: str) -> None:
+    files = open_files(place)
+    put(files, "x", b"one")
+    found = files.stat("x")
+    assert found
+    put(files, "x", b"another")
+    with pytest.raises(StoreError, match="was replaced"), files.open(found) as file:
+        file.read()
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "/x", "a//x", ""])
+def test_names_that_climb(place: str, path: str) -> None:
+    with pytest.raises(StoreError, match="can't be the name"):
+        put(open_files(place), path, b"")
+
+
+def test_jobs(place: str, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With parts, with names that need quoting, done once, and done again for another content."""
+    monkeypatch.setattr(making, "PART_BYTES", 1000)
+    files = open_files(place)
+    for number, key in enumerate(KEYS):
+        put(files, f"in/{key}", b"".join(b'{"x": [%d, %d, 0]}\n' % (number, row) for row in range(300)) + b"?\n")
+    for number, key in enumerate(KEYS):
+        job = Job(input=f"{place}/in/{key}", output=f"{place}/out/{key}", model="m")
+        report = run(job, service)
+        assert (report.rows, report.errors) == (300, 1)
+        expected = b"".join(b'{"y":[%d.0,%d.0,0.0]}\n' % (2 * number, 2 * row) for row in range(300))
+        assert files.read(f"out/{key}") == expected
+        assert (files.read(f"out/{key}.errors.jsonl") or b"").startswith(b'{"row":301,"column":null,')
+        assert run(job, service) == report
+    written = sorted(f"out/{key}{end}" for key in KEYS for end in ("", ".errors.jsonl", ".report.json"))
+    assert [file.path for file in files.list() if file.path.startswith("out/")] == written
+    put(files, f"in/{KEYS[0]}", b'{"x": [1, 1, 1]}\n')
+    assert run(Job(input=f"{place}/in/{KEYS[0]}", output=f"{place}/out/{KEYS[0]}", model="m"), service).rows == 1
+    assert files.read(f"out/{KEYS[0]}.errors.jsonl") is None
+
+
+def test_parquet(place: str, service: Service) -> None:
+    files = open_files(place)
+    with files.write("x.parquet") as file:
+        pq.write_table(pa.table({"x": [[1.0, 2.0, row] for row in range(5_000)]}), file)
+    job = Job(input=f"{place}/x.parquet", output=f"{place}/out/", model="m")
+    while not run(job, service, until=time.monotonic()).finished:
+        job = replace(job)
+    found = files.stat("out/x.parquet")
+    assert found
+    with files.open(found) as file:
+        table = pq.read_table(file)
+    assert table["y"].to_pylist() == [[2.0, 4.0, 2.0 * row] for row in range(5_000)]
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("s3://b/in", "s3://b/in/out"),
+        ("s3://b/in/", "s3://b/in"),
+        ("az://c", "az://c/out/"),
+        ("data", "data/out"),
+        ("data/", "./data/../data/x/y"),
+        (".", "out"),
+        ("file:///data", "/data/out"),
+    ],
+)
+def test_an_output_in_the_input_is_refused(source: str, target: str) -> None:
+    with pytest.raises(InvalidRequest, match="is inside of the input"):
+        keep_apart(source, target)
+
+
+@pytest.mark.parametrize(("source", "target"), [("s3://b/in", "s3://b/input"), ("s3://b/in", "az://b/in"), ("a", "b")])
+def test_an_output_beside_the_input(source: str, target: str) -> None:
+    keep_apart(source, target)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://b/p/x.csv", ("s3://b/p/", "x.csv")),
+        ("x.csv", ("", "x.csv")),
+        ("/x.csv", ("/", "x.csv")),
+        ("memory://m/x", ("memory://m/", "x")),
+    ],
+)
+def test_split(url: str, expected: tuple[str, str]) -> None:
+    assert split(url) == expected
