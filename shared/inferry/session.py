@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry import modelfile
+from inferry import allocator, modelfile
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import ModelFile
 from inferry.signature import Feed, Signature, TensorSpec
@@ -34,6 +34,8 @@ _ADVICE = {
     "tensor": "cast it to one of " + ", ".join(DATATYPES),
 }
 
+# Before a session starts its threads: each would get a heap of its own.
+allocator.settle()
 _watchdog = Watchdog()
 
 

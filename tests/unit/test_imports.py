@@ -17,7 +17,7 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors batch batch.pipeline",
-    "settings tensors compression config context modelfile catalogue watchdog routes store keys",
+    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys",
     "stats batch.report",
     "metrics",
     "sinks sinks.prometheus sinks.wire",
