@@ -10,6 +10,8 @@ from constructs import Construct
 from cdk.metrics import Metrics
 from cdk.props import Props
 
+# Shorter than any rollout: an alarm after it would come too late to stop it.
+MINUTE = Duration.minutes(1)
 DAY = Duration.days(1)
 
 
@@ -22,8 +24,10 @@ class Alarms(Construct):
         self.topic = Topic(self, "Topic", display_name=f"Alarms of {props.stack_name}", enforce_ssl=True)
         if props.alarm_email:
             self.topic.add_subscription(EmailSubscription(props.alarm_email))
-        failures = self.add("Errors", metrics.errors_percent, props.max_errors, "% of invocations fail")
-        answers = self.add("ServerErrors", metrics.server_errors_percent, props.max_errors, "% of answers are 5xx")
+        failures = self.add("Errors", metrics.errors_percent(MINUTE), props.max_errors, "% of invocations fail")
+        answers = self.add(
+            "ServerErrors", metrics.server_errors_percent(MINUTE), props.max_errors, "% of answers are 5xx"
+        )
         self.rollback = [failures, answers]
         self.add("Latency", metrics.latency("p99"), props.max_p99, "ms is the p99 of the API's latency", periods=3)
         self.add("Throttles", metrics.throttles, 0, "invocations refused for lack of concurrency")

@@ -8,6 +8,8 @@ from cdk.alarms import Alarms
 from cdk.metrics import Metrics
 from cdk.props import Props
 
+PERIOD = Duration.minutes(5)
+
 
 class Monitor(Construct):
     """`url` opens the dashboard in AWS's console."""
@@ -18,7 +20,7 @@ class Monitor(Construct):
         self.dashboard.add_widgets(AlarmStatusWidget(alarms=alarms.all, title=props.stack_name, width=24))
         graphs = [
             _graph("Requests", [metrics.requests, metrics.client_errors]),
-            _graph("Failures", [metrics.errors_percent, metrics.server_errors_percent]),
+            _graph("Failures", [metrics.errors_percent(PERIOD), metrics.server_errors_percent(PERIOD)]),
             _graph("Latency at the API", [metrics.latency(s) for s in ("p50", "p90", "p99")]),
             _graph("Duration in the function", [metrics.duration(s) for s in ("p50", "p90", "p99")]),
             _graph("Cold starts", [metrics.cold_start("Maximum")]),

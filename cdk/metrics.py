@@ -39,17 +39,21 @@ class Metrics(Construct):
                 metric_value=f"$.record.metrics.{field}",
             )
 
-    @property
-    def errors_percent(self) -> IMetric:
-        using = {"errors": self._alias.metric_errors(), "invocations": self._alias.metric_invocations()}
+    def errors_percent(self, period: Duration) -> IMetric:
         return MathExpression(
-            expression="100*errors/invocations", using_metrics=using, label="invocations that fail, %"
+            expression="100*errors/invocations",
+            using_metrics={"errors": self._alias.metric_errors(), "invocations": self._alias.metric_invocations()},
+            period=period,
+            label="invocations that fail, %",
         )
 
-    @property
-    def server_errors_percent(self) -> IMetric:
-        using = {"failures": self._api.metric_server_error(statistic="Sum"), "requests": self.requests}
-        return MathExpression(expression="100*failures/requests", using_metrics=using, label="answers 5xx, %")
+    def server_errors_percent(self, period: Duration) -> IMetric:
+        return MathExpression(
+            expression="100*failures/requests",
+            using_metrics={"failures": self._api.metric_server_error(statistic="Sum"), "requests": self.requests},
+            period=period,
+            label="answers 5xx, %",
+        )
 
     @property
     def throttles(self) -> IMetric:

@@ -4,6 +4,7 @@ The CDK's own command line deploys the real template to MiniStack. The versions 
 runtime emulator, one process each. What is replaced, and by what: account.py and codedeploy.py.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -24,36 +25,59 @@ from codedeploy import CodeDeploy, codedeploy
 from emulator import EMULATOR
 from emulator import emulated as running
 
-HANDLER = ROOT / "functions" / "api.py"
+from cdk.api_keys import NOBODY
+
+HANDLER = "functions.api.handler"
 STACK = "inferry-dev"
+KEY, CHECK_KEY = "the key of a caller", "the key of the check"
+DIGESTS = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in (KEY, CHECK_KEY))
 CARD = json.loads((ROOT / "models/digits/config.json").read_text())
 
 
 @dataclass
 class Environment:
-    """The account with what was deployed to it; `stack` holds the emulators of all versions until the end."""
+    """The account with what was deployed to it; `emulators` holds those of all versions until the end."""
 
     account: Account
     codedeploy: CodeDeploy
     folder: Path
     emulators: ExitStack
-    release: int = 0
+    deployments: int = 0
+    keys: tuple[str, str] = ("", "")
 
-    def release_models(self, models: Path) -> "tuple[int, str]":
-        """Deploys these models as a new version: the exit status, and all that the CDK said."""
-        self.release += 1
-        folder = self.folder / str(self.release)
+    def deploy(self, models: Path) -> "tuple[int, str]":
+        """These models as a new version: the exit status, and all that the CDK said."""
+        self.deployments += 1
+        folder = self.folder / str(self.deployments)
         source = sources(folder / "source")
         shutil.copytree(models, source / "models", dirs_exist_ok=True)
-        assembly = synthesise({"authorization": "none"}, folder / "out", source)
-        emulator = self.emulators.enter_context(
-            running(
-                "functions.api.handler", sys.executable, timeout=29, memory=1769, **told(assembly, source / "models")
-            )
+        version, digests = self.keys
+        context = {"authorization": "api-keys", "api_keys_version": version}
+        assembly = synthesise(context, folder / "out", source)
+        variables = told(assembly, source / "models", digests)
+        function = self.emulators.enter_context(
+            running(HANDLER, sys.executable, timeout=29, memory=1769, **variables)
         )
-        copy = emulated(assembly, folder / "emulated", emulator.url, self.codedeploy.endpoint)
+        copy = emulated(assembly, folder / "emulated", function.url, self.codedeploy.endpoint)
         done = self.account.deploy(copy)
         return done.returncode, done.stdout + done.stderr
+
+    def store_keys(self, digests: str, check: str) -> None:
+        """As an operator does it, after the first deployment."""
+        given = {
+            "SecretId": self.account.outputs(STACK)["ApiKeysSecret"],
+            "SecretString": json.dumps({"digests": digests, "check": check}),
+        }
+        stored = self.account.client("secretsmanager").put_secret_value(**given)
+        self.keys = stored["VersionId"], digests
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What Lambda tells the latest version."""
+        function = self.physical("AWS::Lambda::Function", "FunctionHandler")
+        found = self.account.client("lambda").get_function_configuration(FunctionName=function)
+        variables: dict[str, str] = found["Environment"]["Variables"]
+        return variables
 
     @property
     def alias(self) -> dict[str, Any]:
@@ -75,7 +99,7 @@ class Environment:
         [stack] = self.account.client("cloudformation").describe_stacks(StackName=STACK)["Stacks"]
         return str(stack["StackStatus"])
 
-    def predict(self) -> dict[str, Any]:
+    def predict(self, key: str) -> dict[str, Any]:
         """The card's example through the HTTP API, by NVIDIA's client: which version answers, and what."""
         address = self.account.endpoint.removeprefix("http://")
         api = re.match(r"https?://(\w+)\.", self.account.outputs(STACK)["Endpoint"])
@@ -83,19 +107,19 @@ class Environment:
         with triton.InferenceServerClient(f"{address}/_aws/execute-api/{api[1]}/$default") as client:
             pixels = triton.InferInput("pixels", [1, 64], "FP32")
             pixels.set_data_from_numpy(np.array([CARD["example"]["inputs"][0]["data"]], np.float32))
-            answer = client.infer("digits", [pixels])
+            answer = client.infer("digits", [pixels], headers={"x-api-key": key})
             return {"version": answer.get_response()["model_version"], "label": answer.as_numpy("label").tolist()}
 
 
-def told(assembly: Assembly, models: Path) -> dict[str, str]:
-    """What the template tells the function, and where the image would have the models."""
-    variables: dict[str, str] = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
-    return {**variables, "MODEL_PATH": str(models)}
+def told(assembly: Assembly, models: Path, digests: str) -> dict[str, str]:
+    """What Lambda will tell the function: the template's words, CloudFormation's digests, and the image's models."""
+    variables = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
+    return {**variables, "API_KEYS": f"{NOBODY},{digests}", "MODEL_PATH": str(models)}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    if missing := [path.name for path in (*PROGRAMS, EMULATOR, HANDLER) if not path.exists()]:
+    if missing := [path.name for path in (*PROGRAMS, EMULATOR) if not path.exists()]:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"missing: {', '.join(missing)}")
     with account() as there, codedeploy() as deployments, ExitStack() as emulators:
         done = there.cdk("bootstrap", "aws://123456789012/us-east-1")
@@ -117,44 +141,58 @@ def digits(folder: Path, *versions: int, **card: Any) -> Path:
 
 
 def test_first_version(environment: Environment, tmp_path: Path) -> None:
-    status, said = environment.release_models(digits(tmp_path, 1))
+    """It is deployed without a check, and closed: the secret has a digest, and nobody the key."""
+    status, said = environment.deploy(digits(tmp_path, 1))
     assert status == 0, said
-    assert environment.status == "CREATE_COMPLETE"
-    assert environment.predict() == {"version": "1", "label": [7]}
-    assert environment.alias["FunctionVersion"] == "1"
+    assert (environment.status, environment.alias["FunctionVersion"]) == ("CREATE_COMPLETE", "1")
+    assert environment.codedeploy.statuses == {}
+    # MiniStack's random text has all characters, whatever the template excludes.
+    assert re.fullmatch(f"{NOBODY},.{{64}}", environment.environment["API_KEYS"])
+    with pytest.raises(triton.InferenceServerException, match="the API key is not a valid one") as caught:
+        environment.predict(KEY)
+    assert caught.value.status() == "403"
 
 
 def test_second_version(environment: Environment, tmp_path: Path) -> None:
-    """The check runs the card's example against it, and the alias moves."""
-    status, said = environment.release_models(digits(tmp_path, 1, 2))
+    """With keys and a new model: the check runs the card's example against it, and the alias moves."""
+    environment.store_keys(DIGESTS, CHECK_KEY)
+    status, said = environment.deploy(digits(tmp_path, 1, 2))
     assert status == 0, said
     assert list(environment.codedeploy.statuses.values()) == ["Succeeded"]
     assert environment.alias["FunctionVersion"] == "2"
-    assert environment.predict() == {"version": "2", "label": [7]}
+    assert environment.environment == {
+        "API_KEYS": f"{NOBODY},{DIGESTS}",
+        "DEFAULT_MODEL": "digits",
+        "INTRA_OP_THREADS": "1",
+        "MODEL_TIMEOUT": "28.0",
+    }
+    assert environment.predict(KEY) == {"version": "2", "label": [7]}
+    with pytest.raises(triton.InferenceServerException):
+        environment.predict("another key")
 
 
 def test_a_version_that_fails_its_check(environment: Environment, tmp_path: Path) -> None:
     """Its model answers otherwise than its card says: no request reaches it."""
     wrong = {**CARD["example"], "expect": {**CARD["example"]["expect"], "label": [3]}}
-    status, said = environment.release_models(digits(tmp_path, 3, example=wrong))
+    status, said = environment.deploy(digits(tmp_path, 3, example=wrong))
     assert status != 0
     assert "the hook BeforeAllowTraffic failed" in said
     assert list(environment.codedeploy.statuses.values()) == ["Succeeded", "Failed"]
     assert environment.status == "UPDATE_ROLLBACK_COMPLETE"
     assert environment.alias["FunctionVersion"] == "2"
-    assert environment.predict() == {"version": "2", "label": [7]}
+    assert environment.predict(KEY) == {"version": "2", "label": [7]}
 
 
 def test_a_version_that_makes_an_alarm_ring(environment: Environment, tmp_path: Path) -> None:
     alarm = environment.physical("AWS::CloudWatch::Alarm", "AlarmsErrors")
     cloudwatch = environment.account.client("cloudwatch")
     cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="the test says so")
-    status, said = environment.release_models(digits(tmp_path, 4))
+    status, said = environment.deploy(digits(tmp_path, 4))
     assert status != 0
     assert f"alarms: ['{alarm}']" in said
     assert environment.status == "UPDATE_ROLLBACK_COMPLETE"
     assert (environment.alias["FunctionVersion"], environment.alias.get("RoutingConfig")) in (("2", None), ("2", {}))
-    assert environment.predict() == {"version": "2", "label": [7]}
+    assert environment.predict(KEY) == {"version": "2", "label": [7]}
 
 
 def test_destroy(environment: Environment) -> None:

@@ -308,6 +308,12 @@ def test_alarms(prod: Assembly) -> None:
     assert constants(prod.only("AWS::SNS::Subscription")) == {"Endpoint": "ops@example.com", "Protocol": "email"}
 
 
+def test_rollback_alarms_ring_within_a_rollout(dev: Assembly) -> None:
+    for name in alarms(dev, "Errors", "ServerErrors"):
+        metrics = dev.resources(ALARM)[name]["Properties"]["Metrics"]
+        assert {metric["MetricStat"]["Period"] for metric in metrics if "MetricStat" in metric} == {60}
+
+
 def test_cost_formula(opened: Assembly) -> None:
     """4,000 MB for 1,000 s in 1,000 requests, by Lambda's and API Gateway's price lists."""
     [name] = alarms(opened, "Cost")
