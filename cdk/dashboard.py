@@ -3,6 +3,7 @@
 from aws_cdk import Aws, Duration
 from aws_cdk.aws_cloudwatch import AlarmStatusWidget, Dashboard, GraphWidget, IMetric
 from constructs import Construct
+from inferry.catalogue import DURATION, FAILURES, REQUESTS, ROWS
 
 from cdk.alarms import Alarms
 from cdk.metrics import Metrics
@@ -23,6 +24,8 @@ class Monitor(Construct):
             _graph("Failures", [metrics.errors_percent(PERIOD), metrics.server_errors_percent(PERIOD)]),
             _graph("Latency at the API", [metrics.latency(s) for s in ("p50", "p90", "p99")]),
             _graph("Duration in the function", [metrics.duration(s) for s in ("p50", "p90", "p99")]),
+            _graph("Predictions", [metrics.own(m, "Sum") for m in (REQUESTS, FAILURES, ROWS)]),
+            _graph("Time of a prediction, s", [metrics.own(DURATION, s) for s in ("p50", "p90", "p99")]),
             _graph("Cold starts", [metrics.cold_start("Maximum")]),
             _graph("Concurrency", [metrics.concurrency, metrics.throttles]),
             _graph("Cost per hour", [metrics.cost(Duration.hours(1))]),

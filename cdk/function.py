@@ -24,11 +24,17 @@ from cdk.role import function_role
 
 HANDLER = "functions.api.handler"
 ALIAS = "live"
+_FILTERS = {"DEBUG": ApplicationLogLevel.DEBUG}
 
 
 def settings(props: Props) -> Settings:
     """What the function is told: derived from the props, unless the environment's own settings say otherwise."""
-    derived = Settings(model_timeout=props.timeout - 1, intra_op_threads=props.cpus)
+    derived = Settings(
+        model_timeout=props.timeout - 1,
+        intra_op_threads=props.cpus,
+        metrics_sinks=("prometheus", "emf"),
+        app_name=props.stack_name,
+    )
     return replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
 
 
@@ -37,6 +43,7 @@ class InferenceFunction(Construct):
 
     def __init__(self, scope: Construct, name: str, props: Props, source: Path, told: Settings) -> None:
         super().__init__(scope, name)
+        self.told = told
         self.logs = log_group(self, "Logs", props)
         self.role = function_role(self, "Role", self.logs, tracing=props.tracing)
         self.function = DockerImageFunction(
@@ -54,7 +61,10 @@ class InferenceFunction(Construct):
             # Lambda's own lines as JSON too: the alarm on cold starts reads them.
             logging_format=LoggingFormat.JSON,
             system_log_level_v2=SystemLogLevel.INFO,
-            application_log_level_v2=_LOG_LEVELS[told.log_level],
+            # LOG_LEVEL is the application's own. Lambda takes a line of metrics for INFO, and would drop it above that.
+            application_log_level_v2=ApplicationLogLevel.DEBUG
+            if told.log_level == "DEBUG"
+            else ApplicationLogLevel.INFO,
             tracing=Tracing.ACTIVE if props.tracing else Tracing.DISABLED,
             reserved_concurrent_executions=props.concurrency or None,
             snap_start=SnapStartConf.ON_PUBLISHED_VERSIONS if props.start == "snapstart" else None,
@@ -73,12 +83,3 @@ class InferenceFunction(Construct):
             version=self.version,
             provisioned_concurrent_executions=props.provisioned if props.start == "provisioned" else None,
         )
-
-
-_LOG_LEVELS = {
-    "DEBUG": ApplicationLogLevel.DEBUG,
-    "INFO": ApplicationLogLevel.INFO,
-    "WARNING": ApplicationLogLevel.WARN,
-    "ERROR": ApplicationLogLevel.ERROR,
-    "CRITICAL": ApplicationLogLevel.FATAL,
-}

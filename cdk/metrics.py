@@ -4,6 +4,7 @@ from aws_cdk import Duration
 from aws_cdk.aws_cloudwatch import IMetric, MathExpression, Metric
 from aws_cdk.aws_logs import FilterPattern, MetricFilter
 from constructs import Construct
+from inferry import catalogue
 
 from cdk.function import InferenceFunction
 from cdk.http_api import InferenceApi
@@ -27,6 +28,7 @@ class Metrics(Construct):
         self._alias = function.alias
         self._api = api.api
         self._stack = props.stack_name
+        self._app = function.told.app_name
         # Lambda has no metric for them. The field is missing in reports of warm invocations.
         for kind, field in _STARTS.items():
             MetricFilter(
@@ -76,6 +78,16 @@ class Metrics(Construct):
 
     def duration(self, statistic: str) -> IMetric:
         return self._alias.metric_duration(statistic=statistic, label=f"duration {statistic}, ms")
+
+    def own(self, metric: catalogue.Metric, statistic: str) -> IMetric:
+        """What inferry counts itself, and prints for CloudWatch (METRICS_SINKS emf)."""
+        return Metric(
+            namespace=self._app,
+            metric_name=metric.name,
+            dimensions_map={"service": self._app},
+            statistic=statistic,
+            label=f"{metric.name.removeprefix('inferry_')} {statistic}",
+        )
 
     def cold_start(self, statistic: str) -> IMetric:
         """Initialisation, or restoring a snapshot: whichever there was."""

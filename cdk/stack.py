@@ -14,6 +14,7 @@ from cdk.curl import curl_line
 from cdk.dashboard import Monitor
 from cdk.function import InferenceFunction, settings
 from cdk.function_url import add_function_url
+from cdk.grants import grant_settings
 from cdk.http_api import InferenceApi
 from cdk.metrics import Metrics
 from cdk.props import Props
@@ -39,6 +40,7 @@ class InferryStack(Stack):
         if keys:
             told = replace(told, api_keys=keys.digests)
         self.function = InferenceFunction(self, "Function", props, source, told)
+        grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)
         self.api = InferenceApi(self, "Api", props, self.function.alias)

@@ -20,6 +20,7 @@ DOMAIN = {
     "certificate": "arn:aws:acm:eu-west-1:123456789012:certificate/00000000-0000-0000-0000-000000000000",
     "hosted_zone": "Z0000000000000",
 }
+WORKSPACE = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write"
 # Together they choose every value of a prop that changes which resources there are.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dev": {},
@@ -37,7 +38,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "region": "eu-west-1",
     },
     "open": {
-        "environments": {"dev": {"settings": {"DEFAULT_MODEL": "digits", "CORS_ORIGINS": "https://app.example"}}},
+        "environments": {
+            "dev": {
+                "settings": {
+                    "DEFAULT_MODEL": "digits",
+                    "CORS_ORIGINS": "https://app.example",
+                    "DATA_PREFIXES": "s3://tensors/in,az://elsewhere",
+                    "LOG_LEVEL": "DEBUG",
+                    "METRICS_SINKS": "amp",
+                    "REMOTE_WRITE_URL": WORKSPACE,
+                }
+            }
+        },
         "authorization": "none",
         "function_url": "true",
         "start": "none",

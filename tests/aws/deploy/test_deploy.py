@@ -162,8 +162,10 @@ def test_second_version(environment: Environment, tmp_path: Path) -> None:
     assert environment.alias["FunctionVersion"] == "2"
     assert environment.environment == {
         "API_KEYS": f"{NOBODY},{DIGESTS}",
+        "APP_NAME": STACK,
         "DEFAULT_MODEL": "digits",
         "INTRA_OP_THREADS": "1",
+        "METRICS_SINKS": "prometheus,emf",
         "MODEL_TIMEOUT": "28.0",
     }
     assert environment.predict(KEY) == {"version": "2", "label": [7]}

@@ -31,6 +31,7 @@ ACKNOWLEDGED = {
         ("Api", "APIG4"),
         ("Check", "IAM5[Resource::<FunctionHandlerB180C98D.Arn>:*]"),
         ("Function", "IAM5[Resource::*]"),
+        ("Function", "IAM5[Resource::arn:<AWS::Partition>:s3:::tensors/in/*]"),
         ("Rollout", "IAM5[Resource::*]"),
     },
     "keys": {
@@ -122,6 +123,18 @@ def test_no_role_has_a_managed_policy(assembly: Assembly) -> None:
                 "logs:PutLogEvents",
                 "s3:GetObject",
                 "s3:ListBucket",
+                "xray:PutTelemetryRecords",
+                "xray:PutTraceSegments",
+            },
+        ),
+        (
+            "open",
+            {
+                "aps:RemoteWrite",
+                "logs:CreateLogStream",
+                "logs:PutLogEvents",
+                "s3:GetObject",
+                "s3:PutObject",
                 "xray:PutTelemetryRecords",
                 "xray:PutTraceSegments",
             },

@@ -55,6 +55,7 @@ FUNCTIONS: dict[str, dict[str, Any]] = {
     "open": {
         "Architectures": ["x86_64"],
         "Description": "Predictions of inferry-dev over the Open Inference Protocol",
+        "LoggingConfig": {"ApplicationLogLevel": "DEBUG", "LogFormat": "JSON", "SystemLogLevel": "INFO"},
         "MemorySize": 4000,
         "Timeout": 120,
         "TracingConfig": {"Mode": "Active"},
@@ -69,20 +70,35 @@ def test_function(assemblies: dict[str, Assembly], variant: str) -> None:
     assert found == {**COMMON, **FUNCTIONS[variant]}
 
 
+def told(stack: str, **more: Any) -> Settings:
+    """What every function of a stack is told, but for the differences."""
+    given: dict[str, Any] = {
+        "default_model": "digits",
+        "model_timeout": 28.0,
+        "intra_op_threads": 1,
+        "metrics_sinks": ("prometheus", "emf"),
+        "app_name": stack,
+    }
+    return Settings(**{**given, **more})
+
+
+OPEN_SETTINGS = {
+    "model_timeout": 119.0,
+    "intra_op_threads": 3,
+    "cors_origins": ("https://app.example",),
+    "data_prefixes": ("s3://tensors/in", "az://elsewhere"),
+    "log_level": "DEBUG",
+    "metrics_sinks": ("amp",),
+    "remote_write_url": "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write",
+}
+
+
 @pytest.mark.parametrize(
     ("variant", "expected"),
     [
-        ("dev", Settings(default_model="digits", model_timeout=28.0, intra_op_threads=1)),
-        ("prod", Settings(default_model="digits", model_timeout=28.0, intra_op_threads=1, environment="prod")),
-        (
-            "open",
-            Settings(
-                default_model="digits",
-                model_timeout=119.0,
-                intra_op_threads=3,
-                cors_origins=("https://app.example",),
-            ),
-        ),
+        ("dev", told("inferry-dev")),
+        ("prod", told("inferry-prod", environment="prod")),
+        ("open", told("inferry-dev", **OPEN_SETTINGS)),
     ],
 )
 def test_environment_is_the_settings(assemblies: dict[str, Assembly], variant: str, expected: Settings) -> None:
@@ -99,7 +115,7 @@ def test_environment_is_the_settings(assemblies: dict[str, Assembly], variant: s
 def test_keys_reach_the_function_as_a_reference(keys: Assembly) -> None:
     """To digests that CloudFormation fills in. With no digest there, nobody may call: the first is of no key."""
     [secret] = keys.resources("AWS::SecretsManager::Secret")
-    expected = Settings(default_model="digits", model_timeout=28.0, intra_op_threads=1).to_env()
+    expected = told("models-dev").to_env()
     reference = [f"{'0' * 64},{{{{resolve:secretsmanager:", {"Ref": secret}, f":SecretString:digests::{'5' * 32}}}}}"]
     assert function(keys)["Environment"]["Variables"] == {**expected, "API_KEYS": {"Fn::Join": ["", reference]}}
 
@@ -338,6 +354,29 @@ def test_cold_starts_are_read_from_the_logs(dev: Assembly) -> None:
             ],
         }
         for kind, field in (("Init", "initDurationMs"), ("Restore", "restoreDurationMs"))
+    ]
+
+
+def test_dashboard(dev: Assembly) -> None:
+    """Among Lambda's and API Gateway's, inferry's own metrics, by the names that it prints."""
+    body = dev.only("AWS::CloudWatch::Dashboard")["DashboardBody"]["Fn::Join"][1]
+    graphs = json.loads("".join(part if isinstance(part, str) else "REF" for part in body))["widgets"]
+    by_title = {graph["properties"]["title"]: graph["properties"].get("metrics") for graph in graphs}
+    assert list(by_title) == [
+        "inferry-dev",
+        "Requests",
+        "Failures",
+        "Latency at the API",
+        "Duration in the function",
+        "Predictions",
+        "Time of a prediction, s",
+        "Cold starts",
+        "Concurrency",
+        "Cost per hour",
+    ]
+    assert [metric[:4] for metric in by_title["Predictions"]] == [
+        ["inferry-dev", name, "service", "inferry-dev"]
+        for name in ("inferry_requests_total", "inferry_request_failures_total", "inferry_rows_total")
     ]
 
 
