@@ -55,9 +55,7 @@ class Environment:
         context = {"authorization": "api-keys", "api_keys_version": version}
         assembly = synthesise(context, folder / "out", source)
         variables = told(assembly, source / "models", digests)
-        function = self.emulators.enter_context(
-            running(HANDLER, sys.executable, timeout=29, memory=1769, **variables)
-        )
+        function = self.emulators.enter_context(running(HANDLER, sys.executable, timeout=29, memory=1769, **variables))
         copy = emulated(assembly, folder / "emulated", function.url, self.codedeploy.endpoint)
         done = self.account.deploy(copy)
         return done.returncode, done.stdout + done.stderr
