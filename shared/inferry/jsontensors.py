@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import simdjson
 
+from inferry.document import is_array, is_array_view
 from inferry.errors import InvalidRequest
 from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty, unfilled
 
@@ -41,7 +41,7 @@ class Nesting:
 
     def regular(self, data: Any, shape: Shape) -> bool:
         """Whether `data` is flat, or nested exactly as `shape`, as far as the arrays walked tell."""
-        if len(data) and isinstance(data[0], simdjson.Array):
+        if len(data) and is_array_view(data[0]):
             return len(shape) > 1 and self._level(data, shape)
         self.arrays += 1
         return True
@@ -52,7 +52,7 @@ class Nesting:
             return False
         if len(shape) == 1:
             return True
-        return all(isinstance(item, simdjson.Array) and self._level(item, shape[1:]) for item in data)
+        return all(is_array_view(item) and self._level(item, shape[1:]) for item in data)
 
 
 def to_array(data: Any, datatype: Datatype, shape: Shape, nesting: Nesting, what: str) -> Array:
@@ -65,7 +65,7 @@ def to_array(data: Any, datatype: Datatype, shape: Shape, nesting: Nesting, what
         raise InvalidRequest(f"{what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
     if isinstance(data, list):
         return _from_list(data, datatype, shape, what)
-    if not isinstance(data, simdjson.Array):
+    if not is_array_view(data):
         raise InvalidRequest(f"'data' of {what} must be an array, got {kind(data)}")
     flat = _buffer(data, datatype)
     if flat is None:
@@ -155,7 +155,7 @@ def kind(value: Any) -> str:
         return f"the number {value}"
     if isinstance(value, str):
         return f"the string {value[:40]!r}"
-    return "an array" if isinstance(value, list | simdjson.Array) else "an object"
+    return "an array" if is_array(value) else "an object"
 
 
 def _stored(flat: Array | list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:

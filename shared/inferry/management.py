@@ -17,10 +17,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
-from inferry import context, description, openapi, protocol, rows
+from inferry import context, description, openapi, rows
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.config import ModelConfig, parse_config
+from inferry.document import parse, plain
 from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.layout import CONFIG_FILE
 from inferry.model import Model
@@ -275,7 +276,7 @@ class Management:
         body = await read_body(
             dict(request.scope["headers"]), request.receive, self._service.settings.max_request_bytes
         )
-        value = protocol.plain(protocol.parse(body)) if body.strip() else {}
+        value = plain(parse(body)) if body.strip() else {}
         if not isinstance(value, dict):
             raise InvalidRequest("the request must be a JSON object")
         return value

@@ -4,14 +4,13 @@ The wire is described in the specification's inference_rest.md and Triton's bina
 """
 
 import math
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
-import simdjson
 
+from inferry.document import is_array, is_object, parse, plain
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.jsontensors import MAX_DIMENSIONS, Nesting, kind, to_array
 from inferry.tensors import DATATYPES, Buffer, Datatype, Shape, Tensor, from_bytes, to_bytes, to_list
@@ -23,12 +22,6 @@ OCTETS = (b"content-type", b"application/octet-stream")
 
 Parameters: TypeAlias = Mapping[str, Any]
 
-# Bytes of JSON up to which a Python object per element costs less than simdjson's views of a document.
-SMALL = 4096
-# Bytes of JSON up to which a parser is kept for the next request; it holds about ten times as many.
-REUSED = 4 * 2**20
-
-_threads = threading.local()
 _NOTHING = memoryview(b"")
 
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
@@ -148,50 +141,6 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     return b"".join((text, *tail)), [OCTETS, (HEADER_LENGTH, b"%d" % len(text))]
 
 
-def parse(text: bytes) -> Any:
-    """The JSON document in `text`: Python objects when it is small or holds NaN or Infinity, else simdjson's view."""
-    try:
-        return orjson.loads(text) if len(text) <= SMALL else _view(text)
-    except (ValueError, RuntimeError):
-        return _parse_tokens(text)
-
-
-def _view(text: bytes) -> Any:
-    """Parses with this thread's parser, whose memory is there already: fresh pages cost as much as parsing."""
-    if len(text) > REUSED:
-        return simdjson.Parser().parse(text)
-    try:
-        return _threads.parser.parse(text)
-    except AttributeError:
-        _threads.parser = simdjson.Parser()
-    except RuntimeError:  # a document of it is still looked at, or this one is nested too deep for any
-        return simdjson.Parser().parse(text)
-    return _threads.parser.parse(text)
-
-
-def _parse_tokens(text: bytes) -> Any:
-    """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads."""
-    import json
-
-    if b"NaN" in text or b"Infinity" in text:
-        try:
-            document = json.loads(text.decode())
-            if b"\\u" in text:
-                json.dumps(document, ensure_ascii=False).encode()  # finds lone surrogates, which no answer could repeat
-            return document
-        except RecursionError as exc:
-            raise InvalidRequest("the request's JSON is nested too deep") from exc
-        except ValueError as exc:
-            raise InvalidRequest(f"the request is not JSON: {exc}") from exc
-    try:
-        # JavaScript and Go write the float 1e20 as an integer, which is over 64 bits: simdjson refuses it.
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as exc:
-        raise InvalidRequest(
-            f"the request is not JSON: {exc}. Tensors in binary need the header Inference-Header-Content-Length"
-        ) from exc
-
-
 def _header_length(body: bytes, header: bytes) -> int:
     if not header.isdigit() or len(header) > 20 or int(header) > len(body):
         raise InvalidRequest(
@@ -199,20 +148,6 @@ def _header_length(body: bytes, header: bytes) -> int:
             f"got {header[:40].decode('latin-1')!r}"
         )
     return int(header)
-
-
-_OBJECTS = (dict, simdjson.Object)
-_ARRAYS = (list, simdjson.Array)
-
-
-def is_object(value: Any) -> bool:
-    """Whether `value` is a JSON object, of `parse` or of Python's."""
-    return isinstance(value, _OBJECTS)
-
-
-def is_array(value: Any) -> bool:
-    """Whether `value` is a JSON array, of `parse` or of Python's."""
-    return isinstance(value, _ARRAYS)
 
 
 def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> InferRequest:
@@ -247,12 +182,12 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> I
 def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:
     """Adds the inputs of a request, and returns how many bytes of `tail` they took."""
     inputs = request.inputs
-    if not isinstance(value, _ARRAYS) or not len(value):
+    if not is_array(value) or not len(value):
         raise InvalidRequest("the request's 'inputs' must be an array of at least one object")
     nesting.arrays += 1
     used = 0
     for item in value:
-        members = item if isinstance(item, dict) else _members(item) if isinstance(item, simdjson.Object) else {}
+        members = item if isinstance(item, dict) else _members(item) if is_object(item) else {}
         name = members.get("name")
         if not isinstance(name, str):
             raise _unnamed("inputs")
@@ -371,7 +306,7 @@ def _bad_datatype(members: Mapping[str, Any], what: str) -> InvalidRequest:
 
 
 def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
-    if not isinstance(value, _ARRAYS):
+    if not is_array(value):
         raise _bad_shape(value, what)
     nesting.arrays += 1
     shape = tuple(value)
@@ -437,10 +372,3 @@ def _timeout(value: Any) -> float | None:
     if not _is_count(value):
         raise InvalidRequest(f"parameter 'timeout' must be a number of microseconds, got {kind(value)}")
     return float(value) / 1e6
-
-
-def plain(value: Any) -> Any:
-    """`value` as Python objects, for code that wants a dict or a list."""
-    if isinstance(value, simdjson.Object):
-        return value.as_dict()
-    return value.as_list() if isinstance(value, simdjson.Array) else value

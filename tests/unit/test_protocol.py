@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inferry import protocol
+from inferry.document import REUSED, is_array, is_object, parse, plain
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.protocol import InferRequest, InferResponse, RequestedOutput, encode
 from inferry.tensors import DATATYPES, Tensor, bfloat16_from_float32
@@ -654,19 +655,19 @@ def test_batch_size() -> None:
 )
 @pytest.mark.parametrize("padding", ["", " " * 5000])
 def test_plain(text: str, expected: Any, padding: str) -> None:
-    document = protocol.parse((padding + text).encode())
-    assert protocol.plain(document) == expected
-    assert protocol.is_object(document) == isinstance(expected, dict)
-    assert protocol.is_array(document) == isinstance(expected, list)
+    document = parse((padding + text).encode())
+    assert plain(document) == expected
+    assert is_object(document) == isinstance(expected, dict)
+    assert is_array(document) == isinstance(expected, list)
 
 
 def test_documents_live_side_by_side() -> None:
     """A parser is kept between requests: one document must not be read from another's memory."""
     texts = [" " * 5000 + f'{{"a":["{name}",{{"b":[{size}]}}]}}' for size, name in enumerate("xyz")]
-    texts.append(f'{" " * (protocol.REUSED + 1)}{{"a":[]}}')
-    documents = [protocol.parse(text.encode()) for text in texts]
+    texts.append(f'{" " * (REUSED + 1)}{{"a":[]}}')
+    documents = [parse(text.encode()) for text in texts]
     refused(b" " * 5000 + b"[")
-    assert [protocol.plain(document) for document in documents] == [json.loads(text) for text in texts]
+    assert [plain(document) for document in documents] == [json.loads(text) for text in texts]
 
 
 def test_threads_do_not_share_parsers() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from inferry import protocol
+from inferry import document, protocol
 from inferry.protocol import InferRequest
 from inferry.tensors import Array
 
@@ -14,10 +14,10 @@ from inferry.tensors import Array
 # bracket in a place where it doesn't count through simdjson and lists.
 READERS = {
     "small": ("", ""),
-    "large": (" " * protocol.SMALL, ""),
+    "large": (" " * document.SMALL, ""),
     "token": ("", '"other":NaN,'),
-    "bracket": (" " * protocol.SMALL, '"other":"[",'),
-    "ignored array": (" " * protocol.SMALL, '"other":[[1],[]],'),
+    "bracket": (" " * document.SMALL, '"other":"[",'),
+    "ignored array": (" " * document.SMALL, '"other":[[1],[]],'),
 }
 
 

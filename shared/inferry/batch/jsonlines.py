@@ -13,6 +13,7 @@ from inferry.batch.blocks import Block, Cursor, Group, Pace, numbers, row_shape
 from inferry.batch.casting import cast
 from inferry.batch.gathering import Gathering, Wanted, legible
 from inferry.batch.lines import FEW, Lines, borders, halves, head, opened, read_lines, records, start_of
+from inferry.document import parse, plain
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import kind
 from inferry.signature import TensorSpec
@@ -114,7 +115,7 @@ class JsonLines:
         for column, (name, spec) in zip(columns, self._inputs, strict=True):
             column.append(_packed(document[name], _CODES[spec.datatype.kind], line))
         for values, name in zip(kept, self._wanted.keep, strict=True):
-            values.append(protocol.plain(document.get(name)))
+            values.append(plain(document.get(name)))
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
@@ -200,7 +201,7 @@ def _packed(value: Any, code: str, line: bytes) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any]:
     """A line's object; NaN and Infinity as bare tokens too, as the protocol's clients write them."""
-    value = protocol.plain(protocol.parse(line))
+    value = plain(parse(line))
     if not isinstance(value, dict):
         raise InvalidRequest(f"each line must be a JSON object, got {kind(value)}")
     return value

@@ -1,0 +1,83 @@
+"""JSON documents of any size: small ones as Python objects, large ones as simdjson's views of their text."""
+
+import threading
+from typing import Any
+
+import orjson
+
+from inferry.errors import InvalidRequest
+
+# Bytes of JSON up to which a Python object per element costs less than simdjson's views of a document.
+SMALL = 4096
+# Bytes of JSON up to which a parser is kept for the next request; it holds about ten times as many.
+REUSED = 4 * 2**20
+
+_threads = threading.local()
+
+
+def parse(text: bytes) -> Any:
+    """The JSON document in `text`: Python objects when it is small or holds NaN or Infinity, else simdjson's view."""
+    try:
+        return orjson.loads(text) if len(text) <= SMALL else _view(text)
+    except (ValueError, RuntimeError):
+        return _parse_tokens(text)
+
+
+def _view(text: bytes) -> Any:
+    """Parses with this thread's parser, whose memory is there already: fresh pages cost as much as parsing."""
+    import simdjson  # 3 ms, which a process whose bodies are small saves
+
+    if len(text) > REUSED:
+        return simdjson.Parser().parse(text)
+    try:
+        return _threads.parser.parse(text)
+    except AttributeError:
+        _threads.parser = simdjson.Parser()
+    except RuntimeError:  # a document of it is still looked at, or this one is nested too deep for any
+        return simdjson.Parser().parse(text)
+    return _threads.parser.parse(text)
+
+
+def _parse_tokens(text: bytes) -> Any:
+    """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads."""
+    import json
+
+    if b"NaN" in text or b"Infinity" in text:
+        try:
+            document = json.loads(text.decode())
+            if b"\\u" in text:
+                json.dumps(document, ensure_ascii=False).encode()  # finds lone surrogates, which no answer could repeat
+            return document
+        except RecursionError as exc:
+            raise InvalidRequest("the request's JSON is nested too deep") from exc
+        except ValueError as exc:
+            raise InvalidRequest(f"the request is not JSON: {exc}") from exc
+    try:
+        # JavaScript and Go write the float 1e20 as an integer, which is over 64 bits: simdjson refuses it.
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidRequest(
+            f"the request is not JSON: {exc}. Tensors in binary need the header Inference-Header-Content-Length"
+        ) from exc
+
+
+def is_object(value: Any) -> bool:
+    """Whether `value` is a JSON object, of `parse` or of Python's."""
+    return isinstance(value, dict) or hasattr(value, "as_dict")
+
+
+def is_array(value: Any) -> bool:
+    """Whether `value` is a JSON array, of `parse` or of Python's."""
+    return isinstance(value, list) or is_array_view(value)
+
+
+def is_array_view(value: Any) -> bool:
+    """Whether `value` is an array of a large document, whose numbers can be had as a buffer."""
+    return hasattr(value, "as_buffer")
+
+
+def plain(value: Any) -> Any:
+    """`value` as Python objects, for code that wants a dict or a list."""
+    if hasattr(value, "as_dict"):
+        return value.as_dict()
+    return value.as_list() if is_array_view(value) else value
