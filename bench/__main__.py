@@ -15,6 +15,7 @@ from .batching import batching
 from .decoding import binary, json
 from .growth import growth
 from .measure import ChildFailed
+from .metrics import metrics
 from .overhead import overhead
 from .peers.errors import PeerError
 from .rps import rps
@@ -32,6 +33,7 @@ ROWS: dict[str, Measure] = {
     "batching": batching,
     "memory": memory,
     "growth": growth,
+    "metrics": metrics,
 }
 PACKAGES = ("numpy", "onnxruntime", "orjson", "pysimdjson", "uvicorn", "uvloop", "httptools")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 HEAD = ("what", "measured", "against", "value", "target", "met?")
-RATIO, MICROSECONDS, MEGABYTES, PERCENT = "x", " us", " MB", " %"
+RATIO, MICROSECONDS, MILLISECONDS, MEGABYTES, PERCENT = "x", " us", " ms", " MB", " %"
 
 
 @dataclass(frozen=True)
