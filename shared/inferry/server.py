@@ -73,6 +73,7 @@ class _Joined:
         self._transport = transport
         self._loop = loop
         self._parts: list[bytes] = []
+        self.is_closing = transport.is_closing  # asked for at every answer
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
