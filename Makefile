@@ -29,7 +29,7 @@ test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lamb
 	$(BIN)/python -m pytest tests/aws
 	TEST_HOST=aws.runtime.host:serving $(BIN)/python -m pytest -m "not local" $(PROTOCOL)
 
-test-azure: .venv/dev node_modules/.bin/azurite .tools/checkov/installed  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
+test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
 	$(BIN)/python -m pytest tests/azure
 
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
@@ -120,6 +120,13 @@ clean:  ## remove everything that these verbs made
 	@rm -rf .tools/checkov
 	@$(PYTHON) -m venv .tools/checkov
 	@.tools/checkov/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Microsoft's runtime library for Functions, beside what .venv has. The two options are for Python < 3.13.
+.tools/azure/installed: tests/azure/requirements.txt .venv/dev
+	@rm -rf .tools/azure
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
+		--target .tools/azure --requirement $<
 	@touch $@
 
 models/encoder/1/model.onnx:

@@ -1,0 +1,38 @@
+"""The Azure Functions app: AsgiFunctionApp around inferry's application. Every trigger goes on this one `app`."""
+
+import gc
+import logging
+import os
+
+import azure.functions as func
+from inferry.app import create_app
+from inferry.service import Service
+from inferry.settings import Settings
+
+from azure_app import ROOT
+from azure_app.invocations import FunctionApp, Invocations, auth_level, defaults
+
+settings = Settings.from_env(defaults(os.environ, ROOT))
+logging.getLogger("inferry").setLevel(settings.log_level)
+service = Service.from_settings(settings)
+# Now, and not at the first request: the host routes to an instance when this module is imported.
+service.preload()
+gc.freeze()
+
+app = FunctionApp(Invocations(create_app(service)), auth_level(os.environ), function_name="api")
+
+
+@app.function_name("health")
+@app.route("health", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+async def health(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Open to everybody, like the next: probes have no keys."""
+    answer: func.HttpResponse = await app.middleware.handle_async(req, context)
+    return answer
+
+
+@app.function_name("probes")
+@app.route("v2/health/{probe}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+async def probes(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The protocol's own: live and ready."""
+    answer: func.HttpResponse = await app.middleware.handle_async(req, context)
+    return answer

@@ -1,0 +1,3 @@
+from azure_app.function_app import app
+
+__all__ = ["app"]

@@ -1,0 +1,106 @@
+"""The app as the host serves it: keys, limits, failures, and many requests at once."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+import tritonclient.http
+from servers import EXAMPLES, JSON, Answer, Server, serving, tensor
+
+KEY = "a-function-key"
+MASTER = "a-master-key"
+PLAIN = json.dumps({"inputs": [tensor("x", "FP32", [2], [1, 2])]}).encode()
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The app with its function's key asked for, as in the cloud, and bodies of up to 1,000 bytes."""
+    files = {"m.onnx": onnx_models.identity("FP32", ("n",)), "failing.onnx": onnx_models.failing()}
+    folder = onnx_models.write(tmp_path_factory.mktemp("keyed"), files)
+    with serving(folder, "--key", KEY, "--admin-key", MASTER, MAX_REQUEST_BYTES="1000") as server:
+        yield server
+
+
+def status(server: Server, method: str, path: str, **headers: str) -> int:
+    return server.ask(method, path, headers=headers).status
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2", "/v2/models/m", "/v2/models/m/ready", "/predict", "/docs", "/nothing", "/v2/health"]
+)
+def test_without_a_key_there_is_nothing(keyed: Server, path: str) -> None:
+    assert keyed.ask("GET", path) == Answer(401, {"content-length": "0"}, b"")
+    assert status(keyed, "GET", path, **{"x-functions-key": "wrong"}) == 401
+    assert status(keyed, "GET", f"{path}?code=wrong") == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/v2/health/live", "/v2/health/ready"])
+def test_health_is_open(keyed: Server, path: str) -> None:
+    assert status(keyed, "GET", path) == 200
+    assert keyed.ask("HEAD", path).body == b""
+    assert status(keyed, "POST", path) == 401
+
+
+@pytest.mark.parametrize("key", [KEY, MASTER])
+def test_a_key_in_the_header_or_the_query(keyed: Server, key: str) -> None:
+    assert status(keyed, "GET", "/v2/models/m", **{"x-functions-key": key}) == 200
+    assert status(keyed, "GET", f"/v2/models/m?code={key}") == 200
+
+
+def test_a_function_key_does_not_open_what_asks_for_the_master(tmp_path: Any) -> None:
+    folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.identity()})
+    with serving(folder, "--key", KEY, "--admin-key", MASTER, AUTH_LEVEL="admin") as server:
+        assert [status(server, "GET", "/v2", **{"x-functions-key": key}) for key in (KEY, MASTER)] == [401, 200]
+
+
+BAD: dict[str, tuple[int, str, str, bytes]] = {
+    "a wrong route": (404, "there is nothing at '/v3'", "/v3", b""),
+    "a body over the limit": (413, "MAX_REQUEST_BYTES", "/v2/models/m/infer", PLAIN + b" " * 1000),
+    "a model that fails": (500, "model 'failing' failed", "/v2/models/failing/infer", PLAIN),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_answered_in_the_protocol_form(keyed: Server, name: str) -> None:
+    code, text, path, body = BAD[name]
+    answer = keyed.ask("POST", path, body, {"x-functions-key": KEY})
+    assert (answer.status, answer.headers["content-type"], list(answer.json)) == (code, JSON, ["error"])
+    assert text in answer.json["error"]
+
+
+def test_a_failure_has_the_id_of_its_invocation(keyed: Server) -> None:
+    answer = keyed.ask("POST", "/v2/models/failing/infer", PLAIN, {"x-functions-key": KEY})
+    request_id = answer.json["error"].rpartition("(request ")[2].rstrip(")")
+    assert answer.headers == {"content-type": JSON, "content-length": str(len(answer.body))}
+    assert len(request_id) == 36
+    assert sum(request_id in line for line in keyed.log.splitlines()) == 1
+
+
+def test_a_body_over_100_mb_does_not_reach_the_app(keyed: Server) -> None:
+    answer = keyed.ask("POST", "/v2/models/m/infer", bytes(100 * 2**20 + 1), {"x-functions-key": KEY})
+    assert (answer.status, answer.body) == (413, b"")
+
+
+def test_16_at_once(tmp_path: Any) -> None:
+    """One instance, one event loop: runs that take long hold up nobody, and all are done together."""
+    with (
+        serving(EXAMPLES, MODEL_CACHE_SIZE="8") as server,
+        tritonclient.http.InferenceServerClient(server.address, concurrency=16) as client,
+    ):
+        given = [tensor_of(seed) for seed in range(16)]
+        waiting = [client.async_infer("encoder", [one]) for one in given]
+        answers = [result.get_result().as_numpy("embedding") for result in waiting]
+        alone = [client.infer("encoder", [one]).as_numpy("embedding") for one in given]
+        stats = client.get_inference_statistics("encoder")["model_stats"][0]
+    for together, single in zip(answers, alone, strict=True):
+        np.testing.assert_allclose(together, single, rtol=1e-4, atol=1e-5)
+    assert stats["inference_count"] == 32
+    assert max(batch["batch_size"] for batch in stats["batch_stats"]) > 1
+
+
+def tensor_of(seed: int) -> Any:
+    tokens = np.random.default_rng(seed).integers(1, 100, (1, 16))
+    return tritonclient.http.InferInput("input_ids", list(tokens.shape), "INT64").set_data_from_numpy(tokens)

@@ -1,0 +1,6 @@
+"""The core's protocol suite, unchanged, through the Functions app under Microsoft's runtime library."""
+
+from test_bad_input import *  # noqa: F403
+from test_golden import *  # noqa: F403
+from test_predict import *  # noqa: F403
+from test_tritonclient import *  # noqa: F403

@@ -1,0 +1,164 @@
+"""azure_app/function_app.py in this process: what an invocation knows is passed on, and nothing is imported in vain."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import MutableMapping
+from pathlib import Path
+from threading import local
+from types import SimpleNamespace
+from typing import Any
+
+import azure.functions as func
+import onnx_models
+import pytest
+from contract.servers import environment
+from inferry.errors import InvalidSettings
+from inferry.routes import ROUTES
+
+from azure_app.invocations import LIMIT, FunctionApp, Invocations, auth_level, defaults
+
+ROOT = Path(__file__).parents[2]
+INVOCATION = "0f8fad5b-d9cb-469f-a165-70867728950e"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+class Recorder:
+    """An application that keeps the scopes it is called with."""
+
+    def __init__(self) -> None:
+        self.scopes: list[MutableMapping[str, Any]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/x")]})
+        await send({"type": "http.response.body", "body": (await receive())["body"]})
+
+
+def context(traceparent: str = f"00-{TRACE}-00f067aa0ba902b7-01") -> Any:
+    return SimpleNamespace(
+        function_directory=".",
+        function_name="api",
+        invocation_id=INVOCATION,
+        thread_local_storage=local(),
+        trace_context=SimpleNamespace(trace_parent=traceparent),
+        retry_context=None,
+    )
+
+
+def request(path: str = "/v2", **headers: str) -> func.HttpRequest:
+    return func.HttpRequest("POST", f"http://app{path}", headers=headers, body=b"\x00\xff")
+
+
+def invoke(app: FunctionApp, *requests: func.HttpRequest, invocation: Any = None) -> list[func.HttpResponse]:
+    """The answers of the function `api`, as the worker calls it, to all requests at once."""
+    (function,) = (f for f in app.get_functions() if f.get_function_name() == "api")
+    handler = function.get_user_function()
+
+    async def go() -> list[func.HttpResponse]:
+        return list(await asyncio.gather(*(handler(req=r, context=invocation or context()) for r in requests)))
+
+    return asyncio.run(go())
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def app(recorder: Recorder) -> FunctionApp:
+    return FunctionApp(Invocations(recorder), func.AuthLevel.FUNCTION, function_name="api")
+
+
+def test_an_invocation_is_known_to_the_application(app: FunctionApp, recorder: Recorder) -> None:
+    before = time.monotonic() + LIMIT
+    (answer,) = invoke(app, request())
+    (scope,) = recorder.scopes
+    deadline = scope["inferry"].pop("deadline")
+    assert scope["inferry"] == {"request_id": INVOCATION, "trace_id": TRACE, "cold_start": True}
+    assert before <= deadline <= time.monotonic() + LIMIT
+    assert (answer.status_code, answer.get_body(), answer.headers["content-type"]) == (200, b"\x00\xff", "text/x")
+
+
+def test_a_callers_own_request_id_stays(app: FunctionApp, recorder: Recorder) -> None:
+    invoke(app, request(**{"X-Request-Id": "mine"}))
+    assert "request_id" not in recorder.scopes[0]["inferry"]
+
+
+@pytest.mark.parametrize("traceparent", ["", "nonsense"])
+def test_without_a_trace(app: FunctionApp, recorder: Recorder, traceparent: str) -> None:
+    invoke(app, request(), invocation=context(traceparent))
+    assert recorder.scopes[0]["inferry"]["trace_id"] == ""
+
+
+def test_only_the_first_request_is_cold_and_no_lifespan_reaches_the_application(
+    app: FunctionApp, recorder: Recorder
+) -> None:
+    invoke(app, *[request()] * 5)
+    assert [scope["type"] for scope in recorder.scopes] == ["http"] * 5
+    assert [scope["inferry"]["cold_start"] for scope in recorder.scopes] == [True, False, False, False, False]
+
+
+def test_a_path_that_is_not_utf_8(app: FunctionApp, recorder: Recorder) -> None:
+    (answer,) = invoke(app, request("/v2/models/%ff/infer"))
+    assert (answer.status_code, answer.mimetype, recorder.scopes) == (404, "application/json", [])
+    assert json.loads(answer.get_body()) == {"error": "there is nothing at a path that is not UTF-8"}
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ({}, "/app/models"),
+        ({"MODEL_PATH": "mine"}, "/app/mine"),
+        ({"MODEL_PATH": "/x"}, "/x"),
+        ({"MODEL_PATH": "az://c/m"}, "az://c/m"),
+    ],
+)
+def test_models_are_below_the_app_and_not_below_the_working_directory(given: dict[str, str], path: str) -> None:
+    assert defaults({**given, "PORT": "1"}, Path("/app")) == {"MODEL_PATH": path, "PORT": "1"}
+
+
+def test_levels_of_authorisation() -> None:
+    levels = ({}, {"AUTH_LEVEL": ""}, {"AUTH_LEVEL": "anonymous"}, {"AUTH_LEVEL": "Admin"})
+    expected = [func.AuthLevel.FUNCTION] * 2 + [func.AuthLevel.ANONYMOUS, func.AuthLevel.ADMIN]
+    assert [auth_level(env) for env in levels] == expected
+    with pytest.raises(InvalidSettings, match="AUTH_LEVEL must be function, anonymous or admin, got 'public'"):
+        auth_level({"AUTH_LEVEL": "public"})
+
+
+def test_the_open_functions_are_the_routes_of_health() -> None:
+    """`{probe}` opens what is behind /v2/health/, now and later."""
+    health = {route.path for route in ROUTES if route.tag == "Health" and route.path != "/metrics"}
+    assert health == {"/health", "/v2/health/live", "/v2/health/ready"}
+
+
+FIRST = """
+import asyncio, sys
+import function_app
+import azure.functions as func
+from types import SimpleNamespace
+
+handler = function_app.app.get_functions()[0].get_user_function()
+loaded = function_app.app.middleware._app._app._service.repository.peek("m", None) is not None
+body = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
+trace = SimpleNamespace(trace_parent="")
+context = SimpleNamespace(invocation_id="i", trace_context=trace)
+request = func.HttpRequest("POST", "http://app/v2/models/m/infer", headers={}, body=body)
+answer = asyncio.run(handler(req=request, context=context))
+heavy = [name for name in ("fastapi", "starlette", "pydantic", "obstore", "boto3", "uvicorn") if name in sys.modules]
+print(loaded, answer.status_code, answer.get_body().decode(), heavy)
+"""
+
+
+def test_the_model_is_loaded_by_the_import_and_a_first_prediction_imports_nothing_heavy(tmp_path: Path) -> None:
+    models = onnx_models.write(tmp_path / "models", {"m.onnx": onnx_models.identity()})
+    env = environment({"MODEL_PATH": str(models), "PYTHONPATH": str(ROOT)})
+    done = subprocess.run([sys.executable, "-c", FIRST], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == (
+        'True 200 {"model_name":"m","model_version":"1","outputs":'
+        '[{"name":"y","datatype":"FP32","shape":[1,3],"data":[1.0,2.0,3.0]}]} []\n'
+    ), done.stderr
+    assert done.stderr == ""
