@@ -49,6 +49,9 @@ class FunctionApp(func.AsgiFunctionApp):
         self.middleware = Middleware(http_middleware)
         super()._add_http_app(self.middleware, function_name)
 
+    def __del__(self) -> None:
+        """Nothing: azure.functions would end a lifespan in an event loop of its own, which fails within another."""
+
 
 class Middleware(func.AsgiMiddleware):
     """`asgi` with 404 for paths that are no UTF-8, which scanners send."""
