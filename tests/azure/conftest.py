@@ -3,8 +3,10 @@
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,10 +21,26 @@ import servers  # noqa: E402
 pytest_plugins = ("contract.conftest",)
 
 
-def standin(path: Path | str, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The stand-in over the app of this repository; `path` is its MODEL_PATH."""
-    command = [sys.executable, "-m", "standin", str(ROOT), *arguments]
+def standin(
+    path: Path | str, arguments: Sequence[str], folder: Path = ROOT, python: str = sys.executable
+) -> tuple[list[str], dict[str, str]]:
+    """The stand-in over the app of `folder`; `path` is its MODEL_PATH."""
+    command = [python, "-m", "standin", str(folder), *arguments]
     return command, {"PYTHONPATH": f"{HERE}{os.pathsep}{RUNTIME}", "MODEL_PATH": str(path)}
+
+
+@contextmanager
+def running(folder: Path, **env: str) -> Iterator[servers.Server]:
+    """The stand-in over another app than this repository's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "host", lambda path, arguments: standin(path, arguments, folder))
+        with TemporaryDirectory() as own:
+            server = servers.started("", (), env, Path(own), None)
+            try:
+                yield server
+            finally:
+                server.terminate()
+                server.wait()
 
 
 def invocation_id(name: str, value: str) -> bool:

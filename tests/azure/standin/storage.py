@@ -50,6 +50,13 @@ class Storage:
             fields["QueueEndpoint"].rstrip("/"),
         )
 
+    @property
+    def connection(self) -> str:
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={self.account};AccountKey={self.key};"
+            f"BlobEndpoint={self.blob_endpoint};QueueEndpoint={self.queue_endpoint}"
+        )
+
     def create_queue(self, name: str) -> None:
         self._request("PUT", self.queue_endpoint, name)
 

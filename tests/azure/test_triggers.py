@@ -1,0 +1,97 @@
+"""Queue and blob triggers end to end: Azurite, the stand-in's pollers, Microsoft's runtime, a small app."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import services
+from conftest import HERE, running
+from servers import Server
+from standin.storage import Storage
+
+if not services.AZURITE.exists():
+    pytest.skip(services.AZURITE_MISSING, allow_module_level=True)
+
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[Storage]:
+    with services.azurite() as azurite:
+        yield Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
+
+
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("triggers") / "notes"
+
+
+@pytest.fixture(scope="module")
+def app(storage: Storage, notes: Path) -> Iterator[Server]:
+    """With an identity's connection, which names services and holds no key; the key is the stand-in's own."""
+    env = {
+        "QUEUE": "jobs",
+        "NOTES": str(notes),
+        "STORAGE__blobServiceUri": storage.blob_endpoint,
+        "STORAGE__queueServiceUri": storage.queue_endpoint,
+        "AzureWebJobsStorage": storage.connection,
+    }
+    with running(HERE / "triggers_app", **env) as server:
+        yield server
+
+
+def until(found: Callable[[], Any], server: Server) -> Any:
+    """What `found` gives as soon as it gives something."""
+    deadline = time.monotonic() + SECONDS
+    while not (result := found()):
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.05)
+    return result
+
+
+def written(notes: Path, text: str) -> list[dict[str, Any]]:
+    lines = notes.read_text().splitlines() if notes.exists() else []
+    return [note for note in map(json.loads, lines) if note["text"] == text]
+
+
+def test_a_message_is_taken_once(app: Server, storage: Storage, notes: Path) -> None:
+    storage.put("jobs", b"hello")
+    assert until(lambda: written(notes, "hello"), app) == [{"kind": "queue", "text": "hello", "tries": 1}]
+    until(lambda: "Executed 'Functions.jobs' (Succeeded)" in app.log, app)
+    assert storage.peek("jobs") == []
+    assert len(written(notes, "hello")) == 1
+
+
+def test_a_poisoned_message_is_put_aside_after_its_tries_with_the_reason_logged(
+    app: Server, storage: Storage, notes: Path
+) -> None:
+    storage.create_queue("jobs-poison")
+    storage.put("jobs", b"poison")
+    assert until(lambda: storage.peek("jobs-poison"), app) == [b"poison"]
+    assert [note["tries"] for note in written(notes, "poison")] == [1, 2, 3]
+    assert app.log.count("ValueError: this message is poison") >= 3
+    assert "Moving message to queue 'jobs-poison'" in app.log
+    assert storage.peek("jobs") == []
+
+
+def test_a_blob_triggers_once_for_each_of_its_contents(app: Server, storage: Storage, notes: Path) -> None:
+    storage.create_container("input")
+    for text in ("first", "second"):
+        storage.upload("input", "a folder/one.txt", text.encode())
+        expected = [{"kind": "blob", "name": "input/a folder/one.txt", "text": text, "length": len(text)}]
+        assert until(lambda text=text: written(notes, text), app) == expected
+
+
+def test_a_poisoned_blob_is_named_in_the_poison_queue(app: Server, storage: Storage, notes: Path) -> None:
+    storage.create_container("input")
+    storage.create_queue("webjobs-blobtrigger-poison")
+    storage.upload("input", "bad.txt", b"poison")
+    (message,) = until(lambda: storage.peek("webjobs-blobtrigger-poison"), app)
+    note = json.loads(message)
+    note.pop("ETag")
+    assert note == {"FunctionId": "files", "ContainerName": "input", "BlobName": "bad.txt"}
+    assert len([note for note in written(notes, "poison") if note["kind"] == "blob"]) == 2
+    assert "ValueError: this blob is poison" in app.log
