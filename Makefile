@@ -2,6 +2,7 @@
 PYTHON ?= python3
 MODEL_PATH ?= models
 BIN := .venv/bin
+AZURE_PYTHON ?= $(BIN)/python
 ENV ?= dev
 TERRAFORM = terraform -chdir=deploy/terraform/azure
 EVENT ?= events/http-api.json
@@ -14,7 +15,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch image-test invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch image-test azure-package invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -54,6 +55,9 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) validate
 	$(TERRAFORM) plan -input=false -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.tfvars.json $(PLAN_ARGS)
+
+azure-package: .venv/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
+	$(AZURE_PYTHON) deploy/azure/package.py
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .

@@ -1,0 +1,48 @@
+"""Run by test_package.py in an interpreter that has nothing: indexes the app of a folder and predicts once.
+
+isolated.py APP RUNTIME BODY, where the worker would look: the app's own packages come first. Prints JSON.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    app, runtime, body = Path(sys.argv[1]), sys.argv[2], sys.argv[3].encode()
+    # One CPU, whatever the machine has.
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    sys.path[:0] = [str(app / ".python_packages/lib/site-packages"), runtime, str(Path(__file__).parent)]
+    print(json.dumps(asyncio.run(predict(app, body))))
+
+
+async def predict(app: Path, body: bytes) -> dict[str, object]:
+    from azure_functions_runtime.bindings.datumdef import Datum
+    from standin import worker
+
+    functions = await worker.index(app)
+    request = {
+        "method": Datum("POST", "string"),
+        "url": Datum("http://app/v2/models/digits/infer", "string"),
+        "headers": {},
+        "query": {},
+        "params": {},
+        "body": Datum(body, "bytes"),
+    }
+    (api,) = (function for function in functions if function.name == "api")
+    outcome = await worker.invoke(api, Datum(request, "http"))
+    assert outcome.value is not None, outcome.error
+    modules = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+    return {
+        "functions": sorted(function.name for function in functions),
+        "status": outcome.value.value["status_code"].value,
+        "answer": json.loads(outcome.value.value["body"].value),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "files": [file for file in modules if file],
+    }
+
+
+main()
