@@ -1,11 +1,13 @@
 """The Azure Functions app: AsgiFunctionApp around inferry's application. Every trigger goes on this one `app`."""
 
+import atexit
 import gc
 import logging
 import os
 
 import azure.functions as func
 from inferry.app import create_app
+from inferry.pushing import open_pusher, process_age
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -17,6 +19,9 @@ logging.getLogger("inferry").setLevel(settings.log_level)
 service = Service.from_settings(settings)
 # Now, and not at the first request: the host routes to an instance when this module is imported.
 service.preload()
+service.metrics.cold_start(process_age())
+if pusher := open_pusher(settings, service.metrics, os.environ):
+    atexit.register(pusher.start().close)
 gc.freeze()
 
 app = FunctionApp(Invocations(create_app(service)), auth_level(os.environ), function_name="api")

@@ -1,15 +1,12 @@
 """The metrics of a function: what starts them, and what brings them to their sinks around each invocation."""
 
 import logging
-import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from inferry.pushing import Pusher, open_pusher
+from inferry.pushing import Pusher, open_pusher, process_age
 from inferry.service import Service
 from snapshot_restore_py import register_after_restore
 
@@ -24,7 +21,7 @@ Handler: TypeAlias = Callable[[Any, Any], Any]
 def pushing(handler: Handler, service: Service, env: Mapping[str, str]) -> Handler:
     """`handler`, around whose invocations the metrics go to METRICS_SINKS; called at the end of the init."""
     pusher = open_pusher(service.settings, service.metrics, env)
-    service.metrics.cold_start(_age())
+    service.metrics.cold_start(process_age())
     register_after_restore(_restored, service, pusher)
     if pusher is None:
         return handler
@@ -69,9 +66,3 @@ def _restored(service: Service, pusher: Pusher | None) -> None:
     else:
         pusher.renew()
     service.metrics.cold_start(0)
-
-
-def _age() -> float:
-    """Seconds since this process was started: proc(5), field 22 of its status, in ticks since the boot."""
-    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started

@@ -136,6 +136,7 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.batch import command
     from inferry.batch.progress import Display
     from inferry.jobs import Job
+    from inferry.pushing import open_pusher
     from inferry.service import Service
 
     settings, name, version = _model(options.model, settings)
@@ -152,10 +153,15 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         batch_size=options.batch_size,
     )
     service = Service.from_settings(settings)
+    pusher = open_pusher(settings, service.metrics, os.environ)
     try:
+        if pusher:
+            pusher.start()
         summary = command.run(job, service, Display(sys.stderr))
     finally:
         service.close()
+        if pusher:
+            pusher.close()
     if options.json:
         print(json.dumps(summary.as_dict(), indent=2))
     return 1 if summary.failed else 0

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from pathlib import Path
 
 from inferry.metrics import Metrics
 from inferry.settings import Settings
@@ -96,6 +97,12 @@ def open_pusher(settings: Settings, metrics: Metrics, env: Mapping[str, str]) ->
     if not sinks:
         return None
     return Pusher(metrics, sinks, interval=settings.metrics_interval, timeout=settings.metrics_timeout)
+
+
+def process_age() -> float:
+    """Seconds since this process was started: proc(5), field 22 of its status, in ticks since the boot."""
+    started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def _renew_in_children(pusher: Pusher) -> None:

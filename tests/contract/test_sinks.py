@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import onnx_models
 import pytest
 from gate import gate
-from servers import Server, serving, tensor
+from servers import Server, environment, serving, tensor
 from timeseries import STORES, Store, free_port, prometheus
 
 ONE = {"quick.onnx": onnx_models.identity()}
@@ -122,6 +124,24 @@ def test_pushed_until_the_end(repository: Callable[..., str], store: Store, work
     assert store.numbers("count(count by (instance) (max_over_time(inferry_requests_total[5m])))") == {(): workers}
     # The series are ended.
     assert store.query("inferry_requests_total") == []
+
+
+def test_a_batch_job_pushes_when_it_is_done(repository: Callable[..., str], store: Store, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"x": [1, 2, 3]}\n' * 70 + '{"x": [1]}\n' * 2)
+    env = {"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": store.write_url}
+    command = ["batch", str(rows), f"{tmp_path}/out.jsonl", "--model", "quick"]
+    done = subprocess.run(
+        [sys.executable, "-m", "inferry", *command],
+        env=environment(
+            {"MODEL_PATH": repository({"quick/1/model.onnx": onnx_models.identity("FP32", ("n", 3))}), **env}
+        ),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    names = ("inferry_job_files_total", "inferry_job_rows_total", "inferry_job_row_errors_total")
+    assert [store.numbers(f"sum(max_over_time({name}[5m]))") for name in names] == [{(): 1}, {(): 70}, {(): 2}]
 
 
 WRONG = {
