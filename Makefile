@@ -82,7 +82,7 @@ lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
 		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
 
 clean:  ## remove everything that these verbs made
-	rm -rf .venv .bench .tools node_modules models/encoder/1/model.onnx
+	rm -rf .venv .bench .tools cdk.out node_modules models/encoder/1/model.onnx
 
 # The stamps name what was installed; a change of the pins installs again.
 .venv/bin/python:

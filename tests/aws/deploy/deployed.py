@@ -1,0 +1,108 @@
+"""An environment in the emulated account: deployed, looked at, asked for predictions."""
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.http as triton
+from account import Account, emulated
+from assemblies import ROOT, sources, synthesise
+from codedeploy import CodeDeploy
+from emulator import emulated as running
+
+HANDLER = "functions.api.handler"
+CARD = json.loads((ROOT / "models/digits/config.json").read_text())
+
+
+@dataclass
+class Environment:
+    """The account with what was deployed to it; `emulators` holds those of all versions until the end."""
+
+    account: Account
+    codedeploy: CodeDeploy
+    folder: Path
+    emulators: ExitStack
+    stack: str = "inferry-dev"
+    deployments: int = 0
+
+    def deploy(self, models: Path | None, context: Mapping[str, Any], **told: str) -> "tuple[int, str]":
+        """These models as a new version: the exit status, and all that the CDK said.
+
+        `told` is what the function is told and its template can't say: what CloudFormation or the image fills in.
+        """
+        self.deployments += 1
+        folder = self.folder / str(self.deployments)
+        source = sources(folder / "source")
+        if models:
+            shutil.copytree(models, source / "models", dirs_exist_ok=True)
+        assembly = synthesise(context, folder / "out", source)
+        variables = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
+        variables = {**variables, "MODEL_PATH": str(source / "models"), **told}
+        function = self.emulators.enter_context(running(HANDLER, sys.executable, timeout=29, memory=1769, **variables))
+        done = self.account.deploy(emulated(assembly, folder / "emulated", function.url, self.codedeploy.endpoint))
+        return done.returncode, done.stdout + done.stderr
+
+    def destroy(self) -> "tuple[int, str]":
+        done = self.account.cdk("destroy", "--app", str(self.folder / str(self.deployments) / "emulated"), "--force")
+        return done.returncode, done.stdout + done.stderr
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return self.account.outputs(self.stack)
+
+    @property
+    def status(self) -> str:
+        [stack] = self.account.client("cloudformation").describe_stacks(StackName=self.stack)["Stacks"]
+        return str(stack["StackStatus"])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What Lambda tells the latest version."""
+        function = self.physical("AWS::Lambda::Function", "FunctionHandler")
+        found = self.account.client("lambda").get_function_configuration(FunctionName=function)
+        variables: dict[str, str] = found["Environment"]["Variables"]
+        return variables
+
+    @property
+    def alias(self) -> dict[str, Any]:
+        function = self.physical("AWS::Lambda::Function", "FunctionHandler")
+        found: dict[str, Any] = self.account.client("lambda").get_alias(FunctionName=function, Name="live")
+        return found
+
+    def physical(self, kind: str, start: str) -> str:
+        resources = self.account.client("cloudformation").describe_stack_resources(StackName=self.stack)
+        [name] = [
+            item["PhysicalResourceId"]
+            for item in resources["StackResources"]
+            if item["ResourceType"] == kind and item["LogicalResourceId"].startswith(start)
+        ]
+        return str(name)
+
+    def predict(self, **headers: str) -> dict[str, Any]:
+        """The card's example through the HTTP API, by NVIDIA's client: which version answers, and what."""
+        address = self.account.endpoint.removeprefix("http://")
+        api = re.match(r"https?://(\w+)\.", self.outputs["Endpoint"])
+        assert api
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with triton.InferenceServerClient(f"{address}/_aws/execute-api/{api[1]}/$default") as client:
+            pixels = triton.InferInput("pixels", [1, 64], "FP32")
+            pixels.set_data_from_numpy(np.array([CARD["example"]["inputs"][0]["data"]], np.float32))
+            answer = client.infer("digits", [pixels], headers=named)
+            return {"version": answer.get_response()["model_version"], "label": answer.as_numpy("label").tolist()}
+
+
+def digits(folder: Path, *versions: int, **card: Any) -> Path:
+    """A repository of `digits` in so many versions, all the same network: they differ in what they are called."""
+    for version in versions:
+        model = folder / "digits" / str(version) / "model.onnx"
+        model.parent.mkdir(parents=True)
+        shutil.copy(ROOT / "models" / "digits" / "2" / "model.onnx", model)
+    (folder / "digits" / "config.json").write_text(json.dumps({**CARD, "sha256": {}, **card}))
+    return folder

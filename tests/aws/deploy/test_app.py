@@ -1,0 +1,60 @@
+"""The CDK's command line over cdk.json, as `make deploy` calls it, in a project that has what the image needs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from account import CDK
+from assemblies import ROOT, sources
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if not CDK.exists():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{CDK.relative_to(ROOT)} is missing")
+    folder = sources(tmp_path_factory.mktemp("project"))
+    for name in ("cdk", "cdk.json", "Makefile", "node_modules", ".venv"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def synth(project: Path, *context: str) -> "subprocess.CompletedProcess[str]":
+    command = [str(CDK), "synth", "--quiet", "--no-color", "--ci", *(f"--context={item}" for item in context)]
+    environment = {
+        # The app is run by "python".
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": str(project),
+        "CDK_DISABLE_CLI_TELEMETRY": "1",
+        "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "18,20",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    return subprocess.run(
+        command, cwd=project, env=environment, check=False, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize("environment", ["staging", "prod"])
+def test_environment(project: Path, environment: str) -> None:
+    done = synth(project, f"environment={environment}", "memory=3538")
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stdout + done.stderr
+    template = (project / "cdk.out" / f"inferry-{environment}.template.json").read_text()
+    assert '"MemorySize": 3538' in template
+
+
+def test_a_value_that_cannot_be(project: Path) -> None:
+    done = synth(project, "memory=64")
+    assert done.returncode != 0
+    assert "InvalidProps: memory must be from 128 to 10240, got 64" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
+def test_verbs(project: Path, verb: str) -> None:
+    """What `make VERB ENV=prod` runs; the stamps are up to date, so that nothing is installed."""
+    stamps = [f"--old-file={name}" for name in (".venv/cdk", "node_modules/.bin/cdk")]
+    command = ["make", "--dry-run", *stamps, verb, "ENV=prod", "CDK_ARGS=--context tracing=true"]
+    done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
+    expected = f"node_modules/.bin/cdk {verb} --context environment=prod --context tracing=true"
+    assert done.stdout.splitlines()[-1].endswith(expected)
