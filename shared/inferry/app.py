@@ -12,7 +12,9 @@ import orjson
 from inferry import asgi, compression, context, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.errors import InferryError, RequestTooLarge, ResponseTooLarge
+from inferry.observation import observed
 from inferry.service import Service
+from inferry.settings import Settings
 from inferry.stats import Timings
 
 if TYPE_CHECKING:
@@ -61,13 +63,25 @@ Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes, 
 
 def create_app(service: Service) -> ASGIApp:
     """The application over a service; the same on every host. It has no lifespan: `service` is ready as it is."""
-    app = App(service)
+    app: ASGIApp = App(service)
+    if service.settings.log_format == "json" or service.settings.traces:
+        app = _observing(app, service.settings)
     origins = service.settings.cors_origins
     if not origins:
         return app
     from inferry.management import cors
 
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
+
+
+def _observing(app: ASGIApp, settings: Settings) -> ASGIApp:
+    from inferry.observing import Observing
+
+    if not settings.traces:
+        return Observing(app, settings, None)
+    from inferry.traces import Tracer
+
+    return Observing(app, settings, Tracer(settings))
 
 
 class App:
@@ -149,6 +163,8 @@ class App:
         start = time.perf_counter_ns()
         received = len(body)
         timings = Timings()
+        if (seen := observed.get()) is not None:
+            seen.begin(model.name, model.version, timings, start)
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
@@ -165,7 +181,9 @@ class App:
             stats.failed(exc, time.perf_counter_ns() - start)
             raise
         timings.encode += time.perf_counter_ns() - encoding
-        stats.succeeded(timings, decoded.batch_size, received, len(body))
+        stats.succeeded(timings, rows := decoded.batch_size, received, len(body))
+        if seen is not None:
+            seen.rows = rows
         return 200, body, answer_headers
 
     async def _model_ready(self, parameters: Mapping[str, str], *_: Any) -> Response:
@@ -230,6 +248,8 @@ def error_response(exc: Exception, scope: Mapping[str, Any]) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = str(exc)
+    if (seen := observed.get()) is not None:
+        seen.error = exc
     if status == 500:
         text = _logged(exc, scope)
     elif status == 504 and context.deadline(scope) <= time.monotonic():

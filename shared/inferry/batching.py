@@ -21,11 +21,12 @@ Key: TypeAlias = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...]], ...]]
 
 @dataclass(slots=True)
 class Run:
-    """The outputs of a request, and the nanoseconds it waited and ran."""
+    """The outputs of a request, and the nanoseconds it waited and ran; `rows` of the batch that it was in."""
 
     arrays: list[Array]
     queue: int
     infer: int
+    rows: int = 0
 
 
 RunBatch: TypeAlias = Callable[[Feed, tuple[str, ...], float], Awaitable[list[Array]]]
@@ -137,9 +138,10 @@ class Batcher:
                 _fail(waiting, exc)
         else:
             took = time.perf_counter_ns() - start
+            rows = sum([waiting.size for waiting in batch])
             for waiting, outputs in zip(batch, parts, strict=True):
                 if not waiting.future.done():
-                    waiting.future.set_result(Run(outputs, start - waiting.since, took))
+                    waiting.future.set_result(Run(outputs, start - waiting.since, took, rows))
 
     async def _answer_alone(self, batch: list[_Waiting], exc: Exception) -> None:
         """One request's rows can fail a batch: each is run by itself, so that the error reaches only its owner."""

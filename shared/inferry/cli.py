@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from inferry import __version__
+from inferry import __version__, logs
 from inferry.errors import InferryError, InvalidSettings
 from inferry.settings import Settings
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given = {name: value for name, value in vars(options).items() if name in _SETTINGS and value is not None}
         settings = dataclasses.replace(settings, **given)
         # A server's events are its log; the other commands say what went wrong themselves.
-        _log(settings.log_level if options.run is _serve else "CRITICAL", settings.debug)
+        logs.configure(settings if options.run is _serve else dataclasses.replace(settings, log_level="CRITICAL"))
         return int(options.run(options, settings))
     except InferryError as exc:
         print(f"inferry: {exc}", file=sys.stderr)
@@ -212,7 +212,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
 def worker_app() -> Any:
     """The application of one of several worker processes; their signals are uvicorn's already."""
     settings = Settings.from_env(os.environ)
-    _log(settings.log_level, settings.debug)
+    logs.configure(settings)
     return _serving_app(settings, Path(os.environ[_WORKERS]))
 
 
@@ -299,8 +299,3 @@ def _digit(model_path: str) -> str:
     except (OSError, ValueError, LookupError, TypeError):
         return ""
     return json.dumps(pixels, separators=(",", ":"))
-
-
-def _log(level: str, debug: bool) -> None:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    log.setLevel("DEBUG" if debug else level)

@@ -25,6 +25,7 @@ from inferry.document import parse, plain
 from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.layout import CONFIG_FILE
 from inferry.model import Model
+from inferry.observation import observed
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
 from inferry.stats import Timings
@@ -258,6 +259,9 @@ class Management:
     async def _predict(self, model: Model, instances: Sequence[Any], deadline: float) -> list[dict[str, Any]]:
         timings, start = Timings(), time.perf_counter_ns()
         model.stats.in_flight += 1
+        if (seen := observed.get()) is not None:
+            seen.begin(model.name, model.version, timings, start)
+            seen.rows = len(instances)
         try:
             request = rows.to_request(instances, model)
             timings.decode = time.perf_counter_ns() - start

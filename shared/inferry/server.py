@@ -45,10 +45,13 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def _options(settings: Settings) -> dict[str, Any]:
+    json = settings.log_format == "json"
     return {
         "http": Protocol,
         "lifespan": "on",
-        "access_log": settings.debug,
+        # In JSON, `logs` has formatted these loggers, and each request has its line already.
+        **({"log_config": None} if json else {}),
+        "access_log": settings.debug and not json,
         "log_level": "debug" if settings.debug else "warning",
         "workers": settings.workers,
         "server_header": False,

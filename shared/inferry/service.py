@@ -14,6 +14,7 @@ from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
 from inferry.metrics import Gauge
 from inferry.model import Model
+from inferry.observation import observed
 from inferry.protocol import InferRequest, InferResponse
 from inferry.repository import Refresher, Repository, open_repository
 from inferry.settings import Settings, cpus
@@ -68,6 +69,14 @@ class Service:
         return model
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
+        start = time.perf_counter_ns()
+        try:
+            return await self._load_until(name, version, deadline)
+        finally:
+            if (seen := observed.get()) is not None:
+                seen.loading, seen.loaded = start, time.perf_counter_ns()
+
+    async def _load_until(self, name: str, version: str | None, deadline: float) -> Model:
         import asyncio
 
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self.repository.get, name, version)
@@ -105,7 +114,7 @@ class Service:
         else:
             with model.in_use():
                 run = await execution.run(feed, requested.names, deadline, elements)
-            arrays, timings.queue, timings.infer = run.arrays, run.queue, run.infer
+            arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = []
         for name, array in zip(requested.names, arrays, strict=True):  # a comprehension is a call more

@@ -53,6 +53,9 @@ class Settings:
     remote_write_password: str = _setting("", "Its password", secret=True)
     remote_write_token: str = _setting("", "Bearer token for that URL", secret=True)
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    log_format: str = _setting("text", "text, or json: an object per line, and a line per request")
+    log_payloads: int = _setting(0, "Bytes of each body to put into a request's line; 0: none", 0)
+    traces: bool = _setting(False, "Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT")
     environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
     app_name: str = _setting("inferry", "Name that GET /v2 reports")
     app_version: str = _setting(__version__, "Version that GET /v2 reports")
@@ -67,6 +70,8 @@ class Settings:
                 raise InvalidSettings(f"{name.upper()} must be at least {minimum}, got {value}")
         if self.log_level not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
             raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
+        if self.log_format not in ("text", "json"):
+            raise InvalidSettings(f"LOG_FORMAT must be text or json, got {self.log_format!r}")
         for name in ("port", "metrics_port"):
             if getattr(self, name) > 65535:
                 raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")

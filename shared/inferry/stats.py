@@ -56,12 +56,16 @@ class Duration:
 
 @dataclass(slots=True)
 class Timings:
-    """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the answer."""
+    """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the answer.
+
+    `batch` counts the rows of the batch that it ran in, 0 when it was in none.
+    """
 
     decode: int = 0
     queue: int = 0
     infer: int = 0
     encode: int = 0
+    batch: int = 0
 
 
 class ModelStats:

@@ -1,0 +1,68 @@
+"""The log as JSON, an object per line, with the names that Powertools Logger has for the same things."""
+
+import logging
+import sys
+import time
+from typing import Any
+
+import orjson
+
+from inferry.settings import Settings
+
+# Of the loggers whose lines are ours to format.
+_LOGGERS = ("inferry", "uvicorn", "uvicorn.access")
+# Whatever else a record has was given to it as `extra`.
+_OWN = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName", "color_message"}
+
+
+class JsonFormatter(logging.Formatter):
+    """`level`, `location`, `message`, `timestamp`, `service`, the record's `extra`, and the exception if any."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line; what JSON can't hold is written as Python shows it."""
+        line: dict[str, Any] = {
+            "level": record.levelname,
+            "location": f"{record.funcName}:{record.lineno}",
+            "message": record.getMessage(),
+            "timestamp": _timestamp(record.created),
+            "service": self._service,
+        }
+        line |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        if record.exc_info and record.exc_info[0]:
+            line["exception"] = self.formatException(record.exc_info)
+            line["exception_name"] = record.exc_info[0].__name__
+        return _json(line)
+
+
+def configure(settings: Settings, formatter: logging.Formatter | None = None) -> None:
+    """Sets the level, and with LOG_FORMAT=json the form, of what inferry and its server log to stderr.
+
+    `formatter` is the host's own for JSON, Powertools' for example.
+    """
+    level = "DEBUG" if settings.debug else settings.log_level
+    logging.getLogger("inferry").setLevel(level)
+    if settings.log_format == "text":
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter or JsonFormatter(settings.app_name))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+
+
+def _timestamp(seconds: float) -> str:
+    now = time.localtime(seconds)
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', now)},{int(seconds % 1 * 1000):03}{time.strftime('%z', now)}"
+
+
+def _json(line: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a lone surrogate, or an integer over 64 bits
+        return orjson.dumps({name: ascii(value) for name, value in line.items()}).decode()

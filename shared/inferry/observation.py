@@ -1,0 +1,29 @@
+"""What is seen of one request on its way: by whom it was predicted, how long each part took, why it failed."""
+
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from inferry.stats import Timings
+
+
+@dataclass(slots=True)
+class Observation:
+    """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
+
+    model: str = ""
+    version: str = ""
+    rows: int = 0
+    timings: Timings | None = None
+    taken: int = 0
+    """When the request was handed to its loaded model."""
+    loading: int = 0
+    loaded: int = 0
+    error: BaseException | None = None
+
+    def begin(self, model: str, version: str, timings: Timings, taken: int) -> None:
+        """The request goes to this version; `timings` is what its parts will have taken."""
+        self.model, self.version, self.timings, self.taken = model, version, timings, taken
+
+
+# None where nobody looks: then a request pays for one look at this variable.
+observed: ContextVar[Observation | None] = ContextVar("inferry.observation", default=None)

@@ -1,0 +1,110 @@
+"""OpenTelemetry spans of requests, sent by OTLP over HTTP; the SDK reads its own OTEL_* variables."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from inferry import __version__
+from inferry.context import Context
+from inferry.errors import InvalidSettings
+from inferry.observation import Observation
+from inferry.settings import Settings
+from inferry.stats import Timings, reason_of
+
+try:
+    from opentelemetry import propagate, trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+except ImportError as exc:
+    raise InvalidSettings("TRACES needs OpenTelemetry: pip install 'inferry[otel]'") from exc
+
+
+class Tracer:
+    """Makes the spans of requests, with the host's provider when it has set one up, else with one of our own."""
+
+    def __init__(self, settings: Settings) -> None:
+        provider = trace.get_tracer_provider()
+        if not isinstance(provider, TracerProvider):
+            provider = _provider(settings)
+            trace.set_tracer_provider(provider)
+        self._tracer = provider.get_tracer("inferry", __version__)
+
+    def start(self, scope: Mapping[str, Any], known: Context) -> "RequestSpan":
+        """The span of a request, below the one that its traceparent names."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "inferry.request_id": known.request_id,
+        }
+        now = time.time_ns()
+        # The path is no name: there are as many as models.
+        span = self._tracer.start_span(
+            scope["method"], propagate.extract(headers), SpanKind.SERVER, attributes, start_time=now
+        )
+        return RequestSpan(self._tracer, span, now)
+
+
+class RequestSpan:
+    """A request's span; those below it are made when it ends, of what was seen."""
+
+    def __init__(self, tracer: trace.Tracer, span: Span, start: int) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._start = start
+        self.trace_id = f"{span.get_span_context().trace_id:032x}"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The answer's traceparent, by which a client finds the trace."""
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(self._span))
+        return [(name.encode(), value.encode()) for name, value in carrier.items() if name == "traceparent"]
+
+    def end(self, seen: Observation, status: int, started: int, took: int) -> None:
+        """The answer is sent. `started` is the start on the clock of `seen`."""
+        offset = self._start - started
+        self._span.set_attribute("http.response.status_code", status)
+        if seen.loaded:
+            self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
+        if seen.timings:
+            self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
+            self._predicted(seen, seen.timings, seen.taken + offset)
+        if seen.error:
+            self._span.set_attribute("error.type", reason_of(seen.error))
+        if status >= 500:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end(self._start + took)
+
+    def _predicted(self, seen: Observation, timings: Timings, taken: int) -> None:
+        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": timings.queue / 1e6}
+        ready = taken + timings.decode
+        parent = self._span
+        if timings.batch:
+            # From the moment that a request waits for its batch to the end of the run that it shares.
+            rows = {"inferry.batch_rows": timings.batch}
+            parent = self._child("batch", ready, timings.queue + timings.infer, rows)
+        if timings.infer:
+            self._child("infer", ready + timings.queue, timings.infer, attributes, parent)
+
+    def _child(self, name: str, start: int, took: int, attributes: dict[str, Any], parent: Span | None = None) -> Span:
+        context = trace.set_span_in_context(parent or self._span)
+        span = self._tracer.start_span(name, context, attributes=attributes, start_time=start)
+        span.end(start + took)
+        return span
+
+
+def _provider(settings: Settings) -> TracerProvider:
+    resource = Resource.create(
+        {
+            "service.name": settings.app_name,
+            "service.version": settings.app_version,
+            "deployment.environment.name": settings.environment,
+        }
+    )
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
