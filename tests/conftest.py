@@ -12,6 +12,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnx_models
 import pytest
 from hypothesis import HealthCheck, settings
+from inferry.logs import LOGGERS
 from inferry.session import Session, SessionOptions
 from inferry.settings import Settings
 
@@ -26,11 +27,13 @@ settings.load_profile("long" if os.environ.get("FUZZ") == "long" else "short")
 
 @pytest.fixture(autouse=True)
 def _clean_log() -> Iterator[None]:
-    """The level that a command sets is gone with its test."""
-    log = logging.getLogger("inferry")
-    level = log.level
+    """The levels and handlers that a command sets are gone with its test."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(log.level, [*log.handlers], log.propagate) for log in loggers]
     yield
-    log.setLevel(level)
+    for log, (level, handlers, propagate) in zip(loggers, before, strict=True):
+        log.setLevel(level)
+        log.handlers, log.propagate = handlers, propagate
 
 
 @pytest.fixture(autouse=True)

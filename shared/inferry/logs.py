@@ -10,7 +10,7 @@ import orjson
 from inferry.settings import Settings
 
 # Of the loggers whose lines are ours to format.
-_LOGGERS = ("inferry", "uvicorn", "uvicorn.access")
+LOGGERS = ("inferry", "uvicorn", "uvicorn.access")
 # Whatever else a record has was given to it as `extra`.
 _OWN = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName", "color_message"}
 
@@ -50,7 +50,7 @@ def configure(settings: Settings, formatter: logging.Formatter | None = None) ->
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter or JsonFormatter(settings.app_name))
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.propagate = False

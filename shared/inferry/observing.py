@@ -130,7 +130,7 @@ def _fields(exchange: _Exchange, took: int, trace_id: str) -> Mapping[str, Any]:
         "method": exchange.scope["method"],
         "path": exchange.scope["path"][:200],
         "status": exchange.status,
-        "outcome": reason_of(seen.error) if seen.error else "success",
+        "outcome": _outcome(seen.error, exchange.status),
         "duration_ms": _ms(took),
         "request_bytes": exchange.received.size,
         "response_bytes": exchange.sent.size,
@@ -146,6 +146,14 @@ def _fields(exchange: _Exchange, took: int, trace_id: str) -> Mapping[str, Any]:
         if body.limit:
             fields[name] = body.start.decode(errors="replace")
     return fields
+
+
+def _outcome(error: BaseException | None, status: int) -> str:
+    """As in our metrics; below 500 what isn't counted there, no route for example, is the caller's fault."""
+    if error is None:
+        return "success" if status < 400 else "error"
+    reason = reason_of(error)
+    return "invalid" if reason == "error" and status < 500 else reason
 
 
 def _ms(ns: int) -> float:

@@ -73,7 +73,7 @@ class Service:
         try:
             return await self._load_until(name, version, deadline)
         finally:
-            if (seen := observed.get()) is not None:
+            if (seen := observed.get()) is not None and name in self.repository.names():
                 seen.loading, seen.loaded = start, time.perf_counter_ns()
 
     async def _load_until(self, name: str, version: str | None, deadline: float) -> Model:

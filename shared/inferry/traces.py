@@ -28,8 +28,8 @@ class Tracer:
     def __init__(self, settings: Settings) -> None:
         provider = trace.get_tracer_provider()
         if not isinstance(provider, TracerProvider):
+            # It is not made the process's own: libraries would add spans of their insides to ours.
             provider = _provider(settings)
-            trace.set_tracer_provider(provider)
         self._tracer = provider.get_tracer("inferry", __version__)
 
     def start(self, scope: Mapping[str, Any], known: Context) -> "RequestSpan":

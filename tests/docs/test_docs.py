@@ -143,7 +143,7 @@ def test_sh(block: Block) -> None:
 
 
 def known_variable(name: str) -> bool:
-    return name.lower() in {f.name for f in fields(Settings)} or name.startswith(("AWS_", "AZURE_", "GOOGLE_"))
+    return name.lower() in {f.name for f in fields(Settings)} or name.startswith(("AWS_", "AZURE_", "GOOGLE_", "OTEL_"))
 
 
 @in_language("json")

@@ -42,6 +42,9 @@ DEFAULTS = {
     "REMOTE_WRITE_PASSWORD": "",
     "REMOTE_WRITE_TOKEN": "",
     "LOG_LEVEL": "INFO",
+    "LOG_FORMAT": "text",
+    "LOG_PAYLOADS": 0,
+    "TRACES": False,
     "ENVIRONMENT": "dev",
     "APP_NAME": "inferry",
     "APP_VERSION": __version__,
@@ -87,6 +90,9 @@ def test_from_env() -> None:
         "REMOTE_WRITE_PASSWORD": "a password",
         "REMOTE_WRITE_TOKEN": "a token",
         "LOG_LEVEL": "ERROR",
+        "LOG_FORMAT": "json",
+        "LOG_PAYLOADS": "100",
+        "TRACES": "true",
         "ENVIRONMENT": "prod",
         "APP_NAME": "my models",
         "APP_VERSION": "7",
@@ -120,6 +126,9 @@ def test_from_env() -> None:
         "REMOTE_WRITE_PASSWORD": "a password",
         "REMOTE_WRITE_TOKEN": "a token",
         "LOG_LEVEL": "ERROR",
+        "LOG_FORMAT": "json",
+        "LOG_PAYLOADS": 100,
+        "TRACES": True,
         "ENVIRONMENT": "prod",
         "APP_NAME": "my models",
         "APP_VERSION": "7",
@@ -151,6 +160,8 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
         return st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
     if item.name in ("port", "metrics_port"):
         return st.integers(0, 65535)
+    if item.name == "log_format":
+        return st.sampled_from(["text", "json"])
     if item.name == "api_keys":
         return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)
     if item.name == "data_prefixes":
@@ -245,6 +256,9 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("INTRA_OP_THREADS", "-1", "INTRA_OP_THREADS must be at least 0, got -1"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
         ("LOG_LEVEL", "", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got ''"),
+        ("LOG_FORMAT", "xml", "LOG_FORMAT must be text or json, got 'xml'"),
+        ("LOG_PAYLOADS", "-1", "LOG_PAYLOADS must be at least 0, got -1"),
+        ("TRACES", "otlp", "TRACES must be true or false, got 'otlp'"),
         ("PORT", "-1", "PORT must be at least 0, got -1"),
         ("PORT", "65536", "PORT must be at most 65535, got 65536"),
         ("PORT", "http", "PORT must be a whole number, got 'http'"),

@@ -1,0 +1,220 @@
+"""The lines of requests: what each says, and what none ever says."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import onnx_models
+import pytest
+from inferry.asgi import ASGIApp
+from servers import ask, serving
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+FILES = {
+    "m.onnx": onnx_models.identity("FP32", ("n",)),
+    "failing.onnx": onnx_models.failing(),
+    "b/1/model.onnx": onnx_models.identity("FP32", ("n", 1)),
+    "b/config.json": b'{"max_batch_size": 8, "dynamic_batching": {}}',
+}
+BODY = {"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]}
+TEXT = json.dumps(BODY).encode()
+PARTS = {"decode_ms", "queue_ms", "infer_ms", "encode_ms"}
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    """What the requests' lines say beside their messages; times as True when they are numbers."""
+    caplog.set_level(logging.DEBUG, "inferry")
+    plain = vars(logging.makeLogRecord({})).keys() | {"message"}
+
+    def read() -> list[dict[str, Any]]:
+        found = [vars(item) for item in caplog.records if "duration_ms" in vars(item)]
+        kept = [{name: value for name, value in line.items() if name not in plain} for line in found]
+        return [{name: value > 0 if name.endswith("_ms") else value for name, value in line.items()} for line in kept]
+
+    return read
+
+
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+def infer(app: ASGIApp, model: str = "m", **headers: str) -> Any:
+    return ask(
+        app, "POST", f"/v2/models/{model}/infer", content=TEXT, headers={"accept-encoding": "identity", **headers}
+    )
+
+
+def test_a_prediction(app: Callable[..., ASGIApp], lines: Lines) -> None:
+    served = app(FILES, log_format="json")
+    answers = [infer(served, traceparent=PARENT, **{"x-request-id": "42"}) for _ in range(2)]
+    expected = {
+        "request_id": "42",
+        "trace_id": TRACE,
+        "cold_start": False,
+        "method": "POST",
+        "path": "/v2/models/m/infer",
+        "status": 200,
+        "outcome": "success",
+        "duration_ms": True,
+        "request_bytes": len(TEXT),
+        "response_bytes": len(answers[0].content),
+        "model": "m",
+        "version": "1",
+        "rows": 2,
+        "decode_ms": True,
+        "queue_ms": False,
+        "infer_ms": True,
+        "encode_ms": True,
+    }
+    first, second = lines()
+    assert first == expected | {"load_ms": True, "queue_ms": first["queue_ms"]}
+    assert second == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/predict", {"features": [1, 2], "model_name": "m"}), ("/v1/models/m:predict", {"instances": [1, 2]})],
+)
+def test_rows(app: Callable[..., ASGIApp], lines: Lines, path: str, body: Any) -> None:
+    served = app(FILES, log_format="json")
+    assert ask(served, "POST", path, json=body).status_code == 200
+    (line,) = lines()
+    assert (line["path"], line["model"], line["version"], line["outcome"]) == (path, "m", "1", "success")
+    assert line.keys() > PARTS
+
+
+def test_a_batch(app: Callable[..., ASGIApp], lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def crowded(_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr("inferry.execution.Execution._is_alone", crowded)
+    body = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32", "data": [1, 2]}]}
+    assert ask(app(FILES, log_format="json"), "POST", "/v2/models/b/infer", json=body).status_code == 200
+    (line,) = lines()
+    assert (line["rows"], line["batch_rows"]) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "outcome"),
+    [
+        ("GET", "/v2", 200, "success"),
+        ("GET", "/nowhere", 404, "invalid"),
+        ("PUT", "/v2", 405, "invalid"),
+        ("POST", "/v2/models/none/infer", 404, "not_found"),
+        ("POST", "/v2/models/m/infer", 400, "invalid"),
+        ("GET", "/v2/models/none", 404, "not_found"),
+    ],
+)
+def test_outcomes(app: Callable[..., ASGIApp], lines: Lines, method: str, path: str, status: int, outcome: str) -> None:
+    assert ask(app(FILES, log_format="json"), method, path).status_code == status
+    (line,) = lines()
+    assert (line["status"], line["outcome"]) == (status, outcome)
+
+
+def test_one_id_for_all_that_a_request_leaves(
+    app: Callable[..., ASGIApp], lines: Lines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also when nobody gave one: the answer, its text, the error's line and the request's."""
+    answer = infer(app(FILES, log_format="json"), "failing")
+    request_id = answer.headers["x-request-id"]
+    assert len(bytes.fromhex(request_id)) == 8
+    assert answer.json()["error"].endswith(f"(request {request_id})")
+    said = [
+        vars(item)["request_id"] for item in caplog.records if item.levelno > logging.INFO or "status" in vars(item)
+    ]
+    assert said == [request_id, request_id]
+    (line,) = lines()
+    assert (line["status"], line["outcome"], line["model"], line["version"]) == (500, "error", "failing", "1")
+
+
+def test_what_the_host_knows(app: Callable[..., ASGIApp], lines: Lines) -> None:
+    served = app(FILES, log_format="json")
+
+    async def hosted(scope: Any, receive: Any, send: Any) -> None:
+        host = {"request_id": "host's", "trace_id": "1-abc-def", "cold_start": True}
+        await served({**scope, "inferry": host}, receive, send)
+
+    infer(hosted, traceparent=PARENT)
+    (line,) = lines()
+    assert (line["request_id"], line["trace_id"], line["cold_start"]) == ("host's", "1-abc-def", True)
+
+
+def test_probes_are_for_debugging(app: Callable[..., ASGIApp], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "inferry")
+    served = app(FILES, log_format="json")
+    for path in ("/health", "/v2/health/live", "/v2/health/ready", "/metrics", "/v2/models"):
+        ask(served, "GET", path)
+    found = [(vars(item)["path"], item.levelname) for item in caplog.records if "duration_ms" in vars(item)]
+    assert found == [
+        ("/health", "DEBUG"),
+        ("/v2/health/live", "DEBUG"),
+        ("/v2/health/ready", "DEBUG"),
+        ("/metrics", "DEBUG"),
+        ("/v2/models", "INFO"),
+    ]
+
+
+def test_no_lines_in_text(app: Callable[..., ASGIApp], lines: Lines) -> None:
+    answer = infer(app(FILES))
+    assert answer.status_code == 200
+    assert "x-request-id" not in answer.headers
+    assert lines() == []
+
+
+KEY = "the key of a client"
+DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("limit", [0, 10, 10_000])
+def test_payloads(app: Callable[..., ASGIApp], lines: Lines, limit: int) -> None:
+    served = app(FILES, log_format="json", log_payloads=limit, api_keys=(DIGEST,))
+    answer = infer(served, **{"x-api-key": KEY, "authorization": f"Bearer {KEY}"})
+    assert answer.status_code == 200
+    (line,) = lines()
+    if not limit:
+        assert "request_payload" not in line
+        assert "response_payload" not in line
+    else:
+        assert line["request_payload"] == TEXT.decode()[:limit]
+        assert line["response_payload"] == answer.text[:limit]
+    assert KEY not in str(line)
+    assert DIGEST not in str(line)
+
+
+def test_payloads_that_are_compressed_stay_out(app: Callable[..., ASGIApp], lines: Lines) -> None:
+    infer(app(FILES, log_format="json", log_payloads=100), **{"accept-encoding": "gzip", "content-encoding": "x"})
+    (line,) = lines()
+    assert "request_payload" not in line
+    body = {"inputs": [{"name": "x", "shape": [1000], "datatype": "FP32", "data": [0] * 1000}]}
+    answer = ask(app(FILES, log_format="json", log_payloads=100), "POST", "/v2/models/m/infer", json=body)
+    assert answer.headers["content-encoding"] == "gzip"
+    assert "response_payload" not in lines()[-1]
+
+
+def test_a_path_can_not_forge_a_line(app: Callable[..., ASGIApp], lines: Lines) -> None:
+    ask(app(FILES, log_format="json"), "GET", "/a%0a" + "b" * 500)
+    (line,) = lines()
+    assert line["path"] == "/a\n" + "b" * 197  # JSON writes it as \n
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_logs_json_only(repository: Callable[..., str], workers: str) -> None:
+    folder = repository(FILES | {"broken.onnx": b"no model"})
+    with serving(folder, "--workers", workers, LOG_FORMAT="json", APP_NAME="mine", DEBUG="true") as server:
+        body = TEXT
+        assert server.ask("POST", "/v2/models/m/infer", body, {"X-Request-Id": "42"}).status == 200
+        assert server.ask("POST", "/v2/models/failing/infer", body, {"X-Request-Id": "43"}).status == 500
+    logged = [json.loads(line) for line in server.final_log.splitlines()]
+    assert {line["service"] for line in logged} == {"mine"}
+    assert all(line["level"] and line["location"] and line["timestamp"] for line in logged)
+    requests = [line for line in logged if line.get("path", "").endswith("/infer")]
+    assert [(line["request_id"], line["status"], line["model"]) for line in requests] == [
+        ("42", 200, "m"),
+        ("43", 500, "failing"),
+    ]
+    assert re.fullmatch(r"POST /v2/models/m/infer 200 in [\d.]+ ms", requests[0]["message"])
+    assert any("broken" in line["message"] for line in logged)

@@ -1,0 +1,163 @@
+"""Traces as a collector gets them, and that none are made where nobody asked."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import onnx_models
+import pytest
+from otlp import Receiver, attributes, failed, receiving
+from servers import Server, environment, serving
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+FILES = {
+    "m.onnx": onnx_models.identity("FP32", ("n",)),
+    "late.onnx": onnx_models.identity("FP32", ("n",)),
+    "failing.onnx": onnx_models.failing(),
+    "b/1/model.onnx": onnx_models.slow(),
+    "b/config.json": b'{"max_batch_size": 0}',
+}
+BODY = json.dumps({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]}).encode()
+
+
+@pytest.fixture
+def collector() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def traced(repository: Callable[..., str], collector: Receiver) -> Iterator[Server]:
+    folder = repository(FILES)
+    options = {
+        "TRACES": "true",
+        "LOG_FORMAT": "json",
+        "MODEL_CACHE_SIZE": "1",
+        "DEFAULT_MODEL": "m",
+        "APP_NAME": "mine",
+        "ENVIRONMENT": "test",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    with serving(folder, **options) as server:
+        yield server
+
+
+def ids(span: Any) -> tuple[str, str]:
+    return span.trace_id.hex(), span.parent_span_id.hex()
+
+
+def test_a_prediction(traced: Server, collector: Receiver) -> None:
+    path = "/v2/models/m/infer"
+    answer = traced.ask("POST", path, BODY, {"traceparent": TRACEPARENT, "X-Request-Id": "42"})
+    assert answer.status == 200
+    # The server's first request is its test's question whether it lives.
+    _, request, infer = collector.wait(3)
+    assert answer.headers["traceparent"] == f"00-{TRACE}-{request.span_id.hex()}-01"
+    assert (request.name, request.kind, ids(request)) == ("POST", 2, (TRACE, PARENT))
+    assert attributes(request) == {
+        "http.request.method": "POST",
+        "url.path": path,
+        "http.response.status_code": 200,
+        "inferry.request_id": "42",
+        "inferry.model": "m",
+        "inferry.version": "1",
+    }
+    assert (infer.name, ids(infer)) == ("infer", (TRACE, request.span_id.hex()))
+    assert attributes(infer).keys() == {"inferry.rows", "inferry.queue_ms"}
+    assert attributes(infer)["inferry.rows"] == 2
+    assert request.start_time_unix_nano < infer.start_time_unix_nano
+    assert infer.start_time_unix_nano < infer.end_time_unix_nano < request.end_time_unix_nano
+    assert set(collector.paths) == {"/v1/traces"}
+    resource = collector.resources[0]
+    wanted = {"service.name": "mine", "deployment.environment.name": "test"}
+    assert {name: resource[name] for name in wanted} == wanted
+
+
+def test_a_load(traced: Server, collector: Receiver) -> None:
+    assert traced.ask("POST", "/v2/models/late/infer", BODY).status == 200
+    _, request, load, infer = collector.wait(4)
+    assert [span.name for span in (request, load, infer)] == ["POST", "load", "infer"]
+    assert {ids(span) for span in (load, infer)} == {(request.trace_id.hex(), request.span_id.hex())}
+    assert request.parent_span_id == b""
+    assert load.end_time_unix_nano <= infer.start_time_unix_nano
+
+
+def test_a_failure(traced: Server, collector: Receiver) -> None:
+    assert traced.ask("POST", "/v2/models/failing/infer", BODY).status == 500
+    request = collector.wait(3)[1]
+    assert (failed(request), attributes(request)["error.type"]) == (True, "error")
+    assert traced.ask("GET", "/v2/models/none").status == 404
+    request = collector.wait(4)[-1]
+    assert (failed(request), attributes(request)["error.type"]) == (False, "not_found")
+
+
+def test_a_client_that_is_not_sampled(traced: Server, collector: Receiver) -> None:
+    answer = traced.ask("POST", "/v2/models/m/infer", BODY, {"traceparent": TRACEPARENT[:-1] + "0"})
+    assert answer.headers["traceparent"].endswith("-00")
+    assert traced.ask("GET", "/v2").status == 200
+    assert [(span.name, attributes(span).get("url.path")) for span in collector.wait(2)] == [
+        ("GET", "/v2/health/live"),
+        ("GET", "/v2"),
+    ]
+
+
+def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:
+    answer = traced.ask("POST", "/v2/models/m/infer", BODY)
+    traced.terminate()
+    traced.wait()
+    lines = [json.loads(line) for line in traced.log.splitlines()]
+    (line,) = [line for line in lines if line.get("model") == "m" and "status" in line]
+    assert answer.headers["traceparent"].split("-")[1] == line["trace_id"]
+    # What was not yet sent is sent at the end.
+    assert line["trace_id"] in {span.trace_id.hex() for span in collector.wait(3)}
+
+
+def test_a_batch(repository: Callable[..., str], collector: Receiver) -> None:
+    files = {
+        "b/1/model.onnx": onnx_models.identity("FP32", ("n", 100_000)),
+        "b/config.json": b'{"max_batch_size": 8, "dynamic_batching": {"max_queue_delay_us": 20000}}',
+    }
+    row = {"name": "x", "shape": [1, 100_000], "datatype": "FP32", "parameters": {"binary_data_size": 400_000}}
+    text = json.dumps({"inputs": [row], "parameters": {"binary_data_output": True}}).encode()
+    body, headers = text + bytes(400_000), {"Inference-Header-Content-Length": str(len(text))}
+    options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with serving(repository(files), TRACES="true", **options) as server, ThreadPoolExecutor(16) as pool:
+        answers = pool.map(lambda _: server.ask("POST", "/v2/models/b/infer", body, headers), range(64))
+        assert {answer.status for answer in answers} == {200}
+    spans = {span.span_id: span for span in collector.spans}
+    batches = [span for span in spans.values() if span.name == "batch"]
+    assert max(attributes(span)["inferry.batch_rows"] for span in batches) > 1
+    for batch in batches:
+        assert spans[batch.parent_span_id].name == "POST"
+    inside = [span for span in spans.values() if span.name == "infer" and spans[span.parent_span_id].name == "batch"]
+    assert len(inside) == len(batches)
+
+
+def test_a_collector_that_is_away_disturbs_nobody(repository: Callable[..., str]) -> None:
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    with serving(repository(FILES), TRACES="true", OTEL_EXPORTER_OTLP_TIMEOUT="1", **endpoint) as server:
+        assert [server.ask("POST", "/v2/models/m/infer", BODY).status for _ in range(20)] == [200] * 20
+
+
+WITHOUT = """
+import sys
+sys.modules["opentelemetry"] = None
+from inferry import cli
+sys.exit(cli.main(["serve", sys.argv[1], "--port", "0"]))
+"""
+
+
+def test_the_extra_is_named_where_it_is_missing(repository: Callable[..., str]) -> None:
+    command = [sys.executable, "-c", WITHOUT, repository(FILES)]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=environment({"TRACES": "true"})
+    )
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+        1,
+        "inferry: TRACES needs OpenTelemetry: pip install 'inferry[otel]'",
+    )

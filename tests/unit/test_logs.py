@@ -1,0 +1,79 @@
+"""The log as JSON: Powertools' names, whatever a line holds."""
+
+import json
+import logging
+import re
+from typing import Any
+
+import pytest
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from inferry import logs
+from inferry.logs import JsonFormatter
+from inferry.settings import Settings
+
+OURS = JsonFormatter("inferry")
+
+
+def record(message: str = "a message", exc: Exception | None = None, **extra: Any) -> logging.LogRecord:
+    info = (type(exc), exc, exc.__traceback__) if exc else None
+    made = logging.LogRecord("inferry", logging.INFO, "file.py", 7, message, (), info, "function")
+    vars(made).update(extra)
+    return made
+
+
+def test_a_line() -> None:
+    line = json.loads(OURS.format(record(request_id="1", rows=3)))
+    timestamp = line.pop("timestamp")
+    assert line == {
+        "level": "INFO",
+        "location": "function:7",
+        "message": "a message",
+        "service": "inferry",
+        "request_id": "1",
+        "rows": 3,
+    }
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}[+-]\d{4}", timestamp)
+
+
+def failure() -> Exception:
+    try:
+        raise RuntimeError("why")
+    except RuntimeError as exc:
+        return exc
+
+
+@pytest.mark.parametrize("given", [record(), record(request_id="1", rows=3), record(exc=failure())])
+def test_it_reads_as_that_of_powertools(given: logging.LogRecord) -> None:
+    theirs = json.loads(LambdaPowertoolsFormatter(service="inferry", log_record_order=["level"]).format(given))
+    theirs.pop("stack_trace", None)
+    assert json.loads(OURS.format(given)) == theirs
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"value": float("nan")}, None),
+        ({"value": {1: "one"}}, {"1": "one"}),
+        ({"value": object}, "<class 'object'>"),
+        ({"value": "\ud800"}, r"'\ud800'"),
+        ({"value": 2**70}, str(2**70)),
+        ({"value": "a\nb"}, "a\nb"),
+    ],
+)
+def test_whatever_a_line_holds(extra: dict[str, Any], expected: Any) -> None:
+    text = OURS.format(record(**extra))
+    assert "\n" not in text
+    assert json.loads(text)["value"] == expected
+
+
+def test_a_host_brings_its_own_formatter(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Settings(log_format="json"), logging.Formatter("theirs: %(message)s"))
+    logging.getLogger("inferry").info("a message")
+    assert capsys.readouterr().err == "theirs: a message\n"
+
+
+@pytest.mark.parametrize(("settings", "level"), [({"log_level": "ERROR"}, "ERROR"), ({"debug": True}, "DEBUG")])
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_level(form: str, settings: dict[str, Any], level: str) -> None:
+    logs.configure(Settings(log_format=form, **settings))
+    assert logging.getLevelName(logging.getLogger("inferry").level) == level
