@@ -100,7 +100,11 @@ class _Work:
         report = self._results.report()
         if report and report.state == STOPPED:
             raise TooManyErrors(report.reason)
-        return report if report and report.state == FINISHED else None
+        if report is None or report.state != FINISHED:
+            return None
+        # What a worker left that was killed behind its last word, or that was a little late.
+        self._results.forget()
+        return report
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
@@ -163,7 +167,6 @@ class _Work:
             # Of two workers the other was first, and removed the parts.
             if (report := self.earlier()) is None:
                 raise
-            self._results.forget()
             return report
         report = self._results.commit(self._report(FINISHED, making.parts))
         self._results.forget()

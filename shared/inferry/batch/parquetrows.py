@@ -13,7 +13,8 @@ from inferry.errors import InvalidFile
 
 # Bytes of each column that are read at a time, and of all columns together.
 COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20
-BATCH = 1 << 14
+# Rows and bytes of a batch.
+BATCH, BATCH_BYTES = 1 << 14, 8 << 20
 
 
 class ParquetRows:
@@ -33,7 +34,9 @@ class ParquetRows:
         columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
         self._columns = list(columns)
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
-        self._file = pq.ParquetFile(pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer)
+        self._file = pq.ParquetFile(
+            pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer, pre_buffer=False
+        )
         self.total: int = self._metadata.num_rows
 
     def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
@@ -69,3 +72,11 @@ class ParquetRows:
                 skip = max(skip - len(batch), 0)
         except (pa.ArrowException, OSError) as exc:
             raise InvalidFile(f"{self._wanted.file} can't be read: {exc}") from exc
+
+    def _step(self, group: int) -> int:
+        """Rows of a batch, fewer when they are large. Encodings may make values smaller than they are in memory."""
+        metadata = self._metadata.row_group(group)
+        columns = [metadata.column(index) for index in range(metadata.num_columns)]
+        used = [column for column in columns if column.path_in_schema.split(".")[0] in self._columns]
+        size = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
+        return max(min(BATCH, BATCH_BYTES * metadata.num_rows // max(size, 1)), 1)
