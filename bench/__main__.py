@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from .batching import batching
 from .decoding import binary, json
+from .files import files
 from .growth import growth
 from .measure import ChildFailed
 from .metrics import metrics
@@ -34,6 +35,7 @@ ROWS: dict[str, Measure] = {
     "memory": memory,
     "growth": growth,
     "metrics": metrics,
+    "files": files,
 }
 PACKAGES = ("numpy", "onnxruntime", "orjson", "pysimdjson", "uvicorn", "uvloop", "httptools")
 

@@ -17,6 +17,7 @@ from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.signature import TensorSpec
 from inferry.tensors import Tensor
 
 
@@ -110,14 +111,10 @@ def _cells(reader: Any, width: int, path: Path) -> Iterator[list[str]]:
             yield line
 
 
-def _value(cell: str, spec: Any, path: Path) -> Any:
-    if spec.datatype.dtype.hasobject:
-        return cell
-    if spec.datatype.name == "BOOL" and cell.lower() in ("true", "false"):
-        return cell.lower() == "true"
+def _value(cell: str, spec: TensorSpec, path: Path) -> Any:
     try:
-        return float(cell) if spec.datatype.is_float else int(cell)
-    except ValueError as exc:
+        return rows.from_text(cell, spec.datatype)
+    except InvalidRequest as exc:
         raise InvalidRequest(
             f"{path} holds {cell[:40]!r} where {spec.datatype.name} is expected for '{spec.name}'"
         ) from exc

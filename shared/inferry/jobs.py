@@ -1,9 +1,10 @@
 """Batch jobs: a file in, its results out, every row once; what was done is not done again."""
 
 import hashlib
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from inferry.batch import formats
@@ -161,6 +162,7 @@ class _Work:
     def _publish(self, making: Making) -> Report:
         if self._source.stat(self._input.path) != self._input:
             raise StoreError(f"{self._job.input} was replaced while it was predicted: run the job again")
+        start = time.monotonic()
         try:
             self._results.publish(making.parts, making.writer, making.memory)
         except StoreError:
@@ -168,7 +170,8 @@ class _Work:
             if (report := self.earlier()) is None:
                 raise
             return report
-        report = self._results.commit(self._report(FINISHED, making.parts))
+        report = self._report(FINISHED, making.parts)
+        report = self._results.commit(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
         self._results.forget()
         self._count_file(failed=False)
         return report

@@ -38,7 +38,6 @@ class JsonLines:
         self._wanted = wanted
         self._text = opened(file, compression, wanted.file)
         self._start = start_of(self._text)
-        self._parser = simdjson.Parser()
         first = self._first()
         self.has_requests = "inputs" in first and "inputs" not in wanted.model.session.signature.inputs
         self._blocks = self._requests if self.has_requests else self._rows
@@ -95,8 +94,7 @@ class JsonLines:
         kept: list[list[Any]] = [[] for _ in self._wanted.keep]
         columns: list[list[bytes]] = [[] for _ in self._inputs]
         try:
-            for line in found:
-                self._add(line, columns, kept)
+            self._fill(found, columns, kept)
             groups = grouped([spec for _, spec in self._inputs], columns)
         except _UNEXPECTED:
             return None
@@ -109,13 +107,25 @@ class JsonLines:
             raw=lambda position: legible(found[position]),
         )
 
-    def _add(self, line: bytes, columns: list[list[bytes]], kept: list[list[Any]]) -> None:
-        """The numbers of a line as bytes, and what is to be kept of it; all views of the document end here."""
-        document: Any = self._parser.parse(line)
-        for column, (name, spec) in zip(columns, self._inputs, strict=True):
-            column.append(_packed(document[name], _CODES[spec.datatype.kind], line))
-        for values, name in zip(kept, self._wanted.keep, strict=True):
-            values.append(plain(document.get(name)))
+    def _fill(self, found: list[bytes], columns: list[list[bytes]], kept: list[list[Any]]) -> None:
+        """Appends the numbers of each line as bytes, and what is to be kept of it."""
+        inputs = [
+            (name, _CODES[spec.datatype.kind], column.append)
+            for (name, spec), column in zip(self._inputs, columns, strict=True)
+        ]
+        keep = [(name, column.append) for name, column in zip(self._wanted.keep, kept, strict=True)]
+        parse = simdjson.Parser().parse
+        document: Any
+        for line in found:
+            # A parser takes no next line while somebody looks at this one.
+            value = document = None
+            document = parse(line)
+            for name, code, add in inputs:
+                value = document[name]
+                add(_packed(value, code, line))
+            for name, add in keep:
+                value = document.get(name)
+                add(plain(value))
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""

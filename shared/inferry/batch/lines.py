@@ -94,9 +94,12 @@ def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bo
 
 def records(data: bytes, *, quoted: bool = False) -> list[bytes]:
     """The lines of a block that hold more than space, without their ends."""
-    ends = line_ends(data, quoted).tolist()
-    lines = [data[start:end] for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
-    return [line.rstrip(b"\r\n") for line in lines if line.strip()]
+    if not quoted or b'"' not in data:
+        lines = data.split(b"\n")
+    else:
+        ends = line_ends(data, quoted).tolist()
+        lines = [data[start:end].rstrip(b"\n") for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
+    return [line.rstrip(b"\r") for line in lines if line and not line.isspace()]
 
 
 def halves(lines: Lines, *, quoted: bool = False) -> tuple[Lines, Lines]:

@@ -78,5 +78,6 @@ class ParquetRows:
         metadata = self._metadata.row_group(group)
         columns = [metadata.column(index) for index in range(metadata.num_columns)]
         used = [column for column in columns if column.path_in_schema.split(".")[0] in self._columns]
-        size = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
-        return max(min(BATCH, BATCH_BYTES * metadata.num_rows // max(size, 1)), 1)
+        size: int = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
+        rows: int = metadata.num_rows
+        return max(min(BATCH, BATCH_BYTES * rows // max(size, 1)), 1)
