@@ -114,12 +114,12 @@ class JsonLines:
             for (name, spec), column in zip(self._inputs, columns, strict=True)
         ]
         keep = [(name, column.append) for name, column in zip(self._wanted.keep, kept, strict=True)]
-        parse = simdjson.Parser().parse
+        read = simdjson.Parser().parse
         document: Any
         for line in found:
             # A parser takes no next line while somebody looks at this one.
             value = document = None
-            document = parse(line)
+            document = read(line)
             for name, code, add in inputs:
                 value = document[name]
                 add(_packed(value, code, line))
