@@ -30,7 +30,8 @@ PAGES = {
 }
 BLOCKS = [block for name, path in sorted(PAGES.items()) for block in blocks(path, name)]
 ADDRESS = "127.0.0.1:8000"
-DATA = Path("/tmp/inferry-docs")
+# The folder of data on the pages; each run of the tests has its own.
+DATA = "/tmp/inferry-docs"
 COMMANDS = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 VERBS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
@@ -44,12 +45,15 @@ def in_language(*languages: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def server(data: str) -> Iterator[Server]:
     """The example models, as the pages have them; only models.md loads and unloads."""
-    DATA.mkdir(exist_ok=True)
-    with serving(EXAMPLES, MODEL_CONTROL="true", DATA_PREFIXES=str(DATA)) as server:
+    with serving(EXAMPLES, MODEL_CONTROL="true", DATA_PREFIXES=data) as server:
         yield server
-    shutil.rmtree(DATA)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +87,12 @@ def compare(block: Block, said: str, real: str) -> None:
 
 
 @in_language("console")
-def test_console(block: Block, server: Server, folder: Path) -> None:
+def test_console(block: Block, server: Server, folder: Path, data: str) -> None:
     if "curl " in block.text and shutil.which("curl") is None:
         pytest.skip("curl is missing")
     for command, said in commands(block.text):
-        real = run(["sh", "-c", command.replace(ADDRESS, server.address)], folder)
-        compare(block, said, real.replace(server.address, ADDRESS))
+        real = run(["sh", "-c", command.replace(ADDRESS, server.address).replace(DATA, data)], folder)
+        compare(block, said, real.replace(server.address, ADDRESS).replace(data, DATA))
 
 
 # Importing a client takes longer than what it does: all blocks run in one process.
