@@ -95,12 +95,13 @@ def need(program: str) -> None:
 
 
 @contextmanager
-def prometheus(folder: Path, targets: Sequence[str] = ()) -> Iterator[Store]:
-    """Prometheus, which takes remote write and scrapes `targets` every 200 ms."""
+def prometheus(folder: Path, targets: Sequence[str] = (), rules: Sequence[Path] = ()) -> Iterator[Store]:
+    """Prometheus, which takes remote write, scrapes `targets` and evaluates the files of `rules` every 200 ms."""
     need("prometheus")
     address = f"127.0.0.1:{free_port()}"
     scrape = {"job_name": "inferry", "static_configs": [{"targets": list(targets)}]}
-    config = {"global": {"scrape_interval": "200ms", "scrape_timeout": "200ms"}, "scrape_configs": [scrape]}
+    intervals = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "200ms")
+    config = {"global": intervals, "rule_files": [str(path) for path in rules], "scrape_configs": [scrape]}
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     command = [
         "prometheus",

@@ -5,6 +5,7 @@ azure_app/names.py gives to queues, containers and triggers.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from inferry.settings import Settings
 from azure_app import names
 
 FOLDER = Path(__file__).parent / "environments"
-MODELS = f"az://{names.MODELS}"
+COMMON = Settings(model_path=f"az://{names.MODELS}", model_refresh=300, metrics_sinks=("azure_monitor",))
 ENVIRONMENTS = {
-    "dev": Settings(environment="dev", model_path=MODELS, model_refresh=60, log_level="DEBUG"),
-    "staging": Settings(environment="staging", model_path=MODELS, model_refresh=300),
-    "prod": Settings(environment="prod", model_path=MODELS, model_refresh=300),
+    "dev": replace(COMMON, environment="dev", model_refresh=60, log_level="DEBUG"),
+    "staging": replace(COMMON, environment="staging"),
+    "prod": replace(COMMON, environment="prod"),
 }
 
 

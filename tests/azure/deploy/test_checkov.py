@@ -10,6 +10,10 @@ from configuration import FOLDER, ROOT, sources
 
 CHECKOV = ROOT / ".tools" / "checkov" / "bin" / "checkov"
 
+# Its parser takes the argument `for` of a rule for an expression. The file has a group of rules and nothing else, for
+# which there is no policy.
+UNREADABLE = [str(FOLDER / "rules.tf")]
+
 
 @pytest.fixture(scope="module")
 def report() -> dict[str, Any]:
@@ -23,7 +27,7 @@ def report() -> dict[str, Any]:
 def test_nothing_fails(report: dict[str, Any]) -> None:
     failed = report["results"]["failed_checks"]
     assert [(check["check_id"], check["resource"], check["check_name"]) for check in failed] == []
-    assert report["summary"]["parsing_errors"] == 0
+    assert report["results"]["parsing_errors"] == UNREADABLE
     assert report["summary"]["passed"] > 20
 
 

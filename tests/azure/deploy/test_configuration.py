@@ -18,6 +18,7 @@ from configuration import (
     values,
 )
 from inferry.settings import Settings
+from inferry.sinks import open_sinks
 
 from azure_app import names
 
@@ -91,6 +92,15 @@ def test_settings_are_read_back(environment: str) -> None:
     """What Terraform gives the app, the app reads as the settings that were meant."""
     assert Settings.from_env(given(environment)["app_settings"]) == generator()["ENVIRONMENTS"][environment]
     assert Settings.from_env(given(environment)["app_settings"]).environment == environment
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_metrics_have_a_way(environment: str) -> None:
+    """With the address that Terraform adds and the identity that Azure adds, the sink opens."""
+    address = "https://endpoint.metrics.ingest.monitor.azure.com/dataCollectionRules/dcr/streams/x/api/v1/write"
+    settings = Settings.from_env({**given(environment)["app_settings"], "REMOTE_WRITE_URL": address})
+    identity = {"IDENTITY_ENDPOINT": "http://127.0.0.1:1/token", "IDENTITY_HEADER": "secret"}
+    assert list(open_sinks(settings, identity)) == ["azure_monitor"]
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
