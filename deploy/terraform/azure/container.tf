@@ -72,6 +72,7 @@ resource "azurerm_container_app" "main" {
 
       dynamic "env" {
         for_each = merge(local.settings, {
+          AUTH_LEVEL                            = "function" # nothing is in front of it
           APPLICATIONINSIGHTS_CONNECTION_STRING = azurerm_application_insights.main.connection_string
         })
 

@@ -52,8 +52,12 @@ resource "azurerm_function_app_flex_consumption" "main" {
   client_certificate_enabled                     = false
   webdeploy_publish_basic_authentication_enabled = false
 
-  # The provider writes a connection string without a key (its issue 29693); empty, the identity's settings count.
-  app_settings = merge(local.settings, { AzureWebJobsStorage = "" })
+  app_settings = merge(local.settings, {
+    AUTH_LEVEL = var.entra_client_id == "" ? "function" : "anonymous"
+
+    # The provider writes a connection string without a key (its issue 29693); empty, the identity's settings count.
+    AzureWebJobsStorage = ""
+  })
 
   identity {
     type = "SystemAssigned"

@@ -94,7 +94,7 @@ variable "code_published" {
 }
 
 variable "entra_client_id" {
-  description = "Application (client) ID that callers' Entra ID tokens are for; empty: function keys alone"
+  description = "Application (client) ID that callers' Entra ID tokens are for, instead of function keys; empty: function keys"
   type        = string
   default     = ""
 }

@@ -1,5 +1,6 @@
 """What the Terraform configuration says of Azure, read from its HCL: the provider can't be had without a registry."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -168,6 +169,26 @@ SECURE = {
 def test_secure_by_default(address: str) -> None:
     body = resources()[address]
     assert {name: body.get(name) for name in SECURE[address]} == SECURE[address]
+
+
+def test_without_keys_only_behind_entra() -> None:
+    """The app asks for no keys where the platform asks for a token, and nowhere else."""
+    settings = re.findall(r"AUTH_LEVEL += (.*)", "\n".join(sources().values()))
+    assert settings == [
+        '"function" # nothing is in front of it',
+        'var.entra_client_id == "" ? "function" : "anonymous"',
+    ]
+    dynamic = resources()["azurerm_function_app_flex_consumption.main"]["dynamic"]
+    (entra,) = (block["auth_settings_v2"] for block in dynamic if "auth_settings_v2" in block)
+    assert entra["for_each"] == '${var.entra_client_id == "" ? [] : [var.entra_client_id]}'
+    (content,) = entra["content"]
+    assert (content["require_authentication"], content["unauthenticated_action"]) == (True, "Return401")
+    assert content["excluded_paths"] == [
+        "/health",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/runtime/webhooks/blobs",
+    ]
 
 
 def test_http_concurrency_is_not_pythons_default() -> None:

@@ -1,0 +1,39 @@
+"""The functions that the runtime finds, beside the queues, containers and connections that Terraform makes."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from test_index import index
+
+VARIABLES = json.loads((ROOT / "deploy/terraform/azure/environments/prod.app.tfvars.json").read_text())
+PLACES = {"queueName": set(VARIABLES["queues"].values()), "path": set(VARIABLES["containers"].values())}
+
+
+@pytest.fixture(scope="module")
+def bindings(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, Any]]]:
+    """Every binding of storage, with its function's name."""
+    done = index(ROOT, tmp_path_factory.mktemp("index"))
+    assert done.returncode == 0, done.stderr
+    found = [(name, binding) for name, all_ in json.loads(done.stdout).items() for binding in all_]
+    return [(name, binding) for name, binding in found if "http" not in binding["type"]]
+
+
+def places(bindings: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, str]]:
+    for _, binding in bindings:
+        yield from ((key, binding[key].split("/")[0]) for key in PLACES if key in binding)
+
+
+def test_every_queue_and_container_is_made(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+    assert [(key, place) for key, place in places(bindings) if place not in PLACES[key]] == []
+
+
+def test_every_connection_is_set(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+    assert {binding["connection"] for _, binding in bindings} <= {VARIABLES["triggers"]["connection"]}
+
+
+def test_event_grid_knows_the_blob_trigger(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+    triggers = [(name, binding["source"]) for name, binding in bindings if binding["type"] == "blobTrigger"]
+    assert set(triggers) <= {(VARIABLES["triggers"]["files"], "EventGrid")}
