@@ -3,10 +3,11 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,15 @@ def standin(
     """The stand-in over the app of `folder`; `path` is its MODEL_PATH."""
     command = [python, "-m", "standin", str(folder), *arguments]
     return command, {"PYTHONPATH": f"{HERE}{os.pathsep}{RUNTIME}", "MODEL_PATH": str(path)}
+
+
+@contextmanager
+def hosted(host: Callable[..., Any], path: Path) -> Iterator[servers.Server]:
+    """A server of another host than `standin`, or of that, over a repository."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(servers, "host", host)
+        with servers.serving_locally(path) as server:
+            yield server
 
 
 @contextmanager
