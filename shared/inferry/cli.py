@@ -127,9 +127,15 @@ def _model(named: str, settings: Settings) -> tuple[Settings, str, str | None]:
 
 def _errors(text: str) -> int | float:
     """A count of rows, or a share."""
-    if text.endswith("%"):
-        return float(text[:-1]) / 100
-    return float(text) if "." in text else int(text)
+    if not text.endswith("%") and "." not in text:
+        count = int(text)
+        if count < 0:
+            raise ValueError(text)
+        return count
+    share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(text)
+    return share
 
 
 def _batch(options: argparse.Namespace, settings: Settings) -> int:

@@ -94,7 +94,7 @@ class _Work:
         self._metrics = service.metrics
         self._predictor = Predictor(model, job.batch_size, service.settings.model_timeout)
         output, name = split(target)
-        self._results = Results(open_files(output), name, _key(job, self._input, model, self._to))
+        self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 
     def earlier(self) -> Report | None:
         """The report when the job is done already. TooManyErrors when it was stopped for them."""
@@ -211,8 +211,8 @@ def _target(job: Job, source: Format, path: str) -> tuple[Format, str]:
     return to, f"{job.output}{path}" + ("" if to == source else to.extension)
 
 
-def _key(job: Job, file: StoredFile, model: Model, to: Format) -> str:
+def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str:
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
-    options = (job.format, to, job.keep, job.max_errors, job.batch_size, job.output)
+    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name)
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]

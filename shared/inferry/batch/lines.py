@@ -93,13 +93,18 @@ def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bo
 
 
 def records(data: bytes, *, quoted: bool = False) -> list[bytes]:
-    """The lines of a block that hold more than space, without their ends."""
+    """The rows of a block without their line ends: lines that are not empty."""
     if not quoted or b'"' not in data:
         lines = data.split(b"\n")
     else:
         ends = line_ends(data, quoted).tolist()
         lines = [data[start:end].rstrip(b"\n") for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
-    return [line.rstrip(b"\r") for line in lines if line and not line.isspace()]
+    return [line.rstrip(b"\r") for line in lines if _holds_something(line, quoted)]
+
+
+def _holds_something(line: bytes, quoted: bool) -> bool:
+    """Whether a line is a row: space is a value in CSV, and nothing in JSON."""
+    return bool(line.strip(b"\r\n")) and (quoted or not line.isspace())
 
 
 def halves(lines: Lines, *, quoted: bool = False) -> tuple[Lines, Lines]:
@@ -112,10 +117,10 @@ def halves(lines: Lines, *, quoted: bool = False) -> tuple[Lines, Lines]:
 
 
 def head(lines: Lines, count: int, *, quoted: bool = False) -> Lines:
-    """The first `count` lines that hold more than space; all when there are fewer."""
+    """The first `count` rows; all when there are fewer."""
     start = 0
     for end in line_ends(lines.data, quoted).tolist():
-        count -= bool(lines.data[start:end].strip())
+        count -= _holds_something(lines.data[start:end], quoted)
         start = end
         if not count:
             return _cut(lines, end)[0]
@@ -158,7 +163,7 @@ def _parts(data: bytes, pace: Pace, quoted: bool) -> Iterator[bytes]:
 
 
 def borders(text: BinaryIO, offset: int, rows: int, what: str, *, quoted: bool = False) -> Iterator[Cursor]:
-    """A line border about every `rows` lines that hold more than space; neither the first line nor the end."""
+    """A line border about every `rows` rows; neither the first line nor the end."""
     row = since = 0
     for lines in read_lines(text, offset, Pace(max(rows // 8, 1)), what, quoted=quoted):
         if since >= rows:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from inferry.batch.blocks import Answer, Block, Group, Pace, Rejected, Values
-from inferry.errors import InferenceFailed, InferryError, InvalidRequest, NotSupported
+from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, NotSupported
 from inferry.model import Model
 from inferry.signature import Feed
 from inferry.tensors import Array, aligned, empty
@@ -15,8 +15,8 @@ from inferry.tensors import Array, aligned, empty
 # Without max_batch_size: about so many values of inputs keep a small model busy and stay in the processor's cache.
 ELEMENTS, MOST = 32_768, 1024
 # A block should take about so long: a job that has to end looks at the time between two of them.
-BLOCK_SECONDS, BLOCK_BATCHES = 1.0, 64
-FIRST = 256
+BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
+FIRST = 64
 
 Piece: TypeAlias = tuple[Array, list[Array]]
 """Positions in a block, and for each output an array with a row for each."""
@@ -45,16 +45,18 @@ class Predictor:
         """The block's outputs; rows for which the model fails are rejected."""
         start = time.perf_counter()
         answer = self._answer_requests(block) if block.requests else self._answer_rows(block)
-        self._set_pace(time.perf_counter() - start, len(block.rows))
+        self._set_pace(time.perf_counter() - start, len(block.rows), sum(map(_bytes, answer.outputs.values())))
         return answer
 
-    def _set_pace(self, seconds: float, rows: int) -> None:
-        """So many rows in the next block as are done in `BLOCK_SECONDS`, in whole batches."""
+    def _set_pace(self, seconds: float, rows: int, size: int) -> None:
+        """So many rows in the next block as are done soon and have outputs that are not too large, in whole batches."""
         batch = self._limit or MOST
-        wanted = int(rows * BLOCK_SECONDS / max(seconds, 1e-6))
         self.pace.seconds = seconds
-        if rows:
-            self.pace.rows = max(min(wanted, BLOCK_BATCHES * batch, 8 * max(rows, self.pace.rows)) // batch, 1) * batch
+        if not rows:
+            return
+        wanted = min(int(rows * BLOCK_SECONDS / max(seconds, 1e-6)), int(rows * BLOCK_BYTES / max(size, 1)))
+        wanted = max(min(wanted, BLOCK_BATCHES * batch, 8 * max(rows, self.pace.rows)), 1)
+        self.pace.rows = wanted // batch * batch or wanted
 
     def _answer_rows(self, block: Block) -> Answer:
         rejected: list[Rejected] = []
@@ -64,12 +66,13 @@ class Predictor:
 
     def _run(self, group: Group, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
         count = len(next(iter(group.feed.values())))
-        step = self._limit or _batch_size(group.feed)
-        for start in range(0, count, step):
-            stop = min(start + step, count)
+        start = 0
+        while start < count:
+            stop = min(start + (self._limit or _batch_size(group.feed)), count)
             feed = {name: aligned(array[start:stop]) for name, array in group.feed.items()}
             positions = np.arange(start, stop) if group.positions is None else group.positions[start:stop]
             yield from self._rows(feed, positions, block, rejected)
+            start = stop
 
     def _rows(self, feed: Feed, positions: Array, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
         """One run; when it fails two of half its rows, until each row that fails is alone."""
@@ -82,6 +85,8 @@ class Predictor:
                 yield positions, [array[np.newaxis] for array in outputs]
                 return
         except InferryError as exc:
+            if isinstance(exc, InferenceTimeout):
+                self._limit = max(len(positions) // 2, 1)
             if len(positions) == 1:
                 at = int(positions[0])
                 rejected.append(Rejected(int(block.rows[at]), None, str(exc), block.raw(at)))
@@ -158,6 +163,12 @@ class Predictor:
         for (position, _), size in zip(run, sizes, strict=True):
             yield position, [array[start : start + size] for array in arrays]
             start += size
+
+
+def _bytes(values: Values) -> int:
+    if isinstance(values, np.ndarray):
+        return int(values.nbytes)
+    return sum(_bytes(value) for value in values if isinstance(value, np.ndarray | list))
 
 
 def _batch_size(feed: Feed) -> int:
