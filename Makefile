@@ -36,7 +36,7 @@ test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/ch
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
 
-image-test: .venv/dev  ## build both container images and run predictions in them
+image-test: .venv/dev .tools/images/base.tar .tools/emulator/aws-lambda-rie  ## build both container images and run predictions in them
 	$(BIN)/python -m pytest tests/images
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
@@ -143,6 +143,13 @@ models/encoder/1/model.onnx:
 	@cd .tools/emulator && $(PYTHON) -m zipfile -e aws_sam_cli-*.whl wheel
 	@mv .tools/emulator/wheel/samcli/local/rapid/aws-lambda-rie-$$(uname -m | sed s/aarch64/arm64/) $@
 	@rm -rf .tools/emulator/wheel .tools/emulator/*.whl && chmod +x $@ && touch $@
+
+# A small Debian with Python, on which the tests build the images. Debian's Python 3.13 comes with trixie.
+.tools/images/base.tar:
+	@mkdir -p .tools/images
+	@if command -v mmdebstrap >/dev/null; then \
+		mmdebstrap --quiet --variant=minbase --include=python3,python3-pip,ca-certificates trixie $@; \
+	else echo "mmdebstrap is missing: NO IMAGE WILL BE TESTED; .ci/install installs it"; fi
 
 # Programs from npm: Azure's storage emulator for the tests, and the CDK's command line. No lock file: it would name a
 # registry.

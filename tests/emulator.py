@@ -109,13 +109,21 @@ def start(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Emula
             start_new_session=True,
         )
     emulator = Emulator(port, folder, process)
+    try:
+        wait(emulator)
+    except AssertionError:
+        stop(process)
+        raise
+    return emulator
+
+
+def wait(emulator: Emulator) -> None:
+    """Returns when the emulator listens. AssertionError when it ends instead."""
     deadline = time.monotonic() + START_SECONDS
-    while not listens(port):
-        if process.poll() is not None or time.monotonic() > deadline:
-            stop(process)
+    while not listens(emulator.port):
+        if emulator.process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the emulator did not start\n{emulator.log}")
         time.sleep(0.02)
-    return emulator
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,111 @@
+"""Building and running the images without a daemon: buildah on a stand-in base, podman with a function's limits."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / ".tools" / "images" / "base.tar"
+BASE_IMAGE = "localhost/inferry-base:latest"
+PROGRAMS = ("buildah", "podman", "runc")
+# Of proxies that sign with a certificate of their own; the build's pip gets it as a secret.
+CERTIFICATES = os.environ.get("PIP_CERT", "")
+LIMITS = (
+    *("--network", "host", "--read-only", "--tmpfs", "/tmp", "--memory", "1024m", "--cpus", "1"),
+    *("--cap-drop", "all", "--security-opt", "no-new-privileges"),
+    # Some hosts refuse the limits that podman asks for by itself.
+    *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),
+)
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of the project; `megabytes`: how much it may have on top of its base."""
+
+    name: str
+    dockerfile: str
+    megabytes: int
+
+    @property
+    def tag(self) -> str:
+        return f"localhost/inferry-{self.name}:latest"
+
+
+IMAGES = {image.name: image for image in (Image("lambda", "functions/Dockerfile", 250),)}
+
+
+def missing() -> str:
+    """Why no image can be built here; empty when they can."""
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    if absent:
+        return f"{', '.join(absent)} missing: .ci/install installs them"
+    if not BASE.exists():
+        return f"{BASE} is missing: make image-test makes it, as root and with mmdebstrap"
+    return ""
+
+
+def run(*command: str) -> str:
+    """What the command prints; AssertionError with everything it said when it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def podman(*arguments: str) -> str:
+    return run(*_podman(), *arguments)
+
+
+def build(image: Image, *options: str) -> str:
+    """The image's id."""
+    secret = ("--secret", f"id=ca,src={CERTIFICATES}") if CERTIFICATES else ()
+    command = ("buildah", "bud", "--isolation", "chroot", "--layers", "--timestamp", "0", *secret, *options)
+    run(*command, "--build-arg", f"BASE_IMAGE={BASE_IMAGE}", "--file", image.dockerfile, "--tag", image.tag, ".")
+    found: str = inspect(image)["Id"]
+    return found
+
+
+def inspect(image: Image) -> Any:
+    return json.loads(podman("image", "inspect", image.tag))[0]
+
+
+def megabytes(image: Image) -> float:
+    """Of the image, without those of its base."""
+    base = json.loads(podman("image", "inspect", BASE_IMAGE))[0]["Size"]
+    return float(inspect(image)["Size"] - base) / 1e6
+
+
+def inside(image: Image, *command: str) -> str:
+    """What a command in the image prints, under the limits."""
+    entrypoint, *arguments = command
+    return podman("run", "--rm", *LIMITS, "--entrypoint", entrypoint, image.tag, *arguments)
+
+
+@contextmanager
+def started(name: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`podman run --name NAME ARGUMENTS` under the limits, its output in `log`; killed and removed afterwards."""
+    with log.open("wb") as output:
+        command = (*_podman(), "run", "--rm", "--name", name, *LIMITS, *arguments)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        finally:
+            subprocess.run([*_podman(), "rm", "--force", "--time", "0", name], capture_output=True)
+            process.wait(30)
+
+
+def peak_megabytes(name: str) -> float:
+    """The most memory that a running container has used, by whichever version of cgroups is there."""
+    group = json.loads(podman("inspect", name))[0]["State"]["CgroupPath"]
+    files = (f"/sys/fs/cgroup{group}/memory.peak", f"/sys/fs/cgroup/memory{group}/memory.max_usage_in_bytes")
+    return int(next(Path(file) for file in files if Path(file).exists()).read_text()) / 1e6
+
+
+def _podman() -> tuple[str, ...]:
+    runc = shutil.which("runc") or "runc"
+    return ("podman", "--runtime", runc, "--events-backend", "file", "--cgroup-manager", "cgroupfs")
