@@ -46,6 +46,11 @@ class Fates:
         self.forwarded()
         self.cut()
 
+    def leave(self) -> None:
+        """An answer, and then the connection is closed, as idle ones are."""
+        self.handler.close_connection = True
+        self.answer(204)
+
     def cut(self) -> None:
         self.handler.close_connection = True
         self.handler.connection.shutdown(socket.SHUT_RDWR)
@@ -80,7 +85,7 @@ class Fates:
 
 
 NAMES = {"pass": Fates.passed, "lost": Fates.lost, "cut": Fates.cut, "hang": Fates.hang, "drip": Fates.drip}
-NAMES |= {"rubbish": Fates.rubbish, "flood": Fates.flood}
+NAMES |= {"leave": Fates.leave, "rubbish": Fates.rubbish, "flood": Fates.flood}
 
 
 class _Server(ThreadingHTTPServer):

@@ -236,3 +236,41 @@ def test_a_request_of_many_kilobytes(store: Store, environments: Make) -> None:
     environment.pusher.push()
     rows = totals(store, "inferry_rows_total", environment.now + 1)
     assert rows == {(f"model-{number}",): number + 1 for number in range(200)}
+
+
+def test_a_connection_that_the_store_closed_meanwhile() -> None:
+    with gate() as store:
+        store.fate = lambda: "leave"
+        environment = Environment(store.url, time.time())
+        for _ in range(3):
+            environment.predict("digits", 1)
+            environment.pusher.push()
+            time.sleep(0.05)
+        environment.close()
+        assert len(store.requests) == 3
+        assert failed_flushes(environment.metrics) == []
+
+
+AUTHENTICATION = {
+    "none": ({}, None),
+    "basic": ({"remote_write_username": "me", "remote_write_password": "a:b"}, "Basic bWU6YTpi"),
+    "bearer": ({"remote_write_token": "abc"}, "Bearer abc"),
+}
+
+
+@pytest.mark.parametrize("name", AUTHENTICATION)
+def test_authentication(name: str) -> None:
+    settings, expected = AUTHENTICATION[name]
+    with gate() as store:
+        store.fate = lambda: 204
+        sink = RemoteWrite(Settings(remote_write_url=store.url, **settings), {})
+        sink.push(Metrics().collect(), time.monotonic() + 5)
+        sink._poster.close()
+        ((_, headers, _),) = store.requests
+    del headers["Host"], headers["Content-Length"], headers["User-Agent"], headers["Accept-Encoding"]
+    assert headers == {
+        "Content-Type": "application/x-protobuf",
+        "Content-Encoding": "snappy",
+        "X-Prometheus-Remote-Write-Version": "0.1.0",
+        **({"Authorization": expected} if expected else {}),
+    }
