@@ -274,3 +274,16 @@ def test_authentication(name: str) -> None:
         "X-Prometheus-Remote-Write-Version": "0.1.0",
         **({"Authorization": expected} if expected else {}),
     }
+
+
+@pytest.mark.parametrize("fate", ["lost", 400, 503])
+def test_one_push_makes_up_for_another(store: Store, environments: Make, fate: int | str) -> None:
+    """Also where the store refuses the batch that was kept, as it had that already."""
+    with gate(store.write_url) as between:
+        environment = environments(between.url, time.time() - 60)
+        for now, happens in ((0, fate), (1, "pass")):
+            between.fate = lambda happens=happens: happens
+            environment.now += now
+            environment.predict("digits", 10)
+            environment.pusher.push()
+    assert totals(store, "inferry_rows_total", environment.now + 1) == {("digits",): 20}

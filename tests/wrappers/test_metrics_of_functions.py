@@ -52,6 +52,9 @@ class Runtime:
     def invoke(self, call: Callable[[], Any]) -> Any:
         """An invocation: the event for the extension, the handler, and the moment when both are done."""
         self.events.put({"eventType": "INVOKE", "deadlineMs": int((time.time() + 30) * 1000)})
+        before = list(self.happened)
+        time.sleep(0.1)
+        assert self.happened == before, "nothing is pushed before the handler is done"
         answer = call()
         self.happened.append("answered")
         self.asked.get(timeout=10)
