@@ -34,6 +34,7 @@ def settings(props: Props) -> Settings:
         intra_op_threads=props.cpus,
         metrics_sinks=("prometheus", "emf"),
         app_name=props.stack_name,
+        log_format="json",
     )
     return replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
 

@@ -1,6 +1,5 @@
 """The Lambda function behind API Gateway, a load balancer or a Function URL: Mangum over inferry's application."""
 
-import logging
 import os
 
 from inferry.app import create_app
@@ -8,11 +7,11 @@ from inferry.service import Service
 from inferry.settings import Settings
 from mangum import Mangum
 
-from functions import initialization, metrics
+from functions import initialization, logs, metrics
 from functions.gateway import SOURCES, Invocations
 
 settings = Settings.from_env(initialization.defaults(os.environ) | os.environ)
-logging.getLogger("inferry").setLevel(settings.log_level)
+logs.configure(settings)
 service = Service.from_settings(settings)
 with initialization.watched():
     initialization.preload(service)

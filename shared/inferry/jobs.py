@@ -1,6 +1,7 @@
 """Batch jobs: a file in, its results out, every row once; what was done is not done again."""
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,8 @@ from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError
 from inferry.model import Model
 from inferry.service import Service
 from inferry.store import StoredFile
+
+log = logging.getLogger("inferry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +128,13 @@ class _Work:
         except TooManyErrors as exc:
             if making:
                 self._results.publish_errors(making.parts, making.memory)
-                self._results.commit(self._report(STOPPED, making.parts, str(exc)))
+                self._ended(self._report(STOPPED, making.parts, str(exc)))
                 self._results.forget()
             self._count_file(failed=True)
             raise
         except (InvalidRequest, NotSupported) as exc:
             with suppress(StoreError):
-                self._results.commit(self._report(FAILED, [], str(exc)))
+                self._ended(self._report(FAILED, [], str(exc)))
             self._count_file(failed=True)
             raise
         finally:
@@ -171,10 +174,26 @@ class _Work:
                 raise
             return report
         report = self._report(FINISHED, making.parts)
-        report = self._results.commit(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
+        report = self._ended(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
         self._results.forget()
         self._count_file(failed=False)
         return report
+
+    def _ended(self, report: Report) -> Report:
+        """The file is done with, well or not: the report that counts."""
+        fields = {
+            "input": report.input,
+            "output": report.output,
+            "outcome": report.state,
+            "rows": report.rows,
+            "row_errors": report.errors,
+            "duration_ms": round(report.seconds * 1000, 3),
+            "model": report.model,
+            "version": report.model_version,
+        }
+        level = logging.INFO if report.state == FINISHED else logging.WARNING
+        log.log(level, "job %s: %s", report.input, report.reason or report.state, extra=fields)
+        return self._results.commit(report)
 
     def _report(self, state: str, parts: list[Part], reason: str = "") -> Report:
         return Report(

@@ -19,6 +19,8 @@ REASON: dict[type[BaseException], str] = {
     errors.NotSupported: "invalid",
     errors.KeyMissing: "denied",
     errors.KeyRefused: "denied",
+    errors.DataRefused: "denied",
+    errors.ResponseTooLarge: "invalid",
     errors.ModelNotFound: "not_found",
     errors.ModelUnavailable: "unavailable",
     errors.QueueFull: "rejected",

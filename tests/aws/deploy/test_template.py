@@ -78,6 +78,7 @@ def told(stack: str, **more: Any) -> Settings:
         "intra_op_threads": 1,
         "metrics_sinks": ("prometheus", "emf"),
         "app_name": stack,
+        "log_format": "json",
     }
     return Settings(**{**given, **more})
 
