@@ -12,7 +12,8 @@ from inferry.service import Service
 from inferry.settings import Settings
 
 from azure_app import ROOT
-from azure_app.invocations import FunctionApp, Invocations, auth_level, defaults
+from azure_app.environment import auth_level, defaults
+from azure_app.middleware import FunctionApp
 
 settings = Settings.from_env(defaults(os.environ, ROOT))
 logging.getLogger("inferry").setLevel(settings.log_level)
@@ -24,7 +25,7 @@ if pusher := open_pusher(settings, service.metrics, os.environ):
     atexit.register(pusher.start().close)
 gc.freeze()
 
-app = FunctionApp(Invocations(create_app(service)), auth_level(os.environ), function_name="api")
+app = FunctionApp(create_app(service), auth_level(os.environ), function_name="api")
 
 
 @app.function_name("health")

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from .batching import batching
 from .decoding import binary, json
 from .files import files
+from .functions import functions
 from .growth import growth
 from .measure import ChildFailed
 from .metrics import metrics
@@ -36,6 +37,7 @@ ROWS: dict[str, Measure] = {
     "growth": growth,
     "metrics": metrics,
     "files": files,
+    "functions": functions,
 }
 PACKAGES = ("numpy", "onnxruntime", "orjson", "pysimdjson", "uvicorn", "uvloop", "httptools")
 

@@ -61,9 +61,8 @@ def invocation_id(name: str, value: str) -> bool:
 servers.host = standin
 servers.of_the_host = lambda name, value: servers.date(name, value) or invocation_id(name, value)
 
-# What the Functions host does before the app, or azure.functions to the request.
+# What the Functions host does before the app.
 ELSEWHERE = {
-    "test_bad_requests[a name that is not UTF-8]": "azure.functions takes no such path: tests/wrappers has the answer",
     "test_a_declared_length_over_the_limit_is_refused_before_the_body_comes": "the host invokes with the whole body",
     "test_a_wrong_verb_is_told_the_right_ones[PROPFIND-/v2/health/live]": "the host knows seven methods",
 }

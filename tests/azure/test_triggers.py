@@ -21,7 +21,11 @@ SECONDS = 30.0
 @pytest.fixture(scope="module")
 def storage() -> Iterator[Storage]:
     with services.azurite() as azurite:
-        yield Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
+        found = Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
+        for queue in ("jobs", "jobs-poison", "webjobs-blobtrigger-poison"):
+            found.create_queue(queue)
+        found.create_container("input")
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,6 @@ def test_a_message_is_taken_once(app: Server, storage: Storage, notes: Path) -> 
 def test_a_poisoned_message_is_put_aside_after_its_tries_with_the_reason_logged(
     app: Server, storage: Storage, notes: Path
 ) -> None:
-    storage.create_queue("jobs-poison")
     storage.put("jobs", b"poison")
     assert until(lambda: storage.peek("jobs-poison"), app) == [b"poison"]
     assert [note["tries"] for note in written(notes, "poison")] == [1, 2, 3]
@@ -78,7 +81,6 @@ def test_a_poisoned_message_is_put_aside_after_its_tries_with_the_reason_logged(
 
 
 def test_a_blob_triggers_once_for_each_of_its_contents(app: Server, storage: Storage, notes: Path) -> None:
-    storage.create_container("input")
     for text in ("first", "second"):
         storage.upload("input", "a folder/one.txt", text.encode())
         expected = [{"kind": "blob", "name": "input/a folder/one.txt", "text": text, "length": len(text)}]
@@ -86,8 +88,6 @@ def test_a_blob_triggers_once_for_each_of_its_contents(app: Server, storage: Sto
 
 
 def test_a_poisoned_blob_is_named_in_the_poison_queue(app: Server, storage: Storage, notes: Path) -> None:
-    storage.create_container("input")
-    storage.create_queue("webjobs-blobtrigger-poison")
     storage.upload("input", "bad.txt", b"poison")
     (message,) = until(lambda: storage.peek("webjobs-blobtrigger-poison"), app)
     note = json.loads(message)

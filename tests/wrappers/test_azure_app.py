@@ -1,7 +1,6 @@
 """azure_app/function_app.py in this process: what an invocation knows is passed on, and nothing is imported in vain."""
 
 import asyncio
-import json
 import subprocess
 import sys
 import time
@@ -18,7 +17,8 @@ from contract.servers import environment
 from inferry.errors import InvalidSettings
 from inferry.routes import ROUTES
 
-from azure_app.invocations import LIMIT, FunctionApp, Invocations, auth_level, defaults
+from azure_app.environment import auth_level, defaults
+from azure_app.middleware import LIMIT, FunctionApp
 
 ROOT = Path(__file__).parents[2]
 INVOCATION = "0f8fad5b-d9cb-469f-a165-70867728950e"
@@ -70,7 +70,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def app(recorder: Recorder) -> FunctionApp:
-    return FunctionApp(Invocations(recorder), func.AuthLevel.FUNCTION, function_name="api")
+    return FunctionApp(recorder, func.AuthLevel.FUNCTION, function_name="api")
 
 
 def test_an_invocation_is_known_to_the_application(app: FunctionApp, recorder: Recorder) -> None:
@@ -102,10 +102,54 @@ def test_only_the_first_request_is_cold_and_no_lifespan_reaches_the_application(
     assert [scope["inferry"]["cold_start"] for scope in recorder.scopes] == [True, False, False, False, False]
 
 
-def test_a_path_that_is_not_utf_8(app: FunctionApp, recorder: Recorder) -> None:
-    (answer,) = invoke(app, request("/v2/models/%ff/infer"))
-    assert (answer.status_code, answer.mimetype, recorder.scopes) == (404, "application/json", [])
-    assert json.loads(answer.get_body()) == {"error": "there is nothing at a path that is not UTF-8"}
+def test_the_request_as_asgi_has_it(app: FunctionApp, recorder: Recorder) -> None:
+    invoke(app, request("/v2/models/a%20b%ff?q=1&r=%20", Host="app", Accept="*/*"))
+    (scope,) = recorder.scopes
+    scope.pop("inferry")
+    assert scope == {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v2/models/a b\N{REPLACEMENT CHARACTER}",
+        "raw_path": b"/v2/models/a%20b%ff",
+        "query_string": b"q=1&r=%20",
+        "root_path": "",
+        "headers": [(b"host", b"app"), (b"accept", b"*/*")],
+        "server": None,
+        "client": None,
+    }
+
+
+@pytest.mark.parametrize("url", ["http://app", "http://app/"])
+def test_the_root(app: FunctionApp, recorder: Recorder, url: str) -> None:
+    invoke(app, func.HttpRequest("GET", url, headers={}, body=b""))
+    assert recorder.scopes[0]["path"] == "/"
+
+
+def test_the_client_leaves_when_the_answer_is_complete() -> None:
+    """Applications that listen for it, as Starlette's streams do, must neither wait for long nor be told too soon."""
+    told: list[str] = []
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+
+        async def listen() -> None:
+            told.append((await receive())["type"])
+
+        listening = asyncio.create_task(listen())
+        await send({"type": "http.response.start", "status": 201, "headers": []})
+        for part in (b"a", b"b"):
+            await asyncio.sleep(0)
+            assert told == []
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body"})
+        await listening
+        told.append((await receive())["type"])
+
+    (answer,) = invoke(FunctionApp(stream, func.AuthLevel.FUNCTION, function_name="api"), request())
+    assert (answer.status_code, answer.get_body(), told) == (201, b"ab", ["http.disconnect"] * 2)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +186,7 @@ import azure.functions as func
 from types import SimpleNamespace
 
 handler = function_app.app.get_functions()[0].get_user_function()
-loaded = function_app.app.middleware._app._app._service.repository.peek("m", None) is not None
+loaded = sys.modules['azure_app.function_app'].service.repository.peek("m", None) is not None
 body = b'{"inputs":[{"name":"x","shape":[1,3],"datatype":"FP32","data":[1,2,3]}]}'
 trace = SimpleNamespace(trace_parent="")
 context = SimpleNamespace(invocation_id="i", trace_context=trace)
