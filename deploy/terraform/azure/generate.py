@@ -14,7 +14,12 @@ from inferry.settings import Settings
 from azure_app import names
 
 FOLDER = Path(__file__).parent / "environments"
-COMMON = Settings(model_path=f"az://{names.MODELS}", model_refresh=300, metrics_sinks=("azure_monitor",))
+COMMON = Settings(
+    model_path=f"az://{names.MODELS}",
+    model_refresh=300,
+    metrics_sinks=("azure_monitor",),
+    log_format="json",
+)
 ENVIRONMENTS = {
     "dev": replace(COMMON, environment="dev", model_refresh=60, log_level="DEBUG"),
     "staging": replace(COMMON, environment="staging"),
