@@ -63,7 +63,7 @@ Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes, 
 
 def create_app(service: Service) -> ASGIApp:
     """The application over a service; the same on every host. It has no lifespan: `service` is ready as it is."""
-    app: ASGIApp = App(service)
+    app: ASGIApp = App(service, service.settings.api_keys)
     if service.settings.log_format == "json" or service.settings.traces:
         app = _observing(app, service.settings)
     origins = service.settings.cors_origins
@@ -87,11 +87,12 @@ def _observing(app: ASGIApp, settings: Settings) -> ASGIApp:
 class App:
     """Answers the data plane's routes itself and hands the others to `management`."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, keys: tuple[str, ...]) -> None:
+        """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
-        self._keys = _keys(service.settings.api_keys)
+        self._keys = _keys(keys)
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {
             "infer": self._infer,

@@ -38,6 +38,11 @@ class Settings:
         (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
     )
     max_data_bytes: int = _setting(256 * 2**20, "Largest tensors by reference, together, of a request or an answer", 1)
+    batch_input: str = _setting("", "Prefix (a URL, an absolute folder) whose files are predicted when they arrive")
+    batch_output: str = _setting("", "Prefix for their results, and for the answers to requests in messages")
+    batch_model: str = _setting("", "Model for all of BATCH_INPUT; empty: the first folder of a file's path names it")
+    batch_queue: str = _setting("", "URL of the queue that messages come from, where unfinished jobs go again")
+    batch_dead_letters: str = _setting("", "URL of the queue for messages that can't be done, with the reason")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
     api_keys: tuple[str, ...] = _setting(
@@ -89,6 +94,9 @@ class Settings:
             )
         if not all(_PREFIX.fullmatch(prefix) for prefix in read.data_prefixes):
             raise InvalidSettings("DATA_PREFIXES must be URLs like s3://bucket/tensors, or absolute folders")
+        for name in ("batch_input", "batch_output"):
+            if (prefix := getattr(read, name)) and not _PREFIX.fullmatch(prefix):
+                raise InvalidSettings(f"{name.upper()} must be a URL like s3://bucket/files, or an absolute folder")
         return read
 
     def to_env(self) -> dict[str, str]:

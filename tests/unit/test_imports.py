@@ -37,8 +37,8 @@ LAYERS = [
     "batch.results",
     "batch.making",
     "jobs batch.progress",
-    "app inputs inspection openapi batch.command",
-    "management",
+    "app inputs inspection openapi batch.command messages",
+    "management worker",
     "cli",
     "__main__",
 ]

@@ -29,6 +29,11 @@ DEFAULTS = {
     "MAX_RESPONSE_BYTES": 0,
     "DATA_PREFIXES": (),
     "MAX_DATA_BYTES": 268_435_456,
+    "BATCH_INPUT": "",
+    "BATCH_OUTPUT": "",
+    "BATCH_MODEL": "",
+    "BATCH_QUEUE": "",
+    "BATCH_DEAD_LETTERS": "",
     "INTRA_OP_THREADS": 0,
     "CORS_ORIGINS": (),
     "API_KEYS": (),
@@ -77,6 +82,11 @@ def test_from_env() -> None:
         "MAX_RESPONSE_BYTES": "2000",
         "DATA_PREFIXES": "s3://bucket/a,/data",
         "MAX_DATA_BYTES": "3000",
+        "BATCH_INPUT": "s3://bucket/in",
+        "BATCH_OUTPUT": "/out",
+        "BATCH_MODEL": "encoder",
+        "BATCH_QUEUE": "https://queues.example/1/jobs",
+        "BATCH_DEAD_LETTERS": "https://queues.example/1/dead",
         "INTRA_OP_THREADS": "3",
         "CORS_ORIGINS": "https://a.example, https://b.example",
         "API_KEYS": f"{DIGEST}, {DIGEST.upper()}",
@@ -113,6 +123,11 @@ def test_from_env() -> None:
         "MAX_RESPONSE_BYTES": 2000,
         "DATA_PREFIXES": ("s3://bucket/a", "/data"),
         "MAX_DATA_BYTES": 3000,
+        "BATCH_INPUT": "s3://bucket/in",
+        "BATCH_OUTPUT": "/out",
+        "BATCH_MODEL": "encoder",
+        "BATCH_QUEUE": "https://queues.example/1/jobs",
+        "BATCH_DEAD_LETTERS": "https://queues.example/1/dead",
         "INTRA_OP_THREADS": 3,
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
         "API_KEYS": (DIGEST, DIGEST.upper()),
@@ -151,6 +166,7 @@ def test_secrets_stay_out_of_the_representation() -> None:
 
 # Environments hold no NUL, and a shell's quoting leaves stray blanks around values, which are cut off.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])).map(str.strip)
+PREFIXES = st.sampled_from(["s3://b", "az://c/d", "gs://e/f/", "memory://m", "file:///g", "/h/i"])
 ORIGINS = st.lists(TEXT.filter(lambda text: text and "," not in text)).map(tuple)
 
 
@@ -165,9 +181,9 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
     if item.name == "api_keys":
         return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)
     if item.name == "data_prefixes":
-        return st.lists(st.sampled_from(["s3://b", "az://c/d", "gs://e/f/", "memory://m", "file:///g", "/h/i"])).map(
-            tuple
-        )
+        return st.lists(PREFIXES).map(tuple)
+    if item.name in ("batch_input", "batch_output"):
+        return st.just("") | PREFIXES
     kinds: dict[type, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
         int: st.integers(minimum, 10**30) if minimum is not None else st.nothing(),
@@ -226,6 +242,7 @@ BAD_PREFIXES = (
     "file:///",
 )
 BAD_PREFIXES += ("file://a", "a", "../a", "/good,bad")
+NO_FOLDER = "must be a URL like s3://bucket/files, or an absolute folder"
 NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
 
 
@@ -249,6 +266,11 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("MAX_REQUEST_BYTES", "64M", "MAX_REQUEST_BYTES must be a whole number, got '64M'"),
         ("MAX_RESPONSE_BYTES", "-1", "MAX_RESPONSE_BYTES must be at least 0, got -1"),
         *[("DATA_PREFIXES", text, NO_PREFIX) for text in BAD_PREFIXES],
+        *[
+            (name, text, f"{name} {NO_FOLDER}")
+            for name in ("BATCH_INPUT", "BATCH_OUTPUT")
+            for text in BAD_PREFIXES[:-1]
+        ],
         ("MAX_DATA_BYTES", "0", "MAX_DATA_BYTES must be at least 1, got 0"),
         ("API_KEYS", "my secret key", NO_DIGEST),
         ("API_KEYS", f"{DIGEST},{DIGEST[:-1]}", NO_DIGEST),
