@@ -84,6 +84,8 @@ def account() -> Iterator[Account]:
         "GATEWAY_PORT": str(port),
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "LAMBDA_EXECUTOR": "local",
+        # Signatures and policies count, those of the functions' roles too.
+        "AUTH": "true",
     }
     with tempfile.TemporaryDirectory() as folder, _running([str(MINISTACK)], [port], environment):
         yield Account(f"http://{HOST}:{port}", Path(folder))
@@ -98,7 +100,8 @@ def emulated(assembly: Assembly, folder: Path, url: str, codedeploy: str) -> Pat
             item["Properties"] = _zipped(item["Properties"], f"URL = {url!r}\n{FORWARDER}")
         if "Metrics" in item["Properties"]:
             item["Properties"] = _without_formula(item["Properties"])
-    _leave_buckets_full(template["Resources"])
+    _leave_out(template["Resources"])
+    _name_secrets(template["Resources"])
     played(template, codedeploy, PYTHON)
     _replace(folder, assembly.template_file.name, template)
     return folder
@@ -111,16 +114,26 @@ def _zipped(properties: Mapping[str, Any], code: str) -> dict[str, Any]:
     return {**kept, "Code": {"ZipFile": code}, "Handler": "index.handler", "Runtime": PYTHON}
 
 
-def _leave_buckets_full(resources: dict[str, Any]) -> None:
-    """The CDK's own function that empties buckets before they go is for Node, where MiniStack has no AWS SDK."""
-    gone = [name for name in resources if name.startswith("CustomS3AutoDeleteObjects")]
-    gone += [name for name, item in resources.items() if item["Type"] == "Custom::S3AutoDeleteObjects"]
-    for name in gone:
-        del resources[name]
+def _leave_out(resources: dict[str, Any]) -> None:
+    """The CDK's own function that empties buckets: it is for Node, where MiniStack has no AWS SDK. And the policies of
+    buckets: they refuse plain HTTP, which loopback is.
+    """
+    for name, item in list(resources.items()):
+        own = name.startswith("CustomS3AutoDeleteObjects") or item["Type"] == "Custom::S3AutoDeleteObjects"
+        if own or item["Type"] == "AWS::S3::BucketPolicy":
+            del resources[name]
+
+
+def _name_secrets(resources: dict[str, Any]) -> None:
+    """A Ref of a secret is its ARN; in MiniStack it is its name, which no policy knows."""
+    secrets = [name for name, item in resources.items() if item["Type"] == "AWS::SecretsManager::Secret"]
     for item in resources.values():
-        if item["Type"] == "AWS::S3::BucketPolicy":
-            policy = item["Properties"]["PolicyDocument"]
-            policy["Statement"] = [s for s in policy["Statement"] if not any(name in json.dumps(s) for name in gone)]
+        if item["Type"] == "AWS::IAM::Policy":
+            for statement in item["Properties"]["PolicyDocument"]["Statement"]:
+                for secret in secrets:
+                    if statement["Resource"] == {"Ref": secret}:
+                        start = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:"
+                        statement["Resource"] = {"Fn::Join": ["", [start, {"Ref": secret}, "-*"]]}
 
 
 def _without_formula(alarm: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,6 +152,16 @@ def _replace(folder: Path, name: str, template: Mapping[str, Any]) -> None:
     [old] = [key for key, file in manifest["files"].items() if file["source"]["path"] == name]
     manifest["dockerImages"] = {}
     new = hashlib.sha256(text.encode()).hexdigest()
-    assets.write_text(json.dumps(manifest).replace(old, new))
+    assets.write_text(json.dumps(_without_roles(manifest)).replace(old, new))
     main = folder / "manifest.json"
-    main.write_text(main.read_text().replace(old, new))
+    main.write_text(json.dumps(_without_roles(json.loads(main.read_text()))).replace(old, new))
+
+
+def _without_roles(value: Any) -> Any:
+    """The caller deploys: MiniStack doesn't know a condition that the roles of `cdk bootstrap` have."""
+    if isinstance(value, list):
+        return [_without_roles(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    roles = ("assumeRoleArn", "cloudFormationExecutionRoleArn", "lookupRole")
+    return {name: _without_roles(item) for name, item in value.items() if name not in roles}

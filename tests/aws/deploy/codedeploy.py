@@ -2,7 +2,7 @@
 
 On AWS, CloudFormation gives a change of the alias to CodeDeploy: the hook, the share of the requests, the alarms, the
 rest of the requests. Here the alias stays pinned to the version that it was made with, and a custom resource moves it.
-What this doesn't cover is AWS's side of it: the wait between the steps, and the permissions of CodeDeploy's role.
+It has the role that the template gives to CodeDeploy. What this doesn't cover is the wait between the steps.
 """
 
 import json
@@ -114,13 +114,25 @@ def played(template: dict[str, Any], endpoint: str, runtime: str) -> None:
             "Handler": "index.handler",
             "Runtime": runtime,
             "Timeout": 60,
-            "Role": hook["Properties"]["Role"],
+            "Role": group["ServiceRoleArn"],
             "LoggingConfig": hook["Properties"]["LoggingConfig"],
+        },
+    }
+    # MiniStack takes GetAlias for this one; all else the role must allow itself.
+    resources["StandInPolicy"] = {
+        "Type": "AWS::IAM::Policy",
+        "Properties": {
+            "PolicyName": "StandInPolicy",
+            "Roles": [{"Ref": group["ServiceRoleArn"]["Fn::GetAtt"][0]}],
+            "PolicyDocument": {
+                "Version": "2012-10-17",
+                "Statement": [{"Effect": "Allow", "Action": "lambda:ListAliases", "Resource": "*"}],
+            },
         },
     }
     resources["StandIn"] = {
         "Type": "Custom::CodeDeploy",
-        "DependsOn": [alias],
+        "DependsOn": [alias, "StandInPolicy"],
         "Properties": {
             "ServiceToken": {"Fn::GetAtt": ["StandInFunction", "Arn"]},
             "Function": item["Properties"]["FunctionName"],

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import tritonclient.http as triton
-from account import Account, emulated
+from account import REGION, Account, emulated
 from assemblies import ROOT, sources, synthesise
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 from codedeploy import CodeDeploy
 from emulator import emulated as running
 
@@ -85,17 +89,41 @@ class Environment:
         ]
         return str(name)
 
-    def predict(self, **headers: str) -> dict[str, Any]:
-        """The card's example through the HTTP API, by NVIDIA's client: which version answers, and what."""
-        address = self.account.endpoint.removeprefix("http://")
+    def credentials(self, role: str) -> dict[str, str]:
+        """Those of a user that may do what the role may, and nothing else, for a function that runs elsewhere."""
+        client = self.account.client("iam")
+        name = self.physical("AWS::IAM::Role", role)
+        client.create_user(UserName=name)
+        for policy in client.list_role_policies(RoleName=name)["PolicyNames"]:
+            document = client.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+            client.put_user_policy(UserName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+        key = client.create_access_key(UserName=name)["AccessKey"]
+        secret = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+        return {**self.account.environment, **secret, "AWS_ALLOW_HTTP": "true"}
+
+    @property
+    def address(self) -> str:
+        """The HTTP API, without a scheme; its host name is none that the machine knows."""
         api = re.match(r"https?://(\w+)\.", self.outputs["Endpoint"])
         assert api
+        return f"{self.account.endpoint.removeprefix('http://')}/_aws/execute-api/{api[1]}/$default"
+
+    def predict(self, **headers: str) -> dict[str, Any]:
+        """The card's example through the HTTP API, by NVIDIA's client: which version answers, and what."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        with triton.InferenceServerClient(f"{address}/_aws/execute-api/{api[1]}/$default") as client:
+        with triton.InferenceServerClient(self.address) as client:
             pixels = triton.InferInput("pixels", [1, 64], "FP32")
             pixels.set_data_from_numpy(np.array([CARD["example"]["inputs"][0]["data"]], np.float32))
             answer = client.infer("digits", [pixels], headers=named)
             return {"version": answer.get_response()["model_version"], "label": answer.as_numpy("label").tolist()}
+
+    def predict_signed(self, credentials: Mapping[str, str]) -> httpx.Response:
+        """The same in JSON, signed as `curl --aws-sigv4` does it."""
+        body = json.dumps({"inputs": CARD["example"]["inputs"]})
+        request = AWSRequest("POST", f"http://{self.address}/v2/models/digits/infer", data=body)
+        who = Credentials(credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"])
+        SigV4Auth(who, "execute-api", REGION).add_auth(request)
+        return httpx.post(str(request.url), content=body, headers=dict(request.headers), timeout=60, trust_env=False)
 
 
 def digits(folder: Path, *versions: int, **card: Any) -> Path:

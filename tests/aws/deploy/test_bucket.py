@@ -1,15 +1,16 @@
-"""Models in a bucket: read from there by the function and by the check, and gone with the stack."""
+"""Models in a bucket, read from there by the function and by the check, behind an API for signed requests."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import tritonclient.http as triton
 from account import Account
 from codedeploy import CodeDeploy
 from deployed import Environment, digits
 
-CONTEXT = {"authorization": "none", "models": "bucket", "project": "bucket"}
+CONTEXT = {"models": "bucket", "project": "bucket"}
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +40,21 @@ def test_models_from_the_bucket(environment: Environment, tmp_path: Path) -> Non
         environment.account.client("s3").upload_file(str(path), bucket, f"models/{path.relative_to(models)}")
     settings = {"DEFAULT_MODEL": "digits", "APP_VERSION": "with-models"}
     context = {**CONTEXT, "environments": {"dev": {"settings": settings}}}
-    there = {**environment.account.environment, "AWS_ALLOW_HTTP": "true", "MODEL_PATH": f"s3://{bucket}/models"}
-    status, said = environment.deploy(None, context, **there)
+    rights = environment.credentials("FunctionRole")
+    status, said = environment.deploy(None, context, **rights, MODEL_PATH=f"s3://{bucket}/models")
     assert status == 0, said
     assert list(environment.codedeploy.statuses.values()) == ["Succeeded"]
-    assert environment.predict() == {"version": "5", "label": [7]}
+    answer = environment.predict_signed(environment.account.environment)
+    assert (answer.status_code, answer.json()["model_version"]) == (200, "5")
+
+
+def test_who_may_call(environment: Environment) -> None:
+    """Whoever signs a request and has the right: nobody else, however well it is signed."""
+    with pytest.raises(triton.InferenceServerException) as caught:
+        environment.predict()
+    assert caught.value.status() == "403"
+    others = environment.credentials("CheckRole")
+    assert environment.predict_signed(others).status_code == 403
 
 
 def test_destroy(environment: Environment) -> None:
