@@ -68,7 +68,7 @@ format: .venv/dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev .tools/azure/installed models/encoder/1/model.onnx  ## measure speed and memory beside peers, and print one table
+bench: .venv/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
 	$(BIN)/python -m bench
 
 fuzz: .venv/dev  ## the property and schema tests, for ten minutes instead of seconds

@@ -16,6 +16,7 @@ from .decoding import binary, json
 from .files import files
 from .functions import functions
 from .growth import growth
+from .invocations import init, warm
 from .measure import ChildFailed
 from .metrics import metrics
 from .overhead import overhead
@@ -38,6 +39,8 @@ ROWS: dict[str, Measure] = {
     "metrics": metrics,
     "files": files,
     "functions": functions,
+    "init": init,
+    "warm": warm,
 }
 PACKAGES = ("numpy", "onnxruntime", "orjson", "pysimdjson", "uvicorn", "uvloop", "httptools")
 

@@ -4,6 +4,7 @@ import binascii
 import os
 import time
 from collections.abc import Mapping, MutableMapping
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -29,6 +30,11 @@ class _Undecoded:
     @property
     def body(self) -> bytes:
         return (self.event.get("body") or "").encode()
+
+    @cached_property
+    def scope(self) -> Any:
+        """Made once: Mangum looks into it for the answer, too."""
+        return super().scope  # type: ignore[misc]
 
 
 class LoadBalancer(_Undecoded, ALB):
