@@ -69,9 +69,7 @@ class Emulator:
 
 
 @contextmanager
-def emulated(
-    handler: str, python: str | Path, timeout: int = 30, memory: int = 1024, **env: str
-) -> Iterator[Emulator]:
+def emulated(handler: str, python: str | Path, timeout: int = 30, memory: int = 1024, **env: str) -> Iterator[Emulator]:
     """`handler` under the emulator with this Python, as a function of this timeout (s) and memory (MB)."""
     command = (str(python), "-m", "awslambdaric", handler)
     with TemporaryDirectory() as folder:
