@@ -97,8 +97,8 @@ def _decoded(body: bytes, is_base64: bool) -> bytes:
     if len(body) > MAX_BODY:
         raise RequestTooLarge(
             f"the body is {len(body)} bytes in its event, and {MAX_BODY} is what Lambda has room for (about 4.5 MB of "
-            "tensors): send fewer rows at a time, tensors in binary, or a compressed body; or have tensors fetched from "
-            "where a 'uri' in their parameters says (DATA_PREFIXES)"
+            "tensors): send fewer rows at a time, tensors in binary, or a compressed body; or let a tensor's parameter "
+            "'uri' say where it is (DATA_PREFIXES)"
         )
     if not is_base64:
         return body
