@@ -3,7 +3,8 @@
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path as FilePath
 from typing import Annotated, Any, TypeAlias
@@ -183,23 +184,25 @@ class Management:
         return _json({"name": model, "unload": True})
 
     async def predict(self, request: HTTPRequest) -> HTTPResponse:
-        body = await self._object(request)
-        if "features" not in body:
-            raise InvalidRequest("'features' is missing: give a row of values, or a list of rows")
-        name = body.get("model_name")
-        if name is not None and not isinstance(name, str):
-            raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
         deadline = context.deadline(request.scope)
-        model = await self._model(self._service.default_model(name), deadline)
+        with self._refusals():
+            body = await self._object(request)
+            if "features" not in body:
+                raise InvalidRequest("'features' is missing: give a row of values, or a list of rows")
+            name = body.get("model_name")
+            if name is not None and not isinstance(name, str):
+                raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
+            model = await self._service.model(self._service.default_model(name), None, deadline)
         predictions = await self._predict(model, rows.as_rows(body["features"], model), deadline)
         return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = context.deadline(request.scope)
-        loaded = await self._model(model, deadline)
-        instances = (await self._object(request)).get("instances")
-        if not isinstance(instances, list):
-            raise InvalidRequest("'instances' must be an array with one item per prediction")
+        with self._refusals():
+            loaded = await self._service.model(model, None, deadline)
+            instances = (await self._object(request)).get("instances")
+            if not isinstance(instances, list):
+                raise InvalidRequest("'instances' must be an array with one item per prediction")
         predictions = await self._predict(loaded, instances, deadline)
         if len(loaded.session.signature.outputs) == 1:
             return _json({"predictions": [value for row in predictions for value in row.values()]})
@@ -249,9 +252,11 @@ class Management:
                 "request, or with MODEL_REFRESH to have changed models noticed"
             )
 
-    async def _model(self, name: str, deadline: float) -> Model:
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Counts what ends a request for a prediction before its model is asked."""
         try:
-            return await self._service.model(name, None, deadline)
+            yield
         except BaseException as exc:
             self._service.metrics.refused(exc)
             raise

@@ -15,7 +15,9 @@ from typing import Any
 import onnx_models
 import pytest
 from gate import gate
-from servers import Server, environment, serving, tensor
+from inferry.app import ASGIApp
+from inferry.sinks.prometheus import text as prometheus_text
+from servers import Server, ask, environment, serving, tensor
 from timeseries import STORES, Store, free_port, prometheus
 
 ONE = {"quick.onnx": onnx_models.identity()}
@@ -71,6 +73,35 @@ def test_scraped_by_prometheus(repository: Callable[..., str], tmp_path: Path, w
                 lambda name=name: store.numbers(by_port % name),
                 {(server.address,): value, (f"127.0.0.1:{port}",): value},
             )
+
+
+REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
+    "infer that is not JSON": ("/v2/models/quick/infer", b"{", {}, 'model="quick",version="1",reason="invalid"'),
+    "infer of no model": ("/v2/models/absent/infer", b"{}", {}, 'model="",version="",reason="not_found"'),
+    "a body that is too large": ("/v2/models/quick/infer", b"{" * 11, {}, 'model="",version="",reason="invalid"'),
+    "no key": ("/v2/models/quick/infer", b"{}", {"api_keys": ("a" * 64,)}, 'model="",version="",reason="denied"'),
+    "predict of nothing": ("/predict", b"{}", {}, 'model="",version="",reason="invalid"'),
+    "predict that doesn't fit": (
+        "/predict",
+        b'{"features":[[1],[1,2]]}',
+        {},
+        'model="quick",version="1",reason="invalid"',
+    ),
+    "KServe's of no model": ("/v1/models/absent:predict", b"{}", {}, 'model="",version="",reason="not_found"'),
+    "KServe's of nothing": ("/v1/models/quick:predict", b"{}", {}, 'model="",version="",reason="invalid"'),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_failures_by_reason(app: Callable[..., ASGIApp], name: str) -> None:
+    path, body, settings, labels = REFUSED[name]
+    limit = 10 if "too large" in name else 1000
+    served = app(ONE, max_request_bytes=limit, **settings)
+    assert ask(served, "POST", path, content=body).status_code >= 400
+    text = prometheus_text(served._service.metrics)
+    failed = re.findall(r"^inferry_request_failures_total{(.*)} ([1-9].*)$", text, re.M)
+    counted = re.findall(r"^inferry_requests_total{(.*)} ([1-9].*)$", text, re.M)
+    assert (failed, counted) == ([(labels, "1")], [(labels.rpartition(",")[0], "1")])
 
 
 def test_workers_of_which_one_dies(repository: Callable[..., str]) -> None:

@@ -155,15 +155,15 @@ def test_a_store_that_hangs_ends_with_its_time(function: Make) -> None:
         served = function(
             METRICS_SINKS="remote_write",
             REMOTE_WRITE_URL=store.url,
-            METRICS_TIMEOUT="0.3",
+            METRICS_TIMEOUT="2",
             AWS_LAMBDA_RUNTIME_API=lam.address,
         )
         lam.asked.get(timeout=10)
         start = time.monotonic()
         answer = served(events.load(EVENT))
-        assert (answer["statusCode"], time.monotonic() - start < 0.25) == (200, True)
+        assert (answer["statusCode"], time.monotonic() - start < 1.5) == (200, True)
         lam.invoke(lambda: None)
-        assert time.monotonic() - start < 5
+        assert 2 <= time.monotonic() - start < 10
 
 
 def test_an_environment_from_a_snapshot_starts_anew(
