@@ -8,6 +8,8 @@ from aws_cdk.aws_lambda import Architecture, DockerImageCode
 
 # What the image is built from. Anything else, tests and docs included, must not change its hash.
 CONTEXT = ("functions", "images", "shared", "models", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+# How the example models were made.
+MAKERS = ("models/*.py", "models/*.json")
 PLATFORMS = {"arm64": Platform.LINUX_ARM64, "x86_64": Platform.LINUX_AMD64}
 ARCHITECTURES = {"arm64": Architecture.ARM_64, "x86_64": Architecture.X86_64}
 
@@ -20,6 +22,6 @@ def image(source: Path, architecture: str, handler: str) -> DockerImageCode:
         cmd=[handler],
         # Lambda refuses an image for another processor, which is what a laptop would build by itself.
         platform=PLATFORMS[architecture],
-        exclude=["*", *(f"!{name}" for name in CONTEXT), "**/__pycache__"],
+        exclude=["*", *(f"!{name}" for name in CONTEXT), *MAKERS, "**/__pycache__"],
         ignore_mode=IgnoreMode.DOCKER,
     )

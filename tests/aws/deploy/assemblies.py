@@ -107,8 +107,11 @@ def sources(folder: Path) -> Path:
     (folder / "shared").mkdir()
     (folder / "functions" / "Dockerfile").write_text("FROM scratch\n")
     (folder / "functions" / "__pycache__" / "api.pyc").write_text("")
-    for name in ("pyproject.toml", ".env", "tests.py"):
+    for name in ("azure_app", "models"):
+        (folder / name).mkdir()
+    for name in ("pyproject.toml", ".env", "tests.py", "models/make.py", "models/corpus.json", "azure_app/app.py"):
         (folder / name).write_text("")
+    shutil.copy(ROOT / ".dockerignore", folder)
     for card in ROOT.glob("models/*/config.json"):
         target = folder / "models" / card.parent.name
         target.mkdir(parents=True)

@@ -1,12 +1,15 @@
 """The template of each variant: the function, the API, the rollout, the alarms, the outputs."""
 
 import json
+import re
 import shlex
 from typing import Any
 
 import pytest
 from assemblies import ROOT, Assembly
 from inferry.settings import Settings
+
+from cdk.image import CONTEXT
 
 FUNCTION = "AWS::Lambda::Function"
 ALIAS = "AWS::Lambda::Alias"
@@ -465,5 +468,15 @@ def test_image_context(dev: Assembly) -> None:
     source = image["source"]
     assert (source["dockerFile"], source["platform"]) == ("functions/Dockerfile", "linux/arm64")
     folder = dev.folder / source["directory"]
-    assert {path.name for path in folder.iterdir()} == {"functions", "models", "pyproject.toml", "shared"}
+    found = {path.name for path in folder.iterdir()} - {".dockerignore"}
+    assert found == {"functions", "models", "pyproject.toml", "shared"}
     assert [path.name for path in (folder / "functions").iterdir()] == ["Dockerfile"]
+    assert sorted(path.name for path in (folder / "models").iterdir()) == [
+        card.parent.name for card in sorted(ROOT.glob("models/*/config.json"))
+    ]
+
+
+def test_the_context_has_what_the_image_copies() -> None:
+    copied = re.findall(r"^COPY (?!--)(.*) \S+$", (ROOT / "functions" / "Dockerfile").read_text(), re.MULTILINE)
+    names = {source.split("/")[0] for line in copied for source in line.split()}
+    assert names == set(CONTEXT)
