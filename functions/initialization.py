@@ -21,10 +21,14 @@ MAX_RESPONSE_BYTES = 4_500_000
 
 
 def defaults(env: Mapping[str, str]) -> dict[str, str]:
-    """Settings for a function of this size; what `env` says itself comes before them."""
+    """Settings for a function of this size that answers; what `env` says itself comes before them."""
+    return {"MAX_RESPONSE_BYTES": str(MAX_RESPONSE_BYTES), **threads(env)}
+
+
+def threads(env: Mapping[str, str]) -> dict[str, str]:
+    """As many threads as the function's memory buys CPUs."""
     memory = int(env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 0))
-    threads = {"INTRA_OP_THREADS": str(math.ceil(memory / MEGABYTES_PER_CPU))} if memory else {}
-    return {"MAX_RESPONSE_BYTES": str(MAX_RESPONSE_BYTES), **threads}
+    return {"INTRA_OP_THREADS": str(math.ceil(memory / MEGABYTES_PER_CPU))} if memory else {}
 
 
 def preload(service: Service) -> None:

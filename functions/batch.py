@@ -1,0 +1,19 @@
+"""The Lambda function behind queues and buckets: files that arrive, jobs, and requests whose answers are stored."""
+
+import os
+
+from inferry.service import Service
+from inferry.settings import Settings
+from inferry.worker import Worker
+
+from functions import initialization, logs, metrics
+from functions.messages import Messages
+
+settings = Settings.from_env(initialization.threads(os.environ) | os.environ)
+logs.configure(settings)
+service = Service.from_settings(settings)
+messages = Messages(Worker(service), settings, os.environ)
+with initialization.watched():
+    initialization.preload(service)
+
+handler = metrics.pushing(messages, service, os.environ)

@@ -1,0 +1,125 @@
+"""Invocations by queues and buckets: each message done, put back, sent again to go on, or put aside with the reason."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, cast
+
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from inferry.batch.report import UNFINISHED
+from inferry.errors import InferenceTimeout, InferryError
+from inferry.jobs import Job
+from inferry.messages import Prediction
+from inferry.settings import Settings
+from inferry.worker import Worker, is_final
+
+from functions.envelopes import Item, is_sqs, items
+from functions.sqs import Queue
+
+log = logging.getLogger("inferry")
+
+# A job has to stop so many seconds before its invocation ends, or after three quarters of it if that is later.
+MARGIN = 10.0
+SHARE = 0.25
+
+
+class Unfinished(Exception):
+    """A job's time was over; the event has to come again for the rest."""
+
+
+class Messages:
+    """The handler. Results of events that come directly are returned; those of SQS' only say which messages failed."""
+
+    def __init__(self, worker: Worker, settings: Settings, env: Mapping[str, str]) -> None:
+        """InvalidSettings for queues that are none, or without credentials."""
+        self._worker = worker
+        self._again = _queue(settings.batch_queue, "BATCH_QUEUE", env)
+        self._aside = _queue(settings.batch_dead_letters, "BATCH_DEAD_LETTERS", env)
+        self._loop = asyncio.new_event_loop()
+
+    def __call__(self, event: Any, context: Any) -> Any:
+        """An invocation. Errors of a direct event are raised: Lambda tries it again, and then knows where it goes."""
+        left = context.get_remaining_time_in_millis() / 1000
+        until = time.monotonic() + left - min(MARGIN, left * SHARE)
+        if is_sqs(event):
+            return self._batch(event["Records"], until)
+        return [self._do(item, context.aws_request_id, until) for item in items(json.dumps(event))]
+
+    def _batch(self, records: list[dict[str, Any]], until: float) -> Any:
+        processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
+
+        def handle(record: SQSRecord) -> None:
+            self._message(record, until)
+
+        if records:  # without any, Powertools thinks that all have failed
+            with processor(records, handle):
+                processor.process()
+        for record, (_, exc, _) in zip(
+            cast("list[SQSRecord]", processor.fail_messages), processor.exceptions, strict=True
+        ):
+            known = isinstance(exc, InferryError | Unfinished)
+            # Nobody else says it: Powertools keeps the exceptions to itself.
+            log.error("message %s failed: %s", record.message_id, exc, exc_info=None if known else exc)
+        return processor.response()
+
+    def _message(self, record: SQSRecord, until: float) -> None:
+        """All that a message is about; what is wrong with one of its items doesn't stop the others."""
+        failures: list[Exception] = []
+        try:
+            found = items(record.body)
+        except InferryError as exc:
+            self._put_aside(Item(record.body), record, exc)
+            return
+        for item in found:
+            try:
+                self._do(item, record.message_id, until)
+            except Exception as exc:  # noqa: BLE001  raised below
+                if not is_final(exc):
+                    failures.append(exc)
+                    continue
+                self._put_aside(item, record, exc)
+        if failures:
+            raise failures[0]
+
+    def _do(self, item: Item, name: str, until: float) -> Any:
+        """Does one thing, and returns what came of it: a report, or where an answer is."""
+        told = self._worker.messages
+        message = told.of_file(item.url) if item.url else told.read(item.body.encode(), name)
+        match message:
+            case Job():
+                return self._run(message, item, until)
+            case Prediction():
+                return self._answer(message, name, until)
+        return None
+
+    def _run(self, job: Job, item: Item, until: float) -> dict[str, Any]:
+        if time.monotonic() < until:
+            report = self._worker.run(job, until)
+            if report.finished:
+                return asdict(report)
+        if self._again is None:
+            raise Unfinished(f"{job.input} has to go on in another invocation; BATCH_QUEUE would see to that")
+        # Not by failing: a long job would be thought to have failed too often.
+        self._again.send(item.body, {})
+        return {"state": UNFINISHED, "input": job.input}
+
+    def _answer(self, prediction: Prediction, request_id: str, until: float) -> dict[str, Any]:
+        if time.monotonic() >= until:
+            raise InferenceTimeout("the invocation's time was over before this message's turn")
+        url = self._loop.run_until_complete(self._worker.answer(prediction, until, request_id))
+        return {"answer": url}
+
+    def _put_aside(self, item: Item, record: SQSRecord, exc: Exception) -> None:
+        """Where no queue for it is known, the message fails, and its own queue puts it aside when it has enough."""
+        if self._aside is None:
+            raise exc
+        self._aside.send(item.body, {"reason": str(exc), "error": type(exc).__name__, "message": record.message_id})
+        log.error("message %s is put aside: %s", record.message_id, exc)
+
+
+def _queue(url: str, setting: str, env: Mapping[str, str]) -> Queue | None:
+    return Queue(url, setting, env) if url else None

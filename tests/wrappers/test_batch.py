@@ -1,0 +1,353 @@
+"""functions/batch.py: real events of files and queues, over a bucket and queues of moto on loopback."""
+
+import asyncio
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import boto3
+import lambda_events as events
+import pytest
+from contract import services
+from inferry.errors import DataRefused, InvalidRequest
+from wrappers.conftest import EXAMPLES, INVOCATION, context
+
+from functions.messages import Unfinished
+
+BUCKET = "inferry-dev-files-123456789012"
+DIGIT = json.loads((EXAMPLES / "digits/config.json").read_text())["example"]["inputs"][0]["data"]
+ROW = json.dumps({"pixels": DIGIT})
+ERROR = '{"pixels": 7}'
+RESULT = '{"label":7,'
+ID = "059f36b4-87a3-44ab-83d2-661970000001"
+
+
+class Cloud(NamedTuple):
+    """A bucket, and two queues."""
+
+    s3: Any
+    sqs: Any
+    jobs: str
+    dead: str
+
+    def put(self, key: str, *rows: str) -> None:
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body="".join(f"{row}\n" for row in rows).encode())
+
+    def read(self, key: str) -> str:
+        return str(self.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode())
+
+    def keys(self, prefix: str = "output/") -> list[str]:
+        found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        return [item["Key"] for item in found.get("Contents", [])]
+
+    def received(self, queue: str) -> list[tuple[str, dict[str, str]]]:
+        """Body and attributes of all messages of a queue, which is empty then."""
+        found = []
+        while got := self.sqs.receive_message(
+            QueueUrl=queue, MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            for message in got:
+                attributes = message.get("MessageAttributes", {})
+                found.append((message["Body"], {k: v["StringValue"] for k, v in attributes.items()}))
+                self.sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[services.S3]:
+    with services.moto() as running:
+        yield running
+
+
+@pytest.fixture
+def cloud(moto: services.S3, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    for name, value in {**moto.environment, "NO_PROXY": services.HOST}.items():
+        monkeypatch.setenv(name, value)
+    s3, sqs = (boto3.client(name, endpoint_url=moto.endpoint, region_name="us-east-1") for name in ("s3", "sqs"))
+    s3.create_bucket(Bucket=BUCKET)
+    for item in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        s3.delete_object(Bucket=BUCKET, Key=item["Key"])
+    made = [sqs.create_queue(QueueName=name)["QueueUrl"] for name in ("jobs", "dead")]
+    cloud = Cloud(s3, sqs, *made)
+    for queue in made:
+        cloud.received(queue)
+    return cloud
+
+
+@pytest.fixture
+def batch(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """`batch(BATCH_MODEL=...)` is the handler in that environment."""
+    loaded: list[Any] = []
+
+    def make(**env: str) -> Any:
+        defaults = {
+            "MODEL_PATH": str(EXAMPLES),
+            "DEFAULT_MODEL": "digits",
+            "BATCH_INPUT": f"s3://{BUCKET}/input",
+            "BATCH_OUTPUT": f"s3://{BUCKET}/output",
+            "BATCH_QUEUE": cloud.jobs,
+            "BATCH_DEAD_LETTERS": cloud.dead,
+            "INTRA_OP_THREADS": "1",
+        }
+        for name, value in {**defaults, **env}.items():
+            monkeypatch.setenv(name, value)
+        sys.modules.pop("functions.batch", None)
+        module = importlib.import_module("functions.batch")
+        loaded.append(module)
+        return lambda event, seconds=60.0: module.handler(event, context(seconds))
+
+    yield make
+    for module in loaded:
+        module.service.close()
+        module.messages._loop.close()
+    sys.modules.pop("functions.batch", None)
+    asyncio.set_event_loop(None)
+
+
+def sqs(*bodies: Any) -> dict[str, Any]:
+    """The event of messages with these bodies: text, or what JSON makes of it."""
+    sample = events.load("sqs-job")["Records"][0]
+    texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+    return {
+        "Records": [
+            {**sample, "messageId": f"{ID[:-1]}{number}", "body": text} for number, text in enumerate(texts, start=1)
+        ]
+    }
+
+
+def failed(answer: Any) -> list[int]:
+    """The numbers of the messages that failed."""
+    assert answer.keys() == {"batchItemFailures"}
+    return [int(item["itemIdentifier"][-1]) for item in answer["batchItemFailures"]]
+
+
+def notification(*keys: str) -> dict[str, Any]:
+    """S3's event about objects; the keys are as they come, encoded."""
+    [record] = events.load("s3")["Records"]
+    return {"Records": [{**record, "s3": {**record["s3"], "object": {"key": key}}} for key in keys]}
+
+
+# The sample's key is "input/digits/2026-11-26+batch.jsonl", in which + stands for a blank.
+KEY = "digits/2026-11-26 batch.jsonl"
+OBJECTS = {
+    "s3": (events.load("s3"), False),
+    "eventbridge": (events.load("eventbridge-s3"), False),
+    "s3 in sqs": (events.load("sqs-s3"), True),
+    "eventbridge in sqs": (sqs(events.load("eventbridge-s3")), True),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_events_of_objects(batch: Any, cloud: Cloud, name: str) -> None:
+    event, queued = OBJECTS[name]
+    cloud.put(f"input/{KEY}", ROW, ERROR, ROW)
+    handle = batch()
+    first = handle(event)
+    results, report = cloud.read(f"output/{KEY}"), json.loads(cloud.read(f"output/{KEY}.report.json"))
+    assert first == ({"batchItemFailures": []} if queued else [report])
+    assert [line[: len(RESULT)] for line in results.splitlines()] == [RESULT, RESULT]
+    assert json.loads(cloud.read(f"output/{KEY}.errors.jsonl"))["row"] == 2
+    assert (report["state"], report["rows"], report["errors"]) == ("finished", 2, 1)
+    assert report["input"] == f"s3://{BUCKET}/input/{KEY}"
+    # The same event again.
+    assert handle(event) == first
+    assert cloud.keys() == [f"output/{KEY}{end}" for end in ("", ".errors.jsonl", ".report.json")]
+
+
+def test_keys_of_any_text(batch: Any, cloud: Cloud) -> None:
+    keys = {"ü%20+.jsonl": "%C3%BC%2520%2B.jsonl", "日本 1&2=3#.jsonl": "%E6%97%A5%E6%9C%AC+1%262%3D3%23.jsonl"}
+    for key in keys:
+        cloud.put(f"input/digits/{key}", ROW)
+    event = sqs(notification(*(f"input/digits/{encoded}" for encoded in keys.values())))
+    assert failed(batch()(event)) == []
+    assert cloud.received(cloud.dead) == []
+    assert sorted(cloud.keys()) == sorted(f"output/digits/{key}{end}" for key in keys for end in ("", ".report.json"))
+
+
+REMOVED = json.loads(json.dumps(events.load("s3")).replace("ObjectCreated:Put", "ObjectRemoved:Delete"))
+NOTHING = {
+    "test": events.load("s3-test"),
+    "removed": REMOVED,
+    "deleted": {**events.load("eventbridge-s3"), "detail-type": "Object Deleted"},
+    "folder": notification("input/digits/"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_events_that_are_about_nothing_to_do(batch: Any, cloud: Cloud, name: str) -> None:
+    handle = batch()
+    assert handle(NOTHING[name]) == ([None] if name == "folder" else [])
+    assert failed(handle(sqs(NOTHING[name]))) == []
+    assert (cloud.received(cloud.dead), cloud.keys()) == ([], [])
+
+
+def test_the_sample_of_s3s_test(batch: Any, cloud: Cloud) -> None:
+    assert batch()(events.load("sqs-s3-test")) == {"batchItemFailures": []}
+    assert cloud.received(cloud.dead) == []
+
+
+def test_no_messages(batch: Any) -> None:
+    assert batch()({"Records": []}) == {"batchItemFailures": []}
+
+
+def test_a_job_and_a_request(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/today.jsonl", ROW)
+    assert batch()(events.load("sqs-job")) == {"batchItemFailures": []}
+    assert json.loads(cloud.read("output/answers/42.json"))["outputs"][0]["data"] == [7]
+    names = ["answers/42.json", "digits/today.jsonl", "digits/today.jsonl.report.json"]
+    assert (cloud.keys(), cloud.received(cloud.dead)) == ([f"output/{name}" for name in names], [])
+
+
+def test_a_request_without_an_id_is_answered_under_the_messages(batch: Any, cloud: Cloud) -> None:
+    assert failed(batch()(sqs({"model_name": "digits", "inputs": []}))) == []
+    answer = {"error": "the request's 'inputs' must be an array of at least one object", "status": 400}
+    assert json.loads(cloud.read(f"output/answers/{ID}.json")) == answer
+
+
+SHAPE = "a message must be a JSON object: a job with 'input', 'output' and 'model', or a request of the protocol"
+JOB = {"model": "digits", "input": f"s3://{BUCKET}/input/digits/a.jsonl"}
+POISON: dict[str, tuple[Any, str, str]] = {
+    "no JSON": ("ü{", "InvalidRequest", f"{SHAPE} with 'model_name' and 'inputs'; this is no JSON"),
+    "another shape": ({"a": 1}, "InvalidRequest", f"{SHAPE} with 'model_name' and 'inputs'; got an object with 'a'"),
+    "schedule": (events.load("eventbridge-schedule"), "InvalidRequest", SHAPE),
+    "half an event": (
+        {"Records": [{"eventSource": "aws:s3"}]},
+        "InvalidRequest",
+        "an event about objects, without 'eventName'",
+    ),
+    "elsewhere": ({**JOB, "input": "s3://elsewhere/a.csv"}, "DataRefused", "is not below BATCH_INPUT"),
+    "a loop": ({**JOB, "output": f"s3://{BUCKET}/input/a/"}, "DataRefused", "is not below BATCH_OUTPUT"),
+    "no model": ({**JOB, "model": "absent"}, "ModelNotFound", "absent"),
+    "no file": (JOB, "InvalidFile", f"there is no file s3://{BUCKET}/input/digits/a.jsonl"),
+    "no format": ({**JOB, "input": f"s3://{BUCKET}/input/a.txt"}, "InvalidFile", "can't tell the format of a.txt"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_is_put_aside_with_the_reason(batch: Any, cloud: Cloud, name: str) -> None:
+    body, error, reason = POISON[name]
+    cloud.put("input/a.txt", "text")
+    cloud.put("input/digits/good.jsonl", ROW)
+    event = sqs(body, notification("input/digits/good.jsonl"))
+    assert failed(batch()(event)) == []
+    [(sent, attributes)] = cloud.received(cloud.dead)
+    assert sent == event["Records"][0]["body"]
+    assert (attributes["error"], attributes["message"], attributes.keys()) == (
+        error,
+        ID,
+        {"error", "message", "reason"},
+    )
+    assert reason in attributes["reason"]
+    assert cloud.keys() == ["output/digits/good.jsonl", "output/digits/good.jsonl.report.json"]
+
+
+def test_of_several_files_only_the_bad_one_is_put_aside(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/good.jsonl", ROW)
+    cloud.put("input/digits/bad.parquet", "no Parquet")
+    assert failed(batch()(sqs(notification("input/digits/bad.parquet", "input/digits/good.jsonl")))) == []
+    [(sent, attributes)] = cloud.received(cloud.dead)
+    assert json.loads(sent) == notification("input/digits/bad.parquet")
+    assert attributes["error"] == "InvalidFile"
+    assert json.loads(cloud.read("output/digits/bad.parquet.report.json"))["state"] == "failed"
+    assert json.loads(cloud.read("output/digits/good.jsonl.report.json"))["state"] == "finished"
+
+
+def test_without_a_queue_for_it_poison_fails(batch: Any, cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    cloud.put("input/digits/a.jsonl", ROW)
+    assert failed(batch(BATCH_DEAD_LETTERS="")(sqs("{", JOB, "[]"))) == [1, 3]
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert [
+        text.startswith(f"message {ID[:-1]}{number} failed: a message must be")
+        for text, number in zip(said, (1, 3), strict=True)
+    ]
+    assert len(cloud.keys()) == 2
+
+
+def test_what_may_go_well_another_time_fails(batch: Any, cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    cloud.put("input/broken/a.jsonl", ROW)
+    body = {"model_name": "broken", "inputs": []}
+    handle = batch(MODEL_PATH=str(tmp_path), DEFAULT_MODEL="")
+    assert failed(handle(sqs(notification("input/broken/a.jsonl"), body))) == [1, 2]
+    assert (cloud.keys(), cloud.received(cloud.dead)) == ([], [])
+
+
+def test_if_it_can_not_be_put_aside_it_fails(batch: Any, cloud: Cloud) -> None:
+    assert failed(batch(BATCH_DEAD_LETTERS=f"{cloud.dead}-absent")(sqs("{"))) == [1]
+
+
+MANY = [ROW] * 20_000
+
+
+def test_a_job_goes_on_in_other_invocations(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/long.jsonl", *MANY)
+    handle = batch()
+    event, turns = sqs(notification("input/digits/long.jsonl")), []
+    while event:
+        assert failed(handle(event, seconds=0.05)) == []
+        turns.append(len(cloud.keys("output/.inferry/")) + len(cloud.keys("output/digits/.inferry/")))
+        sent = cloud.received(cloud.jobs)
+        assert len(sent) <= 1
+        event = sqs(sent[0][0]) if sent else None
+    assert len(turns) > 1
+    assert turns[-1] == 0
+    assert sorted(turns[:-1]) == turns[:-1]
+    assert len(cloud.read("output/digits/long.jsonl").splitlines()) == len(MANY)
+
+
+def test_what_has_no_time_to_start_waits(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/a.jsonl", ROW)
+    request = {"model_name": "digits", "inputs": []}
+    assert failed(batch()(sqs(JOB, request), seconds=0)) == [2]
+    assert [json.loads(body) for body, _ in cloud.received(cloud.jobs)] == [JOB]
+    assert cloud.keys() == []
+
+
+def test_a_direct_job_that_needs_more_time(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/long.jsonl", *MANY)
+    with pytest.raises(Unfinished, match="BATCH_QUEUE"):
+        batch(BATCH_QUEUE="")(notification("input/digits/long.jsonl"), seconds=0.05)
+    url = f"s3://{BUCKET}/input/digits/long.jsonl"
+    assert batch()(notification("input/digits/long.jsonl"), seconds=0.05) == [{"state": "unfinished", "input": url}]
+
+
+def test_direct_messages(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/a.jsonl", ROW)
+    handle = batch()
+    [report] = handle(JOB)
+    assert (report["state"], report["output"]) == ("finished", f"s3://{BUCKET}/output/digits/a.jsonl")
+    answer = f"s3://{BUCKET}/output/answers/{INVOCATION}.json"
+    assert handle({"model_name": "digits", "inputs": []}) == [{"answer": answer}]
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        (events.load("eventbridge-schedule"), InvalidRequest),
+        (events.load("http-api"), InvalidRequest),
+        ([1], InvalidRequest),
+        (None, InvalidRequest),
+        (notification("output/a.jsonl"), DataRefused),
+    ],
+)
+def test_direct_events_that_are_wrong_are_errors(batch: Any, event: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        batch()(event)
+
+
+def test_rows_are_counted(batch: Any, cloud: Cloud, capsys: pytest.CaptureFixture[str]) -> None:
+    cloud.put("input/digits/a.jsonl", ROW, ERROR)
+    handle = batch(METRICS_SINKS="emf")
+    capsys.readouterr()
+    handle(sqs(JOB))
+    [line] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
+    found = {name: value for name, value in line.items() if "job" in name}
+    assert found == {
+        "inferry_job_files_total.success": [1.0],
+        "inferry_job_rows_total": [1.0],
+        "inferry_job_row_errors_total": [1.0],
+    }
