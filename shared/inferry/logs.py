@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -11,8 +13,9 @@ from inferry.settings import Settings
 
 # Of the loggers whose lines are ours to format.
 LOGGERS = ("inferry", "uvicorn", "uvicorn.access")
-# Whatever else a record has was given to it as `extra`.
-_OWN = vars(logging.makeLogRecord({})).keys() | {"message", "asctime", "taskName", "color_message"}
+# Whatever a record has behind what it is made with, and what formatters add, was given to it as `extra`.
+_MADE_WITH = len(vars(logging.makeLogRecord({})))
+_ADDED = ("message", "asctime", "taskName", "color_message")
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,7 +34,8 @@ class JsonFormatter(logging.Formatter):
             "timestamp": _timestamp(record.created),
             "service": self._service,
         }
-        line |= {name: value for name, value in vars(record).items() if name not in _OWN}
+        extra = islice(vars(record).items(), _MADE_WITH, None)
+        line |= {name: value for name, value in extra if name not in _ADDED}
         if record.exc_info and record.exc_info[0]:
             line["exception"] = self.formatException(record.exc_info)
             line["exception_name"] = record.exc_info[0].__name__
@@ -57,8 +61,14 @@ def configure(settings: Settings, formatter: logging.Formatter | None = None) ->
 
 
 def _timestamp(seconds: float) -> str:
+    whole = int(seconds)
+    return _second(whole) % int((seconds - whole) * 1000)
+
+
+@lru_cache(2)
+def _second(seconds: int) -> str:
     now = time.localtime(seconds)
-    return f"{time.strftime('%Y-%m-%d %H:%M:%S', now)},{int(seconds % 1 * 1000):03}{time.strftime('%z', now)}"
+    return time.strftime("%Y-%m-%d %H:%M:%S,%%03d%z", now)
 
 
 def _json(line: dict[str, Any]) -> str:
