@@ -2,10 +2,10 @@
 
 import atexit
 import gc
-import logging
 import os
 
 import azure.functions as func
+from inferry import logs
 from inferry.app import create_app
 from inferry.pushing import open_pusher, process_age
 from inferry.service import Service
@@ -16,7 +16,8 @@ from azure_app.environment import auth_level, defaults
 from azure_app.middleware import FunctionApp
 
 settings = Settings.from_env(defaults(os.environ, ROOT))
-logging.getLogger("inferry").setLevel(settings.log_level)
+# The worker takes messages from the root logger, and brings them to Application Insights.
+logs.configure(settings, hosted=True)
 service = Service.from_settings(settings)
 # Now, and not at the first request: the host routes to an instance when this module is imported.
 service.preload()

@@ -1,7 +1,5 @@
 """The log of a function, in Powertools' form, which has the id of the X-Ray trace too."""
 
-import logging
-
 from inferry import logs
 from inferry.settings import Settings
 
@@ -9,7 +7,7 @@ from inferry.settings import Settings
 def configure(settings: Settings) -> None:
     """Sets the level and the form of the log; text goes through the handler that Lambda's runtime has."""
     if settings.log_format == "text":
-        logging.getLogger("inferry").setLevel(settings.log_level)
+        logs.configure(settings, hosted=True)
         return
     from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 

@@ -29,11 +29,11 @@ settings.load_profile("long" if os.environ.get("FUZZ") == "long" else "short")
 def _clean_log() -> Iterator[None]:
     """The levels and handlers that a command sets are gone with its test."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [(log.level, [*log.handlers], log.propagate) for log in loggers]
+    before = [(log.level, [*log.handlers], [*log.filters], log.propagate) for log in loggers]
     yield
-    for log, (level, handlers, propagate) in zip(loggers, before, strict=True):
+    for log, (level, handlers, filters, propagate) in zip(loggers, before, strict=True):
         log.setLevel(level)
-        log.handlers, log.propagate = handlers, propagate
+        log.handlers, log.filters, log.propagate = handlers, filters, propagate
 
 
 @pytest.fixture(autouse=True)

@@ -42,22 +42,40 @@ class JsonFormatter(logging.Formatter):
         return _json(line)
 
 
-def configure(settings: Settings, formatter: logging.Formatter | None = None) -> None:
-    """Sets the level, and with LOG_FORMAT=json the form, of what inferry and its server log to stderr.
+class Rendered(logging.Filter):
+    """Makes a record's message its whole line, for the handlers of a host that takes messages and nothing else."""
 
-    `formatter` is the host's own for JSON, Powertools' for example.
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True: every record goes on."""
+        record.msg, record.args, record.exc_info = self._formatter.format(record), None, None
+        return True
+
+
+def configure(settings: Settings, formatter: logging.Formatter | None = None, *, hosted: bool = False) -> None:
+    """Sets the level, and with LOG_FORMAT=json the form, of what inferry and its server log.
+
+    Lines go to stderr, or with `hosted` through the handlers that the host has set up. `formatter` is its own for
+    JSON, Powertools' for example.
     """
-    level = "DEBUG" if settings.debug else settings.log_level
-    logging.getLogger("inferry").setLevel(level)
+    log = logging.getLogger("inferry")
+    log.setLevel("DEBUG" if settings.debug else settings.log_level)
+    formatter = formatter or JsonFormatter(settings.app_name)
     if settings.log_format == "text":
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter or JsonFormatter(settings.app_name))
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        logger.handlers = [handler]
-        logger.propagate = False
+        if not hosted:
+            logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    elif hosted:
+        log.filters = [Rendered(formatter)]
+    else:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(formatter)
+        for name in LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers = [handler]
+            logger.propagate = False
 
 
 def _timestamp(seconds: float) -> str:

@@ -72,6 +72,25 @@ def test_a_host_brings_its_own_formatter(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "theirs: a message\n"
 
 
+def test_a_host_that_takes_messages(caplog: pytest.LogCaptureFixture) -> None:
+    """Its handlers are at the root; a line goes through them whole, once."""
+    logs.configure(Settings(log_format="json", app_name="mine"), hosted=True)
+    log = logging.getLogger("inferry")
+    log.warning("%s of %s", 1, 2, extra={"request_id": "7"})
+    log.error("failed", exc_info=failure())
+    first, second = [json.loads(message) for message in caplog.messages]
+    assert (first["message"], first["level"], first["service"], first["request_id"]) == (
+        "1 of 2",
+        "WARNING",
+        "mine",
+        "7",
+    )
+    assert (second["message"], second["exception_name"]) == ("failed", "RuntimeError")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+    assert log.propagate
+    assert log.handlers == []
+
+
 @pytest.mark.parametrize(("settings", "level"), [({"log_level": "ERROR"}, "ERROR"), ({"debug": True}, "DEBUG")])
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_level(form: str, settings: dict[str, Any], level: str) -> None:
