@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import onnx_models
 import pytest
 from otlp import Receiver, attributes, failed, receiving
@@ -117,14 +118,26 @@ def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:
     assert line["trace_id"] in {span.trace_id.hex() for span in collector.wait(3)}
 
 
+def heavy(width: int = 512, products: int = 40) -> bytes:
+    """Takes some milliseconds, so that others arrive meanwhile; FP32 `y` [n, width] is `x` times the identity, often."""
+    nodes = [
+        onnx_models.helper.make_node("MatMul", [f"y{n}" if n else "x", "weights"], [f"y{n + 1}"])
+        for n in range(products)
+    ]
+    nodes.append(onnx_models.helper.make_node("Identity", [f"y{products}"], ["y"]))
+    weights = onnx_models.helper.make_tensor("weights", 1, [width, width], np.eye(width, dtype=np.float32).ravel())
+    ends = [onnx_models.tensor(name, "FP32", ("n", width)) for name in ("x", "y")]
+    return onnx_models.model(nodes, ends[:1], ends[1:], [weights])
+
+
 def test_a_batch(repository: Callable[..., str], collector: Receiver) -> None:
     files = {
-        "b/1/model.onnx": onnx_models.identity("FP32", ("n", 100_000)),
+        "b/1/model.onnx": heavy(),
         "b/config.json": b'{"max_batch_size": 8, "dynamic_batching": {"max_queue_delay_us": 20000}}',
     }
-    row = {"name": "x", "shape": [1, 100_000], "datatype": "FP32", "parameters": {"binary_data_size": 400_000}}
+    row = {"name": "x", "shape": [1, 512], "datatype": "FP32", "parameters": {"binary_data_size": 2048}}
     text = json.dumps({"inputs": [row], "parameters": {"binary_data_output": True}}).encode()
-    body, headers = text + bytes(400_000), {"Inference-Header-Content-Length": str(len(text))}
+    body, headers = text + bytes(2048), {"Inference-Header-Content-Length": str(len(text))}
     options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     with serving(repository(files), TRACES="true", **options) as server, ThreadPoolExecutor(16) as pool:
         answers = pool.map(lambda _: server.ask("POST", "/v2/models/b/infer", body, headers), range(64))
