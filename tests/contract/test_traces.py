@@ -119,7 +119,7 @@ def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:
 
 
 def heavy(width: int = 512, products: int = 40) -> bytes:
-    """Takes some milliseconds, so that others arrive meanwhile; FP32 `y` [n, width] is `x` times the identity, often."""
+    """Takes some milliseconds, so that others arrive meanwhile; FP32 `y` [n, width] is `x` times the identity."""
     nodes = [
         onnx_models.helper.make_node("MatMul", [f"y{n}" if n else "x", "weights"], [f"y{n + 1}"])
         for n in range(products)
