@@ -19,7 +19,6 @@ from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.asgi import ASGIApp
-    from inferry.service import Service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -195,7 +194,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
         _greet(settings)
         server.run(app, listener, settings)
         return 0
-    from inferry import sinks
+    from inferry import scraping, sinks
     from inferry.repository import open_repository
     from inferry.sinks.workers import Workers
 
@@ -203,7 +202,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     open_repository(settings.model_path)
     sinks.open_sinks(settings, os.environ)
     with TemporaryDirectory(prefix="inferry-") as folder:
-        _serve_metrics(settings, Workers(Path(folder)).text)
+        scraping.listen(settings, Workers(Path(folder)).text)
         _greet(settings)
         # The workers read the environment, where the command line's settings must win; those at their defaults are
         # absent.
@@ -224,13 +223,14 @@ def worker_app() -> Any:
 
 def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
+    from inferry import scraping
     from inferry.app import create_app
     from inferry.pushing import open_pusher
     from inferry.service import Service
 
     service = Service.from_settings(settings)
     pusher = open_pusher(settings, service.metrics, os.environ)
-    _share_metrics(settings, service, workers)
+    scraping.share(service, workers)
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():
@@ -241,33 +241,6 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     gc.freeze()
     app = create_app(service)
     return _until_shutdown(app, pusher.start().close) if pusher else app
-
-
-def _share_metrics(settings: Settings, service: "Service", workers: Path | None) -> None:
-    from inferry import sinks
-
-    if not sinks.is_served(settings):
-        return
-    if workers is None:
-        from inferry.sinks import prometheus
-
-        _serve_metrics(settings, lambda: prometheus.text(service.metrics))
-        return
-    from inferry.sinks.workers import Workers
-
-    known = Workers(workers)
-    known.join(service.metrics)
-    service.scrape = known.text
-
-
-def _serve_metrics(settings: Settings, text: Callable[[], str]) -> None:
-    """On METRICS_PORT, where there is one."""
-    from inferry import sinks
-
-    if settings.metrics_port and sinks.is_served(settings):
-        from inferry.sinks import port
-
-        port.listen(settings.host, settings.metrics_port, text)
 
 
 def _until_shutdown(app: "ASGIApp", close: Callable[[], None]) -> "ASGIApp":

@@ -37,7 +37,7 @@ LAYERS = [
     "batch.results",
     "batch.making",
     "jobs batch.progress",
-    "app inputs inspection openapi batch.command messages",
+    "app inputs inspection openapi batch.command messages scraping",
     "management worker",
     "cli",
     "__main__",
