@@ -15,20 +15,6 @@ ROOT = Path(__file__).parents[2]
 # Where the Python worker looks for an app's packages.
 PACKAGES = Path(".python_packages", "lib", "site-packages")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
-# What a prediction never reads. The engine is in the wheel twice: the Python module has its own.
-PRUNED = (
-    "onnxruntime/capi/libonnxruntime.so*",
-    "onnxruntime/backend",
-    "onnxruntime/datasets",
-    "onnxruntime/quantization",
-    "onnxruntime/tools",
-    "onnxruntime/transformers",
-    "numpy/**/tests",
-    "numpy/f2py",
-    "numpy/**/*.pyi",
-    "google/protobuf/**/*.pyi",
-    "bin",
-)
 # Deflate has no earlier date; the same files make the same zip.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -39,7 +25,8 @@ def build(target: Path) -> None:
         app = Path(folder)
         copy_code(app)
         install(app / PACKAGES)
-        prune(app / PACKAGES)
+        # As the images are; what was pruned too far, test_package.py finds.
+        _run(str(ROOT / "images" / "prune.py"), str(app / PACKAGES))
         compile_all(app)
         write(app, target)
 
@@ -57,22 +44,14 @@ def copy_code(app: Path) -> None:
 
 def install(packages: Path) -> None:
     """The pinned requirements, which are all of them: nothing else is looked for."""
-    _run("pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "--only-binary=:all:",
-         "--target", str(packages), "--requirement", str(ROOT / "requirements.txt"))  # fmt: skip
-
-
-def prune(packages: Path) -> None:
-    for pattern in PRUNED:
-        for path in list(packages.glob(pattern)):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+    pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps")
+    requirements = str(ROOT / "requirements.txt")
+    _run(*pip, "--only-binary=:all:", "--target", str(packages), "--requirement", requirements)
 
 
 def compile_all(app: Path) -> None:
     """Bytecode that is taken as it is, whatever dates the unpacked files have."""
-    _run("compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(app), str(app))
+    _run("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", str(app), str(app))
 
 
 def write(app: Path, target: Path) -> None:
@@ -85,8 +64,8 @@ def write(app: Path, target: Path) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
-def _run(module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)  # noqa: S603
+def _run(*arguments: str) -> None:
+    subprocess.run([sys.executable, *arguments], check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Writes requirements.txt, which `func` publishes: `python deploy/azure/requirements.py`.
 
-What inferry's dependencies and the extra `azure` bring on each Python that Functions has, at the versions of
-constraints.txt. Read from what is installed, so it needs no network.
+What inferry's dependencies and the extras `azure` and `batch` bring on each Python that Functions has, at the versions
+of constraints.txt. Read from what is installed, so it needs no network.
 """
 
 import re
@@ -21,7 +21,7 @@ HEAD = "# Written by deploy/azure/requirements.py from pyproject.toml and constr
 
 def text() -> str:
     """The file as it should be."""
-    names = {name for python in PYTHONS for name in closure(Requirement("inferry[azure]"), environment(python))}
+    names = {name for python in PYTHONS for name in closure(Requirement("inferry[azure,batch]"), environment(python))}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return HEAD + "".join(f"{line}\n" for line in lines if canonicalize_name(line.partition("==")[0]) in names)
 

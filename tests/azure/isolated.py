@@ -8,7 +8,10 @@ import json
 import os
 import resource
 import sys
+import time
 from pathlib import Path
+
+START = time.monotonic()
 
 
 def main() -> None:
@@ -40,6 +43,7 @@ async def predict(app: Path, body: bytes) -> dict[str, object]:
         "functions": sorted(function.name for function in functions),
         "status": outcome.value.value["status_code"].value,
         "answer": json.loads(outcome.value.value["body"].value),
+        "seconds": time.monotonic() - START,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "files": [file for file in modules if file],
     }

@@ -37,7 +37,10 @@ class Image:
         return f"localhost/inferry-{self.name}:latest"
 
 
-IMAGES = {image.name: image for image in (Image("lambda", "functions/Dockerfile", 250),)}
+IMAGES = {
+    image.name: image
+    for image in (Image("lambda", "functions/Dockerfile", 250), Image("azure", "azure_app/Dockerfile", 250))
+}
 
 
 def missing() -> str:

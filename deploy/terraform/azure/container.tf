@@ -47,7 +47,7 @@ resource "azurerm_container_app" "main" {
   ingress {
     external_enabled           = true
     allow_insecure_connections = false
-    target_port                = 80
+    target_port                = 8080 # the image's, whose user may not open 80
 
     traffic_weight {
       latest_revision = true
