@@ -50,13 +50,12 @@ class Middleware(func.AsgiMiddleware):
         scheme, _, rest = request.url.partition("://")
         target, _, query = rest.partition("?")
         raw = target[target.find("/") :] if "/" in target else "/"
-        known = {
-            "trace_id": _trace_id(context.trace_context.trace_parent),
-            "deadline": time.monotonic() + LIMIT,
-            "cold_start": self._cold,
-        }
+        known = {"deadline": time.monotonic() + LIMIT, "cold_start": self._cold}
         self._cold = False
-        headers = request.headers
+        headers = dict(request.headers)
+        # The host's own span is the parent of ours; it belongs to the caller's trace, if there is one.
+        if context.trace_context.trace_parent:
+            headers["traceparent"] = context.trace_context.trace_parent
         # A caller's own id for the request stays: it is in the logs of more than this app.
         if "x-request-id" not in headers:
             known["request_id"] = context.invocation_id
@@ -111,9 +110,3 @@ class Exchange:
         """The answer for the host."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self._start["headers"]}
         return func.HttpResponse(b"".join(self._parts), status_code=self._start["status"], headers=headers)
-
-
-def _trace_id(trace_parent: str) -> str:
-    """W3C Trace Context's: version, trace id, parent id, flags."""
-    parts = trace_parent.split("-")
-    return parts[1] if len(parts) == 4 else ""

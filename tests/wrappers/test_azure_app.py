@@ -14,6 +14,7 @@ import azure.functions as func
 import onnx_models
 import pytest
 from contract.servers import environment
+from inferry.context import read
 from inferry.errors import InvalidSettings
 from inferry.routes import ROUTES
 
@@ -23,6 +24,7 @@ from azure_app.middleware import LIMIT, FunctionApp
 ROOT = Path(__file__).parents[2]
 INVOCATION = "0f8fad5b-d9cb-469f-a165-70867728950e"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 class Recorder:
@@ -37,7 +39,7 @@ class Recorder:
         await send({"type": "http.response.body", "body": (await receive())["body"]})
 
 
-def context(traceparent: str = f"00-{TRACE}-00f067aa0ba902b7-01") -> Any:
+def context(traceparent: str = PARENT) -> Any:
     return SimpleNamespace(
         function_directory=".",
         function_name="api",
@@ -78,7 +80,7 @@ def test_an_invocation_is_known_to_the_application(app: FunctionApp, recorder: R
     (answer,) = invoke(app, request())
     (scope,) = recorder.scopes
     deadline = scope["inferry"].pop("deadline")
-    assert scope["inferry"] == {"request_id": INVOCATION, "trace_id": TRACE, "cold_start": True}
+    assert scope["inferry"] == {"request_id": INVOCATION, "cold_start": True}
     assert before <= deadline <= time.monotonic() + LIMIT
     assert (answer.status_code, answer.get_body(), answer.headers["content-type"]) == (200, b"\x00\xff", "text/x")
 
@@ -88,10 +90,13 @@ def test_a_callers_own_request_id_stays(app: FunctionApp, recorder: Recorder) ->
     assert "request_id" not in recorder.scopes[0]["inferry"]
 
 
-@pytest.mark.parametrize("traceparent", ["", "nonsense"])
-def test_without_a_trace(app: FunctionApp, recorder: Recorder, traceparent: str) -> None:
-    invoke(app, request(), invocation=context(traceparent))
-    assert recorder.scopes[0]["inferry"]["trace_id"] == ""
+@pytest.mark.parametrize("hosts", [PARENT, ""])
+def test_the_hosts_span_is_the_parent(app: FunctionApp, recorder: Recorder, hosts: str) -> None:
+    theirs = f"00-{TRACE}-1111111111111111-01"
+    invoke(app, request(traceparent=theirs), invocation=context(hosts))
+    (scope,) = recorder.scopes
+    assert dict(scope["headers"])[b"traceparent"].decode() == (hosts or theirs)
+    assert read(scope).trace_id == TRACE
 
 
 def test_only_the_first_request_is_cold_and_no_lifespan_reaches_the_application(
@@ -116,7 +121,7 @@ def test_the_request_as_asgi_has_it(app: FunctionApp, recorder: Recorder) -> Non
         "raw_path": b"/v2/models/a%20b%ff",
         "query_string": b"q=1&r=%20",
         "root_path": "",
-        "headers": [(b"host", b"app"), (b"accept", b"*/*")],
+        "headers": [(b"host", b"app"), (b"accept", b"*/*"), (b"traceparent", PARENT.encode())],
         "server": None,
         "client": None,
     }
