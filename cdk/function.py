@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Size, Validations
 from aws_cdk.aws_lambda import (
@@ -39,6 +40,38 @@ def settings(props: Props) -> Settings:
     return replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
 
 
+def image_function(
+    scope: Construct,
+    handler: str,
+    props: Props,
+    source: Path,
+    told: Settings,
+    *,
+    description: str,
+    timeout: int,
+    **more: Any,
+) -> DockerImageFunction:
+    """A function of the image, as large as the props say; `more` is the CDK's own."""
+    return DockerImageFunction(
+        scope,
+        "Handler",
+        description=description,
+        code=image(source, props.architecture, handler),
+        architecture=ARCHITECTURES[props.architecture],
+        memory_size=props.memory,
+        ephemeral_storage_size=Size.mebibytes(props.storage),
+        timeout=Duration.seconds(timeout),
+        environment=told.to_env(),
+        # Lambda's own lines as JSON too: the alarm on cold starts reads them.
+        logging_format=LoggingFormat.JSON,
+        system_log_level_v2=SystemLogLevel.INFO,
+        # LOG_LEVEL is the application's own. Lambda takes a line of metrics for INFO, and would drop it above that.
+        application_log_level_v2=ApplicationLogLevel.DEBUG if told.log_level == "DEBUG" else ApplicationLogLevel.INFO,
+        tracing=Tracing.ACTIVE if props.tracing else Tracing.DISABLED,
+        **more,
+    )
+
+
 class InferenceFunction(Construct):
     """`alias` is what callers invoke; a deployment moves it from version to version."""
 
@@ -47,26 +80,16 @@ class InferenceFunction(Construct):
         self.told = told
         self.logs = log_group(self, "Logs", props)
         self.role = function_role(self, "Role", self.logs, tracing=props.tracing)
-        self.function = DockerImageFunction(
+        self.function = image_function(
             self,
-            "Handler",
+            HANDLER,
+            props,
+            source,
+            told,
             description=f"Predictions of {props.stack_name} over the Open Inference Protocol",
-            code=image(source, props.architecture, HANDLER),
-            architecture=ARCHITECTURES[props.architecture],
-            memory_size=props.memory,
-            ephemeral_storage_size=Size.mebibytes(props.storage),
-            timeout=Duration.seconds(props.timeout),
-            environment=told.to_env(),
+            timeout=props.timeout,
             role=self.role,
             log_group=self.logs,
-            # Lambda's own lines as JSON too: the alarm on cold starts reads them.
-            logging_format=LoggingFormat.JSON,
-            system_log_level_v2=SystemLogLevel.INFO,
-            # LOG_LEVEL is the application's own. Lambda takes a line of metrics for INFO, and would drop it above that.
-            application_log_level_v2=ApplicationLogLevel.DEBUG
-            if told.log_level == "DEBUG"
-            else ApplicationLogLevel.INFO,
-            tracing=Tracing.ACTIVE if props.tracing else Tracing.DISABLED,
             reserved_concurrent_executions=props.concurrency or None,
             snap_start=SnapStartConf.ON_PUBLISHED_VERSIONS if props.start == "snapstart" else None,
             # Snapshots of versions that nobody calls cost money.

@@ -1,13 +1,16 @@
 """The stack of one environment: what it has, in the order in which it depends on each other."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from aws_cdk import CfnOutput, Environment, Stack, Tags
 from constructs import Construct
+from inferry.settings import Settings
 
 from cdk.alarms import Alarms
 from cdk.api_keys import ApiKeys
+from cdk.batch import Batch
 from cdk.bucket import ModelBucket
 from cdk.budget import add_budget
 from cdk.curl import curl_line
@@ -46,6 +49,7 @@ class InferryStack(Stack):
         self.api = InferenceApi(self, "Api", props, self.function.alias)
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
+        batch = self._batch(props, source, told, bucket) if props.batch else {}
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
         check = Check(self, "Check", props, source, self.function, bucket, keys)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
@@ -59,12 +63,28 @@ class InferryStack(Stack):
             "AlarmTopic": self.alarms.topic.topic_arn,
             "LogGroup": self.function.logs.log_group_name,
         }
+        outputs |= batch
         if bucket:
             outputs["ModelBucket"] = bucket.bucket.bucket_name
         if keys:
             outputs["ApiKeysSecret"] = keys.secret.secret_arn
         if props.function_url:
             outputs["FunctionUrl"] = add_function_url(props, self.function.alias)
+        self._finish(props, outputs)
+
+    def _batch(self, props: Props, source: Path, told: Settings, models: ModelBucket | None) -> dict[str, str]:
+        """The outputs of what works on files and messages."""
+        batch = Batch(self, "Batch", props, source, told, self.alarms)
+        grant_settings(batch.role, told)
+        if models:
+            models.grant_read(batch.role)
+        return {
+            "Files": batch.bucket.bucket_name,
+            "Jobs": batch.queue.queue_url,
+            "DeadLetters": batch.dead.queue_url,
+        }
+
+    def _finish(self, props: Props, outputs: Mapping[str, str]) -> None:
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
         for tag, value in {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}.items():

@@ -61,6 +61,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "rollout": "LambdaAllAtOnce",
         "checked_models": "digits,newsline",
     },
+    "batch": {"batch": "true", "batch_timeout": "120", "models": "bucket", "tracing": "true"},
     "keys": {"authorization": "api-keys", "api_keys_version": "5" * 32, "function_url": "true", "project": "models"},
 }
 

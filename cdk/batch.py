@@ -1,0 +1,131 @@
+"""Files and messages: a bucket whose input calls a queue, and the function that works on what is in it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from aws_cdk import Aws, Duration
+from aws_cdk.aws_iam import PolicyStatement, Role, ServicePrincipal
+from aws_cdk.aws_lambda_event_sources import SqsEventSource
+from aws_cdk.aws_s3 import Bucket, CfnBucket, LifecycleRule
+from aws_cdk.aws_sqs import CfnQueuePolicy, DeadLetterQueue, Queue, QueueEncryption
+from constructs import Construct
+from inferry.settings import Settings
+
+from cdk.alarms import Alarms
+from cdk.bucket import private_bucket
+from cdk.function import image_function
+from cdk.logs import log_group
+from cdk.nag import acknowledge, wildcard
+from cdk.props import Props
+from cdk.role import function_role
+
+HANDLER = "functions.batch.handler"
+# The last is inferry.messages' own name; a test compares them, as importing that would load everything.
+INPUT, OUTPUT, ANSWERS = "input", "output", "answers"
+# Lambda's own advice for queues: what is in work must not come a second time, throttled attempts included.
+VISIBILITY = 6
+RECEIVES = 5
+KEPT = Duration.days(14)
+MESSAGES = 10
+
+
+class Batch(Construct):
+    """`bucket` has the prefixes INPUT and OUTPUT; `queue` takes jobs and requests too, `dead` what can't be done."""
+
+    def __init__(self, scope: Construct, name: str, props: Props, source: Path, told: Settings, alarms: Alarms) -> None:
+        """`told`: what the function behind the API is told; this one needs no keys."""
+        super().__init__(scope, name)
+        self.dead = Queue(
+            self, "DeadLetters", encryption=QueueEncryption.SQS_MANAGED, enforce_ssl=True, retention_period=KEPT
+        )
+        self.queue = Queue(
+            self,
+            "Jobs",
+            encryption=QueueEncryption.SQS_MANAGED,
+            enforce_ssl=True,
+            retention_period=KEPT,
+            visibility_timeout=Duration.seconds(VISIBILITY * props.batch_timeout),
+            dead_letter_queue=DeadLetterQueue(queue=self.dead, max_receive_count=RECEIVES),
+        )
+        answers = LifecycleRule(prefix=f"{OUTPUT}/{ANSWERS}/", expiration=Duration.days(props.batch_answers))
+        self.bucket = private_bucket(self, "Files", props, [answers])
+        _notify(self.bucket, self.queue)
+        logs = log_group(self, "Logs", props)
+        self.role = function_role(self, "Role", logs, tracing=props.tracing)
+        self._grant(self.role)
+        self.told = replace(
+            told,
+            batch_input=f"s3://{self.bucket.bucket_name}/{INPUT}",
+            batch_output=f"s3://{self.bucket.bucket_name}/{OUTPUT}",
+            batch_queue=self.queue.queue_url,
+            batch_dead_letters=self.dead.queue_url,
+            api_keys=(),
+        )
+        self.function = image_function(
+            self,
+            HANDLER,
+            props,
+            source,
+            self.told,
+            description=f"Predictions of {props.stack_name} over files and messages",
+            timeout=props.batch_timeout,
+            role=self.role,
+            log_group=logs,
+        )
+        events = SqsEventSource(
+            self.queue,
+            batch_size=MESSAGES,
+            max_concurrency=props.batch_concurrency,
+            report_batch_item_failures=True,
+        )
+        self.function.add_event_source(events)
+        self._watch(props, alarms)
+
+    def _grant(self, role: Role) -> None:
+        """What results need: reading the input, everything below the output, and both queues for what goes on."""
+        self.queue.grant_send_messages(role)
+        self.dead.grant_send_messages(role)
+        below = {
+            INPUT: ["s3:GetObject"],
+            OUTPUT: ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+        }
+        for prefix, actions in below.items():
+            objects = self.bucket.arn_for_objects(f"{prefix}/*")
+            role.add_to_policy(PolicyStatement(actions=actions, resources=[objects]))
+            acknowledge(role, {wildcard(self.bucket, f"/{prefix}/*"): "files are not known in advance"})
+        # Without it, and without a condition, S3 says "forbidden" of objects that are not there.
+        role.add_to_policy(PolicyStatement(actions=["s3:ListBucket"], resources=[self.bucket.bucket_arn]))
+
+    def _watch(self, props: Props, alarms: Alarms) -> None:
+        age = self.queue.metric_approximate_age_of_oldest_message()
+        alarms.add("BatchAge", age, props.max_batch_age, "seconds old is the oldest message of the batch queue")
+        dead = self.dead.metric_approximate_number_of_messages_visible()
+        alarms.add("DeadLetters", dead, 0, "messages can't be done, and wait in the queue of dead letters")
+
+
+def _notify(bucket: Bucket, queue: Queue) -> None:
+    """The bucket's own property, where the CDK would deploy a function with rights over all buckets."""
+    # The bucket's name isn't known before it is made, and S3 asks the queue when it is: the account has to do.
+    queue.add_to_resource_policy(
+        PolicyStatement(
+            principals=[ServicePrincipal("s3.amazonaws.com")],
+            actions=["sqs:SendMessage"],
+            resources=[queue.queue_arn],
+            conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
+        )
+    )
+    made = bucket.node.default_child
+    assert isinstance(made, CfnBucket)
+    rule = CfnBucket.FilterRuleProperty(name="prefix", value=f"{INPUT}/")
+    made.notification_configuration = CfnBucket.NotificationConfigurationProperty(
+        queue_configurations=[
+            CfnBucket.QueueConfigurationProperty(
+                event="s3:ObjectCreated:*",
+                queue=queue.queue_arn,
+                filter=CfnBucket.NotificationFilterProperty(s3_key=CfnBucket.S3KeyFilterProperty(rules=[rule])),
+            )
+        ]
+    )
+    policy = queue.node.find_child("Policy").node.default_child
+    assert isinstance(policy, CfnQueuePolicy)
+    made.add_resource_dependency(policy)
