@@ -14,6 +14,8 @@ from mangum.handlers import ALB, APIGateway, HTTPGateway
 
 # Lambda's 6 MB are those of a whole event: this leaves some for what is beside the body.
 MAX_BODY = 6_000_000
+# A text of this many bytes fits whatever it holds.
+MAX_TEXT = MAX_BODY // 3
 # Seconds before the end of an invocation at which a prediction is stopped: its answer has to be written and sent.
 MARGIN = 0.5
 
@@ -22,8 +24,8 @@ class UnknownEvent(Exception):
     """An event that is no HTTP request."""
 
 
-class _Undecoded:
-    """An event whose body stays as it came: one that can't be decoded gets the application's answer."""
+class _Source:
+    """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
 
     event: dict[str, Any]
 
@@ -31,25 +33,32 @@ class _Undecoded:
     def body(self) -> bytes:
         return (self.event.get("body") or "").encode()
 
+    def __call__(self, response: Any) -> dict[str, Any]:
+        """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
+        answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
+        if len(response["body"]) > MAX_TEXT and not answer["isBase64Encoded"]:
+            answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
+        return answer
+
     @cached_property
     def scope(self) -> Any:
         """Made once: Mangum looks into it for the answer, too."""
         return super().scope  # type: ignore[misc]
 
 
-class LoadBalancer(_Undecoded, ALB):
+class LoadBalancer(_Source, ALB):
     """Application Load Balancer."""
 
 
-class HTTPApi(_Undecoded, HTTPGateway):
+class HTTPApi(_Source, HTTPGateway):
     """HTTP API, in both of its payload formats, and Function URLs."""
 
 
-class RestApi(_Undecoded, APIGateway):
+class RestApi(_Source, APIGateway):
     """REST API."""
 
 
-class Unknown(_Undecoded, HTTPGateway):
+class Unknown(_Source, HTTPGateway):
     """Whatever the others don't take; asked first, it raises UnknownEvent."""
 
     @classmethod

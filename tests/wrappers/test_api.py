@@ -132,6 +132,26 @@ def test_a_body_over_lambdas_limit(function: Make, path: str, is_base64: bool) -
     assert "4.5 MB" in error
 
 
+ESCAPED = {"quotes": '"', "backslashes": "\\", "two bytes": "é", "four bytes": "😀"}
+
+
+@pytest.mark.parametrize("name", ["alb", "http-api", "rest-api-stage"])
+@pytest.mark.parametrize("character", ESCAPED.values(), ids=ESCAPED)
+def test_an_answer_within_the_limit_fits_into_lambdas(
+    function: Make, repository: Callable[..., str], character: str, name: str
+) -> None:
+    served = function(MODEL_PATH=repository({"digits.onnx": onnx_models.identity("BYTES", ("n",))}))
+    size = len(json.dumps(character, ensure_ascii=False).encode()) - len('""')
+    text = character * (initialization.MAX_RESPONSE_BYTES * 9 // 10 // size)
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}
+    event = {**events.load(name), "body": json.dumps({"inputs": [tensor]}, ensure_ascii=False)}
+    answer = served(event)
+    assert answer["statusCode"] == 200, answer["body"][:300]
+    assert json.loads(events.body(answer))["outputs"][0]["data"] == [text]
+    # As the runtime writes it where it isn't told to leave characters as they are.
+    assert len(json.dumps(answer)) < 6 * 2**20
+
+
 PREFIXES = {
     "a stage of an HTTP API": ("http-api-stage", {}, "/prod"),
     "a stage of a REST API": ("rest-api-stage", {}, "/prod"),
