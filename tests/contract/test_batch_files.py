@@ -79,6 +79,16 @@ def test_files(place: str) -> None:
     assert (files.stat("x"), files.below(".inferry/k"), files.list()) == (None, [], [])
 
 
+def test_a_store_without_conditional_writes(s3: services.S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in (s3.environment | {"NO_PROXY": services.HOST, "AWS_CONDITIONAL_PUT": "disabled"}).items():
+        monkeypatch.setenv(variable, value)
+    s3.create("plain")
+    files = open_files("s3://plain/prefix")
+    assert files.create("x", b"one")
+    assert not files.create("x", b"two")
+    assert files.read("x") == b"one"
+
+
 def test_large_files(place: str) -> None:
     files = open_files(place)
     with files.write("big") as file:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from inferry.batch import making
 from inferry.batch.report import Report
-from inferry.errors import NotSupported, TooManyErrors
+from inferry.errors import NotSupported, StoreError, TooManyErrors
 from inferry.jobs import Job, borders, run
 from inferry.service import Service
 from inferry.settings import Settings
@@ -389,6 +389,19 @@ def test_slices(predict: Predict, service: Service, tmp_path: Path, name: str) -
     report = run(job, service, until=0.0)
     assert (report.state, report.rows, report.errors) == ("finished", straight.rows, straight.errors)
     assert contents(tmp_path / "again", name) == contents(tmp_path / "out", name)
+
+
+@pytest.mark.usefixtures("parts")
+def test_a_part_that_is_lost_is_made_again(predict: Predict, service: Service, tmp_path: Path) -> None:
+    straight = predict("x.jsonl", MANY, "row")
+    job = Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/again/", model="row")
+    for part in borders(job, service, 5_000):
+        run(replace(job, part=part), service)
+    next((tmp_path / "again/.inferry").glob("*/*.data")).unlink()
+    with pytest.raises(StoreError, match=r"a part of .* is gone"):
+        run(job, service)
+    assert run(job, service).rows == straight.rows
+    assert contents(tmp_path / "again", "x.jsonl") == contents(tmp_path / "out", "x.jsonl")
 
 
 def test_once(predict: Predict, service: Service, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import obstore
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
 from inferry.batch.files import Listing, Paths
 from inferry.errors import StoreError
@@ -78,6 +78,11 @@ class RemoteFiles:
                 self._backend.put(self._name(path), content, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 return False
+            except (NotSupportedError, NotImplementedError):
+                # The best that such a store can do; what is written under one name is always the same here.
+                if self.stat(path) is not None:
+                    return False
+                self._backend.put(self._name(path), content, use_multipart=False)
             return True
 
     def delete(self, paths: Iterable[str]) -> None:

@@ -111,7 +111,9 @@ class Results:
         count = part.rows if kind == _DATA else part.errors
         content = self._files.read(self._path(part, kind)) if count else b""
         if content is None:
-            raise StoreError(f"a part of {self.url} is gone: another worker may have finished it")
+            # So that the next run makes it again, if nobody has finished.
+            self._files.delete([self._path(part, _COMPLETE)])
+            raise StoreError(f"a part of {self.url} is gone: another worker may have finished it; run the job again")
         return content
 
     @property

@@ -1,0 +1,109 @@
+"""Blocks through a model: batches, order, and rows that fail by themselves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+from inferry.batch.blocks import Block, Cursor, Group, numbers
+from inferry.batch.predictor import Predictor
+from inferry.errors import InferenceFailed, NotSupported
+from inferry.model import Model
+from inferry.repository import open_repository
+
+Load = Callable[..., Model]
+
+
+@pytest.fixture
+def load(repository: Callable[..., str]) -> Load:
+    """`load(bytes, max_batch_size=4)` is that model."""
+
+    def go(content: bytes, **config: Any) -> Model:
+        files = {"m/1/model.onnx": content, "m/config.json": str(config).replace("'", '"').encode()}
+        return open_repository(repository(files), threads=1).get("m")
+
+    return go
+
+
+def block(*groups: Group, count: int) -> Block:
+    return Block(Cursor(10, 0), Cursor(10 + count, 0), numbers(10, count), list(groups), raw=lambda position: position)
+
+
+def sizes(model: Model, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Any], bool] = lambda x: False) -> list[int]:
+    """The rows of each run from now on; those that `fails` says fail."""
+    found: list[int] = []
+    real = model.session.run
+
+    def run(feed: Any, names: Any, deadline: float) -> Any:
+        found.append(len(feed["x"]))
+        if fails(feed["x"]):
+            raise InferenceFailed("no luck")
+        return real(feed, names, deadline)
+
+    monkeypatch.setattr(model.session, "run", run)
+    return found
+
+
+X = np.arange(30, dtype=np.float32).reshape(10, 3)
+
+
+@pytest.mark.parametrize(
+    ("config", "batch_size", "expected"),
+    [({}, 0, [10]), ({"max_batch_size": 4}, 0, [4, 4, 2]), ({"max_batch_size": 4}, 3, [3, 3, 3, 1]), ({}, 8, [8, 2])],
+)
+def test_batches(
+    load: Load, monkeypatch: pytest.MonkeyPatch, config: Any, batch_size: int, expected: list[int]
+) -> None:
+    model = load(onnx_models.scaled(2, 3), **config)
+    found = sizes(model, monkeypatch)
+    answer = Predictor(model, batch_size, 10).answer(block(Group({"x": X}), count=10))
+    assert found == expected
+    assert answer.positions.tolist() == list(range(10))
+    np.testing.assert_array_equal(answer.outputs["y"], X * 2)
+
+
+def test_large_rows_run_one_by_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(onnx_models.identity("FP32", ("n", "k")))
+    found = sizes(model, monkeypatch)
+    Predictor(model, 0, 10).answer(block(Group({"x": np.zeros((3, 40_000), np.float32)}), count=3))
+    assert found == [1, 1, 1]
+
+
+def test_groups_come_back_in_the_order_of_their_rows(load: Load) -> None:
+    model = load(onnx_models.identity("FP32", ("n", "k")))
+    odd, even = Group({"x": X[1::2]}, np.arange(1, 10, 2)), Group({"x": X[::2, :2].copy()}, np.arange(0, 10, 2))
+    answer = Predictor(model, 0, 10).answer(block(odd, even, count=10))
+    expected = [X[row, :2].tolist() if row % 2 == 0 else X[row].tolist() for row in range(10)]
+    assert [row.tolist() for row in answer.outputs["y"]] == expected
+
+
+def test_a_row_that_fails_is_found(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(onnx_models.scaled(2, 3))
+    found = sizes(model, monkeypatch, lambda x: bool((x[:, 0] == 12).any()))
+    answer = Predictor(model, 0, 10).answer(block(Group({"x": X}), count=10))
+    assert answer.positions.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    np.testing.assert_array_equal(answer.outputs["y"], np.delete(X, 4, 0) * 2)
+    assert [(item.row, item.reason, item.data) for item in answer.rejected] == [(15, "no luck", 4)]
+    assert found == [10, 5, 2, 3, 1, 2, 1, 1, 5]
+
+
+def test_batches_that_take_too_long_become_smaller(load: Load) -> None:
+    """No time at all: every row fails by itself, and the next block isn't tried as a whole."""
+    predictor = Predictor(load(onnx_models.scaled(2, 3)), 0, 0.0)
+    for _ in range(2):
+        answer = predictor.answer(block(Group({"x": X}), count=10))
+        assert len(answer.rejected) == 10
+        assert "the time for a prediction" in answer.rejected[0].reason
+    assert predictor._limit == 1
+
+
+def test_the_pace_follows_the_size_of_outputs(load: Load) -> None:
+    predictor = Predictor(load(onnx_models.identity("FP32", ("n", "k"))), 0, 10)
+    predictor.answer(block(Group({"x": np.zeros((8, 1_000_000), np.float32)}), count=8))
+    assert predictor.pace.rows <= 4
+
+
+def test_a_model_of_fixed_batches(load: Load) -> None:
+    with pytest.raises(NotSupported, match=r"first axis of its inputs is \[4\]"):
+        Predictor(load(onnx_models.identity("FP32", (4, 3))), 0, 10)
