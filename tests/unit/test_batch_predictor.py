@@ -66,7 +66,7 @@ def test_batches(
 def test_large_rows_run_one_by_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(onnx_models.identity("FP32", ("n", "k")))
     found = sizes(model, monkeypatch)
-    Predictor(model, 0, 10).answer(block(Group({"x": np.zeros((3, 40_000), np.float32)}), count=3))
+    Predictor(model, 0, 10).answer(block(Group({"x": np.zeros((3, 140_000), np.float32)}), count=3))
     assert found == [1, 1, 1]
 
 

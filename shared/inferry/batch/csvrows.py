@@ -17,6 +17,8 @@ from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# Bytes for a thread, and of a line that is long beside them.
+THREAD, LONG = 1 << 18, 1 << 14
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
@@ -86,9 +88,7 @@ class CsvRows:
         try:
             return arrow_csv.read_csv(
                 pa.py_buffer(lines.data),
-                arrow_csv.ReadOptions(
-                    column_names=self._names, use_threads=False, block_size=min(len(lines.data) + 1, 2**31 - 1)
-                ),
+                arrow_csv.ReadOptions(column_names=self._names, block_size=_arrow_block(lines.data)),
                 arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data),
                 arrow_csv.ConvertOptions(
                     include_columns=list(self._types), column_types=self._types, null_values=NULLS
@@ -149,6 +149,12 @@ class CsvRows:
 
 def _is_array(item: Assigned) -> bool:
     return item.columns == (item.spec.name,) and (row_shape(1, item.spec.shape) is None or -1 in item.spec.shape[1:])
+
+
+def _arrow_block(data: bytes) -> int:
+    """Bytes that one of Arrow's threads takes at a time: several blocks of short lines, which fit; else all."""
+    short = data.count(b"\n") * LONG > len(data)
+    return THREAD if short else len(data) + 1
 
 
 def _arrow(spec: TensorSpec) -> pa.DataType:

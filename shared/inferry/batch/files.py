@@ -146,11 +146,14 @@ class LocalFiles:
             return True
 
     def delete(self, paths: Iterable[str]) -> None:
+        ours = True
         with translated(f"can't delete in {self.url}", (OSError,)):
             for path in paths:
+                ours &= path.startswith(HIDDEN)
                 self._path(path).unlink(missing_ok=True)
                 self._remove_empty(self._path(path).parent)
-            self._remove_empty(self._root / HIDDEN / TEMPORARY)
+            if ours:
+                self._remove_empty(self._root / HIDDEN / TEMPORARY)
 
     def _path(self, path: str) -> Path:
         if not is_plain(path.removeprefix(f"{HIDDEN}/")):

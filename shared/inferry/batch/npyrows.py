@@ -12,7 +12,7 @@ from inferry.batch.blocks import Block, Cursor, Group, Pace, Rejected, numbers, 
 from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidFile
 from inferry.signature import TensorSpec
-from inferry.tensors import Array, aligned
+from inferry.tensors import Array, aligned, empty
 
 # Bytes of a block: the largest rows are not too many at once.
 BLOCK = 16 << 20
@@ -179,7 +179,7 @@ class _Stream:
             row += rows
 
     def _read(self, rows: int) -> Array:
-        block = np.empty((rows, *self._row), self.dtype)
+        block = empty((rows, *self._row), self.dtype)
         view = memoryview(block.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         try:
             while view:

@@ -13,7 +13,7 @@ from inferry.signature import Feed
 from inferry.tensors import Array, aligned, empty
 
 # Without max_batch_size: about so many values of inputs keep a small model busy and stay in the processor's cache.
-ELEMENTS, MOST = 32_768, 1024
+ELEMENTS, MOST = 131_072, 2048
 # A block should take about so long: a job that has to end looks at the time between two of them.
 BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
 FIRST = 64
