@@ -1,5 +1,6 @@
 """The app as the host serves it: keys, limits, failures, and many requests at once."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -55,6 +56,18 @@ def test_a_function_key_does_not_open_what_asks_for_the_master(tmp_path: Any) ->
     folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.identity()})
     with serving(folder, "--key", KEY, "--admin-key", MASTER, AUTH_LEVEL="admin") as server:
         assert [status(server, "GET", "/v2", **{"x-functions-key": key}) for key in (KEY, MASTER)] == [401, 200]
+
+
+def test_the_apps_own_keys(tmp_path: Any) -> None:
+    folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.identity()})
+    env = {"AUTH_LEVEL": "anonymous", "API_KEYS": hashlib.sha256(KEY.encode()).hexdigest()}
+    with serving(folder, **env) as server:
+        without = server.ask("GET", "/v2/models/m")
+        assert (without.status, without.headers["content-type"], list(without.json)) == (401, JSON, ["error"])
+        assert status(server, "GET", "/v2/models/m", **{"x-api-key": "wrong"}) == 403
+        assert status(server, "GET", "/v2/models/m", **{"x-api-key": KEY}) == 200
+        assert status(server, "GET", "/v2/models/m", Authorization=f"Bearer {KEY}") == 200
+        assert [status(server, "GET", path) for path in ("/health", "/v2/health/live", "/v2/health/ready")] == [200] * 3
 
 
 BAD: dict[str, tuple[int, str, str, bytes]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import servers
-from conftest import ROOT, standin
+from functionhosts import ROOT, standin
 
 OUT = {"direction": "OUT", "type": "http", "name": "$return"}
 PROBE = ["GET", "HEAD"]

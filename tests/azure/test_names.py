@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import ROOT
+from functionhosts import ROOT
 from test_index import index
 
 VARIABLES = json.loads((ROOT / "deploy/terraform/azure/environments/prod.app.tfvars.json").read_text())

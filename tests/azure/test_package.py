@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HERE, ROOT, RUNTIME
+from functionhosts import HERE, ROOT, RUNTIME
 from servers import EXAMPLES, environment
 
 # Flex Consumption's; an instance of 2 GB has one CPU.

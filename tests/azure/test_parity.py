@@ -11,7 +11,7 @@ import lambda_events
 import numpy as np
 import pytest
 import servers
-from conftest import hosted, standin
+from functionhosts import hosted, standin
 from servers import EXAMPLES, HEADER_LENGTH, JSON, OCTETS, Server
 from tritonclient.utils import serialize_byte_tensor
 

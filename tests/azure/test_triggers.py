@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import services
-from conftest import HERE, running
+from functionhosts import HERE, running
 from servers import Server
 from standin.storage import Storage
 
