@@ -20,8 +20,8 @@ def main(path: str) -> None:
     with emulated(handler(event), python, MODEL_PATH="models", DEFAULT_MODEL="digits") as emulator:
         answer = emulator.invoke(event)
         print(emulator.log, file=sys.stderr)
-    print(json.dumps(answer, indent=2))
-    print(f"{handler(event)}, Python {version}: init {emulator.init_ms:.0f} ms")
+        print(json.dumps(answer, indent=2))
+        print(f"{handler(event)}, Python {version}: init {emulator.init_ms:.0f} ms", file=sys.stderr)
 
 
 if __name__ == "__main__":

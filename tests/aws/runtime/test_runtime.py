@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from typing import Any
 import lambda_events as events
 import onnx_models
 import pytest
-from emulator import Emulator, emulated
+from emulator import PYTHONS, ROOT, Emulator, emulated
 
 from functions.gateway import MAX_BODY
 from functions.initialization import LIMIT, MAX_RESPONSE_BYTES
@@ -194,3 +196,17 @@ def test_a_key_is_asked_for(python: Path) -> None:
         statuses = [emulator.invoke({**event, "headers": headers})["statusCode"] for headers in sent]
         assert emulator.invoke(LIVE)["statusCode"] == 200
     assert statuses == [401, 403, 200]
+
+
+@pytest.mark.parametrize("name", [path.stem for path in events.FOLDER.glob("*.json")])
+def test_every_sample_can_be_invoked_by_hand(name: str) -> None:
+    """As `make invoke` does it."""
+    if not PYTHONS:
+        pytest.skip("no Python with the function's packages: make test-aws installs them")
+    command = [sys.executable, str(ROOT / "tests/invoke.py"), str(events.FOLDER / f"{name}.json")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    if name in events.HTTP:
+        assert (answer["statusCode"], b'"digits"' in events.body(answer)) == (200, True)
+    assert "init" in done.stderr.splitlines()[-1]
