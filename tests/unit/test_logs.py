@@ -66,10 +66,11 @@ def test_whatever_a_line_holds(extra: dict[str, Any], expected: Any) -> None:
     assert json.loads(text)["value"] == expected
 
 
-def test_a_host_brings_its_own_formatter(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_host_brings_its_own_formatter(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     logs.configure(Settings(log_format="json"), logging.Formatter("theirs: %(message)s"))
     logging.getLogger("inferry").info("a message")
     assert capsys.readouterr().err == "theirs: a message\n"
+    assert caplog.messages == []  # handlers at the root would write it once more
 
 
 def test_a_host_that_takes_messages(caplog: pytest.LogCaptureFixture) -> None:
