@@ -75,6 +75,7 @@ def test_second_version(environment: Environment, version: str, tmp_path: Path) 
         "APP_NAME": environment.stack,
         "DEFAULT_MODEL": "digits",
         "INTRA_OP_THREADS": "1",
+        "LOG_FORMAT": "json",
         "METRICS_SINKS": "prometheus,emf",
         "MODEL_TIMEOUT": "28.0",
     }
