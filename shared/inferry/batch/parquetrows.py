@@ -14,7 +14,7 @@ from inferry.errors import InvalidFile
 # Bytes of each column that are read at a time, and of all columns together.
 COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20
 # Rows and bytes of a batch.
-BATCH, BATCH_BYTES = 1 << 14, 8 << 20
+BATCH, BATCH_BYTES = 1 << 13, 4 << 20
 
 
 class ParquetRows:
