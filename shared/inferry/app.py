@@ -11,7 +11,7 @@ import orjson
 
 from inferry import asgi, compression, context, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.errors import InferryError, RequestTooLarge, ResponseTooLarge
+from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
 from inferry.observation import observed
 from inferry.service import Service
 from inferry.settings import Settings
@@ -30,6 +30,7 @@ STATUS: dict[type[InferryError], int] = {
     errors.DataRefused: 403,
     errors.ModelControlDisabled: 403,
     errors.ModelNotFound: 404,
+    errors.DeferredNotFound: 404,
     routes.RouteNotFound: 404,
     routes.MethodNotAllowed: 405,
     errors.RequestTooLarge: 413,
@@ -50,12 +51,16 @@ CORS_REQUEST_HEADERS = (
     "content-encoding",
     "content-type",
     _HEADER_LENGTH,
+    "prefer",
     "traceparent",
     "x-api-key",
     "x-request-id",
 )
-CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "x-request-id")
+CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "x-request-id")
 
+
+# RFC 7240, 4.1: the client will fetch its answer elsewhere.
+_RESPOND_ASYNC = b"respond-async"
 
 # What a data-plane handler makes of path parameters, headers, body and scope.
 Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes, Scope], Awaitable[Response]]
@@ -116,11 +121,12 @@ class App:
         ):
             send = asgi.with_request_id(send, request_id)
         try:
-            path = scope["path"]
             root = scope.get("root_path", "")
-            if root and (path == root or path.startswith(f"{root}/")):
-                path = path[len(root) :]
+            path = asgi.below(root, scope["path"]) if root else scope["path"]
             route, parameters = routes.match(scope["method"], path or "/")
+            if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
+                path = _deferring(parameters)
+                route, parameters = routes.match("POST", path)
             if self._keys and not route.public:
                 self._check_key(self._keys, headers)
             handler = self._handlers.get(route.operation)
@@ -238,6 +244,13 @@ class App:
 
             self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
         return self._management
+
+
+def _deferring(parameters: Mapping[str, str]) -> str:
+    """The path of the route that puts off what the infer route with these parameters would answer now."""
+    if "version" in parameters:
+        raise NotSupported("only requests to a model's default version can be answered later: leave the version out")
+    return f"/v2/models/{parameters['model']}/requests"
 
 
 def json_response(value: Any, status: int = 200) -> Response:

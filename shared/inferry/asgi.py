@@ -32,6 +32,11 @@ def without_body(send: Send) -> Send:
     return send_head
 
 
+def below(root: str, path: str) -> str:
+    """A path without the part in front of the application's own; some hosts leave that out themselves."""
+    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
+
+
 def with_request_id(send: Send, request_id: bytes) -> Send:
     """`send` that repeats the request's id, for whoever looks for both in their logs."""
 

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -229,6 +230,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     from inferry.service import Service
 
     service = Service.from_settings(settings)
+    service.background = ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred")
     pusher = open_pusher(settings, service.metrics, os.environ)
     scraping.share(service, workers)
     for problem in service.repository.problems:

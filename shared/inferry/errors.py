@@ -13,6 +13,7 @@ InferryError
 +-- DataRefused               a tensor's URI is not below any of DATA_PREFIXES
 +-- ModelControlDisabled      load or unload without MODEL_CONTROL
 +-- ModelNotFound             no such model or version in the repository
++-- DeferredNotFound          no request with this id waits for its answer, or has one
 +-- ModelUnavailable          the model is there and can't be served; says why
 |   +-- InvalidModel          its file or its config is broken, or of a kind that can't be carried
 |   +-- StoreError            its files can't be read from the store
@@ -73,6 +74,10 @@ class ModelControlDisabled(InferryError):
 
 class ModelNotFound(InferryError):
     """No such model or version in the repository."""
+
+
+class DeferredNotFound(InferryError):
+    """No request with this id waits for its answer, or has one."""
 
 
 class ModelUnavailable(InferryError):

@@ -2,12 +2,13 @@
 
 import base64
 import binascii
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path as FilePath
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HTTPRequest
@@ -18,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
-from inferry import context, description, openapi, rows
+from inferry import context, description, openapi, protocol, rows
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.config import ModelConfig, parse_config
@@ -30,6 +31,12 @@ from inferry.observation import observed
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
 from inferry.stats import Timings
+
+if TYPE_CHECKING:
+    from inferry.deferred import Deferred
+    from inferry.jobs import Job
+
+log = logging.getLogger("inferry")
 
 _ASSETS = "/docs/assets"
 _ASSET_TYPES = {
@@ -208,6 +215,23 @@ class Management:
             return _json({"predictions": [value for row in predictions for value in row.values()]})
         return _json({"predictions": predictions})
 
+    async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
+        loaded = await self._service.model(model, None, context.deadline(request.scope))
+        headers = dict(request.scope["headers"])
+        body = await read_body(headers, request.receive, self._service.settings.max_request_bytes)
+        deferred = self._deferred()
+        found = await self._in_thread(deferred.submit, loaded, body, headers.get(protocol.HEADER_LENGTH))
+        if self._service.background is not None:
+            self._service.background.submit(_work, deferred.job(model, found), self._service)
+        return self._pending(request, model, found)
+
+    async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
+        found = request.path_params["request"]
+        answer = await self._in_thread(self._deferred().answer, model, found)
+        if answer is None:
+            return self._pending(request, model, found)
+        return _http((500 if answer.failed else 200, answer.content, [protocol.JSON]))
+
     async def unsupported(self, request: HTTPRequest) -> HTTPResponse:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
 
@@ -244,6 +268,16 @@ class Management:
         else:
             openapi.add_examples(document, self._repository.loaded())
         return _json(document)
+
+    def _deferred(self) -> "Deferred":
+        from inferry.deferred import Deferred
+
+        return Deferred(self._service.settings)
+
+    def _pending(self, request: HTTPRequest, model: str, found: str) -> HTTPResponse:
+        url = f"{request.scope.get('root_path', '')}/v2/models/{model}/requests/{found}"
+        status, body, headers = json_response({"id": found, "model_name": model, "status": "pending", "url": url}, 202)
+        return _http((status, body, [*headers, (b"location", url.encode()), (b"retry-after", b"1")]))
 
     def _check_control(self) -> None:
         if not self._service.settings.model_control:
@@ -294,6 +328,18 @@ class Management:
         from starlette.concurrency import run_in_threadpool
 
         return await run_in_threadpool(function, *arguments)
+
+
+def _work(job: "Job", service: Service) -> None:
+    """Answers a request that was put off; what goes wrong is in its report, or is tried again by who finds the file."""
+    from inferry import jobs
+
+    try:
+        jobs.run(job, service)
+    except InferryError as exc:
+        log.warning("the request in %s has no answer: %s", job.input, exc)
+    except Exception:
+        log.exception("the request in %s has no answer", job.input)
 
 
 def _overrides(parameters: Any, model: str) -> tuple[ModelConfig | None, dict[str, bytes]]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from inferry.batch.files import keep_apart
+from inferry.deferred import REQUESTS
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
 from inferry.jobs import Job
 from inferry.jsontensors import kind
@@ -90,8 +91,7 @@ class Messages:
         _check_place(output, self._outputs, "output", "BATCH_OUTPUT", folder=output.endswith("/"))
         if self._input:
             keep_apart(self._input, output.rpartition("/")[0])
-        model, slash, _ = (below or "").partition("/")
-        return replace(job, output=output, model=job.model or (model if slash else ""))
+        return replace(job, output=output, model=_model_of(below or "", job.model))
 
     def _default_output(self, url: str, below: str | None) -> str:
         if below is None:
@@ -103,6 +103,14 @@ class Messages:
         if not self._output:
             raise InvalidRequest("BATCH_OUTPUT, where results and answers go, isn't set")
         return self._output
+
+
+def _model_of(below: str, given: str) -> str:
+    """The model of a file by its path below BATCH_INPUT: a request that was put off names its own."""
+    first, *rest = below.split("/")
+    if first == REQUESTS and len(rest) == 2:
+        return rest[0]
+    return given or (first if rest else "")
 
 
 def _prediction(document: Mapping[str, Any], body: bytes, name: str) -> Prediction:

@@ -95,6 +95,15 @@ class InferResponse(BaseModel):
     outputs: list[ResponseTensor]
 
 
+class Deferred(BaseModel):
+    """A request that has no answer yet."""
+
+    id: str
+    model_name: str
+    status: str = Field(description="pending")
+    url: str = Field(description="where the answer will be")
+
+
 class Predictions(BaseModel):
     model_name: str
     model_version: str
@@ -111,6 +120,8 @@ RESPONSES: dict[str, Any] = {
     "live": Live,
     "ready": Ready,
     "health": Health,
+    "defer": Deferred,
+    "deferred": InferResponse,
     "predict": Predictions,
     "server_metadata": ServerMetadata,
     "models": ModelNames,
@@ -162,6 +173,7 @@ _INFER = {
 
 REQUESTS: dict[str, Any] = {
     "infer": _INFER,
+    "defer": _INFER,
     "predict": {
         "type": "object",
         "required": ["features"],
@@ -182,6 +194,9 @@ REQUESTS: dict[str, Any] = {
     "unload": {"type": "object", "properties": {"parameters": _PARAMETERS}},
 }
 
+
+# Whose answer may not be there yet: of `infer` when the client prefers so.
+LATER = ("infer", "deferred")
 
 # Answers that are not, or not only, JSON.
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -235,7 +250,7 @@ def operation(route: Route) -> dict[str, Any]:
 
 def status(route: Route) -> int:
     """The status that a route answers with when all goes well."""
-    return 501 if route.operation == "unsupported" else 200
+    return {"unsupported": 501, "defer": 202}.get(route.operation, 200)
 
 
 def responses(route: Route) -> dict[int | str, dict[str, Any]]:
@@ -248,7 +263,10 @@ def responses(route: Route) -> dict[int | str, dict[str, Any]]:
         answer["model"] = model
     if content := _CONTENT.get(route.operation):
         answer["content"] = {name: dict(value) for name, value in content.items()}
-    return {200: answer, "default": error}
+    also: dict[int | str, dict[str, Any]] = (
+        {202: {"model": Deferred, "description": "Not yet"}} if route.operation in LATER else {}
+    )
+    return {status(route): answer, **also, "default": error}
 
 
 def add_examples(document: dict[str, Any], models: Iterable[Model]) -> None:
@@ -266,7 +284,7 @@ def add_examples(document: dict[str, Any], models: Iterable[Model]) -> None:
         if rows := _rows(request["inputs"]):
             v1[model.name] = {"summary": model.name, "value": {"instances": rows}}
             predict[model.name] = {"summary": model.name, "value": {"features": rows, "model_name": model.name}}
-    _insert(document, ("infer", infer), ("v1_predict", v1), ("predict", predict))
+    _insert(document, ("infer", infer), ("defer", infer), ("v1_predict", v1), ("predict", predict))
     for item in document["paths"].values():
         for method in item.values():
             for parameter in method.get("parameters", ()):

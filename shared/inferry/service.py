@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,8 @@ class Service:
         # What GET /metrics answers, where this process is not the only one behind its port.
         self.scrape: Callable[[], str] | None = None
         self._refresher = Refresher(repository, self.settings.model_refresh)
+        # Answers what was put off, on hosts that live on after an answer; elsewhere whoever finds the files does.
+        self.background: Executor | None = None
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
         self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")
         self._references: References | None = None
@@ -168,6 +170,8 @@ class Service:
         """Lets go of the threads; what runs ends first."""
         self._pool.shutdown()
         self._loaders.shutdown()
+        if self.background is not None:
+            self.background.shutdown()
         if self._references is not None:
             self._references.close()
 

@@ -16,9 +16,10 @@ from tiny import MAX_REQUEST_BYTES, TINY
 
 
 @pytest.fixture(scope="session")
-def examples() -> Iterator[Server]:
-    """A server over the example models."""
-    with serving(EXAMPLES) as server:
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server over the example models, with places for requests that are answered later."""
+    folder = tmp_path_factory.mktemp("examples")
+    with serving(EXAMPLES, BATCH_INPUT=f"{folder}/in", BATCH_OUTPUT=f"{folder}/out") as server:
         yield server
 
 

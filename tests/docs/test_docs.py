@@ -52,7 +52,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def server(data: str) -> Iterator[Server]:
     """The example models, as the pages have them; only models.md loads and unloads."""
-    with serving(EXAMPLES, MODEL_CONTROL="true", DATA_PREFIXES=data) as server:
+    places = {"DATA_PREFIXES": data, "BATCH_INPUT": f"{data}/in", "BATCH_OUTPUT": f"{data}/out"}
+    with serving(EXAMPLES, MODEL_CONTROL="true", **places) as server:
         yield server
 
 

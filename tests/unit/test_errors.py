@@ -66,6 +66,7 @@ def test_every_error_has_a_status() -> None:
         ("TooManyErrors", 400),
         ("NotSupported", 501),
         ("ModelControlDisabled", 403),
+        ("DeferredNotFound", 404),
         ("ModelNotFound", 404),
         ("ModelUnavailable", 503),
         ("InvalidModel", 503),

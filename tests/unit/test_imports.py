@@ -37,6 +37,7 @@ LAYERS = [
     "batch.results",
     "batch.making",
     "jobs batch.progress",
+    "deferred",
     "app inputs inspection openapi batch.command messages scraping",
     "management worker",
     "cli",
