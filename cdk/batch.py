@@ -4,24 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from aws_cdk import Aws, Duration
-from aws_cdk.aws_iam import PolicyStatement, Role, ServicePrincipal
+from aws_cdk.aws_iam import PolicyStatement, ServicePrincipal
 from aws_cdk.aws_lambda_event_sources import SqsEventSource
-from aws_cdk.aws_s3 import Bucket, CfnBucket, LifecycleRule
+from aws_cdk.aws_s3 import Bucket, CfnBucket
 from aws_cdk.aws_sqs import CfnQueuePolicy, DeadLetterQueue, Queue, QueueEncryption
 from constructs import Construct
 from inferry.settings import Settings
 
 from cdk.alarms import Alarms
-from cdk.bucket import private_bucket
+from cdk.files import INPUT, Files
 from cdk.function import image_function
 from cdk.logs import log_group
-from cdk.nag import acknowledge, wildcard
 from cdk.props import Props
 from cdk.role import function_role
 
 HANDLER = "functions.batch.handler"
-# The last is inferry.messages' own name; a test compares them, as importing that would load everything.
-INPUT, OUTPUT, ANSWERS = "input", "output", "answers"
 # Lambda's own advice for queues: what is in work must not come a second time, throttled attempts included.
 VISIBILITY = 6
 RECEIVES = 5
@@ -30,9 +27,11 @@ MESSAGES = 10
 
 
 class Batch(Construct):
-    """`bucket` has the prefixes INPUT and OUTPUT; `queue` takes jobs and requests too, `dead` what can't be done."""
+    """`queue` gets word of files that arrive, and takes jobs and requests too; `dead` gets what can't be done."""
 
-    def __init__(self, scope: Construct, name: str, props: Props, source: Path, told: Settings, alarms: Alarms) -> None:
+    def __init__(
+        self, scope: Construct, name: str, props: Props, source: Path, told: Settings, files: Files, alarms: Alarms
+    ) -> None:
         """`told`: what the function behind the API is told; this one needs no keys."""
         super().__init__(scope, name)
         self.dead = Queue(
@@ -47,20 +46,14 @@ class Batch(Construct):
             visibility_timeout=Duration.seconds(VISIBILITY * props.batch_timeout),
             dead_letter_queue=DeadLetterQueue(queue=self.dead, max_receive_count=RECEIVES),
         )
-        answers = LifecycleRule(prefix=f"{OUTPUT}/{ANSWERS}/", expiration=Duration.days(props.batch_answers))
-        self.bucket = private_bucket(self, "Files", props, [answers])
-        _notify(self.bucket, self.queue)
+        _notify(files.bucket, self.queue)
         logs = log_group(self, "Logs", props)
         self.role = function_role(self, "Role", logs, tracing=props.tracing)
-        self._grant(self.role)
-        self.told = replace(
-            told,
-            batch_input=f"s3://{self.bucket.bucket_name}/{INPUT}",
-            batch_output=f"s3://{self.bucket.bucket_name}/{OUTPUT}",
-            batch_queue=self.queue.queue_url,
-            batch_dead_letters=self.dead.queue_url,
-            api_keys=(),
-        )
+        files.grant_work(self.role)
+        # Both for what goes on: jobs that need more time, and what can't be done.
+        self.queue.grant_send_messages(self.role)
+        self.dead.grant_send_messages(self.role)
+        self.told = replace(told, batch_queue=self.queue.queue_url, batch_dead_letters=self.dead.queue_url, api_keys=())
         self.function = image_function(
             self,
             HANDLER,
@@ -80,21 +73,6 @@ class Batch(Construct):
         )
         self.function.add_event_source(events)
         self._watch(props, alarms)
-
-    def _grant(self, role: Role) -> None:
-        """What results need: reading the input, everything below the output, and both queues for what goes on."""
-        self.queue.grant_send_messages(role)
-        self.dead.grant_send_messages(role)
-        below = {
-            INPUT: ["s3:GetObject"],
-            OUTPUT: ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
-        }
-        for prefix, actions in below.items():
-            objects = self.bucket.arn_for_objects(f"{prefix}/*")
-            role.add_to_policy(PolicyStatement(actions=actions, resources=[objects]))
-            acknowledge(role, {wildcard(self.bucket, f"/{prefix}/*"): "files are not known in advance"})
-        # Without it, and without a condition, S3 says "forbidden" of objects that are not there.
-        role.add_to_policy(PolicyStatement(actions=["s3:ListBucket"], resources=[self.bucket.bucket_arn]))
 
     def _watch(self, props: Props, alarms: Alarms) -> None:
         age = self.queue.metric_approximate_age_of_oldest_message()

@@ -15,6 +15,7 @@ from cdk.bucket import ModelBucket
 from cdk.budget import add_budget
 from cdk.curl import curl_line
 from cdk.dashboard import Monitor
+from cdk.files import Files
 from cdk.function import InferenceFunction, settings
 from cdk.function_url import add_function_url
 from cdk.grants import grant_settings
@@ -37,7 +38,10 @@ class InferryStack(Stack):
         )
         bucket = ModelBucket(self, "Models", props) if props.models == "bucket" else None
         keys = ApiKeys(self, "ApiKeys", props) if props.authorization == "api-keys" else None
+        files = Files(self, "Data", props) if props.batch else None
         told = settings(props)
+        if files:
+            told = replace(told, batch_input=files.input, batch_output=files.output)
         if bucket:
             told = replace(told, model_path=bucket.url)
         if keys:
@@ -46,10 +50,12 @@ class InferryStack(Stack):
         grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)
+        if files:
+            files.grant_requests(self.function.role)
         self.api = InferenceApi(self, "Api", props, self.function.alias)
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
-        batch = self._batch(props, source, told, bucket) if props.batch else {}
+        batch = self._batch(props, source, told, bucket, files) if files else {}
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
         check = Check(self, "Check", props, source, self.function, bucket, keys)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
@@ -72,14 +78,16 @@ class InferryStack(Stack):
             outputs["FunctionUrl"] = add_function_url(props, self.function.alias)
         self._finish(props, outputs)
 
-    def _batch(self, props: Props, source: Path, told: Settings, models: ModelBucket | None) -> dict[str, str]:
+    def _batch(
+        self, props: Props, source: Path, told: Settings, models: ModelBucket | None, files: Files
+    ) -> dict[str, str]:
         """The outputs of what works on files and messages."""
-        batch = Batch(self, "Batch", props, source, told, self.alarms)
+        batch = Batch(self, "Batch", props, source, told, files, self.alarms)
         grant_settings(batch.role, told)
         if models:
             models.grant_read(batch.role)
         return {
-            "Files": batch.bucket.bucket_name,
+            "Files": files.bucket.bucket_name,
             "Jobs": batch.queue.queue_url,
             "DeadLetters": batch.dead.queue_url,
         }

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 from assemblies import Assembly
-from inferry import messages
+from inferry import deferred, messages
 from test_policies import listed
 from test_template import constants, told
 
-from cdk import batch as names
-from cdk.batch import INPUT, OUTPUT
+from cdk import files as names
 
 FUNCTION, BUCKET, QUEUE = "AWS::Lambda::Function", "AWS::S3::Bucket", "AWS::SQS::Queue"
 SECONDS = 120
@@ -52,7 +51,7 @@ def test_function(batch: Assembly) -> None:
 
 
 def test_environment(batch: Assembly) -> None:
-    files, models = name(batch, BUCKET, "BatchFiles"), name(batch, BUCKET, "Models")
+    files, models = name(batch, BUCKET, "DataBucket"), name(batch, BUCKET, "Models")
     assert batch.only(FUNCTION, "BatchHandler")["Environment"]["Variables"] == {
         **told("inferry-dev").to_env(),
         "MODEL_PATH": {"Fn::Join": ["", ["s3://", {"Ref": models}, "/models"]]},
@@ -91,7 +90,7 @@ def test_event_source(batch: Assembly) -> None:
 
 def test_bucket(batch: Assembly) -> None:
     """Its input alone calls the queue, which this account's buckets may send to; answers expire."""
-    found = batch.only(BUCKET, "BatchFiles")
+    found = batch.only(BUCKET, "DataBucket")
     queue = {"Fn::GetAtt": [name(batch, QUEUE, "BatchJobs"), "Arn"]}
     assert found["NotificationConfiguration"] == {
         "QueueConfigurations": [
@@ -103,7 +102,10 @@ def test_bucket(batch: Assembly) -> None:
         ]
     }
     expiring = [rule for rule in found["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
-    assert expiring == [{"ExpirationInDays": 7, "Prefix": "output/answers/", "Status": "Enabled"}]
+    assert expiring == [
+        {"ExpirationInDays": 7, "Prefix": prefix, "Status": "Enabled"}
+        for prefix in ("output/answers/", "input/requests/", "output/requests/")
+    ]
     policy = batch.only("AWS::SQS::QueuePolicy", "BatchJobs")
     [allowed] = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
     assert allowed == {
@@ -113,16 +115,38 @@ def test_bucket(batch: Assembly) -> None:
         "Principal": {"Service": "s3.amazonaws.com"},
         "Resource": queue,
     }
-    resource = batch.resources()[name(batch, BUCKET, "BatchFiles")]
+    resource = batch.resources()[name(batch, BUCKET, "DataBucket")]
     assert resource["DependsOn"] == [name(batch, "AWS::SQS::QueuePolicy", "BatchJobs")]
 
 
 def test_the_prefixes_are_apart_and_named_as_the_function_names_them() -> None:
-    assert (names.ANSWERS, INPUT, OUTPUT) == (messages.ANSWERS, "input", "output")
+    assert (names.ANSWERS, names.REQUESTS) == (messages.ANSWERS, deferred.REQUESTS)
+    assert (names.INPUT, names.OUTPUT) == ("input", "output")
+
+
+def test_the_api_takes_requests_that_are_answered_later(batch: Assembly) -> None:
+    files = name(batch, BUCKET, "DataBucket")
+    variables = batch.only(FUNCTION, "FunctionHandler")["Environment"]["Variables"]
+    assert {key: value for key, value in variables.items() if key.startswith("BATCH_")} == {
+        "BATCH_INPUT": {"Fn::Join": ["", ["s3://", {"Ref": files}, "/input"]]},
+        "BATCH_OUTPUT": {"Fn::Join": ["", ["s3://", {"Ref": files}, "/output"]]},
+    }
+    allowed = {
+        _place(resource): set(listed(statement["Action"]))
+        for policy, statement in batch.statements()
+        if policy.startswith("FunctionRole")
+        for resource in listed(statement["Resource"])
+        if files in str(resource)
+    }
+    assert allowed == {
+        files: {"s3:ListBucket"},
+        f"{files}/input/requests/*": {"s3:GetObject", "s3:PutObject"},
+        f"{files}/output/requests/*": {"s3:GetObject"},
+    }
 
 
 def test_what_the_function_may_do(batch: Assembly) -> None:
-    files, models = name(batch, BUCKET, "BatchFiles"), name(batch, BUCKET, "Models")
+    files, models = name(batch, BUCKET, "DataBucket"), name(batch, BUCKET, "Models")
     jobs, dead = name(batch, QUEUE, "BatchJobs"), name(batch, QUEUE, "BatchDeadLetters")
     allowed: dict[str, set[str]] = {}
     for policy, statement in batch.statements():
@@ -181,7 +205,7 @@ def test_alarms(batch: Assembly) -> None:
 
 def test_outputs(batch: Assembly) -> None:
     expected = {
-        "Files": name(batch, BUCKET, "BatchFiles"),
+        "Files": name(batch, BUCKET, "DataBucket"),
         "Jobs": name(batch, QUEUE, "BatchJobs"),
         "DeadLetters": name(batch, QUEUE, "BatchDeadLetters"),
     }
