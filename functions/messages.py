@@ -105,6 +105,7 @@ class Messages:
             raise Unfinished(f"{job.input} has to go on in another invocation; BATCH_QUEUE would see to that")
         # Not by failing: a long job would be thought to have failed too often.
         self._again.send(item.body, {})
+        log.info("job %s goes on in another invocation", job.input)
         return {"state": UNFINISHED, "input": job.input}
 
     def _answer(self, prediction: Prediction, request_id: str, until: float) -> dict[str, Any]:

@@ -91,13 +91,14 @@ def account() -> Iterator[Account]:
         yield Account(f"http://{HOST}:{port}", Path(folder))
 
 
-def emulated(assembly: Assembly, folder: Path, url: str, codedeploy: str) -> Path:
-    """A copy of the assembly whose image functions forward to `url`, and whose CodeDeploy is the stand-in."""
+def emulated(assembly: Assembly, folder: Path, urls: Mapping[str, str], codedeploy: str) -> Path:
+    """A copy of the assembly: image functions forward to the URLs of their handlers, CodeDeploy is the stand-in."""
     shutil.copytree(assembly.folder, folder)
     template = json.loads(json.dumps(assembly.template))
     for item in template["Resources"].values():
         if item["Properties"].get("PackageType") == "Image":
-            item["Properties"] = _zipped(item["Properties"], f"URL = {url!r}\n{FORWARDER}")
+            [handler] = item["Properties"]["ImageConfig"]["Command"]
+            item["Properties"] = _zipped(item["Properties"], f"URL = {urls[handler]!r}\n{FORWARDER}")
         if "Metrics" in item["Properties"]:
             item["Properties"] = _without_formula(item["Properties"])
     _leave_out(template["Resources"])
@@ -115,13 +116,18 @@ def _zipped(properties: Mapping[str, Any], code: str) -> dict[str, Any]:
 
 
 def _leave_out(resources: dict[str, Any]) -> None:
-    """The CDK's own function that empties buckets: it is for Node, where MiniStack has no AWS SDK. And the policies of
-    buckets: they refuse plain HTTP, which loopback is.
+    """The CDK's own function that empties buckets: it is for Node, where MiniStack has no AWS SDK. And what refuses
+    plain HTTP, which loopback is: the policies of buckets, and statements in those of queues.
     """
     for name, item in list(resources.items()):
         own = name.startswith("CustomS3AutoDeleteObjects") or item["Type"] == "Custom::S3AutoDeleteObjects"
         if own or item["Type"] == "AWS::S3::BucketPolicy":
             del resources[name]
+        if item["Type"] == "AWS::SQS::QueuePolicy":
+            policy = item["Properties"]["PolicyDocument"]
+            policy["Statement"] = [found for found in policy["Statement"] if found["Effect"] == "Allow"]
+            if not policy["Statement"]:
+                del resources[name]
 
 
 def _name_secrets(resources: dict[str, Any]) -> None:

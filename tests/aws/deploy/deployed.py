@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Environment:
     folder: Path
     emulators: ExitStack
     stack: str = "inferry-dev"
+    others: Mapping[str, str] = field(default_factory=dict)
+    """The URLs of the other handlers, where the stack has them."""
     deployments: int = 0
 
     def deploy(self, models: Path | None, context: Mapping[str, Any], **told: str) -> "tuple[int, str]":
@@ -50,7 +52,8 @@ class Environment:
         variables = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
         variables = {**variables, "MODEL_PATH": str(source / "models"), **told}
         function = self.emulators.enter_context(running(HANDLER, sys.executable, timeout=29, memory=1769, **variables))
-        done = self.account.deploy(emulated(assembly, folder / "emulated", function.url, self.codedeploy.endpoint))
+        urls = {HANDLER: function.url, **self.others}
+        done = self.account.deploy(emulated(assembly, folder / "emulated", urls, self.codedeploy.endpoint))
         return done.returncode, done.stdout + done.stderr
 
     def destroy(self) -> "tuple[int, str]":

@@ -1,0 +1,242 @@
+"""Files and messages in the emulated account: S3, SQS, its event source mapping, Lambda's runtime emulator, and S3.
+
+The CDK deploys the real template; the function has the rights of its role there. What is replaced: account.py.
+The emulator takes one event at a time: relay.py. How many MiniStack's event source mapping would send is not tested.
+"""
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote
+
+import boto3
+import pytest
+from account import REGION, Account
+from assemblies import ROOT
+from botocore.exceptions import ClientError
+from codedeploy import CodeDeploy
+from deployed import CARD, Environment
+from emulator import Emulator
+from emulator import emulated as running
+from relay import Relay, relayed
+
+from cdk.batch import HANDLER
+
+CONTEXT = {"batch": "true", "batch_timeout": "30", "project": "files"}
+# The invocations' real limit is less, so that a long job needs several.
+SECONDS = 4
+DIGIT = CARD["example"]["inputs"][0]["data"]
+LABEL = 7
+PATIENCE = 90.0
+
+
+@dataclass
+class Files:
+    """What a user of the stack has: a bucket, and two queues."""
+
+    environment: Environment
+    relay: Relay
+    emulator: Emulator
+    rights: dict[str, str]
+    """The credentials that the function has."""
+
+    @cached_property
+    def s3(self) -> Any:
+        return self.environment.account.client("s3")
+
+    @cached_property
+    def sqs(self) -> Any:
+        return self.environment.account.client("sqs")
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        return self.environment.outputs
+
+    def put(self, key: str, content: bytes) -> None:
+        self.s3.put_object(Bucket=self.names["Files"], Key=key, Body=content)
+
+    def read(self, key: str) -> bytes:
+        content: bytes = self.s3.get_object(Bucket=self.names["Files"], Key=key)["Body"].read()
+        return content
+
+    def keys(self, prefix: str) -> set[str]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.names["Files"], Prefix=prefix)
+        return {item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", [])}
+
+    def send(self, body: Any) -> str:
+        text = body if isinstance(body, str) else json.dumps(body)
+        return str(self.sqs.send_message(QueueUrl=self.names["Jobs"], MessageBody=text)["MessageId"])
+
+    def dead(self) -> list[tuple[str, dict[str, str]]]:
+        """Takes what is in the queue of dead letters."""
+        found = []
+        asked = {"QueueUrl": self.names["DeadLetters"], "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
+        for message in self.sqs.receive_message(**asked).get("Messages", []):
+            attributes = message.get("MessageAttributes", {})
+            found.append((message["Body"], {name: value["StringValue"] for name, value in attributes.items()}))
+            self.sqs.delete_message(QueueUrl=self.names["DeadLetters"], ReceiptHandle=message["ReceiptHandle"])
+        return found
+
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is in work."""
+        counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        found = self.sqs.get_queue_attributes(QueueUrl=self.names["Jobs"], AttributeNames=counts)["Attributes"]
+        return all(found[count] == "0" for count in counts)
+
+    def until(self, done: Callable[[], Any]) -> Any:
+        """What `done` says as soon as that is something."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := done()):
+            assert time.monotonic() < deadline, self.emulator.log[-5000:]
+            time.sleep(0.2)
+        return found
+
+    def report(self, key: str) -> dict[str, Any]:
+        report: dict[str, Any] = json.loads(self.read(f"output/{key}.report.json"))
+        return report
+
+
+@pytest.fixture(scope="module")
+def files(account: Account, codedeploy: CodeDeploy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
+    with ExitStack() as stack:
+        relay = stack.enter_context(relayed())
+        folder = tmp_path_factory.mktemp("deployed")
+        environment = Environment(account, codedeploy, folder, stack, "files-dev", {HANDLER: relay.url})
+        status, said = environment.deploy(None, CONTEXT)
+        assert status == 0, said
+        function = environment.physical("AWS::Lambda::Function", "BatchHandler")
+        found = account.client("lambda").get_function_configuration(FunctionName=function)
+        told = {**found["Environment"]["Variables"], "MODEL_PATH": str(ROOT / "models")}
+        rights = environment.credentials("BatchRole")
+        emulator = stack.enter_context(running(HANDLER, sys.executable, timeout=SECONDS, memory=1769, **told, **rights))
+        relay.start(emulator)
+        # What fails comes back at once, and not after six times the function's time.
+        sqs = account.client("sqs")
+        sqs.set_queue_attributes(QueueUrl=environment.outputs["Jobs"], Attributes={"VisibilityTimeout": "6"})
+        yield Files(environment, relay, emulator, rights)
+        environment.destroy()
+
+
+def rows(count: int) -> bytes:
+    return (json.dumps({"pixels": DIGIT}) + "\n").encode() * count
+
+
+def labels(content: bytes) -> list[int]:
+    return [json.loads(line)["label"] for line in content.splitlines()]
+
+
+def test_a_file_with_bad_rows(files: Files) -> None:
+    files.put("input/digits/today.jsonl", rows(2) + b'{"pixels": 7}\nnonsense\n' + rows(1))
+    files.until(lambda: "today.jsonl.report.json" in files.keys("output/digits/"))
+    assert labels(files.read("output/digits/today.jsonl")) == [LABEL] * 3
+    errors = files.read("output/digits/today.jsonl.errors.jsonl")
+    assert [json.loads(line)["row"] for line in errors.splitlines()] == [3, 4]
+    report = files.report("digits/today.jsonl")
+    assert (report["state"], report["rows"], report["errors"], report["model"]) == ("finished", 3, 2, "digits")
+    assert files.dead() == []
+
+
+def test_keys_of_any_text_and_events_that_come_twice(files: Files) -> None:
+    """Each event a second and a third time, in another order: there is one result of each file, and nothing else."""
+    keys = [f"{name}.jsonl" for name in ("ü ö", "日本語/1+1=2", "a%20b&c#d", "quote'\"", "emoji 🎈/x y")]
+    for key in keys:
+        files.put(f"input/digits/{key}", rows(1))
+    bucket = files.names["Files"]
+    again = [
+        {
+            "Records": [
+                {
+                    "eventSource": "aws:s3",
+                    "eventName": "ObjectCreated:Put",
+                    "s3": {
+                        "bucket": {"name": bucket},
+                        "object": {"key": quote(f"input/digits/{key}").replace("%20", "+")},
+                    },
+                }
+            ]
+        }
+        for key in keys * 2
+    ]
+    random.Random(1).shuffle(again)
+    for event in again:
+        files.send(event)
+    expected = {f"{key}{end}" for key in keys for end in ("", ".report.json")}
+    files.until(lambda: files.is_idle() and expected <= files.keys("output/digits/"))
+    assert files.keys("output/digits/") - expected == {
+        f"today.jsonl{end}" for end in ("", ".errors.jsonl", ".report.json")
+    }
+    assert [labels(files.read(f"output/digits/{key}")) for key in keys] == [[LABEL]] * len(keys)
+    assert files.dead() == []
+
+
+def test_poison_is_put_aside_and_the_others_go_on(files: Files) -> None:
+    files.put("input/digits/poison.parquet", b"PAR1 and no more")
+    files.put("input/absent/a.jsonl", rows(1))
+    files.send("no JSON")
+    files.put("input/digits/good.jsonl", rows(1))
+    files.until(lambda: files.is_idle() and "good.jsonl.report.json" in files.keys("output/digits/"))
+    dead = files.dead()
+    assert sorted(attributes["error"] for _, attributes in dead) == ["InvalidFile", "InvalidRequest", "ModelNotFound"]
+    assert sum("no JSON" in body for body, _ in dead) == 1
+    assert all(attributes["reason"] for _, attributes in dead)
+    report = files.report("digits/poison.parquet")
+    assert (report["state"], bool(report["reason"])) == ("failed", True)
+    assert labels(files.read("output/digits/good.jsonl")) == [LABEL]
+
+
+def test_jobs_and_requests(files: Files) -> None:
+    bucket = files.names["Files"]
+    job = {
+        "input": f"s3://{bucket}/input/digits/good.jsonl",
+        "output": f"s3://{bucket}/output/else/",
+        "model": "digits",
+    }
+    files.send(job)
+    message = files.send({"model_name": "digits", "inputs": CARD["example"]["inputs"]})
+    files.send({"model_name": "digits", "id": "mine", "inputs": []})
+    files.until(lambda: files.keys("output/answers/") == {f"{message}.json", "mine.json"} and files.is_idle())
+    assert json.loads(files.read(f"output/answers/{message}.json"))["outputs"][0]["data"] == [LABEL]
+    assert json.loads(files.read("output/answers/mine.json"))["status"] == 400
+    assert labels(files.read("output/else/good.jsonl")) == [LABEL]
+    assert files.dead() == []
+
+
+def test_a_long_job_goes_on_in_other_invocations(files: Files) -> None:
+    """It stops before Lambda would end it, and is sent again: nothing is missing in its result, and nothing twice."""
+    count, before = 200_000, files.relay.events
+    image = [[DIGIT[start : start + 8] for start in range(0, 64, 8)]]
+    files.put("input/digits-conv/long.jsonl", (json.dumps({"image": image}) + "\n").encode() * count)
+    files.until(lambda: files.is_idle() and "long.jsonl.report.json" in files.keys("output/digits-conv/"))
+    assert files.relay.events - before > 1
+    assert "long.jsonl goes on in another invocation" in files.emulator.log
+    lines = files.read("output/digits-conv/long.jsonl").splitlines()
+    assert (len(lines), len(set(lines))) == (count, 1)
+    report = files.report("digits-conv/long.jsonl")
+    assert (report["rows"], report["errors"]) == (count, 0)
+    assert files.keys("output/digits-conv/") == {"long.jsonl", "long.jsonl.report.json"}
+    assert files.dead() == []
+
+
+def test_what_the_role_does_not_allow(files: Files) -> None:
+    """S3 refuses what is neither input nor output, whatever the function asks it for."""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    who = {name.lower(): files.rights[name] for name in names}
+    client = boto3.client("s3", endpoint_url=files.environment.account.endpoint, region_name=REGION, **who)
+    place = {"Bucket": files.names["Files"]}
+    assert client.get_object(**place, Key="input/digits/good.jsonl")["ContentLength"] == len(rows(1))
+    files.put("elsewhere/a.jsonl", rows(1))
+    refused = [
+        lambda: client.get_object(**place, Key="elsewhere/a.jsonl"),
+        lambda: client.put_object(**place, Key="input/digits/b.jsonl", Body=b""),
+        lambda: client.delete_object(**place, Key="input/digits/good.jsonl"),
+        lambda: client.put_object(**place, Key="elsewhere/b.jsonl", Body=b""),
+    ]
+    for call in refused:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            call()
