@@ -55,9 +55,8 @@ class Messages:
         def handle(record: SQSRecord) -> None:
             self._message(record, until)
 
-        if records:  # without any, Powertools thinks that all have failed
-            with processor(records, handle):
-                processor.process()
+        with processor(records, handle):
+            processor.process()
         for record, (_, exc, _) in zip(
             cast("list[SQSRecord]", processor.fail_messages), processor.exceptions, strict=True
         ):

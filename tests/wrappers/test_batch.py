@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ import lambda_events as events
 import pytest
 from contract import services
 from inferry.errors import DataRefused, InvalidRequest
+from inferry.jobs import Job
+from inferry.worker import Worker
 from wrappers.conftest import EXAMPLES, INVOCATION, context
 
 from functions.messages import Unfinished
@@ -305,6 +308,21 @@ def test_what_has_no_time_to_start_waits(batch: Any, cloud: Cloud) -> None:
     assert failed(batch()(sqs(JOB, request), seconds=0)) == [2]
     assert [json.loads(body) for body, _ in cloud.received(cloud.jobs)] == [JOB]
     assert cloud.keys() == []
+
+
+@pytest.mark.parametrize(("left", "worked"), [(60.0, 50.0), (20.0, 15.0)])
+def test_a_job_stops_before_its_invocation_ends(
+    batch: Any, monkeypatch: pytest.MonkeyPatch, left: float, worked: float
+) -> None:
+    given: list[float] = []
+
+    def run(_: Worker, job: Job, until: float) -> None:
+        given.append(until - time.monotonic())
+        raise InvalidRequest(job.input)
+
+    monkeypatch.setattr(Worker, "run", run)
+    assert failed(batch()(sqs(JOB), left)) == []
+    assert given == [pytest.approx(worked, abs=1)]
 
 
 def test_a_direct_job_that_needs_more_time(batch: Any, cloud: Cloud) -> None:
