@@ -1,5 +1,7 @@
 """What the app reads of its environment beside the settings of every host."""
 
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,3 +22,15 @@ def auth_level(env: Mapping[str, str]) -> func.AuthLevel:
         return func.AuthLevel[given.upper()]
     except KeyError:
         raise InvalidSettings(f"AUTH_LEVEL must be function, anonymous or admin, got {given!r}") from None
+
+
+def time_limit(env: Mapping[str, str], root: Path) -> float:
+    """The seconds that an invocation may take, as host.json or the setting that replaces it tells the host."""
+    text = (
+        env.get("AzureFunctionsJobHost__functionTimeout")
+        or json.loads((root / "host.json").read_text())["functionTimeout"]
+    )
+    if text == "-1":
+        return math.inf
+    hours, minutes, seconds = map(int, text.split(":"))
+    return float(hours * 3600 + minutes * 60 + seconds)

@@ -1,5 +1,6 @@
 """Does what messages say, under any host: jobs until their time is over, requests whose answers are stored."""
 
+import asyncio
 import math
 from collections.abc import MutableMapping
 from typing import Any
@@ -43,10 +44,8 @@ class Worker:
         QueueFull, ModelUnavailable and InferenceTimeout when there may be another one at another time; StoreError.
         """
         url = self.messages.answer(prediction.name)
-        folder, name = split(url)
         content = await self._predict(prediction, {"deadline": deadline, "request_id": request_id})
-        with open_files(folder).write(name) as file:
-            file.write(content)
+        await asyncio.to_thread(_store, url, content)
         return url
 
     async def _predict(self, prediction: Prediction, known: dict[str, Any]) -> bytes:
@@ -78,3 +77,9 @@ class Worker:
         await self._app(scope, receive, send)
         start, content = sent
         return start["status"], dict(start["headers"]), content["body"]
+
+
+def _store(url: str, content: bytes) -> None:
+    folder, name = split(url)
+    with open_files(folder).write(name) as file:
+        file.write(content)

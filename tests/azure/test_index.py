@@ -41,9 +41,51 @@ def test_functions_triggers_levels_and_routes(tmp_path: Path, level: str) -> Non
     assert json.loads(done.stdout) == {"api": http("/{*route}", level, EVERY), **HEALTH}
 
 
+STORAGE = {"connection": "STORAGE"}
+AGAIN = {"direction": "OUT", "type": "queue", **STORAGE, "queueName": "inferry-jobs"}
+TRIGGERS = {
+    "jobs": [
+        {"direction": "IN", "type": "queueTrigger", "name": "message", **STORAGE, "queueName": "inferry-jobs"},
+        {**AGAIN, "name": "again"},
+        {**AGAIN, "name": "aside", "queueName": "inferry-jobs-poison"},
+    ],
+    "files": [
+        {
+            "direction": "IN",
+            "type": "blobTrigger",
+            "name": "blob",
+            **STORAGE,
+            "path": "input/new/{name}",
+            "source": "EventGrid",
+        },
+        {**AGAIN, "name": "job"},
+    ],
+}
+PLACES = {
+    "files and messages": ({"BATCH_INPUT": "az://input/new/"}, ["jobs", "files"]),
+    "messages": ({}, ["jobs"]),
+    "files that no trigger sees": ({"BATCH_INPUT": "s3://input"}, ["jobs"]),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_triggers_are_there_where_their_results_have_a_place(tmp_path: Path, name: str) -> None:
+    env, triggers = PLACES[name]
+    done = index(ROOT, tmp_path, BATCH_OUTPUT="az://output", **env)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == {"api", *HEALTH, *triggers}
+    bindings = {trigger: sorted(found[trigger], key=lambda one: one["name"]) for trigger in triggers}
+    assert bindings == {trigger: sorted(TRIGGERS[trigger], key=lambda one: one["name"]) for trigger in triggers}
+
+
 FAILURES = {
     "AUTH_LEVEL": ({"AUTH_LEVEL": "public"}, "AUTH_LEVEL must be function, anonymous or admin, got 'public'"),
     "MODEL_PATH": ({"MODEL_PATH": "nowhere"}, f"{ROOT / 'nowhere'} does not exist"),
+    "a loop": (
+        {"BATCH_INPUT": "az://files", "BATCH_OUTPUT": "az://files/results"},
+        "BATCH_OUTPUT: the output az://files/results is inside of the input az://files",
+    ),
     "a setting": ({"MODEL_CACHE_SIZE": "many"}, "MODEL_CACHE_SIZE must be a whole number, got 'many'"),
 }
 

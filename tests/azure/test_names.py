@@ -15,7 +15,8 @@ PLACES = {"queueName": set(VARIABLES["queues"].values()), "path": set(VARIABLES[
 @pytest.fixture(scope="module")
 def bindings(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, Any]]]:
     """Every binding of storage, with its function's name."""
-    done = index(ROOT, tmp_path_factory.mktemp("index"))
+    batch = {name: value for name, value in VARIABLES["app_settings"].items() if name.startswith("BATCH_")}
+    done = index(ROOT, tmp_path_factory.mktemp("index"), **batch)
     assert done.returncode == 0, done.stderr
     found = [(name, binding) for name, all_ in json.loads(done.stdout).items() for binding in all_]
     return [(name, binding) for name, binding in found if "http" not in binding["type"]]
@@ -27,13 +28,16 @@ def places(bindings: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, st
 
 
 def test_every_queue_and_container_is_made(bindings: list[tuple[str, dict[str, Any]]]) -> None:
-    assert [(key, place) for key, place in places(bindings) if place not in PLACES[key]] == []
+    found = set(places(bindings))
+    assert {(key, place) for key, place in found if place not in PLACES[key]} == set()
+    queues = {VARIABLES["queues"][queue] for queue in ("jobs", "jobs_poison")}
+    assert found == {("path", VARIABLES["containers"]["input"]), *(("queueName", queue) for queue in queues)}
 
 
 def test_every_connection_is_set(bindings: list[tuple[str, dict[str, Any]]]) -> None:
-    assert {binding["connection"] for _, binding in bindings} <= {VARIABLES["triggers"]["connection"]}
+    assert {binding["connection"] for _, binding in bindings} == {VARIABLES["triggers"]["connection"]}
 
 
 def test_event_grid_knows_the_blob_trigger(bindings: list[tuple[str, dict[str, Any]]]) -> None:
     triggers = [(name, binding["source"]) for name, binding in bindings if binding["type"] == "blobTrigger"]
-    assert set(triggers) <= {(VARIABLES["triggers"]["files"], "EventGrid")}
+    assert set(triggers) == {(VARIABLES["triggers"]["files"], "EventGrid")}

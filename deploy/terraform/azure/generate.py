@@ -19,6 +19,8 @@ COMMON = Settings(
     model_refresh=300,
     metrics_sinks=("azure_monitor",),
     log_format="json",
+    batch_input=f"az://{names.INPUT}",
+    batch_output=f"az://{names.OUTPUT}",
 )
 ENVIRONMENTS = {
     "dev": replace(COMMON, environment="dev", model_refresh=60, log_level="DEBUG"),

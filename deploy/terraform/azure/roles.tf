@@ -10,12 +10,14 @@ locals {
     "host queues" = { scope = local.host, role = "Storage Queue Data Contributor" }
     "host tables" = { scope = local.host, role = "Storage Table Data Contributor" }
 
-    "read models"  = { scope = azurerm_storage_container.data["models"].id, role = "Storage Blob Data Reader" }
-    "read input"   = { scope = azurerm_storage_container.data["input"].id, role = "Storage Blob Data Reader" }
+    "read models" = { scope = azurerm_storage_container.data["models"].id, role = "Storage Blob Data Reader" }
+    # Requests that are answered later become files there.
+    "write input"  = { scope = azurerm_storage_container.data["input"].id, role = "Storage Blob Data Contributor" }
     "write output" = { scope = azurerm_storage_container.data["output"].id, role = "Storage Blob Data Contributor" }
 
     "see jobs"      = { scope = local.queue["jobs"], role = "Storage Queue Data Reader" }
     "take jobs"     = { scope = local.queue["jobs"], role = "Storage Queue Data Message Processor" }
+    "send jobs"     = { scope = local.queue["jobs"], role = "Storage Queue Data Message Sender" }
     "give up jobs"  = { scope = local.queue["jobs_poison"], role = "Storage Queue Data Message Sender" }
     "give up files" = { scope = local.queue["files_poison"], role = "Storage Queue Data Message Sender" }
 

@@ -208,10 +208,11 @@ def test_roles() -> None:
     narrow = {name: grant for name, grant in grants.items() if grant["scope"] != "${local.host}"}
     assert {name: (grant["role"], scope(grant)) for name, grant in narrow.items()} == {
         "read models": ("Storage Blob Data Reader", "models"),
-        "read input": ("Storage Blob Data Reader", "input"),
+        "write input": ("Storage Blob Data Contributor", "input"),
         "write output": ("Storage Blob Data Contributor", "output"),
         "see jobs": ("Storage Queue Data Reader", "jobs"),
         "take jobs": ("Storage Queue Data Message Processor", "jobs"),
+        "send jobs": ("Storage Queue Data Message Sender", "jobs"),
         "give up jobs": ("Storage Queue Data Message Sender", "jobs_poison"),
         "give up files": ("Storage Queue Data Message Sender", "files_poison"),
         "send metrics": ("Monitoring Metrics Publisher", "${azurerm_monitor_data_collection_rule.main.id}"),

@@ -69,6 +69,7 @@ class Queue:
         outcome = await worker.invoke(self.function, _text(message.body), _metadata(message))
         report(self.function, outcome, self.log)
         if not outcome.error:
+            await asyncio.to_thread(deliver, self.function, outcome, self.storage)
             await asyncio.to_thread(self.storage.delete, self.name, message)
         elif message.dequeued < self.limits.tries:
             await asyncio.to_thread(self.storage.release, self.name, message, self.limits.invisible)
@@ -114,6 +115,7 @@ class Blobs:
             outcome = await worker.invoke(self.function, Datum(content, "bytes"), metadata)
             report(self.function, outcome, self.log)
             if not outcome.error:
+                await asyncio.to_thread(deliver, self.function, outcome, self.storage)
                 return
         self.log(f"Blob '{self.container}/{name}' failed {self.limits.blob_tries} times. Moving to '{BLOB_POISON}'.")
         note = {"FunctionId": self.function.name, "ContainerName": self.container, "BlobName": name, "ETag": tag}
@@ -125,20 +127,42 @@ def report(function: Function, outcome: Outcome, log: Callable[[str], None]) -> 
     log(f"Executed 'Functions.{function.name}' ({'Failed' if outcome.error else 'Succeeded'}) {outcome.error}".strip())
 
 
+def deliver(function: Function, outcome: Outcome, storage: Storage) -> None:
+    """What the invocation put out goes to the queues of its bindings, which have the trigger's connection."""
+    for binding in function.bindings:
+        datum = outcome.outputs.get(binding["name"])
+        if binding["type"] == "queue" and datum is not None:
+            assert binding["connection"] == function.trigger["connection"]
+            body = datum.value
+            storage.put(binding["queueName"], body.encode() if isinstance(body, str) else body)
+
+
 def pollers(
     functions: list[Function], env: Mapping[str, str], limits: Limits, log: Callable[[str], None]
 ) -> list[Queue | Blobs]:
     """One for each queue and blob trigger."""
     found: list[Queue | Blobs] = []
     for function in functions:
-        trigger = function.trigger
-        if trigger["type"] == "queueTrigger":
-            storage = _connection(trigger, env)
-            found.append(Queue(function, storage, _resolved(trigger["queueName"], env), limits, log))
-        elif trigger["type"] == "blobTrigger":
-            container, _, pattern = _resolved(trigger["path"], env).partition("/")
-            found.append(Blobs(function, _connection(trigger, env), container, pattern.partition("{")[0], limits, log))
+        if make := _POLLERS.get(function.trigger["type"]):
+            try:
+                found.append(make(function, env, limits, log))
+            except KeyError as exc:  # the host serves the other functions all the same
+                log(f"The '{function.name}' function is in error: {exc}")
     return found
+
+
+def _queue(function: Function, env: Mapping[str, str], limits: Limits, log: Callable[[str], None]) -> Queue:
+    trigger = function.trigger
+    return Queue(function, _connection(trigger, env), _resolved(trigger["queueName"], env), limits, log)
+
+
+def _blobs(function: Function, env: Mapping[str, str], limits: Limits, log: Callable[[str], None]) -> Blobs:
+    container, _, pattern = _resolved(function.trigger["path"], env).partition("/")
+    storage = _connection(function.trigger, env)
+    return Blobs(function, storage, container, pattern.partition("{")[0], limits, log)
+
+
+_POLLERS: dict[str, Callable[..., Queue | Blobs]] = {"queueTrigger": _queue, "blobTrigger": _blobs}
 
 
 def _connection(trigger: Mapping[str, Any], env: Mapping[str, str]) -> Storage:

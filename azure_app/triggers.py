@@ -1,0 +1,44 @@
+"""The app's functions for messages and files: a file that arrives is a message, and messages are done."""
+
+import json
+
+import azure.functions as func
+from inferry.service import Service
+from inferry.worker import Worker
+
+from azure_app import names
+from azure_app.messages import Messages
+
+_CONTAINER = "az://"
+
+
+def add_triggers(app: func.AsgiFunctionApp, service: Service, limit: float) -> None:
+    """Adds them; `limit`, in seconds, is the host's for an invocation. InvalidSettings as `Worker`."""
+    _add_jobs(app, Messages(Worker(service), limit))
+    place = service.settings.batch_input.rstrip("/")
+    if place.startswith(_CONTAINER):
+        _add_files(app, place.removeprefix(_CONTAINER))
+
+
+def _add_jobs(app: func.AsgiFunctionApp, messages: Messages) -> None:
+    @app.function_name(names.JOBS_FUNCTION)
+    @app.queue_trigger("message", names.JOBS_QUEUE, names.CONNECTION)
+    @app.queue_output("again", names.JOBS_QUEUE, names.CONNECTION)
+    @app.queue_output("aside", names.POISON_QUEUE, names.CONNECTION)
+    async def jobs(
+        message: func.QueueMessage, context: func.Context, again: func.Out[bytes], aside: func.Out[bytes]
+    ) -> None:
+        await messages(message, context, again, aside)
+
+
+def _add_files(app: func.AsgiFunctionApp, place: str) -> None:
+    """The host hands a file's content to whoever wants to know its name: to keep it in memory for a job's time is too
+    much."""
+
+    @app.function_name(names.BLOB_FUNCTION)
+    @app.blob_trigger("blob", f"{place}/{{name}}", names.CONNECTION, source=func.BlobSource.EVENT_GRID)
+    @app.queue_output("job", names.JOBS_QUEUE, names.CONNECTION)
+    async def files(blob: func.InputStream, job: func.Out[str]) -> None:
+        # A name that ends so is the mark of a folder.
+        if blob.name and not blob.name.endswith("/"):
+            job.set(json.dumps({"input": f"{_CONTAINER}{blob.name}"}))

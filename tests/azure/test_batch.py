@@ -1,0 +1,197 @@
+"""Files and messages end to end: Azurite, the stand-in's pollers, Microsoft's runtime, this app."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import services
+from functionhosts import ROOT, running
+from servers import EXAMPLES, Server
+from standin.storage import Storage
+
+from azure_app import names
+
+if not services.AZURITE.exists():
+    pytest.skip(services.AZURITE_MISSING, allow_module_level=True)
+
+SECONDS = 60.0
+DIGIT = json.loads((EXAMPLES / "digits/config.json").read_text())["example"]["inputs"][0]
+ROW = json.dumps({"pixels": DIGIT["data"]})
+RESULT = '{"label":7,'
+
+
+def environment(azurite: services.Azurite, storage: Storage, **env: str) -> dict[str, str]:
+    return {
+        **azurite.environment,
+        "MODEL_PATH": str(EXAMPLES),
+        "DEFAULT_MODEL": "digits",
+        "INTRA_OP_THREADS": "1",
+        "BATCH_INPUT": f"az://{names.INPUT}",
+        "BATCH_OUTPUT": f"az://{names.OUTPUT}",
+        "STORAGE__blobServiceUri": storage.blob_endpoint,
+        "STORAGE__queueServiceUri": storage.queue_endpoint,
+        "AzureWebJobsStorage": storage.connection,
+        "AzureFunctionsJobHost__extensions__queues__visibilityTimeout": "00:00:00",
+        **env,
+    }
+
+
+@pytest.fixture(scope="module")
+def azurite() -> Iterator[services.Azurite]:
+    with services.azurite() as azurite:
+        yield azurite
+
+
+@pytest.fixture(scope="module")
+def storage(azurite: services.Azurite) -> Storage:
+    found = Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
+    for queue in (names.JOBS_QUEUE, names.POISON_QUEUE, names.BLOB_POISON_QUEUE):
+        found.create_queue(queue)
+    for container in names.CONTAINERS:
+        found.create_container(container)
+    return found
+
+
+@pytest.fixture(scope="module")
+def app(azurite: services.Azurite, storage: Storage) -> Iterator[Server]:
+    with running(ROOT, **environment(azurite, storage)) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def emptied(storage: Storage) -> Iterator[None]:
+    """Every test begins with nothing put aside, and leaves no message behind."""
+    for message in storage.receive(names.POISON_QUEUE, 32, 30):
+        storage.delete(names.POISON_QUEUE, message)
+    yield
+    assert storage.peek(names.JOBS_QUEUE) == []
+    assert storage.peek(names.BLOB_POISON_QUEUE) == []
+
+
+def until(found: Callable[[], Any], server: Server) -> Any:
+    """What `found` gives as soon as it gives something."""
+    deadline = time.monotonic() + SECONDS
+    while not (result := found()):
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.05)
+    return result
+
+
+def outputs(storage: Storage, start: str = "") -> list[str]:
+    return sorted(name for name in storage.blobs(names.OUTPUT) if name.startswith(start))
+
+
+def result(storage: Storage, server: Server, name: str) -> str:
+    """The output of this name, as soon as it is there."""
+    until(lambda: name in storage.blobs(names.OUTPUT), server)
+    return storage.download(names.OUTPUT, name).decode()
+
+
+def succeeded(server: Server, function: str) -> int:
+    return server.log.count(f"Executed 'Functions.{function}' (Succeeded)")
+
+
+def lines(*rows: str) -> bytes:
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize("path", ["digits/rows.jsonl", "digits/ü 1&2=3#+%20/日本.jsonl"])
+def test_a_file_with_a_bad_row(app: Server, storage: Storage, path: str) -> None:
+    storage.upload(names.INPUT, path, lines(ROW, '{"pixels": 7}', ROW))
+    report = json.loads(result(storage, app, f"{path}.report.json"))
+    assert (report["state"], report["rows"], report["errors"]) == ("finished", 2, 1)
+    assert (report["input"], report["output"]) == (f"az://input/{path}", f"az://output/{path}")
+    assert [row[: len(RESULT)] for row in result(storage, app, path).splitlines()] == [RESULT, RESULT]
+    error = json.loads(result(storage, app, f"{path}.errors.jsonl"))
+    assert (error["row"], error["column"], error["data"]) == (2, "pixels", {"pixels": 7})
+    assert storage.peek(names.POISON_QUEUE) == []
+
+
+def test_a_message_that_comes_twice_gives_one_result(app: Server, storage: Storage) -> None:
+    job = json.dumps({"model": "digits", "input": "az://input/digits/twice.jsonl", "output": "az://output/mine.jsonl"})
+    done = succeeded(app, "jobs")
+    storage.upload(names.INPUT, "digits/twice.jsonl", lines(ROW))
+    until(lambda: succeeded(app, "jobs") == done + 1, app)
+    for turn in (2, 3):
+        storage.put(names.JOBS_QUEUE, job.encode())
+        until(lambda turn=turn: succeeded(app, "jobs") == done + turn, app)
+        stored = storage.blobs(names.OUTPUT)
+        if turn == 2:
+            first = stored
+    assert stored == first
+    assert outputs(storage, "mine") == ["mine.jsonl", "mine.jsonl.report.json"]
+    assert outputs(storage, "digits/twice") == ["digits/twice.jsonl", "digits/twice.jsonl.report.json"]
+
+
+def test_the_mark_of_a_folder_is_no_file(app: Server, storage: Storage) -> None:
+    done = succeeded(app, "files")
+    storage.upload(names.INPUT, "digits/folder/", b"")
+    until(lambda: succeeded(app, "files") == done + 1, app)
+    assert storage.peek(names.JOBS_QUEUE) == storage.peek(names.POISON_QUEUE) == []
+
+
+REQUESTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "good": ({"inputs": [DIGIT], "outputs": [{"name": "label"}]}, {"data": [7]}),
+    "bad": ({"inputs": []}, {"error": "the request's 'inputs' must be an array of at least one object", "status": 400}),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request(app: Server, storage: Storage, name: str) -> None:
+    members, expected = REQUESTS[name]
+    storage.put(names.JOBS_QUEUE, json.dumps({"id": f"a-{name}", "model_name": "digits", **members}).encode())
+    answer = json.loads(result(storage, app, f"answers/a-{name}.json"))
+    assert (answer if "error" in answer else {"data": answer["outputs"][0]["data"]}) == expected
+    assert storage.peek(names.POISON_QUEUE) == []
+
+
+JOB = {"model": "digits", "input": "az://input/digits/absent.jsonl"}
+POISON: dict[str, tuple[str, str, str]] = {
+    "no JSON": ("ü{", "InvalidRequest", "; this is no JSON"),
+    "another shape": ('{"ü": 1}', "InvalidRequest", "; got an object with 'ü'"),
+    "elsewhere": (json.dumps({**JOB, "input": "az://other/a.csv"}), "DataRefused", "is not below BATCH_INPUT"),
+    "a loop": (json.dumps({**JOB, "output": "az://input/a/"}), "DataRefused", "is not below BATCH_OUTPUT"),
+    "no model": (json.dumps({**JOB, "model": "absent"}), "ModelNotFound", "absent"),
+    "no file": (json.dumps(JOB), "InvalidFile", "there is no file az://input/digits/absent.jsonl"),
+}
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_poison_is_put_aside_at_once_with_the_reason(app: Server, storage: Storage, name: str) -> None:
+    body, error, reason = POISON[name]
+    failed = app.log.count("(Failed)")
+    storage.put(names.JOBS_QUEUE, body.encode())
+    (message,) = until(lambda: storage.peek(names.POISON_QUEUE), app)
+    note = json.loads(message)
+    assert (note["error"], note["body"], note.keys()) == (error, body, {"error", "reason", "message", "body"})
+    assert reason in note["reason"]
+    assert f"message {note['message']} is put aside: {note['reason']}" in app.log
+    assert app.log.count("(Failed)") == failed
+
+
+def test_a_poisoned_file_is_put_aside_with_the_reason(app: Server, storage: Storage) -> None:
+    storage.upload(names.INPUT, "digits/bad.parquet", b"no Parquet")
+    (message,) = until(lambda: storage.peek(names.POISON_QUEUE), app)
+    note = json.loads(message)
+    assert (note["error"], json.loads(note["body"])) == ("InvalidFile", {"input": "az://input/digits/bad.parquet"})
+    assert json.loads(result(storage, app, "digits/bad.parquet.report.json"))["state"] == "failed"
+
+
+AS_IT_CAME = {"too long to be put into another": b'"' + b"q" * 49_000 + b'"', "no text": b"\xff{"}
+
+
+@pytest.mark.parametrize("name", AS_IT_CAME)
+def test_poison_that_fits_into_no_note_is_moved_by_the_host(app: Server, storage: Storage, name: str) -> None:
+    storage.put(names.JOBS_QUEUE, AS_IT_CAME[name])
+    assert until(lambda: storage.peek(names.POISON_QUEUE), app) == [AS_IT_CAME[name]]
+    assert "InvalidRequest: a message must be a JSON object" in app.log
+
+
+def test_a_request_that_is_answered_later(app: Server, storage: Storage) -> None:
+    body = json.dumps({"inputs": [DIGIT], "outputs": [{"name": "label"}]}).encode()
+    taken = app.ask("POST", "/v2/models/digits/infer", body, {"Prefer": "respond-async"})
+    assert taken.status == 202
+    answer = until(lambda: (got := app.ask("GET", taken.headers["location"])).status == 200 and got, app)
+    assert answer.json["outputs"] == [{"name": "label", "datatype": "INT64", "shape": [1], "data": [7]}]

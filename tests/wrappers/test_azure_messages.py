@@ -1,0 +1,146 @@
+"""azure_app's function of the queue in this process: what it does, sends again, puts aside and lets fail."""
+
+import asyncio
+import json
+import math
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import azure.functions as func
+import onnx_models
+import pytest
+from azure.functions.queue import QueueMessage
+from inferry.errors import InferenceTimeout, ModelUnavailable
+from inferry.service import Service
+from inferry.settings import Settings
+from inferry.worker import Worker
+
+from azure_app.environment import time_limit
+from azure_app.messages import LARGEST, Messages
+
+ID = "9a72e5d1-8c0f-4d0c-8f3e-4d7f3f6f2f11"
+ROW = '{"x": [1, 2]}\n'
+MANY = 200_000
+Done = tuple[bytes | None, bytes | None]
+
+
+class Out(func.Out[bytes]):
+    value: bytes | None = None
+
+    def set(self, val: bytes) -> None:
+        self.value = val
+
+    def get(self) -> bytes | None:
+        return self.value
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    for name in ("input/m", "models"):
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]]:
+    """`await invocation(body, limit)` is what an invocation puts out: again, and aside."""
+    models = {"m.onnx": onnx_models.identity("FP32", ("n", 2)), "broken.onnx": b"broken"}
+    settings = Settings(
+        model_path=str(onnx_models.write(files / "models", models)),
+        batch_input=str(files / "input"),
+        batch_output=str(files / "output"),
+    )
+    service = Service.from_settings(settings)
+
+    async def invocation(body: Any, limit: float) -> Done:
+        message = QueueMessage(id=ID, body=body if isinstance(body, bytes) else json.dumps(body).encode())
+        context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local())
+        again, aside = Out(), Out()
+        await Messages(Worker(service), limit)(message, context, again, aside)
+        return again.value, aside.value
+
+    yield invocation
+    service.close()
+
+
+@pytest.fixture
+def handle(invocation: Callable[..., Coroutine[Any, Any, Done]]) -> Callable[..., Done]:
+    return lambda body, limit=600.0: asyncio.run(invocation(body, limit))
+
+
+def job(files: Path, name: str, content: str) -> dict[str, str]:
+    path = files / "input" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    return {"input": str(path)}
+
+
+def test_a_job_goes_on_in_other_invocations(handle: Callable[..., Done], files: Path) -> None:
+    told = job(files, "m/long.jsonl", ROW * MANY)
+    parts, turns = files / "output/m/.inferry", [0]
+    while (done := handle(told, limit=0.05)) != (None, None):
+        assert done == (json.dumps(told).encode(), None)
+        turns.append(sum(path.is_file() for path in parts.rglob("*")))
+    assert len(turns) > 2
+    assert sorted(turns) == turns
+    assert (files / "output/m/long.jsonl").read_text().count("\n") == MANY
+    assert handle(told, limit=0.05) == (None, None)
+
+
+def test_the_loop_is_free_while_a_job_runs(invocation: Callable[..., Coroutine[Any, Any, Done]], files: Path) -> None:
+    told = job(files, "m/long.jsonl", ROW * MANY)
+
+    async def turns() -> int:
+        running, count = asyncio.create_task(invocation(told, 600.0)), 0
+        while not running.done():
+            await asyncio.sleep(0)
+            count += 1
+        assert running.result() == (None, None)
+        return count
+
+    assert asyncio.run(turns()) > 10
+
+
+def test_the_answer_to_a_request(handle: Callable[..., Done], files: Path) -> None:
+    given = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    assert handle({"model_name": "m", "inputs": [given]}) == (None, None)
+    assert json.loads((files / f"output/answers/{ID}.json").read_text())["outputs"][0]["data"] == [1, 2]
+
+
+def test_what_may_go_well_another_time_fails(handle: Callable[..., Done], files: Path) -> None:
+    with pytest.raises(ModelUnavailable):
+        handle(job(files, "broken/a.jsonl", ROW))
+    with pytest.raises(ModelUnavailable):
+        handle({"model_name": "broken", "inputs": []})
+
+
+def test_a_request_without_time_fails(handle: Callable[..., Done]) -> None:
+    given = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
+    with pytest.raises(InferenceTimeout):
+        handle({"model_name": "m", "inputs": [given]}, limit=0.0)
+
+
+def test_poison(handle: Callable[..., Done], files: Path) -> None:
+    told = job(files, "m/ü.jsonl", "") | {"model": "absent"}
+    again, aside = handle(told)
+    assert again is None
+    assert json.loads(aside or b"") == {
+        "error": "ModelNotFound",
+        "reason": "unknown model 'absent'; the repository has: broken, m",
+        "message": ID,
+        "body": json.dumps(told),
+    }
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"q" * (LARGEST - 100)])
+def test_poison_that_fits_into_no_message_fails(handle: Callable[..., Done], body: bytes) -> None:
+    with pytest.raises(Exception, match="a message must be a JSON object"):
+        handle(body)
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("", 1800.0), ("01:00:05", 3605.0), ("-1", math.inf)])
+def test_the_time_of_an_invocation(given: str, seconds: float) -> None:
+    assert time_limit({"AzureFunctionsJobHost__functionTimeout": given}, Path(__file__).parents[2]) == seconds
