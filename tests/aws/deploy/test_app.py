@@ -54,7 +54,16 @@ def test_a_value_that_cannot_be(project: Path) -> None:
 def test_verbs(project: Path, verb: str) -> None:
     """What `make VERB ENV=prod` runs; the stamps are up to date, so that nothing is installed."""
     stamps = [f"--old-file={name}" for name in (".venv/cdk", "node_modules/.bin/cdk")]
-    command = ["make", "--dry-run", *stamps, verb, "ENV=prod", "CDK_ARGS=--context tracing=true"]
+    # Below another make, as in make test-aws, it would say which folder it is in.
+    command = [
+        "make",
+        "--dry-run",
+        "--no-print-directory",
+        *stamps,
+        verb,
+        "ENV=prod",
+        "CDK_ARGS=--context tracing=true",
+    ]
     done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
     expected = f"node_modules/.bin/cdk {verb} --context environment=prod --context tracing=true"
     assert done.stdout.splitlines()[-1].endswith(expected)
