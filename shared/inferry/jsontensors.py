@@ -36,8 +36,13 @@ class Nesting:
         self.arrays = 0
 
     def accounts_for(self, text: bytes) -> bool:
-        """Whether every `[` of `text` was walked."""
-        return bool(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")) == self.arrays)
+        """Whether every `[` of `text` was walked; looks no further than to the first that was not."""
+        position = -1
+        for _ in range(self.arrays):
+            position = text.find(b"[", position + 1)
+            if position < 0:
+                return False
+        return text.find(b"[", position + 1) < 0
 
     def regular(self, data: Any, shape: Shape) -> bool:
         """Whether `data` is flat, or nested exactly as `shape`, as far as the arrays walked tell."""
