@@ -2,6 +2,7 @@
 
 locals {
   containers = var.container_image == "" ? 0 : 1
+  port       = 8080 # the image's, whose user may not open 80
 }
 
 # The image is pulled before the app's own identity exists.
@@ -47,7 +48,7 @@ resource "azurerm_container_app" "main" {
   ingress {
     external_enabled           = true
     allow_insecure_connections = false
-    target_port                = 8080 # the image's, whose user may not open 80
+    target_port                = local.port
 
     traffic_weight {
       latest_revision = true
@@ -84,20 +85,20 @@ resource "azurerm_container_app" "main" {
 
       startup_probe {
         transport               = "HTTP"
-        port                    = 80
+        port                    = local.port
         path                    = "/v2/health/live"
         failure_count_threshold = 30
       }
 
       readiness_probe {
         transport = "HTTP"
-        port      = 80
+        port      = local.port
         path      = "/v2/health/ready"
       }
 
       liveness_probe {
         transport = "HTTP"
-        port      = 80
+        port      = local.port
         path      = "/v2/health/live"
       }
     }

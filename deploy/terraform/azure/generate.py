@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from inferry.deferred import REQUESTS
 from inferry.settings import Settings
 
 from azure_app import names
@@ -34,6 +35,7 @@ def variables(settings: Settings) -> dict[str, Any]:
     return {
         "app_settings": settings.to_env(),
         "containers": {"models": names.MODELS, "input": names.INPUT, "output": names.OUTPUT},
+        "requests": REQUESTS,
         "queues": {
             "jobs": names.JOBS_QUEUE,
             "jobs_poison": names.POISON_QUEUE,

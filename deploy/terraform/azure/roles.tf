@@ -11,8 +11,12 @@ locals {
     "host tables" = { scope = local.host, role = "Storage Table Data Contributor" }
 
     "read models" = { scope = azurerm_storage_container.data["models"].id, role = "Storage Blob Data Reader" }
-    # Requests that are answered later become files there.
-    "write input"  = { scope = azurerm_storage_container.data["input"].id, role = "Storage Blob Data Contributor" }
+    "read input"  = { scope = azurerm_storage_container.data["input"].id, role = "Storage Blob Data Reader" }
+    # Requests that are answered later become files there, and nothing else does.
+    "write requests" = {
+      scope     = azurerm_storage_container.data["input"].id, role = "Storage Blob Data Contributor"
+      condition = "@Resource[Microsoft.Storage/storageAccounts/blobServices/containers/blobs:path] StringLike '${var.requests}/*'"
+    }
     "write output" = { scope = azurerm_storage_container.data["output"].id, role = "Storage Blob Data Contributor" }
 
     "see jobs"      = { scope = local.queue["jobs"], role = "Storage Queue Data Reader" }
@@ -44,6 +48,8 @@ resource "azurerm_role_assignment" "app" {
   principal_id         = each.value.principal
   principal_type       = "ServicePrincipal"
   description          = each.key
+  condition            = try(each.value.condition, null)
+  condition_version    = can(each.value.condition) ? "2.0" : null
 }
 
 resource "azurerm_role_assignment" "pull" {

@@ -25,7 +25,7 @@ variable "location" {
   default     = "westeurope"
 }
 
-# The next four are written by generate.py: the app's own names and settings.
+# The next five are written by generate.py: the app's own names and settings.
 
 variable "app_settings" {
   description = "inferry's settings, as Settings.to_env() writes them"
@@ -35,6 +35,11 @@ variable "app_settings" {
 variable "containers" {
   description = "Blob containers by their part: models, input and output"
   type        = object({ models = string, input = string, output = string })
+}
+
+variable "requests" {
+  description = "Folder of the input container where requests wait for their answers: the app writes there, and nowhere else in it"
+  type        = string
 }
 
 variable "queues" {

@@ -18,6 +18,7 @@ from configuration import (
     sources,
     values,
 )
+from inferry.deferred import REQUESTS
 from inferry.settings import Settings
 from inferry.sinks import open_sinks
 
@@ -113,6 +114,17 @@ def test_variables(environment: str) -> None:
     assert given(environment)["environment"] == environment
 
 
+def test_environments_differ_by_their_values_only() -> None:
+    """No expression asks which environment it is in: names and the tag are all that is made of it."""
+    uses = [line.strip() for text in sources().values() for line in text.splitlines() if "var.environment" in line]
+    assert [re.sub(r" +", " ", line) for line in uses if not line.startswith(("condition", "error_message"))] == [
+        'name = "${var.project}-${var.environment}"',
+        'short = substr("${var.project}${var.environment}", 0, 14)',
+        "Environment = var.environment",
+    ]
+    assert not re.search("terraform.workspace", "\n".join(sources().values()))
+
+
 def test_settings_that_only_azure_knows() -> None:
     """A variable that Terraform adds is the platform's or a field of Settings: a name that is misspelt is neither."""
     fields = {name.upper() for name in Settings.__dataclass_fields__}
@@ -137,6 +149,14 @@ def test_names_are_the_apps(environment: str) -> None:
         "files_poison": names.BLOB_POISON_QUEUE,
     }
     assert variables["triggers"] == {"connection": names.CONNECTION, "files": names.BLOB_FUNCTION}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_requests_that_are_answered_later_are_where_the_app_may_write(environment: str) -> None:
+    """The folder that the role names is the one that the app makes: below the container itself."""
+    variables = given(environment)
+    assert variables["app_settings"]["BATCH_INPUT"] == f"az://{variables['containers']['input']}"
+    assert variables["requests"] == REQUESTS
 
 
 def test_names_are_written_once() -> None:
@@ -191,6 +211,41 @@ def test_without_keys_only_behind_entra() -> None:
     ]
 
 
+def test_instances_wait_where_the_variable_says_so() -> None:
+    app = resources()["azurerm_function_app_flex_consumption.main"]
+    (always,) = (block["always_ready"] for block in app["dynamic"] if "always_ready" in block)
+    assert always == {
+        "for_each": "${var.always_ready > 0 ? [var.always_ready] : []}",
+        "content": [{"name": "http", "instance_count": "${always_ready.value}"}],
+    }
+    assert {environment: given(environment).get("always_ready", 0) for environment in ENVIRONMENTS} == {
+        "dev": 0,
+        "staging": 0,
+        "prod": 2,
+    }
+
+
+def test_container_app() -> None:
+    """It is there where a variable names an image, and asked and probed at the port that the image opens."""
+    app = resources()["azurerm_container_app.main"]
+    assert (app["count"], values()["containers"]) == ("${local.containers}", '${var.container_image == "" ? 0 : 1}')
+    assert f"EXPOSE {values()['port']}\n" in (ROOT / "azure_app" / "Dockerfile").read_text()
+    (container,) = app["template"][0]["container"]
+    probes = [container[f"{kind}_probe"][0] for kind in ("startup", "readiness", "liveness")]
+    assert [app["ingress"][0]["target_port"], *(probe["port"] for probe in probes)] == ["${local.port}"] * 4
+    assert [probe["path"] for probe in probes] == ["/v2/health/live", "/v2/health/ready", "/v2/health/live"]
+
+
+def test_metrics_go_to_the_workspace() -> None:
+    rule = resources()["azurerm_monitor_data_collection_rule.main"]
+    stream, place = "Microsoft-PrometheusMetrics", "metrics"
+    assert rule["destinations"][0]["monitor_account"] == [
+        {"name": place, "monitor_account_id": "${azurerm_monitor_workspace.main.id}"}
+    ]
+    assert rule["data_flow"] == [{"streams": [stream], "destinations": [place]}]
+    assert f"/streams/{stream}/" in str(values()["remote_write_url"])
+
+
 def test_http_concurrency_is_not_pythons_default() -> None:
     """An instance that answers one request at a time batches nothing."""
     assert named("variable")["http_concurrency"]["default"] > 1
@@ -208,7 +263,8 @@ def test_roles() -> None:
     narrow = {name: grant for name, grant in grants.items() if grant["scope"] != "${local.host}"}
     assert {name: (grant["role"], scope(grant)) for name, grant in narrow.items()} == {
         "read models": ("Storage Blob Data Reader", "models"),
-        "write input": ("Storage Blob Data Contributor", "input"),
+        "read input": ("Storage Blob Data Reader", "input"),
+        "write requests": ("Storage Blob Data Contributor", "input"),
         "write output": ("Storage Blob Data Contributor", "output"),
         "see jobs": ("Storage Queue Data Reader", "jobs"),
         "take jobs": ("Storage Queue Data Message Processor", "jobs"),
@@ -217,6 +273,17 @@ def test_roles() -> None:
         "give up files": ("Storage Queue Data Message Sender", "files_poison"),
         "send metrics": ("Monitoring Metrics Publisher", "${azurerm_monitor_data_collection_rule.main.id}"),
         "send logs": ("Monitoring Metrics Publisher", "${azurerm_application_insights.main.id}"),
+    }
+
+
+def test_the_app_writes_nothing_into_the_input_but_requests() -> None:
+    """What Terraform makes of the condition is in test_expressions."""
+    grants = values()["grants"]
+    assert [name for name, grant in grants.items() if "condition" in grant] == ["write requests"]
+    assignment = resources()["azurerm_role_assignment.app"]
+    assert {name: assignment[name] for name in ("condition", "condition_version")} == {
+        "condition": "${try(each.value.condition, null)}",
+        "condition_version": '${can(each.value.condition) ? "2.0" : null}',
     }
 
 

@@ -7,6 +7,7 @@ from configuration import given, values
 from evaluation import evaluated
 from inferry.settings import Settings
 
+BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 IMAGE = {"container_image": "inferry:1"}
 WANTED = {
     "settings": "local.settings",
@@ -62,6 +63,9 @@ def test_both_hosts_get_the_same_roles(prod: dict[str, Any], dev: dict[str, Any]
     assert without["function"] == without["container"]
     assert without["function"]["take jobs"] == ("/storage_queue-jobs", "Storage Queue Data Message Processor")
     assert without["function"].keys() == values()["grants"].keys()
+    assert {name: grant["condition"] for name, grant in by_host["function"].items() if "condition" in grant} == {
+        "write requests": f"@Resource[{BLOBS}:path] StringLike 'requests/*'"
+    }
     assert {name.split(":")[0] for name in dev["assignments"]} == {"function"}
 
 

@@ -1,11 +1,13 @@
 """Terraform itself over what needs no provider: the format, and every environment's variables with their checks."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from configuration import ENVIRONMENTS, FOLDER, given, named, terraform
+from configuration import ENVIRONMENTS, FOLDER, ROOT, given, named, terraform
 
 
 def test_format() -> None:
@@ -52,3 +54,19 @@ def test_bad_value(variables: Path, value: str, message: str) -> None:
     done = terraform("plan", *files("dev"), f"-var={value}", folder=variables)
     assert done.returncode == 1
     assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_azure_plan(tmp_path: Path) -> None:
+    """What `make azure-plan` asks Terraform for; the provider, which it would need to answer, can't be had here."""
+    program, asked = tmp_path / "terraform", tmp_path / "asked"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> {asked}\n')
+    program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    subprocess.run(["make", "azure-plan", "ENV=staging", "PLAN_ARGS=-out=plan"], cwd=ROOT, env=env, check=True)
+    folder = "-chdir=deploy/terraform/azure"
+    assert asked.read_text().splitlines() == [
+        f"{folder} init -input=false -reconfigure -backend-config=environments/staging.backend.hcl",
+        f"{folder} validate",
+        f"{folder} plan -input=false -var-file=environments/staging.tfvars "
+        "-var-file=environments/staging.app.tfvars.json -out=plan",
+    ]
