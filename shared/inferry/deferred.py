@@ -12,7 +12,7 @@ import orjson
 from inferry import protocol
 from inferry.batch.files import Files, open_files
 from inferry.batch.report import FINISHED, Report
-from inferry.document import parse, plain
+from inferry.document import load
 from inferry.errors import DeferredNotFound, InvalidRequest, NotSupported
 from inferry.jobs import Job
 from inferry.model import Model
@@ -52,7 +52,7 @@ class Deferred:
         model.session.signature.feed(request)
         model.session.signature.requested(request)
         found = os.urandom(16).hex()
-        self._inputs().create(_path(model.name, found), orjson.dumps(plain(parse(body))) + b"\n")
+        self._inputs().create(_path(model.name, found), orjson.dumps(load(body)) + b"\n")
         return found
 
     def job(self, model: str, found: str) -> Job:

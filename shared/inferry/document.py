@@ -5,12 +5,16 @@ from typing import Any
 
 import orjson
 
-from inferry.errors import InvalidRequest
+from inferry.errors import InvalidRequest, RequestTooLarge
 
 # Bytes of JSON up to which a Python object per element costs less than simdjson's views of a document.
 SMALL = 4096
 # Bytes of JSON up to which a parser is kept for the next request; it holds about ten times as many.
 REUSED = 4 * 2**20
+# Elements of an array that simdjson can count. It would write what a longer one holds past the end of a list.
+COUNTED = 2**24 - 1
+# Arrays and objects of a document that may become Python's: one of those takes twenty times the memory of `[]`.
+CONTAINERS = 2**22
 
 _threads = threading.local()
 
@@ -21,6 +25,24 @@ def parse(text: bytes) -> Any:
         return orjson.loads(text) if len(text) <= SMALL else _view(text)
     except (ValueError, RuntimeError):
         return _parse_tokens(text)
+
+
+def load(text: bytes) -> Any:
+    """The JSON document in `text` as Python objects, for code that wants a dict or a list."""
+    check_size(text)
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return _parse_tokens(text)
+
+
+def check_size(text: bytes) -> None:
+    """RequestTooLarge when a document holds too much to become Python objects."""
+    if len(text) > CONTAINERS and (text.count(b",") >= COUNTED or text.count(b"[") + text.count(b"{") > CONTAINERS):
+        raise RequestTooLarge(
+            f"the request's JSON holds over {COUNTED} values, or over {CONTAINERS} arrays and objects: send tensors in "
+            "binary, or fewer rows at a time"
+        )
 
 
 def _view(text: bytes) -> Any:
@@ -42,6 +64,7 @@ def _parse_tokens(text: bytes) -> Any:
     """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads."""
     import json
 
+    check_size(text)
     if b"NaN" in text or b"Infinity" in text:
         try:
             document = json.loads(text.decode())
@@ -77,7 +100,7 @@ def is_array_view(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """`value` as Python objects, for code that wants a dict or a list."""
+    """`value` as Python objects. `check_size` must have seen the text."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     return value.as_list() if is_array_view(value) else value

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from inferry import protocol, rows
-from inferry.document import parse, plain
+from inferry.document import load
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
@@ -76,7 +76,7 @@ def _from_npy(path: Path, model: Model) -> InferRequest:
 
 def _from_json(text: bytes, model: Model) -> InferRequest:
     """A protocol request, {"features": ...}, {"instances": [...]}, or rows by themselves."""
-    value = plain(parse(text))
+    value = load(text)
     if isinstance(value, dict) and "inputs" in value:
         return protocol.decode(text, None, model.name)
     if isinstance(value, dict):

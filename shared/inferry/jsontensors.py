@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from inferry.document import is_array, is_array_view
+from inferry.document import check_size, is_array, is_array_view
 from inferry.errors import InvalidRequest
 from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty, unfilled
 
@@ -32,17 +32,27 @@ class Nesting:
     an array in a member that we ignore) the caller decodes again from lists.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, text: bytes = b"") -> None:
+        """`text` is the request's JSON."""
         self.arrays = 0
+        self._text = text
 
-    def accounts_for(self, text: bytes) -> bool:
-        """Whether every `[` of `text` was walked; looks no further than to the first that was not."""
-        position = -1
+    def complete(self) -> bool:
+        """Whether every `[` of the text was walked; looks no further than to the first that was not."""
+        text, position = self._text, -1
         for _ in range(self.arrays):
             position = text.find(b"[", position + 1)
             if position < 0:
                 return False
         return text.find(b"[", position + 1) < 0
+
+    def listed(self, data: Any, shape: Shape, what: str) -> list[Any]:
+        """`data` as a list, unless that is ragged or too large."""
+        if not self.regular(data, shape):
+            raise _ragged(None, shape, what)
+        check_size(self._text)
+        values: list[Any] = data.as_list()
+        return values
 
     def regular(self, data: Any, shape: Shape) -> bool:
         """Whether `data` is flat, or nested exactly as `shape`, as far as the arrays walked tell."""
@@ -74,8 +84,7 @@ def to_array(data: Any, datatype: Datatype, shape: Shape, nesting: Nesting, what
         raise InvalidRequest(f"'data' of {what} must be an array, got {kind(data)}")
     flat = _buffer(data, datatype)
     if flat is None:
-        nesting.regular(data, shape)
-        return _from_list(data.as_list(), datatype, shape, what)
+        return _from_list(nesting.listed(data, shape, what), datatype, shape, what)
     if len(flat) != math.prod(shape):
         raise _miscounted(len(flat), shape, what)
     if not nesting.regular(data, shape):

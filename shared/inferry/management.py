@@ -23,7 +23,7 @@ from inferry import context, description, openapi, protocol, rows
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.config import ModelConfig, parse_config
-from inferry.document import parse, plain
+from inferry.document import load
 from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.layout import CONFIG_FILE
 from inferry.model import Model
@@ -319,7 +319,7 @@ class Management:
         body = await read_body(
             dict(request.scope["headers"]), request.receive, self._service.settings.max_request_bytes
         )
-        value = plain(parse(body)) if body.strip() else {}
+        value = load(body) if body.strip() else {}
         if not isinstance(value, dict):
             raise InvalidRequest("the request must be a JSON object")
         return value

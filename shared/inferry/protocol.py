@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from inferry.document import is_array, is_object, parse, plain
+from inferry.document import is_array, is_object, load, parse
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.jsontensors import MAX_DIMENSIONS, Nesting, kind, to_array
 from inferry.tensors import DATATYPES, Buffer, Datatype, Shape, Tensor, from_bytes, to_bytes, to_list
@@ -32,6 +32,10 @@ _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
     *("binary_data_output", "binary_data", "binary_data_size", _URI, _SHARED_MEMORY, *_SEQUENCE),
 }
+
+
+class _MemberTwice(Exception):
+    """Of an object's members of one name simdjson finds the first, and elsewhere the last counts."""
 
 
 class RequestedOutput(NamedTuple):
@@ -102,11 +106,15 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
     if header_length is not None and size == 0:
         return InferRequest(raw=body, binary=True)
     text, tail = (body, _NOTHING) if size == len(body) else (body[:size], memoryview(body)[size:])
-    document, nesting = parse(text), Nesting()
-    request = _request(document, tail, nesting, model)
-    if isinstance(document, dict) or nesting.accounts_for(text):
-        return request
-    return _request(plain(document), tail, nesting, model)
+    document, nesting = parse(text), Nesting(text)
+    try:
+        request = _request(document, tail, nesting, model)
+        if isinstance(document, dict) or nesting.complete():
+            return request
+    except _MemberTwice:
+        pass
+    del document  # many times as large as its text
+    return _request(load(text), tail, nesting, model)
 
 
 def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -289,11 +297,15 @@ def _members(value: Any) -> Mapping[str, Any]:
     """An object's members, arrays and objects still as simdjson's views (`items` would turn them into lists).
 
     Asking simdjson for an absent member costs 10 us each time, for each of n members the square of n: those that mean
-    nothing here are None. Of members of one name the first counts.
+    nothing here are None.
     """
     if isinstance(value, dict):
         return value
-    return {key: value[key] if key in _MEMBERS else None for key in dict.fromkeys(value)}
+    names = list(value)
+    members = {name: value[name] if name in _MEMBERS else None for name in dict.fromkeys(names)}
+    if len(members) != len(names):
+        raise _MemberTwice
+    return members
 
 
 def _unnamed(member: str) -> InvalidRequest:

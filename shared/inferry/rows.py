@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.jsontensors import MAX_DIMENSIONS, Nesting, to_array
+from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
 from inferry.signature import TensorSpec
@@ -139,7 +139,7 @@ def _fitted(shape: Shape, spec: TensorSpec, what: str) -> Shape:
 def _shape_of(values: Any) -> Shape:
     """The shape that the first elements suggest; `to_array` proves it."""
     shape: list[int] = []
-    while isinstance(values, list) and len(shape) <= MAX_DIMENSIONS:
+    while isinstance(values, list):
         shape.append(len(values))
         values = values[0] if values else None
     return tuple(shape)

@@ -2,14 +2,16 @@
 
 import json
 import math
+import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from inferry import protocol
-from inferry.document import REUSED, is_array, is_object, parse, plain
-from inferry.errors import InvalidRequest, NotSupported
+from inferry.document import COUNTED, REUSED, is_array, is_object, parse, plain
+from inferry.errors import InvalidRequest, NotSupported, RequestTooLarge
 from inferry.protocol import InferRequest, InferResponse, RequestedOutput, encode
 from inferry.tensors import DATATYPES, Tensor, bfloat16_from_float32
 from wire import READERS, arrays, as_json, decode, document, member, same, with_data
@@ -609,7 +611,9 @@ def test_many_members_take_linear_time() -> None:
     """simdjson looks for a member among all of them: 100,000 of them a hundred thousand times would take minutes."""
     members = ",".join(f'"{n}":0' for n in range(100_000))
     text = f'{{"inputs":[{ONE}],"parameters":{{{members},"binary_data_output":true}},{members}}}'
+    start = time.process_time()
     assert decode(text.encode()).binary
+    assert time.process_time() - start < 10
 
 
 REGULAR = [
@@ -630,10 +634,58 @@ REGULAR = [
 def test_large_requests_are_decoded_once(monkeypatch: pytest.MonkeyPatch, item: str, reader: str) -> None:
     """From lists only where a bracket that belongs to no tensor leaves a doubt: lists take many times as long."""
     calls: list[Any] = []
-    monkeypatch.setattr(protocol, "plain", lambda value: calls.append(value) or json.loads(value.mini))
+    monkeypatch.setattr(protocol, "load", lambda text: calls.append(text) or json.loads(text))
     request = decode(document(f'"inputs":[{item}],"outputs":[{{"name":"y"}}]', reader))
     assert list(request.inputs) == ["x"]
     assert len(calls) == (0 if reader == "large" else 1)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_of_members_of_one_name_the_last_counts(reader: str) -> None:
+    item = f'{{"datatype":"FP64","data":[2],{ONE[1:]}'
+    parameters = '"parameters":{"timeout":1,"timeout":2000000}'
+    request = decode(document(f'"id":"first","inputs":[],"inputs":[{item}],"id":"last",{parameters}', reader))
+    assert (request.id, request.timeout) == ("last", 2)
+    assert same(request.inputs["x"].array, np.array([1], np.float32))
+
+
+def test_arrays_too_long_for_the_parsers_lists() -> None:
+    """simdjson counts up to 2^24 - 1 elements, and would write the others past the end of its list."""
+    words = '"",' * COUNTED + '""'
+    for members in (f'"inputs":[{ONE}],"more":[{words}]', f'"inputs":[{member("BYTES", [COUNTED + 1], f"[{words}]")}]'):
+        assert "over 16777215 values" in refused(f"{{{members}}}".encode(), error=RequestTooLarge)
+    request = decode(with_data("UINT8", [COUNTED + 1], f"[{'0,' * COUNTED}7]"))
+    assert (request.batch_size, request.inputs["x"].array[-1]) == (COUNTED + 1, 7)
+
+
+# What stands 5,000,000 times between two texts.
+LARGE = {
+    "arrays in a member that means nothing": (f'{{"inputs":[{ONE}],"more":[', "[],", "[]]}"),
+    "objects in a member that means nothing": (f'{{"inputs":[{ONE}],"more":[[],', "{},", "[]]}"),
+    "objects for strings": ('{"inputs":[{"name":"x","shape":[2],"datatype":"BYTES","data":[', "{},", "{}]}]}"),
+    "arrays beside NaN": ("[NaN,", "[],", "[]]"),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_would_take_many_times_its_size_as_python_objects(name: str) -> None:
+    before, many, behind = LARGE[name]
+    body = f"{before}{many * 5_000_000}{behind}".encode()
+    tracemalloc.start()
+    assert "over 4194304 arrays and objects" in refused(body, error=RequestTooLarge)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(body)
+
+
+def test_ragged_data_is_refused_before_it_becomes_lists() -> None:
+    """Of empty lists: Python's take twenty times the memory of their text."""
+    body = with_data("BYTES", [2], f"[{'[],' * 100_000}[]]")
+    tracemalloc.start()
+    assert "is ragged" in refused(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(body)
 
 
 def test_batch_size() -> None:

@@ -12,7 +12,7 @@ from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
 from inferry.model import Model
 from inferry.protocol import InferResponse
-from inferry.rows import as_rows, from_response, to_request
+from inferry.rows import as_rows, from_response, from_text, to_request
 from inferry.session import Session
 from inferry.stats import ModelStats
 from inferry.tensors import DATATYPES, Tensor
@@ -117,6 +117,7 @@ WHAT = "input 'x' for model 'm'"
         (IMAGE, [[1, 2, 3]], f"each row of {WHAT} must have the shape [2, 2], got [3]"),
         (IMAGE, [[1, 2, 3, 256]], f"256 is out of range for {WHAT}"),
         ({"x": ("INT8", ("n", "m", 2))}, [[1, 2, 3]], f"each row of {WHAT} must have the shape [-1, 2], got [3]"),
+        ({"x": ("INT8", ("n", "m", 0))}, [[1, 2]], f"each row of {WHAT} must have the shape [-1, 0], got [2]"),
         (TEXT, [1], f"'data' of {WHAT} must hold strings for BYTES, got the number 1"),
         (ROW, [{"y": [1, 2, 3]}], "unknown column 'y'; model 'm' takes x"),
         (COLUMNS, [{"age": 1, "sex": 2}], "unknown column 'sex'; model 'm' takes age, name"),
@@ -192,6 +193,31 @@ def test_a_model_that_requires_no_input(session: Callable[..., Session]) -> None
     assert lists([{"k": 5}, {"k": 6}], model) == {"k": ("FP32", [5, 6])}
 
 
+@pytest.mark.parametrize(
+    ("cell", "datatype", "expected"),
+    [
+        ("1.5", "FP32", 1.5),
+        ("nan", "FP64", math.nan),
+        (" 7 ", "INT8", 7),
+        ("9007199254740993", "INT64", 2**53 + 1),
+        ("TRUE", "BOOL", True),
+        ("0", "BOOL", False),
+        ("1_000", "BYTES", "1_000"),
+        ("", "BYTES", ""),
+    ],
+)
+def test_from_text(cell: str, datatype: str, expected: Any) -> None:
+    assert repr(from_text(cell, DATATYPES[datatype])) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    ("cell", "datatype"), [("1_000", "FP32"), ("1_000", "INT32"), ("1.5", "INT8"), ("", "FP32"), ("yes", "BOOL")]
+)
+def test_cells_that_are_no_value(cell: str, datatype: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"'{cell}' is found where {datatype} is expected"):
+        from_text(cell, DATATYPES[datatype])
+
+
 def response(**outputs: tuple[str, Any]) -> InferResponse:
     tensors = [
         Tensor(name, DATATYPES[datatype], np.array(value, DATATYPES[datatype].dtype))
@@ -230,6 +256,11 @@ def response(**outputs: tuple[str, Any]) -> InferResponse:
 )
 def test_from_response(outputs: dict[str, tuple[str, Any]], count: int, expected: list[Any]) -> None:
     assert written(from_response(response(**outputs), count)) == expected
+
+
+def test_text_that_json_can_not_hold() -> None:
+    with pytest.raises(InvalidRequest, match="output 'y' is not valid UTF-8"):
+        from_response(response(y=("BYTES", ["\ud800"])), 1)
 
 
 def written(rows: list[dict[str, Any]]) -> Any:

@@ -13,7 +13,7 @@ from inferry.batch.blocks import Block, Cursor, Group, Pace, numbers, row_shape
 from inferry.batch.casting import cast
 from inferry.batch.gathering import Gathering, Wanted, legible
 from inferry.batch.lines import FEW, Lines, borders, halves, head, opened, read_lines, records, start_of
-from inferry.document import parse, plain
+from inferry.document import load, plain
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import kind
 from inferry.signature import TensorSpec
@@ -211,7 +211,7 @@ def _packed(value: Any, code: str, line: bytes) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any]:
     """A line's object; NaN and Infinity as bare tokens too, as the protocol's clients write them."""
-    value = plain(parse(line))
+    value = load(line)
     if not isinstance(value, dict):
         raise InvalidRequest(f"each line must be a JSON object, got {kind(value)}")
     return value
