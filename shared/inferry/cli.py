@@ -20,6 +20,8 @@ from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.asgi import ASGIApp
+    from inferry.batch.progress import Display
+    from inferry.jobs import Job
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 log = logging.getLogger("inferry")
 
-_SETTINGS = ("model_path", "host", "port", "workers")
+_SETTINGS = ("model_path", "host", "port", "workers", "batch_runner")
 # Not a setting: the parent tells its workers.
 _WORKERS = "INFERRY_WORKERS"
 
@@ -80,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
+    batch.add_argument("--on", choices=("aws",), help="run it there, and watch it from here")
+    batch.add_argument("--runner", dest="batch_runner", help="what runs it there; default: BATCH_RUNNER")
+    batch.add_argument("--run", dest="named", default="", metavar="NAME", help="watch the run of this name again")
+    batch.add_argument("--slice", type=int, default=0, metavar="MB", help="of files that are larger; default: 64")
     batch.set_defaults(run=_batch)
 
     inspect = commands.add_parser("inspect", help="show every model's signature, size, digest, opset and problems")
@@ -139,11 +145,8 @@ def _errors(text: str) -> int | float:
 
 
 def _batch(options: argparse.Namespace, settings: Settings) -> int:
-    from inferry.batch import command
     from inferry.batch.progress import Display
     from inferry.jobs import Job
-    from inferry.pushing import open_pusher
-    from inferry.service import Service
 
     settings, name, version = _model(options.model, settings)
     keep = tuple(column.strip() for column in options.keep.split(",") if column.strip())
@@ -158,19 +161,36 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         max_errors=options.max_errors,
         batch_size=options.batch_size,
     )
+    run = _run_elsewhere if options.on else _run_here
+    summary = run(job, options, settings, Display(sys.stderr))
+    if options.json:
+        print(json.dumps(summary, indent=2))
+    return 1 if summary["failed"] else 0
+
+
+def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
+    from inferry.batch import command
+    from inferry.pushing import open_pusher
+    from inferry.service import Service
+
     service = Service.from_settings(settings)
     pusher = open_pusher(settings, service.metrics, os.environ)
     try:
         if pusher:
             pusher.start()
-        summary = command.run(job, service, Display(sys.stderr))
+        return command.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
             pusher.close()
-    if options.json:
-        print(json.dumps(summary.as_dict(), indent=2))
-    return 1 if summary.failed else 0
+
+
+def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
+    from inferry.batch import elsewhere
+
+    cloud = elsewhere.open_cloud(options.on, settings.batch_runner, os.environ)
+    again = f"inferry batch {options.input} {options.output} --on {options.on}"
+    return elsewhere.run(cloud, job, display, name=options.named, slice_bytes=options.slice << 20, again=again)
 
 
 def _inspect(options: argparse.Namespace, settings: Settings) -> int:

@@ -2,10 +2,12 @@
 
 import hashlib
 import logging
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import BinaryIO
 
 from inferry.batch import formats
@@ -23,6 +25,11 @@ from inferry.service import Service
 from inferry.store import StoredFile
 
 log = logging.getLogger("inferry")
+
+# Rows by which the size of all others is estimated.
+FEW = 64
+# What is one stream of compressed bytes is read from its start.
+_CUT = ("jsonl", "csv", "parquet", "npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,35 @@ def borders(job: Job, service: Service, rows: int) -> list[Slice]:
     model = service.repository.get(service.default_model(job.model), job.version)
     work = _Work(job, model, service)
     with work.opened() as file:
-        found = [Cursor(), *work.reader(file, Pace(rows)).borders(rows)]
+        return _slices(work.reader(file, Pace(rows)).borders(rows))
+
+
+def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[Slice]:
+    """The file in slices of about `size` bytes; none where it is smaller, done, or can't be read from its middle.
+
+    At `until` (time.monotonic) what is left of it becomes one slice.
+    """
+    model = service.repository.get(service.default_model(job.model), job.version)
+    work = _Work(job, model, service)
+    if not work.is_worth_cutting(size) or work.earlier():
+        return []
+    with work.opened() as file:
+        reader = work.reader(file, Pace(FEW))
+        first = next(reader.borders(FEW), None)
+        if first is None:
+            return []
+        rows = max((reader.total or first.row) * size // (work.size if reader.total else first.offset), 1)
+        return _slices(takewhile(lambda _: time.monotonic() < until, reader.borders(rows)))
+
+
+def target(job: Job) -> str:
+    """Where the job's results will be. InvalidFile, InvalidRequest when nothing says their format."""
+    _, path = split(job.input)
+    return _target(job, _format(job.format, path), path)[1]
+
+
+def _slices(borders: Iterable[Cursor]) -> list[Slice]:
+    found = [Cursor(), *borders]
     return [Slice(start, stop.row if stop else None) for start, stop in zip(found, [*found[1:], None], strict=True)]
 
 
@@ -109,6 +144,15 @@ class _Work:
         # What a worker left that was killed behind its last word, or that was a little late.
         self._results.forget()
         return report
+
+    @property
+    def size(self) -> int:
+        """Of the input, in bytes."""
+        return self._input.size
+
+    def is_worth_cutting(self, size: int) -> bool:
+        """Whether it has more than so many bytes, and slices of it can be read."""
+        return self.size > size and self._from.name in _CUT and not self._from.compression
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from inferry.batch.blocks import Cursor
 from inferry.batch.files import keep_apart
 from inferry.deferred import REQUESTS
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
-from inferry.jobs import Job
+from inferry.jobs import Job, Slice
 from inferry.jsontensors import kind
 from inferry.references import Prefix
 from inferry.settings import Settings
@@ -56,7 +57,7 @@ class Messages:
         except orjson.JSONDecodeError as exc:
             raise InvalidRequest(f"{_SHAPES}; this is no JSON") from exc
         if isinstance(document, dict) and "input" in document:
-            return self._job(document)
+            return self.checked(self.job(document))
         if isinstance(document, dict) and "model_name" in document and "inputs" in document:
             return _prediction(document, body, name)
         members = f" with {', '.join(map(repr, document)) or 'nothing in it'}" if isinstance(document, dict) else ""
@@ -67,13 +68,14 @@ class Messages:
 
         Its results go to the same path below BATCH_OUTPUT. Without BATCH_MODEL its first folder names the model.
         """
-        return None if url.endswith("/") else self._checked(Job(input=url, output="", model=self._model))
+        return None if url.endswith("/") else self.checked(Job(input=url, output="", model=self._model))
 
     def answer(self, name: str) -> str:
         """Where the answer to the request of this name goes. InvalidRequest without BATCH_OUTPUT."""
         return f"{self._output_prefix()}/{ANSWERS}/{name}.json"
 
-    def _job(self, document: Mapping[str, Any]) -> Job:
+    def job(self, document: Mapping[str, Any]) -> Job:
+        """The job that a document describes, as it is. InvalidRequest."""
         for member, value in document.items():
             fits, words = _MEMBERS.get(member, (None, ""))
             if fits is None:
@@ -81,17 +83,23 @@ class Messages:
             if not fits(value):
                 raise InvalidRequest(f"'{member}' of a job must be {words}, got {kind(value)}")
         given = {"output": "", "model": self._model, **document}
-        return self._checked(Job(**{**given, "keep": tuple(given.get("keep", ()))}))
+        if part := given.get("part"):
+            given["part"] = Slice(Cursor(*part["start"]), part["stop"])
+        return Job(**{**given, "keep": tuple(given.get("keep", ()))})
 
-    def _checked(self, job: Job) -> Job:
+    def checked(self, job: Job) -> Job:
         """The job with its output and model filled in. DataRefused when it is about a place of others."""
-        _check_place(job.input, self._inputs, "input", "BATCH_INPUT")
+        _check_place(job.input, self._inputs, "input", "BATCH_INPUT", folder=job.input.endswith("/"))
         below = Prefix(self._input).below(_local(job.input)) if self._input else None
         output = job.output or self._default_output(job.input, below)
-        _check_place(output, self._outputs, "output", "BATCH_OUTPUT", folder=output.endswith("/"))
+        self.check_output(output)
         if self._input:
             keep_apart(self._input, output.rpartition("/")[0])
         return replace(job, output=output, model=_model_of(below or "", job.model))
+
+    def check_output(self, url: str) -> None:
+        """DataRefused when a file or folder (it ends with "/") is no place for results."""
+        _check_place(url, self._outputs, "output", "BATCH_OUTPUT", folder=url.endswith("/"))
 
     def _default_output(self, url: str, below: str | None) -> str:
         if below is None:
@@ -154,6 +162,14 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _is_part(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"start", "stop"}:
+        return False
+    start, stop = value["start"], value["stop"]
+    is_cursor = isinstance(start, list) and len(start) == 2 and all(map(_is_count, start))
+    return is_cursor and (stop is None or _is_count(stop))
+
+
 _TEXT: tuple[Callable[[Any], bool], str] = (_is_text, "a string")
 # What a job's message may say: those of a Job that come from outside.
 _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -166,4 +182,5 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "keep": (_is_names, "an array of strings"),
     "max_errors": (_is_limit, "a count, or a share from 0 to 1"),
     "batch_size": (_is_count, "a number of rows"),
+    "part": (_is_part, "an object with the cursor 'start' and the row 'stop', as a plan has it"),
 }

@@ -29,7 +29,7 @@ def shown(terminal: bool, times: list[float]) -> str:
     display.start("a.csv")
     for progress in (Progress(10, 0, 0.0), Progress(1000, 1, 0.25), Progress(4000, 2, 1.0)):
         display.show(progress)
-    display.done(report(3998, 2, 1.25))
+    display.done(3998, 2, 1.25)
     display.start("b.csv")
     display.failed("b.csv is empty")
     return stream.getvalue()

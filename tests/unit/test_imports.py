@@ -36,10 +36,11 @@ LAYERS = [
     "batch.formats",
     "batch.results",
     "batch.making",
-    "jobs batch.progress",
-    "deferred",
+    "jobs batch.progress batch.runs",
+    "deferred batch.merging batch.onaws batch.planning",
     "app inputs inspection openapi batch.command messages scraping",
     "management worker",
+    "fanout batch.elsewhere",
     "cli",
     "__main__",
 ]

@@ -4,8 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from inferry.batch.blocks import Cursor
+from inferry.batch.planning import described
 from inferry.errors import DataRefused, InferryError, InvalidRequest, InvalidSettings
-from inferry.jobs import Job
+from inferry.jobs import Job, Slice
 from inferry.messages import Messages, Prediction
 from inferry.settings import Settings
 
@@ -67,6 +69,7 @@ def test_the_mark_of_a_folder_is_no_file() -> None:
     assert messages().of_file(f"{INPUT}/digits/") is None
 
 
+FILE = f"{INPUT}/digits/a.csv"
 JOBS: dict[str, tuple[dict[str, Any], Job]] = {
     "everything": (
         {
@@ -92,6 +95,14 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             batch_size=7,
         ),
     ),
+    "a part": (
+        {"input": FILE, "part": {"start": [100, 2345], "stop": 200}},
+        Job(input=FILE, output=f"{OUTPUT}/digits/", model="digits", part=Slice(Cursor(100, 2345), 200)),
+    ),
+    "the last part": (
+        {"input": FILE, "part": {"start": [0, 0], "stop": None}},
+        Job(input=FILE, output=f"{OUTPUT}/digits/", model="digits", part=Slice(Cursor(), None)),
+    ),
     "as for a file": (
         {"input": f"{INPUT}/digits/a.csv"},
         Job(input=f"{INPUT}/digits/a.csv", output=f"{OUTPUT}/digits/", model="digits"),
@@ -109,8 +120,10 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
 
 @pytest.mark.parametrize("name", JOBS)
 def test_jobs(name: str) -> None:
+    """Also those that are described by a plan."""
     document, job = JOBS[name]
     assert messages().read(json.dumps(document).encode(), ID) == job
+    assert messages().read(json.dumps(described(job)).encode(), ID) == job
 
 
 @pytest.mark.parametrize(
@@ -134,8 +147,8 @@ SHAPES = (
     "'model_name' and 'inputs'; "
 )
 NO_PLACE = "or one of DATA_PREFIXES, or has a name that can't be used"
-MEMBERS = "input, output, model, version, format, to, keep, max_errors, batch_size"
-FILE = f"{INPUT}/digits/a.csv"
+MEMBERS = "input, output, model, version, format, to, keep, max_errors, batch_size, part"
+PART = "'part' of a job must be an object with the cursor 'start' and the row 'stop', as a plan has it"
 BAD: dict[str, tuple[Any, type[InferryError], str]] = {
     "text": (b"hello", InvalidRequest, f"{SHAPES}this is no JSON"),
     "not UTF-8": (b"\xff", InvalidRequest, f"{SHAPES}this is no JSON"),
@@ -160,7 +173,19 @@ BAD: dict[str, tuple[Any, type[InferryError], str]] = {
         InvalidRequest,
         "'batch_size' of a job must be a number of rows, got true",
     ),
-    "unknown": ({"input": FILE, "part": 1}, InvalidRequest, f"a job has no member 'part'; it may have {MEMBERS}"),
+    "unknown": ({"input": FILE, "parts": 1}, InvalidRequest, f"a job has no member 'parts'; it may have {MEMBERS}"),
+    "part": ({"input": FILE, "part": 1}, InvalidRequest, f"{PART}, got the number 1"),
+    "half a part": ({"input": FILE, "part": {"start": [0, 0]}}, InvalidRequest, f"{PART}, got an object"),
+    "half a cursor": (
+        {"input": FILE, "part": {"start": [0], "stop": None}},
+        InvalidRequest,
+        f"{PART}, got an object",
+    ),
+    "part before the start": (
+        {"input": FILE, "part": {"start": [0, 0], "stop": -1}},
+        InvalidRequest,
+        f"{PART}, got an object",
+    ),
     "no output": (
         {"input": f"{OTHERS}/a.csv"},
         InvalidRequest,

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TextIO
 
 from inferry.batch.making import Progress
-from inferry.batch.report import Report
 
 WIDTH = 24
 # Seconds between two looks of the bar, and between two lines where there is no terminal.
@@ -43,16 +42,20 @@ class Display:
         bar = f"[{self._number}/{self.files}] {self._name}  {_bar(progress)}{line}"
         self._write(f"{CLEAR}{bar}" if self._terminal else f"{bar}\n")
 
-    def done(self, report: Report) -> None:
+    def done(self, rows: int, errors: int, seconds: float) -> None:
         """The file has its results."""
-        self._end(f"{_many(report.rows, 'row')}, {_many(report.errors, 'error')}, {report.seconds:.1f} s")
+        self._end(f"{_many(rows, 'row')}, {_many(errors, 'error')}, {seconds:.1f} s")
 
     def failed(self, reason: str) -> None:
         """The file has none."""
         self._end(f"failed: {reason}")
 
+    def say(self, text: str) -> None:
+        """A line about none of the files."""
+        self._write(f"{CLEAR if self._terminal else ''}{text}\n")
+
     def _end(self, text: str) -> None:
-        self._write(f"{CLEAR if self._terminal else ''}{self._name}: {text}\n")
+        self.say(f"{self._name}: {text}")
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
