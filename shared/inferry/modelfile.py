@@ -36,6 +36,8 @@ def read(path: Path) -> ModelFile:
     try:
         with path.open("rb") as file:
             return _model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+    except OSError as exc:
+        raise InvalidModel(f"{path.name} can't be read: {exc.strerror}") from exc
     except (IndexError, ValueError, TypeError) as exc:
         raise InvalidModel(f"{path.name} is not an ONNX file: {exc or 'it ends too early'}") from exc
 

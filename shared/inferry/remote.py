@@ -4,21 +4,18 @@ import errno
 import hashlib
 import os
 import re
-import stat
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from shutil import disk_usage, rmtree
 from typing import TYPE_CHECKING
 
 import obstore.store
 from obstore.exceptions import BaseError
 
+from inferry import fetched
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
 from inferry.store import Files, StoredFile, digest, is_plain, limited, relative, translated
 
@@ -30,8 +27,6 @@ ERRORS = (BaseError, OSError, ValueError)
 
 PIECE = 8 * 1024 * 1024
 PARALLEL = 8
-TEMPORARY = ".fetch-"
-ABANDONED = 24 * 60 * 60
 BACKENDS = {"s3": "S3Store", "az": "AzureStore", "gs": "GCSStore"}
 # Four attempts of 2 s bound an endpoint that is down to about 10 s. A download is given up when nothing
 # arrives for 10 s, not because it is long. These go in as `config`: given `client_options`, obstore forgets
@@ -49,18 +44,6 @@ def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: st
         for path, content in files.items():
             backend.put(path, content)
     return _in_memory(url, backend, cache)
-
-
-def default_cache() -> Path:
-    """A private folder of this user below the temporary folder; StoreError when others can get in."""
-    private = Path(tempfile.gettempdir()) / f"inferry-{os.getuid()}"
-    with translated(f"can't keep models in {private}", (OSError,)):
-        with suppress(FileExistsError):
-            private.mkdir(0o700)
-        found = private.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise StoreError(f"{private} isn't a folder of this user with mode 0700: remove it or set another cache")
-    return private / "models"
 
 
 class RemoteStore:
@@ -89,12 +72,11 @@ class RemoteStore:
 
     def fetch(self, folder: str, files: Sequence[StoredFile], digest: str | None) -> Path:
         wanted = relative(folder, files)
-        cache = self._cache or default_cache()
+        cache = self._cache or fetched.default_cache()
         final = cache / self._key(wanted, digest)
         with translated(f"can't fetch {folder!r} from {self.url} to {cache}", ERRORS):
-            if not _is_complete(final, wanted):
+            if not fetched.use(final, wanted):
                 cache.mkdir(0o700, parents=True, exist_ok=True)
-                _sweep(cache)
                 self._fill(cache, final, wanted, digest)
         return final
 
@@ -107,19 +89,18 @@ class RemoteStore:
     def _fill(self, cache: Path, final: Path, wanted: Mapping[str, StoredFile], digest: str | None) -> None:
         """Prepare everything in a folder that nobody reads, then rename it: all is visible at once."""
         try:
-            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=cache) as temporary:
+            fetched.make_room(cache, wanted)
+            with tempfile.TemporaryDirectory(prefix=fetched.TEMPORARY, dir=cache) as temporary:
                 staged = Path(temporary, "files")
                 self._download(staged, wanted)
                 _verify(staged, wanted, digest, self.url)
-                _publish(staged, final, wanted)
+                fetched.publish(staged, final, wanted)
         except OSError as exc:
             if exc.errno == errno.ENOSPC:
-                raise _no_space(cache, wanted) from exc
+                raise fetched.no_space(cache, wanted) from exc
             raise
 
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
-        if disk_usage(folder.parent).free < sum(file.size for file in wanted.values()):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for name in wanted:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).touch()
@@ -139,7 +120,7 @@ class RemoteStore:
         content = memoryview(found.bytes())
         if len(content) != end - start:
             raise StoreError(f"{file.path!r} in {self.url}: got {len(content)} bytes, not {end - start}")
-        _write(target, content, start)
+        fetched.write(target, content, start)
 
 
 def open_remote(url: str, scheme: str, rest: str, cache: Path | None) -> RemoteStore:
@@ -195,52 +176,9 @@ def stored(meta: "ObjectMeta") -> StoredFile:
     return StoredFile(meta["path"], meta["size"], tag)
 
 
-def _write(target: Path, content: memoryview, start: int) -> None:
-    descriptor = os.open(target, os.O_WRONLY)
-    try:
-        while content:
-            written = os.pwrite(descriptor, content, start)
-            content, start = content[written:], start + written
-    finally:
-        os.close(descriptor)
-
-
-def _is_complete(folder: Path, wanted: Mapping[str, StoredFile]) -> bool:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        return all((folder / name).stat().st_size == file.size for name, file in wanted.items())
-    return False
-
-
 def _verify(folder: Path, wanted: Mapping[str, StoredFile], expected: str | None, url: str) -> None:
     if expected is None:
         return
     actual = digest(folder, [*wanted])
     if actual != expected.lower():
         raise InvalidModel(f"{', '.join(wanted)} from {url}: the sha256 is {actual}, expected {expected}")
-
-
-def _publish(staged: Path, final: Path, wanted: Mapping[str, StoredFile]) -> None:
-    """Move `staged` to `final`, unless another process was first."""
-    try:
-        staged.rename(final)
-    except OSError:
-        if _is_complete(final, wanted):
-            return
-        # Systems clean their temporary folders file by file: this one lost some.
-        with suppress(FileNotFoundError):
-            final.rename(staged.with_name("damaged"))
-        staged.rename(final)
-
-
-def _sweep(cache: Path) -> None:
-    """Remove what killed processes left behind; what is younger than a day may be a download that goes on."""
-    for left in cache.glob(f"{TEMPORARY}*"):
-        with suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                rmtree(left, ignore_errors=True)
-
-
-def _no_space(cache: Path, wanted: Mapping[str, StoredFile]) -> StoreError:
-    needed, free = sum(file.size for file in wanted.values()), disk_usage(cache).free
-    missing = max(needed - free, 0)
-    return StoreError(f"no space in {cache}: {needed} bytes are needed, {free} free, {missing} missing")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from inferry.store import Store, StoredFile
 log = logging.getLogger("inferry")
 
 MAX_CONFIG_BYTES = 1 << 20
+_ATTEMPTS = 3
 
 READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
 
@@ -226,14 +228,27 @@ class Repository:
     def _open(self, entry: Entry) -> Model:
         if entry.config_error:
             raise entry.config_error
+        stats = self.metrics.model(entry.name, entry.version)
+        for _ in range(_ATTEMPTS):
+            folder = self._fetch(entry)
+            file = _identity(folder / entry.files.model)
+            try:
+                return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads, stats)
+            except ModelUnavailable:
+                if file and file == _identity(folder / entry.files.model):
+                    raise
+        # Not the model's fault: another process needed the room.
+        raise StoreError(
+            f"the files of model '{entry.name}' were removed while it was loaded: is {folder.parent} too small?"
+        )
+
+    def _fetch(self, entry: Entry) -> Path:
         digest = entry.config.sha256.get(entry.version)
         try:
-            folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
+            return entry.store.fetch(entry.files.folder, entry.files.files, digest)
         except StoreError:
             entry.files = self._listed_again(entry)
-            folder = entry.store.fetch(entry.files.folder, entry.files.files, digest)
-        stats = self.metrics.model(entry.name, entry.version)
-        return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads, stats)
+            return entry.store.fetch(entry.files.folder, entry.files.files, digest)
 
     def _listed_again(self, entry: Entry) -> VersionFiles:
         """The entry's files as they are now: they may have been replaced since they were listed."""
@@ -371,6 +386,14 @@ def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConf
         return parse_config(store.read(file.path, MAX_CONFIG_BYTES), name), None
     except InvalidModel as exc:
         return ModelConfig(), exc
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file is at this path; None when there is none."""
+    with suppress(FileNotFoundError):
+        found = file.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
 
 
 def _unloaded(name: str) -> str:

@@ -118,7 +118,7 @@ def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:
     assert line["trace_id"] in {span.trace_id.hex() for span in collector.wait(3)}
 
 
-def heavy(width: int = 512, products: int = 40) -> bytes:
+def heavy(width: int = 512, products: int = 200) -> bytes:
     """Takes some milliseconds, so that others arrive meanwhile; FP32 `y` [n, width] is `x` times the identity."""
     nodes = [
         onnx_models.helper.make_node("MatMul", [f"y{n}" if n else "x", "weights"], [f"y{n + 1}"])

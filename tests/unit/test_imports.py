@@ -18,7 +18,7 @@ PACKAGE = Path(inferry.__file__).parent
 LAYERS = [
     "__init__ errors batch batch.pipeline",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
-    "stats batch.report logs",
+    "stats batch.report logs fetched",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",

@@ -184,6 +184,11 @@ def test_not_an_onnx_file(tmp_path: Path, content: bytes) -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_a_file_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(InvalidModel, match=r"^model.onnx can't be read: No such file or directory$"):
+        read(tmp_path / "model.onnx")
+
+
 def harmless(path: Path, content: bytes) -> None:
     """Reading may succeed or say that this is no model."""
     path.write_bytes(content)

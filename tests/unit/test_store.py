@@ -19,8 +19,8 @@ from typing import Any
 import obstore.exceptions
 import obstore.store
 import pytest
+from inferry import fetched, store
 from inferry import remote as remote_module
-from inferry import store
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
 from inferry.remote import RemoteStore, memory_store
 from inferry.store import LocalStore, StoredFile, open_store
@@ -503,12 +503,13 @@ def test_a_folder_that_a_cleaner_damaged_is_fetched_again(damage: str, cache: Pa
 
 def test_too_small_a_disk_is_told_before_anything_is_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(remote_module, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(fetched, "disk_usage", lambda path: usage._replace(free=1000))
+    write(cache / ("0" * 64), {"kept.onnx": b"a model that is too small to make room"})
     backend = Backend(in_memory({"m.onnx": MODEL}))
     with pytest.raises(StoreError) as caught:
         remote(backend, cache).fetch("", remote(backend, cache).list(), None)
     assert str(caught.value) == f"no space in {cache}: 10240 bytes are needed, 1000 free, 9240 missing"
-    assert (backend.gets, list(cache.iterdir())) == (0, [])
+    assert (backend.gets, contents(cache)) == (0, {f"{'0' * 64}/kept.onnx": b"a model that is too small to make room"})
 
 
 def test_a_disk_that_fills_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
