@@ -36,7 +36,7 @@ test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/ch
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
 
-image-test: .venv/dev .tools/images/base.tar .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them
+image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them
 	$(BIN)/python -m pytest tests/images
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json

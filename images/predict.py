@@ -1,6 +1,7 @@
-"""Imports the handlers, and predicts the example of every model: predict.py MODULE...; the models are MODEL_PATH's.
+"""Imports the handlers, and asks the application: predict.py MODULE...; the models are MODEL_PATH's.
 
-Fails unless all of that works. A model without an example in its config.json is loaded only.
+Fails unless all modules can be imported, the pages of FastAPI are there, and every model predicts the example of its
+config.json. A model without one is loaded only.
 """
 
 import asyncio
@@ -12,24 +13,28 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
+from inferry.asgi import ASGIApp, Scope
 from inferry.service import Service
 from inferry.settings import Settings
 
+PAGES = ("/v2", "/openapi.json", "/docs", "/metrics")
 
-async def predict(app: ASGIApp, model: str, inputs: Any) -> None:
-    """SystemExit with the answer unless it is one."""
+
+async def ask(app: ASGIApp, path: str, body: Any = None) -> None:
+    """SystemExit with the answer to a GET, or to a POST of the body as JSON, unless it is a 200."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": json.dumps({"inputs": inputs}).encode()}
+        return {"type": "http.request", "body": json.dumps(body).encode() if body else b""}
 
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    await app({"type": "http", "method": "POST", "path": f"/v2/models/{model}/infer", "headers": []}, receive, send)
+    method = "POST" if body else "GET"
+    scope: Scope = {"type": "http", "method": method, "path": path, "headers": [], "query_string": b""}
+    await app(scope, receive, send)
     if sent[0]["status"] != 200:
-        raise SystemExit(f"model {model}: {sent[1]['body'].decode()}")
+        raise SystemExit(f"{path}: {sent[0]['status']}: {sent[1]['body'].decode()}")
 
 
 def main(modules: list[str]) -> None:
@@ -38,10 +43,12 @@ def main(modules: list[str]) -> None:
         importlib.import_module(module)
     service = Service.from_settings(Settings.from_env(os.environ))
     app = create_app(service)
+    for page in PAGES:
+        asyncio.run(ask(app, page))
     for name in service.repository.names():
         inputs = service.repository.get(name).config.example.get("inputs")
         if inputs:
-            asyncio.run(predict(app, name, inputs))
+            asyncio.run(ask(app, f"/v2/models/{name}/infer", {"inputs": inputs}))
         print(f"model {name} {'predicts' if inputs else 'loads'}")
     # Threads of a handler are nobody's to end.
     sys.stdout.flush()

@@ -1,69 +1,130 @@
 """Deletes from a folder of installed packages what no prediction and no batch job needs: prune.py FOLDER.
 
-predict.py runs over what is left: a line too many here fails the build.
+predict.py and jobs.py run over what is left: a line too many here fails the build.
 """
 
 import shutil
 import sys
 from pathlib import Path
 
-# Paths below the folder, as globs.
-UNUSED = (
-    # Not for running.
-    "**/__pycache__",
-    "**/tests",
-    "**/testing",
-    "**/*.pyi",
-    "**/*.pxd",
-    "**/*.pyx",
-    "**/*.h",
-    "**/*.hpp",
-    "bin",
-    # The engine once more, for programs that aren't Python; and what prepares models.
-    "onnxruntime/capi/libonnxruntime.so*",
-    "onnxruntime/backend",
-    "onnxruntime/datasets",
-    "onnxruntime/quantization",
-    "onnxruntime/tools",
-    "onnxruntime/transformers",
-    # Only those need these.
-    "flatbuffers",
-    "google",
-    "numpy/f2py",
-    # Arrow's parts beside arrays, CSV, JSON and Parquet.
-    "pyarrow/_flight*",
-    "pyarrow/_substrait*",
-    "pyarrow/_orc*",
-    "pyarrow/_gcsfs*",
-    "pyarrow/_s3fs*",
-    "pyarrow/_azurefs*",
-    "pyarrow/_hdfs*",
-    "pyarrow/_pyarrow_cpp_tests*",
-    "pyarrow/*.pxi",
-    "pyarrow/include",
-    "pyarrow/libarrow_flight*",
-    "pyarrow/libarrow_python_flight*",
-    "pyarrow/libarrow_s3*",
-    "pyarrow/src",
-    # The same library under three names: programs ask for the one that is left.
-    "pyarrow/libarrow_python.so",
-    "pyarrow/libarrow_python.so.*.*.*",
-)
+from elf import loaded, renamed
+
+# Why something is not needed, and what that is: paths below the folder, as globs. Licences stay.
+UNUSED = {
+    "it is for those who build, test or type-check": (
+        "**/__pycache__",
+        "**/tests",
+        "**/testing",
+        "**/*.pyi",
+        "**/*.pxd",
+        "**/*.pxi",
+        "**/*.pyx",
+        "**/*.h",
+        "**/*.hpp",
+        "**/*.a",
+        "**/mypy.py",
+        "bin",
+        "numpy/_core/_simd.*",
+        "numpy/_core/_*_tests.*",
+        "numpy/f2py",
+        "pyarrow/_pyarrow_cpp_tests*",
+        "pyarrow/include",
+        "pyarrow/src",
+        "simdjson/simdjson.cpp",
+    ),
+    "it lists what was installed, which is no longer what is there": ("*.dist-info/RECORD",),
+    "it is the engine once more, for programs that aren't Python": ("onnxruntime/capi/libonnxruntime.so*",),
+    "it prepares models": (
+        "onnxruntime/backend",
+        "onnxruntime/datasets",
+        "onnxruntime/quantization",
+        "onnxruntime/tools",
+        "onnxruntime/transformers",
+    ),
+    "only what prepares models imports it": ("flatbuffers", "google", "packaging"),
+    "arrays are made and changed, and nothing of this is done to them": (
+        "numpy/fft",
+        "numpy/polynomial",
+        "numpy/random",
+    ),
+    "arrays, CSV and Parquet are all that we use of Arrow": (
+        "pyarrow/_acero*",
+        "pyarrow/_azurefs*",
+        "pyarrow/_dataset*",
+        "pyarrow/_feather*",
+        "pyarrow/_flight*",
+        "pyarrow/_gcsfs*",
+        "pyarrow/_hdfs*",
+        "pyarrow/_json*",
+        "pyarrow/_orc*",
+        "pyarrow/_parquet_encryption*",
+        "pyarrow/_s3fs*",
+        "pyarrow/_substrait*",
+        "pyarrow/interchange",
+        "pyarrow/libarrow_flight*",
+        "pyarrow/libarrow_python_flight*",
+        "pyarrow/libarrow_python_parquet_encryption*",
+        "pyarrow/libarrow_s3*",
+    ),
+    # Programs ask for the one that is left.
+    "it is the same library under another name": (
+        "pyarrow/libarrow_python.so",
+        "pyarrow/libarrow_python.so.*.*.*",
+    ),
+    "the application is our own; Powertools is there for batches, logs and metrics": (
+        "aws_lambda_powertools/event_handler",
+        "aws_lambda_powertools/utilities/auth_alpha",
+        "aws_lambda_powertools/utilities/circuit_breaker",
+        "aws_lambda_powertools/utilities/data_masking",
+        "aws_lambda_powertools/utilities/feature_flags",
+        "aws_lambda_powertools/utilities/idempotency",
+        "aws_lambda_powertools/utilities/kafka",
+        "aws_lambda_powertools/utilities/parameters",
+    ),
+    "FastAPI does without it": ("pydantic/v1",),
+    "only anyio would import it, for names of hosts that aren't ASCII": ("idna",),
+}
+
+# Libraries that Arrow's others ask the loader for without calling anything in them, and the one to ask for instead.
+# LD_BIND_NOW=1 in the build makes the loader find every function at once, or fail.
+UNCALLED = {
+    "libarrow_acero": "libarrow",
+    "libarrow_dataset": "libarrow",
+    "libarrow_substrait": "libarrow",
+}
 
 
-def main(folder: str) -> None:
+def main(folder: Path) -> None:
     """Says what it gained."""
-    before = size(Path(folder))
-    for pattern in UNUSED:
-        for path in sorted(Path(folder).glob(pattern)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            elif path.is_symlink() or path.exists():
-                path.unlink()
-    after = size(Path(folder))
-    print(f"pruned {folder}: {before / 1e6:.0f} MB to {after / 1e6:.0f} MB")
-    for part in sorted(Path(folder).iterdir(), key=size, reverse=True)[:8]:
-        print(f"  {size(part) / 1e6:6.1f} MB {part.name}")
+    before = size(folder)
+    for pattern in (pattern for patterns in UNUSED.values() for pattern in patterns):
+        for path in sorted(folder.glob(pattern)):
+            delete(path)
+    unlink_uncalled(folder / "pyarrow")
+    for library in libraries(folder):
+        library.write_bytes(loaded(library.read_bytes()))
+    print(f"pruned {folder}: {before / 1e6:.0f} MB to {size(folder) / 1e6:.0f} MB")
+
+
+def unlink_uncalled(folder: Path) -> None:
+    """Deletes the libraries that nobody calls, and has the others do without them."""
+    for name, instead in UNCALLED.items():
+        for path in sorted(folder.glob(f"{name}.so*")):
+            delete(path)
+            for library in libraries(folder):
+                library.write_bytes(renamed(library.read_bytes(), path.name, path.name.replace(name, instead)))
+
+
+def libraries(folder: Path) -> list[Path]:
+    """Shared libraries, Python's extension modules among them."""
+    return sorted(path for path in folder.rglob("*.so*") if path.is_file() and not path.is_symlink())
+
+
+def delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def size(path: Path) -> int:
@@ -73,4 +134,4 @@ def size(path: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(Path(sys.argv[1]))

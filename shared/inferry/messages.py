@@ -140,6 +140,8 @@ def _local(url: str) -> str:
 
 def _check_place(url: str, places: Iterable[Prefix], what: str, setting: str, *, folder: bool = False) -> None:
     file = f"{url}file" if folder else url
+    if "://" in _local(url) and "?" in url.rpartition("/")[0]:
+        raise DataRefused(f"the {what} {url[:500]!r} has a ? in a folder's name, where URLs of stores have a query")
     if not any(place.below(_local(file)) is not None for place in places):
         raise DataRefused(
             f"the {what} {url[:500]!r} is not below {setting} or one of DATA_PREFIXES, or has a name that can't be used"

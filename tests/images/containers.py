@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from emulator import EMULATOR, Emulator, free_ports, wait
+
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / ".tools" / "images" / "base.tar"
 BASE_IMAGE = "localhost/inferry-base:latest"
@@ -22,6 +24,12 @@ LIMITS = (
     # Some hosts refuse the limits that podman asks for by itself.
     *("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024"),
 )
+# What Lambda sets.
+FUNCTION = {
+    "AWS_LAMBDA_FUNCTION_NAME": "inferry",
+    "AWS_LAMBDA_FUNCTION_TIMEOUT": "30",
+    "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "1024",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Image:
 
 IMAGES = {
     image.name: image
-    for image in (Image("lambda", "functions/Dockerfile", 250), Image("azure", "azure_app/Dockerfile", 250))
+    for image in (Image("lambda", "functions/Dockerfile", 190), Image("azure", "azure_app/Dockerfile", 190))
 }
 
 
@@ -100,6 +108,22 @@ def started(name: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[
         finally:
             subprocess.run([*_podman(), "rm", "--force", "--time", "0", name], capture_output=True)
             process.wait(30)
+
+
+@contextmanager
+def emulated(image: Image, name: str, folder: Path, *command: str, **env: str) -> Iterator[Emulator]:
+    """A container of the Lambda image under the emulator, with its own command or another; its log in `folder`."""
+    config = inspect(image)["Config"]
+    port, runtime = free_ports()
+    given = [argument for item in {**FUNCTION, **env}.items() for argument in ("--env", "=".join(item))]
+    arguments = (*given, "--volume", f"{EMULATOR}:/emulator:ro", "--entrypoint", "/emulator", image.tag)
+    addresses = (f"127.0.0.1:{port}", "--runtime-api-address", f"127.0.0.1:{runtime}")
+    options = ("--log-level", "info", "--runtime-interface-emulator-address", *addresses)
+    own = (*config["Entrypoint"], *(command or config["Cmd"]))
+    with started(name, *arguments, *options, *own, log=folder / "stderr") as process:
+        emulator = Emulator(port, folder, process)
+        wait(emulator)
+        yield emulator
 
 
 def peak_megabytes(name: str) -> float:

@@ -143,6 +143,32 @@ def test_third_party_packages_have_owners() -> None:
     assert found == OWNERS
 
 
+ROOT = Path(__file__).parents[2]
+LEAVES = ("functions", "azure_app", "cdk")
+
+
+def imports_below(folder: str) -> Iterator[Import]:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        yield from _imports(str(path.relative_to(ROOT)), ast.parse(path.read_text()), False)
+
+
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_leaves_know_nothing_of_each_other(leaf: str) -> None:
+    others = {*LEAVES} - {leaf}
+    assert [item for item in imports_below(leaf) if not item.ours and item.target in others] == []
+
+
+def test_the_stack_knows_names_only() -> None:
+    """A deployment loads no engine: what it imports of inferry imports nothing that isn't Python's own."""
+    found = {item.target for item in imports_below("cdk") if item.ours}
+    assert found == {"catalogue", "errors", "settings"}
+    assert {item.target for item in imports() if item.module in found} <= {*found, "__init__"}
+
+
+def test_the_check_of_new_versions_needs_nothing_that_is_not_in_lambda() -> None:
+    assert {item.target for item in imports_below("cdk/check")} == {"boto3"}
+
+
 COLD_START = """
 import asyncio, json, sys
 import inferry.app

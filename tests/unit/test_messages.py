@@ -196,6 +196,11 @@ BAD: dict[str, tuple[Any, type[InferryError], str]] = {
         DataRefused,
         f"the input 'file:///etc/passwd' is not below BATCH_INPUT {NO_PLACE}",
     ),
+    "query": (
+        {"input": f"{INPUT}/digits/what?/a.csv"},
+        DataRefused,
+        f"the input '{INPUT}/digits/what?/a.csv' has a ? in a folder's name, where URLs of stores have a query",
+    ),
     "climbing": (
         {"input": f"{INPUT}/../models/a.csv"},
         DataRefused,

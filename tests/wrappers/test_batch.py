@@ -223,6 +223,11 @@ POISON: dict[str, tuple[Any, str, str]] = {
         "an event about objects, without 'eventName'",
     ),
     "elsewhere": ({**JOB, "input": "s3://elsewhere/a.csv"}, "DataRefused", "is not below BATCH_INPUT"),
+    "a query": (
+        notification("input/digits/what%3F/a.jsonl"),
+        "DataRefused",
+        "has a ? in a folder's name, where URLs of stores have a query",
+    ),
     "a loop": ({**JOB, "output": f"s3://{BUCKET}/input/a/"}, "DataRefused", "is not below BATCH_OUTPUT"),
     "no model": ({**JOB, "model": "absent"}, "ModelNotFound", "absent"),
     "no file": (JOB, "InvalidFile", f"there is no file s3://{BUCKET}/input/digits/a.jsonl"),

@@ -28,8 +28,9 @@ def install_function(version: str, python: str) -> None:
     uv = (str(Path(sys.executable).with_name("uv")), "--quiet", "--no-python-downloads")
     folder = TOOLS / version
     subprocess.run([*uv, "venv", "--python", python, str(folder)], check=True)
-    install = ("pip", "install", "--python", str(folder), "--constraint", "constraints.txt", "--editable", ".[aws]")
-    subprocess.run([*uv, *install], cwd=ROOT, check=True)
+    # As the image has it.
+    what = ("--constraint", "constraints.txt", "--editable", ".[aws,batch]")
+    subprocess.run([*uv, "pip", "install", "--python", str(folder), *what], cwd=ROOT, check=True)
 
 
 def interpreter(version: str) -> str | None:
