@@ -116,10 +116,8 @@ class App:
         if scope["method"] == "HEAD":
             send = asgi.without_body(send)
         headers = dict(scope["headers"])
-        if (context.KEY in scope or context.REQUEST_ID in headers) and (
-            request_id := context.answered_id(scope, headers)
-        ):
-            send = asgi.with_request_id(send, request_id)
+        identified = context.KEY in scope or context.REQUEST_ID in headers
+        request_id = context.answered_id(scope, headers) if identified else b""
         try:
             root = scope.get("root_path", "")
             path = asgi.below(root, scope["path"]) if root else scope["path"]
@@ -132,10 +130,11 @@ class App:
             handler = self._handlers.get(route.operation)
             if handler is None:
                 management = await self._manage()
+                outgoing = asgi.with_request_id(send, request_id)
                 if self._max_response:
-                    send = asgi.limited(send, self._check_size, lambda exc: error_response(exc, scope))
+                    outgoing = asgi.limited(outgoing, self._check_size, lambda exc: error_response(exc, scope))
                 rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
-                await management({**scope, **rest}, receive, send)
+                await management({**scope, **rest}, receive, outgoing)
                 return
             try:
                 body = await read_body(headers, receive, self._limit)
@@ -146,6 +145,8 @@ class App:
         except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
             status, body, answer = error_response(exc, scope)
         answer.append((b"content-length", b"%d" % len(body)))
+        if request_id:
+            answer.append((context.REQUEST_ID, request_id))
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": body})
 

@@ -38,7 +38,9 @@ def below(root: str, path: str) -> str:
 
 
 def with_request_id(send: Send, request_id: bytes) -> Send:
-    """`send` that repeats the request's id, for whoever looks for both in their logs."""
+    """`send` that repeats the request's id, for whoever looks for both in their logs; `send` itself without an id."""
+    if not request_id:
+        return send
 
     async def send_with_id(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -17,6 +17,8 @@ _TRACEPARENT = re.compile(
     rb"(?!ff)(?!00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
 _ID_LENGTH = 100
+# What can't stand in a header or in a log's line becomes a question mark.
+_PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
 
 
 class Context(NamedTuple):
@@ -59,8 +61,7 @@ def _request_id(header: bytes) -> str:
 
 
 def _printable(value: bytes) -> bytes:
-    """Of ids that come from outside only what can stand in a header and in a log's line."""
-    return bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in value[:_ID_LENGTH])
+    return value[:_ID_LENGTH].translate(_PRINTABLE)
 
 
 def _trace_id(traceparent: bytes) -> str:
