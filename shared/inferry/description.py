@@ -6,10 +6,11 @@ from typing import Any
 
 import orjson
 
+from inferry.entry import READY, UNKNOWN
 from inferry.errors import InferryError
 from inferry.model import Model
 from inferry.protocol import decode
-from inferry.repository import READY, UNKNOWN, Repository
+from inferry.repository import Repository
 from inferry.signature import TensorSpec
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from inferry import description
+from inferry.entry import Entry
 from inferry.errors import ModelUnavailable
-from inferry.repository import Entry, Repository, open_repository
+from inferry.repository import Repository, open_repository
 from inferry.settings import Settings
 
 

@@ -4,46 +4,19 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inferry import model as models
-from inferry.config import ModelConfig, parse_config
+from inferry.config import ModelConfig
+from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, Entry, entries_of
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
-from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
+from inferry.layout import newest_first, scan
 from inferry.metrics import Metrics
 from inferry.model import Model
-from inferry.store import Store, StoredFile
+from inferry.store import OneFile, Store, open_store
 
 log = logging.getLogger("inferry")
-
-MAX_CONFIG_BYTES = 1 << 20
-_ATTEMPTS = 3
-
-READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
-
-
-@dataclass(eq=False, slots=True)
-class Entry:
-    """One version in the repository, loaded or not; `state` and `reason` as the protocol's index reports them."""
-
-    name: str
-    version: str
-    store: Store
-    files: VersionFiles
-    config: ModelConfig
-    config_error: InvalidModel | None = None
-    state: str = UNKNOWN
-    reason: str = ""
-    model: Model | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def same_as(self, other: "Entry") -> bool:
-        """Whether both stand for the same files and config."""
-        return self.files == other.files and self.config == other.config and self.store is other.store
 
 
 class Repository:
@@ -209,7 +182,7 @@ class Repository:
         entry.state = LOADING
         start = time.perf_counter()
         try:
-            entry.model = model = self._open(entry)
+            entry.model = model = entry.open(self._threads, self.metrics.model(entry.name, entry.version))
         except StoreError as exc:
             self.metrics.load_failed(entry.name, entry.version)
             # The store may answer next time.
@@ -224,38 +197,6 @@ class Repository:
         self.metrics.loaded(entry.name, entry.version, time.perf_counter() - start)
         log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
         return model
-
-    def _open(self, entry: Entry) -> Model:
-        if entry.config_error:
-            raise entry.config_error
-        stats = self.metrics.model(entry.name, entry.version)
-        for _ in range(_ATTEMPTS):
-            folder = self._fetch(entry)
-            file = _identity(folder / entry.files.model)
-            try:
-                return models.load(entry.name, entry.version, folder, entry.files, entry.config, self._threads, stats)
-            except ModelUnavailable:
-                if file and file == _identity(folder / entry.files.model):
-                    raise
-        # Not the model's fault: another process needed the room.
-        raise StoreError(
-            f"the files of model '{entry.name}' were removed while it was loaded: is {folder.parent} too small?"
-        )
-
-    def _fetch(self, entry: Entry) -> Path:
-        digest = entry.config.sha256.get(entry.version)
-        try:
-            return entry.store.fetch(entry.files.folder, entry.files.files, digest)
-        except StoreError:
-            entry.files = self._listed_again(entry)
-            return entry.store.fetch(entry.files.folder, entry.files.files, digest)
-
-    def _listed_again(self, entry: Entry) -> VersionFiles:
-        """The entry's files as they are now: they may have been replaced since they were listed."""
-        model = scan(entry.store.list())[0].get(entry.name, ModelFiles())
-        if entry.version not in model.versions:
-            raise StoreError(f"version {entry.version} of model '{entry.name}' is no longer in {entry.store.url}")
-        return model.versions[entry.version]
 
     def _keep(self, entry: Entry) -> None:
         with self._lock:
@@ -284,26 +225,12 @@ class Repository:
 
     def _scan(self) -> dict[str, dict[str, Entry]]:
         found, self.problems = scan(self._store.list())
-        entries = {name: self._entries_of(name, files, self._store) for name, files in found.items()}
+        entries = {name: entries_of(name, files, self._store) for name, files in found.items()}
         for name, (store, config) in self._uploads.items():
             files = found.get(name) if store is self._store else scan(store.list())[0].get(name)
             if files:
-                entries[name] = self._entries_of(name, files, store, config)
+                entries[name] = entries_of(name, files, store, config)
         return entries
-
-    def _entries_of(
-        self, name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None
-    ) -> dict[str, Entry]:
-        error = None
-        if config is None:
-            config, error = _config(name, files.config, store)
-        default = config.default_version
-        if default and default not in files.versions:
-            error = InvalidModel(
-                f"config.json of model '{name}' has default_version '{default}', but its versions are "
-                + ", ".join(newest_first(files.versions))
-            )
-        return {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
 
     def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
         names = {*found, *self._entries} if only is None else {only} & {*found, *self._entries}
@@ -332,6 +259,10 @@ class Repository:
     def _successor(self, old: Entry | None, new: Entry, served: Model | None) -> Entry:
         """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
         if old is not None and old.same_as(new):
+            if old.state == READY:
+                old.reason, old.refused = "", None  # of a change that was taken back
+            return old
+        if old is not None and old.refused is not None and old.refused.same_as(new):
             return old
         working = old.model if old else None
         if working is None and served is None:
@@ -342,6 +273,7 @@ class Repository:
         except ModelUnavailable as exc:
             if old is not None and working is not None:
                 old.reason = f"the changed files of version {old.version} can't be loaded: {exc}"
+                old.refused = None if isinstance(exc, StoreError) else new
                 return old
             return new
         with self._lock:
@@ -356,72 +288,14 @@ class Repository:
             log.error("model '%s' is unavailable after a refresh: %s", name, exc)
 
 
-class Refresher:
-    """Refreshes a repository in a thread, `seconds` after it was last asked to; 0 means never."""
-
-    def __init__(self, repository: Repository, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._repository = repository
-        self._seconds = seconds
-        self._clock = clock
-        self._next = clock() + seconds
-
-    def poll(self) -> None:
-        """Called at every request: a function that sleeps between requests has no other moment."""
-        if not self._seconds or self._clock() < self._next:
-            return
-        self._next = self._clock() + self._seconds
-        threading.Thread(target=self._refresh, name="inferry-refresh", daemon=True).start()
-
-    def _refresh(self) -> None:
-        try:
-            self._repository.refresh()
-        except InferryError as exc:
-            log.warning("can't look for changed models: %s", exc)
-
-
-def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConfig, InvalidModel | None]:
-    if file is None:
-        return ModelConfig(), None
-    try:
-        return parse_config(store.read(file.path, MAX_CONFIG_BYTES), name), None
-    except InvalidModel as exc:
-        return ModelConfig(), exc
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    """Which file is at this path; None when there is none."""
-    with suppress(FileNotFoundError):
-        found = file.stat()
-        return found.st_ino, found.st_mtime_ns
-    return None
-
-
 def _unloaded(name: str) -> str:
     return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
 
 
 def open_repository(path: str, **options: Any) -> Repository:
     """The repository at a folder, a URL, or a single .onnx file."""
-    from inferry.store import open_store
-
     cache = options.get("cache")
     folder, _, file = path.rpartition("/")
     if not file.endswith(".onnx"):
         return Repository(open_store(path, cache), **options)
-    return Repository(_OneFile(open_store(folder or ".", cache), file), **options)
-
-
-class _OneFile:
-    """A store that shows one flat model of another."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._store, self._name = store, name
-        self.url = f"{store.url}/{name}"
-        self.read = store.read
-        self.fetch = store.fetch
-
-    def list(self) -> list[StoredFile]:
-        files = [file for file in self._store.list() if file.path.startswith(self._name)]
-        if not any(file.path == self._name for file in files):
-            raise StoreError(f"there is no file {self.url}")
-        return files
+    return Repository(OneFile(open_store(folder or ".", cache), file), **options)

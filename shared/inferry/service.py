@@ -16,7 +16,8 @@ from inferry.metrics import Gauge
 from inferry.model import Model
 from inferry.observation import observed
 from inferry.protocol import InferRequest, InferResponse
-from inferry.repository import Refresher, Repository, open_repository
+from inferry.refresher import Refresher
+from inferry.repository import Repository, open_repository
 from inferry.settings import Settings, cpus
 from inferry.stats import Timings
 from inferry.tensors import Tensor

@@ -115,6 +115,22 @@ class LocalStore:
         return real
 
 
+class OneFile:
+    """A store that shows one flat model of another."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self.url = f"{store.url}/{name}"
+        self.read = store.read
+        self.fetch = store.fetch
+
+    def list(self) -> Files:
+        files = [file for file in self._store.list() if file.path.startswith(self._name)]
+        if not any(file.path == self._name for file in files):
+            raise StoreError(f"there is no file {self.url}")
+        return files
+
+
 @contextmanager
 def translated(failure: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
     """Turn `errors` into StoreError."""

@@ -14,10 +14,13 @@ import onnx_models
 import pytest
 from inferry import model as model_module
 from inferry.config import ModelConfig
+from inferry.entry import READY, UNAVAILABLE, UNKNOWN
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.model import Model
+from inferry.refresher import Refresher
 from inferry.remote import memory_store
-from inferry.repository import READY, UNAVAILABLE, UNKNOWN, Refresher, Repository, open_repository
+from inferry.repository import Repository, open_repository
+from inferry.store import LocalStore
 
 DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)
 BROKEN = b"this is not a model"
@@ -178,6 +181,30 @@ def test_a_broken_model_is_unavailable_and_the_others_serve(folder: Path) -> Non
     assert states(repository) == {("broken", "1"): UNAVAILABLE, ("good", "1"): READY, ("typo", "1"): UNAVAILABLE}
 
 
+@pytest.mark.parametrize("failure", ["too long", "unreadable"])
+def test_a_config_that_can_not_be_read_is_its_own_models_problem(
+    folder: Path, failure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "good.onnx", DOUBLE)
+    write(folder, "bad/1/model.onnx", DOUBLE)
+    write(folder, "bad/config.json", b" " * (2**20 + 1) if failure == "too long" else b"{}")
+    if failure == "unreadable":
+
+        def denied(*_: Any) -> bytes:
+            raise StoreError("can't read models: Permission denied")
+
+        monkeypatch.setattr(LocalStore, "read", denied)
+    repository = open_repository(str(folder))
+    text = "1048577 bytes, more than 1048576" if failure == "too long" else "Permission denied"
+    with pytest.raises(ModelUnavailable, match=text):
+        repository.get("bad")
+    assert factor(repository.get("good")) == 2
+    monkeypatch.undo()
+    write(folder, "bad/config.json", b"{}")
+    repository.refresh()
+    assert factor(repository.get("bad")) == 2
+
+
 def test_a_broken_newest_version_leaves_the_one_before(folder: Path) -> None:
     write(folder, "a/1/model.onnx", DOUBLE)
     write(folder, "a/2/model.onnx", BROKEN)
@@ -242,7 +269,9 @@ class TestRefresh:
         assert (model.version, factor(model)) == ("2", 3)
 
     @pytest.mark.parametrize("path", ["a/1/model.onnx", "a/2/model.onnx"])
-    def test_a_broken_new_file_does_not_replace_what_works(self, folder: Path, path: str) -> None:
+    def test_a_broken_new_file_does_not_replace_what_works(
+        self, folder: Path, path: str, loads: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
         write(folder, "a/1/model.onnx", DOUBLE)
         repository = open_repository(str(folder))
         model = repository.get("a")
@@ -253,6 +282,9 @@ class TestRefresh:
         reasons = [entry.reason for entry in repository.entries() if entry.reason]
         assert len(reasons) == 1
         assert "can't be loaded" in reasons[0]
+        # Once: a server that looks every few seconds must not say so every few seconds.
+        assert loads == ["a", "a"]
+        assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
     def test_a_broken_config_does_not_replace_what_works(self, folder: Path) -> None:
         write(folder, "a/1/model.onnx", DOUBLE)
@@ -261,6 +293,26 @@ class TestRefresh:
         write(folder, "a/config.json", b"{")
         repository.refresh()
         assert repository.peek("a", None) is model
+
+    @pytest.mark.parametrize("mended", [b"{}", None])
+    def test_a_broken_config_is_told_and_a_mended_one_taken(self, folder: Path, mended: bytes | None) -> None:
+        write(folder, "a/1/model.onnx", DOUBLE)
+        repository = open_repository(str(folder))
+        repository.get("a")
+        write(folder, "a/config.json", b"{")
+        with pytest.raises(InvalidModel, match=r"version 1 is served, as .*: config.json of model 'a' is not JSON"):
+            repository.load("a")
+        fresh = open_repository(str(folder))
+        with pytest.raises(InvalidModel, match="not JSON"):
+            fresh.get("a")
+        if mended is None:
+            (folder / "a/config.json").unlink()
+        else:
+            write(folder, "a/config.json", mended)
+        for mending in (repository, fresh):
+            mending.refresh()
+            assert factor(mending.get("a")) == 2
+            assert [(entry.state, entry.reason) for entry in mending.entries()] == [(READY, "")]
 
     def test_a_mended_model_is_served(self, folder: Path) -> None:
         write(folder, "a.onnx", BROKEN)

@@ -1,0 +1,114 @@
+"""One version in a repository: its files and config, what became of it, and how it is loaded."""
+
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inferry import model as models
+from inferry.config import ModelConfig, parse_config
+from inferry.errors import InvalidModel, ModelUnavailable, StoreError
+from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
+from inferry.model import Model
+from inferry.stats import ModelStats
+from inferry.store import Store, StoredFile
+
+MAX_CONFIG_BYTES = 1 << 20
+READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
+# How often files that go while they are loaded are fetched.
+_ATTEMPTS = 3
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A version, loaded or not; `state` and `reason` as the protocol's index reports them.
+
+    `refused` is what the files were changed to when that could not be loaded, and this one stayed in its place.
+    """
+
+    name: str
+    version: str
+    store: Store
+    files: VersionFiles
+    config: ModelConfig
+    config_error: ModelUnavailable | None = None
+    state: str = UNKNOWN
+    reason: str = ""
+    model: Model | None = None
+    refused: "Entry | None" = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def same_as(self, other: "Entry") -> bool:
+        """Whether both stand for the same files and config."""
+        return self._given() == other._given() and self.store is other.store
+
+    def _given(self) -> tuple[VersionFiles, ModelConfig, str]:
+        return self.files, self.config, str(self.config_error or "")
+
+    def open(self, threads: int, stats: ModelStats) -> Model:
+        """The model, loaded from its files, which are fetched if need be. InvalidModel, StoreError."""
+        if self.config_error:
+            raise self.config_error
+        for _ in range(_ATTEMPTS):
+            folder = self._fetch()
+            file = _identity(folder / self.files.model)
+            try:
+                return models.load(self.name, self.version, folder, self.files, self.config, threads, stats)
+            except ModelUnavailable:
+                if file and file == _identity(folder / self.files.model):
+                    raise
+        # Not the model's fault: another process needed the room.
+        raise StoreError(
+            f"the files of model '{self.name}' were removed while it was loaded: is {folder.parent} too small?"
+        )
+
+    def _fetch(self) -> Path:
+        digest = self.config.sha256.get(self.version)
+        try:
+            return self.store.fetch(self.files.folder, self.files.files, digest)
+        except StoreError:
+            self.files = self._listed_again()
+            return self.store.fetch(self.files.folder, self.files.files, digest)
+
+    def _listed_again(self) -> VersionFiles:
+        """The files as they are now: they may have been replaced since they were listed."""
+        model = scan(self.store.list())[0].get(self.name, ModelFiles())
+        if self.version not in model.versions:
+            raise StoreError(f"version {self.version} of model '{self.name}' is no longer in {self.store.url}")
+        return model.versions[self.version]
+
+
+def entries_of(name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None) -> dict[str, Entry]:
+    """An entry for each version of a model; `config` stands in for its config.json."""
+    error: ModelUnavailable | None = None
+    if config is None:
+        config, error = _config(name, files.config, store)
+    default = config.default_version
+    if default and default not in files.versions:
+        error = InvalidModel(
+            f"config.json of model '{name}' has default_version '{default}', but its versions are "
+            + ", ".join(newest_first(files.versions))
+        )
+    return {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
+
+
+def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConfig, ModelUnavailable | None]:
+    """The config, and why it can't be used: that is this model's problem, and not the repository's."""
+    if file is None:
+        return ModelConfig(), None
+    if file.size > MAX_CONFIG_BYTES:
+        return ModelConfig(), InvalidModel(
+            f"config.json of model '{name}' has {file.size} bytes, more than {MAX_CONFIG_BYTES}"
+        )
+    try:
+        return parse_config(store.read(file.path, MAX_CONFIG_BYTES), name), None
+    except ModelUnavailable as exc:
+        return ModelConfig(), exc
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file is at this path; None when there is none."""
+    with suppress(FileNotFoundError):
+        found = file.stat()
+        return found.st_ino, found.st_mtime_ns
+    return None

@@ -1,0 +1,143 @@
+"""The data plane: which model a request means, how long it may take, and what its model is safe from meanwhile."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_models
+import pytest
+from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
+from inferry.protocol import InferRequest, InferResponse
+from inferry.service import Service
+from inferry.settings import Settings
+from inferry.tensors import DATATYPES, Tensor
+
+Make = Callable[..., Service]
+DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)
+SLOW = {"slow.onnx": onnx_models.slow()}
+
+
+@pytest.fixture
+def service(repository: Callable[..., str]) -> Iterator[Make]:
+    """`service({"a.onnx": DOUBLE}, default_model="a")` serves these files with these settings."""
+    with ExitStack() as stack:
+
+        def make(files: dict[str, bytes], **settings: Any) -> Service:
+            made = Service.from_settings(Settings(model_path=repository(files), **settings))
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+def turns(count: int, timeout: float | None = None) -> InferRequest:
+    tensor = Tensor("turns", DATATYPES["INT64"], np.array([count], np.int64))
+    return InferRequest({"turns": tensor}, timeout=timeout)
+
+
+def rows(*values: float) -> InferRequest:
+    array = np.array([[value] * 3 for value in values], np.float32)
+    return InferRequest({"x": Tensor("x", DATATYPES["FP32"], array)})
+
+
+async def infer(subject: Service, name: str, request: InferRequest) -> InferResponse:
+    return await subject.infer(await subject.model(name), request)
+
+
+def factor(subject: Service, name: str = "a") -> float:
+    return float(asyncio.run(infer(subject, name, rows(1))).outputs[0].array[0, 0])
+
+
+@pytest.mark.parametrize(("timeout", "limit"), [(0.2, 30.0), (None, 0.2), (60.0, 0.2)])
+def test_the_shorter_of_the_requests_time_and_the_settings_counts(
+    service: Make, timeout: float | None, limit: float
+) -> None:
+    subject = service(SLOW, model_timeout=limit)
+    start = time.monotonic()
+    with pytest.raises(InferenceTimeout, match="model 'slow'"):
+        asyncio.run(infer(subject, "slow", turns(10**9, timeout)))
+    assert 0.2 <= time.monotonic() - start < 20
+    assert asyncio.run(infer(subject, "slow", turns(1))).outputs[0].array.tolist() == [1.0]
+
+
+def test_a_model_is_in_use_while_it_runs(service: Make) -> None:
+    subject = service(SLOW | {"a.onnx": DOUBLE}, model_cache_size=1)
+
+    async def scenario() -> None:
+        slow = await subject.model("slow")
+        run = asyncio.ensure_future(subject.infer(slow, turns(10**9, 1.0)))
+        while not slow.users:
+            await asyncio.sleep(0.001)
+        await subject.model("a")
+        assert [model.name for model in subject.repository.loaded()] == ["a", "slow"]
+        with pytest.raises(InferenceTimeout):
+            await run
+        assert slow.users == 0
+        await subject.model("a")
+        assert [model.name for model in subject.repository.loaded()] == ["a"]
+
+    asyncio.run(scenario())
+
+
+def test_requests_have_changed_models_noticed(service: Make, tmp_path: Path) -> None:
+    subject = service({"a.onnx": DOUBLE}, model_refresh=0.01)
+    assert factor(subject) == 2
+    onnx_models.write(tmp_path / "models", {"a.onnx": TRIPLE})
+    end = time.monotonic() + 20
+    while factor(subject) != 3 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert factor(subject) == 3
+
+
+def test_without_refresh_they_have_not(service: Make, tmp_path: Path) -> None:
+    subject = service({"a.onnx": DOUBLE})
+    assert factor(subject) == 2
+    onnx_models.write(tmp_path / "models", {"b.onnx": TRIPLE})
+    for _ in range(3):
+        factor(subject)
+    assert [thread for thread in threading.enumerate() if thread.name == "inferry-refresh"] == []
+    assert subject.repository.names() == ["a"]
+
+
+def test_models_are_loaded_until_the_cache_is_full_the_default_first(service: Make) -> None:
+    files = {f"{name}.onnx": DOUBLE for name in "abcd"} | {"broken.onnx": b"not a model"}
+    subject = service(files, model_cache_size=2, default_model="d")
+    subject.preload()
+    assert [model.name for model in subject.repository.loaded()] == ["a", "d"]
+
+
+def test_models_that_can_not_be_loaded_do_not_stop_the_others(service: Make) -> None:
+    subject = service({"a.onnx": b"not a model", "b.onnx": DOUBLE})
+    subject.preload()
+    assert [model.name for model in subject.repository.loaded()] == ["b"]
+    with pytest.raises(ModelUnavailable):
+        asyncio.run(subject.model("a"))
+
+
+@pytest.mark.parametrize(
+    ("models", "default", "asked", "meant"),
+    [
+        ("ab", "a", "b", "b"),
+        ("ab", "a", None, "a"),
+        ("ab", "a", "", "a"),
+        ("ab", "a", "default", "a"),
+        ("b", "", None, "b"),
+        ("b", "", "default", "b"),
+        (("default", "b"), "b", "default", "default"),
+        ("ab", "a", "unknown", "unknown"),
+    ],
+)
+def test_the_default_model(service: Make, models: str, default: str, asked: str | None, meant: str) -> None:
+    subject = service({f"{name}.onnx": DOUBLE for name in models}, default_model=default)
+    assert subject.default_model(asked) == meant
+
+
+@pytest.mark.parametrize("asked", [None, "", "default"])
+def test_no_default_model(service: Make, asked: str | None) -> None:
+    with pytest.raises(InvalidRequest, match=r"name a model .* the repository has: a, b$"):
+        service({"a.onnx": DOUBLE, "b.onnx": DOUBLE}).default_model(asked)
