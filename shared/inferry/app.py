@@ -160,12 +160,16 @@ class App:
     async def _infer(
         self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope
     ) -> Response:
+        service = self._service
         deadline = context.deadline(scope) if context.KEY in scope else math.inf
-        try:
-            model = await self._service.model(parameters["model"], parameters.get("version"), deadline)
-        except BaseException as exc:
-            self._service.metrics.refused(exc)
-            raise
+        name, version = parameters["model"], parameters.get("version")
+        model = service.loaded(name, version)
+        if model is None:
+            try:
+                model = await service.model(name, version, deadline)
+            except BaseException as exc:
+                service.metrics.refused(exc)
+                raise
         stats = model.stats
         stats.in_flight += 1
         start = time.perf_counter_ns()
@@ -176,7 +180,7 @@ class App:
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
-            answer = await self._service.infer(model, decoded, timings, deadline)
+            answer = await service.infer(model, decoded, timings, deadline)
             encoding = time.perf_counter_ns()
             body, answer_headers = protocol.encode(answer)
             accept = headers.get(b"accept-encoding")

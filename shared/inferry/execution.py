@@ -20,7 +20,7 @@ PATIENCE = 3
 
 
 class Execution:
-    """Runs one model's requests, as many at a time as `pool` has threads, and counts the session's runs."""
+    """Runs one model's requests, as many at a time as `pool` has threads, and counts the batches."""
 
     def __init__(self, model: "Model", pool: Executor) -> None:
         self._model = model
@@ -52,7 +52,6 @@ class Execution:
             self._learn(took, elements)
         else:
             self._slow = 0
-        self._executed(feed, took)
         return arrays, took
 
     async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> "Run":
@@ -99,22 +98,11 @@ class Execution:
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
     ) -> "tuple[list[Array], int]":
         # A busy event loop holds the interpreter's lock for milliseconds: only CPU time tells how long the run was.
-        start = time.thread_time_ns()
-        result = self._run(feed, outputs, deadline)
-        self._learn(time.thread_time_ns() - start, elements)
-        return result
-
-    def _run(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> "tuple[list[Array], int]":
-        start = time.perf_counter_ns()
+        start, cpu = time.perf_counter_ns(), time.thread_time_ns()
         arrays = self._session.run(feed, outputs, deadline)
-        took = time.perf_counter_ns() - start
-        self._executed(feed, took)
+        took, cpu = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
+        self._learn(cpu, elements)
         return arrays, took
-
-    def _executed(self, feed: Feed, took: int) -> None:
-        for array in feed.values():
-            self._model.stats.executed(array.shape[0] if array.shape else 1, took)
-            return
 
     async def _is_alone(self) -> bool:
         """Whether no other request of the model came at the same time: those wait for their turn of the event loop."""
@@ -128,7 +116,8 @@ class Execution:
 
         loop = asyncio.get_running_loop()
         elements = count_elements(feed)
-        arrays, _ = await loop.run_in_executor(self._pool, self._run_in_thread, feed, outputs, deadline, elements)
+        arrays, took = await loop.run_in_executor(self._pool, self._run_in_thread, feed, outputs, deadline, elements)
+        self._model.stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 
     def _make_batcher(self) -> "Batcher | None":

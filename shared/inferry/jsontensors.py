@@ -9,17 +9,14 @@ import numpy as np
 
 from inferry.document import check_size, is_array, is_array_view
 from inferry.errors import InvalidRequest
-from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty, unfilled
+from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty, memory
 
 MAX_DIMENSIONS = 64  # NumPy's limit
 
 _BUFFERS = {"float": ("d", np.dtype("f8")), "integer": ("i", np.dtype("i8")), "UINT64": ("u", np.dtype("u8"))}
-# NumPy's characters for C types, and those that `struct` has for the same sizes; only its "<" forms check floats.
-_CODES = {code: code for code in "?bBhHiIqQefd"} | {"l": "q", "L": "Q"}
 
 # The Python types that JSON gives for the elements of each kind of tensor: exactly these, as bool is an int to Python.
-_NONE = type(None)
-_TYPES: dict[str, set[type]] = {"float": {float, int, _NONE}, "integer": {int}, "bool": {bool}, "string": {str}}
+_TYPES: dict[str, set[type]] = {"float": {float, int}, "integer": {int}, "bool": {bool}, "string": {str}}
 _WANTED = {"float": "numbers or null", "integer": "integers", "bool": "true and false", "string": "strings"}
 
 
@@ -104,32 +101,36 @@ def _buffer(data: Any, datatype: Datatype) -> Array | None:
 
 
 def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
-    flat, types = data, set(map(type, data))
-    if list in types:
-        flat = list(_flattened(data, shape, what))
-        types = set(map(type, flat))
-    if not types <= _TYPES[datatype.kind]:
-        wrong = kind(next(item for item in flat if type(item) not in _TYPES[datatype.kind]))
-        raise InvalidRequest(f"'data' of {what} must hold {_WANTED[datatype.kind]} for {datatype.name}, got {wrong}")
-    if len(flat) != math.prod(shape):
-        raise _miscounted(len(flat), shape, what)
-    if _NONE in types:
-        flat = [math.nan if item is None else item for item in flat]
-    if datatype.dtype.hasobject or datatype.name == "BF16":
-        return _stored(flat, datatype, shape, what)
-    return _packed(flat, datatype, shape, what)
-
-
-def _packed(flat: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
-    """The array of a list whose elements are of the right types: `struct` checks their range as it stores them."""
-    array, block, offset = unfilled(shape, datatype.dtype)
-    try:
-        struct.pack_into(f"<{len(flat)}{_CODES[datatype.dtype.char]}", block, offset, *flat)  # type: ignore[arg-type]
+    if not set(map(type, data)) <= _TYPES[datatype.kind]:
+        data = _elements(data, datatype, shape, what)
+    count = len(data)
+    if count != math.prod(shape):
+        raise _miscounted(count, shape, what)
+    if not datatype.code:
+        return _stored(data, datatype, shape, what)
+    dtype = datatype.dtype
+    block, offset = memory(count * dtype.itemsize)
+    try:  # `struct` checks the range of the elements as it stores them
+        struct.pack_into(f"<{count}{datatype.code}", block, offset, *data)  # type: ignore[arg-type]
     except (struct.error, OverflowError) as exc:
         if datatype.is_integer:
-            _check_range(flat, datatype, what)
+            _check_range(data, datatype, what)
         raise _overflow(datatype, what) from exc
-    return array
+    return np.ndarray(shape, dtype, block, offset)
+
+
+def _elements(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> list[Any]:
+    """The elements of a list that is nested, or holds null for NaN; InvalidRequest when they are of a wrong type."""
+    flat = list(_flattened(data, shape, what)) if list in map(type, data) else data
+    others = set(map(type, flat)) - _TYPES[datatype.kind]
+    if not others:
+        return flat
+    if not datatype.is_float or others != {type(None)}:
+        wrong = kind(
+            next(item for item in flat if type(item) in others and (item is not None or not datatype.is_float))
+        )
+        raise InvalidRequest(f"'data' of {what} must hold {_WANTED[datatype.kind]} for {datatype.name}, got {wrong}")
+    return [math.nan if item is None else item for item in flat]
 
 
 def _flattened(data: list[Any], shape: Shape, what: str, depth: int = 0) -> Iterator[Any]:

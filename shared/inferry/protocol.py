@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from inferry.document import is_array, is_object, load, parse
+from inferry.document import is_array, is_array_view, is_object, load, parse
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.jsontensors import MAX_DIMENSIONS, Nesting, kind, to_array
 from inferry.tensors import DATATYPES, Buffer, Datatype, Shape, Tensor, from_bytes, to_bytes, to_list
@@ -27,6 +27,7 @@ _NOTHING = memoryview(b"")
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
 _URI = "uri"
+_INTEGERS = {int}  # and not bool, whose values are integers to Python
 # Every member and parameter that means something here.
 _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
@@ -102,10 +103,12 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
 
     `model` names the model in messages. InvalidRequest says which rule of the protocol the body breaks.
     """
-    size = len(body) if header_length is None else _header_length(body, header_length)
-    if header_length is not None and size == 0:
-        return InferRequest(raw=body, binary=True)
-    text, tail = (body, _NOTHING) if size == len(body) else (body[:size], memoryview(body)[size:])
+    text, tail = body, _NOTHING
+    if header_length is not None:
+        size = _header_length(body, header_length)
+        if size == 0:
+            return InferRequest(raw=body, binary=True)
+        text, tail = body[:size], memoryview(body)[size:]
     document, nesting = parse(text), Nesting(text)
     try:
         request = _request(document, tail, nesting, model)
@@ -120,17 +123,15 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
 def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
     outputs, tail = [], []
+    binary, stored = response.binary, response.stored or ()
     for tensor in response.outputs:
-        output: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype.name,
-            "shape": tensor.array.shape,
-        }
-        if tensor.name in response.binary:
+        name = tensor.name
+        output: dict[str, Any] = {"name": name, "datatype": tensor.datatype.name, "shape": tensor.array.shape}
+        if name in binary:
             raw = to_bytes(tensor)
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
-        elif not response.stored or tensor.name not in response.stored:
+        elif name not in stored:
             output["data"] = to_list(tensor)
         outputs.append(output)
     answer: dict[str, Any] = {
@@ -159,16 +160,14 @@ def _header_length(body: bytes, header: bytes) -> int:
 
 
 def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> InferRequest:
-    if not is_object(document):
-        raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
     if not isinstance(document, dict):
+        if not is_object(document):
+            raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
         document = _members(document)
-    # What most requests don't have costs them no call.
-    parameters = document.get("parameters")
-    if parameters is not None:
-        parameters = _request_parameters(parameters)
     request = InferRequest()
-    if parameters is not None:
+    # What most requests don't have costs them no call.
+    if document.get("parameters") is not None:
+        parameters = _request_parameters(document["parameters"])
         request.binary = _flag(parameters, "binary_data_output", False, "the request")
         request.timeout = _timeout(parameters.get("timeout"))
     if document.get("id") is not None:
@@ -190,7 +189,7 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> I
 def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:
     """Adds the inputs of a request, and returns how many bytes of `tail` they took."""
     inputs = request.inputs
-    if not is_array(value) or not len(value):
+    if not (isinstance(value, list) or is_array_view(value)) or not len(value):
         raise InvalidRequest("the request's 'inputs' must be an array of at least one object")
     nesting.arrays += 1
     used = 0
@@ -200,10 +199,10 @@ def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Ne
         if not isinstance(name, str):
             raise _unnamed("inputs")
         what = f"input '{name}' for model '{model}'"
-        given = members.get("datatype")
-        datatype = DATATYPES.get(given) if isinstance(given, str) else None
-        if datatype is None:
-            raise _bad_datatype(members, what)
+        try:
+            datatype = DATATYPES[members["datatype"]]
+        except (KeyError, TypeError):  # TypeError: a list can be no key
+            raise _bad_datatype(members, what) from None
         shape = _shape(members.get("shape"), nesting, what)
         data, size = members.get("data"), None
         if members.get("parameters") is not None:
@@ -318,17 +317,16 @@ def _bad_datatype(members: Mapping[str, Any], what: str) -> InvalidRequest:
 
 
 def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
-    if not is_array(value):
+    if not isinstance(value, list) and not is_array_view(value):
         raise _bad_shape(value, what)
     nesting.arrays += 1
     shape = tuple(value)
-    for length in shape:
-        if type(length) is not int or length < 0:
-            raise _bad_shape(length, what)
+    if shape and (set(map(type, shape)) != _INTEGERS or min(shape) < 0):
+        raise _bad_shape(next(length for length in shape if type(length) is not int or length < 0), what)
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidRequest(f"'shape' of {what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
     # NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product.
-    if math.prod(shape if 0 not in shape else filter(None, shape)) >= 2**58:
+    if (math.prod(shape) or math.prod(filter(None, shape))) >= 2**58:
         raise InvalidRequest(f"'shape' of {what} is too large: {list(shape)}")
     return shape
 

@@ -57,18 +57,25 @@ class Service:
         )
         return cls(repository, settings)
 
-    async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
-        """The model, loaded if need be. ModelNotFound, ModelUnavailable, InferenceTimeout at `deadline`."""
+    def loaded(self, name: str, version: str | None = None) -> Model | None:
+        """The model when it is loaded already; never waits."""
         if self._refreshes:
             self._refresher.poll()
         model = self.repository.peek(name, version)
         if model is not None:
             self.metrics.cache_hits += 1
-        else:
+            if model.execution is None:
+                model.execution = Execution(model, self._pool)
+        return model
+
+    async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
+        """The model, loaded if need be. ModelNotFound, ModelUnavailable, InferenceTimeout at `deadline`."""
+        model = self.loaded(name, version)
+        if model is None:
             self.metrics.cache_missed()
             model = await self._load(name, version, deadline)
-        if model.execution is None:
-            model.execution = Execution(model, self._pool)
+            if model.execution is None:
+                model.execution = Execution(model, self._pool)
         return model
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:

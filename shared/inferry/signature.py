@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from inferry.errors import InvalidRequest
@@ -52,12 +53,12 @@ class Signature:
         """The request's inputs, checked. InvalidRequest names the tensor, what came and what was expected."""
         if request.raw is not None:
             request.inputs = self._raw(request.raw)
-        inputs = request.inputs
-        if not self.required <= inputs.keys() <= self.inputs.keys():
+        inputs, specs = request.inputs, self.inputs
+        if inputs.keys() != self.required and not self.required <= inputs.keys() <= specs.keys():
             raise self._wrong_names(inputs)
         feed = {}
         for name, tensor in inputs.items():
-            spec, array = self.inputs[name], tensor.array
+            spec, array = specs[name], tensor.array
             if tensor.datatype is not spec.datatype or not fits(array.shape, spec.shape):
                 raise self._unfit(tensor, spec)
             feed[name] = array
@@ -143,14 +144,10 @@ class Signature:
         return tuple(size // known if length == -1 else length for length in shape)
 
 
+@lru_cache(maxsize=1024)
 def fits(shape: Shape, wanted: Shape) -> bool:
     """Whether `shape` is one of those that `wanted` stands for."""
-    if len(shape) != len(wanted):
-        return False
-    for length, want in zip(shape, wanted, strict=True):  # noqa: SIM110  a generator costs as much as the comparisons
-        if want not in (length, -1):
-            return False
-    return True
+    return len(shape) == len(wanted) and all(want in (length, -1) for length, want in zip(shape, wanted, strict=True))
 
 
 def _names(specs: Mapping[str, TensorSpec]) -> str:

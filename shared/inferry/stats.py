@@ -31,7 +31,7 @@ REASON: dict[type[BaseException], str] = {
 
 _BOUNDS_NS = tuple(int(seconds * 1e9) for seconds in catalogue.SECONDS)
 # Numbers that wait to be added up, at most.
-_FOLD = 7 * 128
+_FOLD = 8 * 128
 
 
 class Histogram(NamedTuple):
@@ -107,17 +107,21 @@ class ModelStats:
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
         self._batches: dict[int, Duration] = {}
-        # Numbers that are not added up yet: seven for each answer, two for each run. Extending a list is atomic.
+        # Numbers that are not added up yet: eight for each answer, two for each run. Extending a list is atomic.
         self._answered: list[int] = []
         self._runs: list[int] = []
         self._last_inference = 0.0
 
     def succeeded(self, timings: Timings, rows: int, received: int = 0, sent: int = 0) -> None:
-        """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`."""
+        """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`.
+
+        One that was in no batch was a run of its own.
+        """
         self.in_flight -= 1
         self._last_inference = time.time()
         answered = self._answered
-        answered += (timings.decode, timings.queue, timings.infer, timings.encode, rows, received, sent)
+        batch = timings.batch
+        answered += (timings.decode, timings.queue, timings.infer, timings.encode, batch, rows, received, sent)
         if len(answered) >= _FOLD:
             with self._lock:
                 self._fold()
@@ -130,7 +134,7 @@ class ModelStats:
             self._failures[reason if reason in self._failures else "error"].add(ns)
 
     def executed(self, rows: int, ns: int) -> None:
-        """The session ran once, for `rows` rows of one or more requests."""
+        """The session ran once, for `rows` rows of a batch, or of a job."""
         runs = self._runs
         runs += (rows, ns)
         if len(runs) >= _FOLD:
@@ -139,7 +143,7 @@ class ModelStats:
 
     def _fold(self) -> None:
         """Counts what is only written down yet: a request has better things to do than to add it all up."""
-        decode, queue, infer, encode, rows, received, sent = _columns(self._answered, 7)
+        decode, queue, infer, encode, batches, rows, received, sent = _columns(self._answered, 8)
         self._decode += sum(decode)
         self._queue += sum(queue)
         self._infer += sum(infer)
@@ -150,7 +154,8 @@ class ModelStats:
         self._sent += sum(sent)
         for took in map(sum, zip(decode, queue, infer, encode, strict=True)):
             self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
-        for size, ns in zip(*_columns(self._runs, 2), strict=True):
+        alone = [(size, ns) for size, ns, batch in zip(rows, infer, batches, strict=True) if not batch]
+        for size, ns in (*alone, *zip(*_columns(self._runs, 2), strict=True)):
             self._batches.setdefault(size, Duration()).add(ns)
 
     def as_dict(self) -> dict[str, Any]:

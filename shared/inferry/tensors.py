@@ -21,7 +21,10 @@ ALIGNMENT = 64
 
 
 class Datatype(NamedTuple):
-    """One row of the table. BF16 travels as its 16 raw bits in uint16, BYTES as `str` objects."""
+    """One row of the table. BF16 travels as its 16 raw bits in uint16, BYTES as `str` objects.
+
+    `code` is how `struct` packs Python's values into elements; empty where it can't.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -31,14 +34,19 @@ class Datatype(NamedTuple):
     is_float: bool
     is_integer: bool
     is_number: bool
+    code: str
+
+
+# NumPy's characters for C types, and those that `struct` has for the same sizes; only its "<" forms check floats.
+_CODES = {code: code for code in "?bBhHiIqQefd"} | {"l": "q", "L": "Q"}
 
 
 def _datatype(name: str, dtype: str, onnx: str, kind: str) -> Datatype:
     config = "TYPE_STRING" if name == "BYTES" else f"TYPE_{name}"
     is_float, is_integer = kind == "float", kind == "integer"
-    return Datatype(
-        name, np.dtype(dtype), f"tensor({onnx})", config, kind, is_float, is_integer, is_float or is_integer
-    )
+    elements = np.dtype(dtype)
+    code = "" if name == "BF16" else _CODES.get(elements.char, "")
+    return Datatype(name, elements, f"tensor({onnx})", config, kind, is_float, is_integer, is_float or is_integer, code)
 
 
 DATATYPES = {
@@ -74,16 +82,12 @@ class Tensor:
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     """An uninitialised C-ordered array that starts on an `ALIGNMENT` boundary; BYTES arrays are plain ones."""
-    return np.empty(shape, dtype) if dtype.hasobject else unfilled(shape, dtype)[0]
+    if dtype.hasobject:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, *memory(math.prod(shape) * dtype.itemsize))
 
 
-def unfilled(shape: Shape, dtype: np.dtype[Any]) -> tuple[Array, Array, int]:
-    """An array like that of `empty`, the memory it is in, and the offset in it (bytes) at which it starts."""
-    block, offset = _block(math.prod(shape) * dtype.itemsize)
-    return np.ndarray(shape, dtype, block, offset), block, offset
-
-
-def _block(size: int) -> tuple[Array, int]:
+def memory(size: int) -> tuple[Array, int]:
     """Memory for `size` bytes, and the offset in it at which an `ALIGNMENT` boundary is."""
     block = np.empty(size + ALIGNMENT, np.uint8)
     return block, -addressof(c_char.from_buffer(block)) % ALIGNMENT  # type: ignore[arg-type]
@@ -115,7 +119,7 @@ def from_bytes(datatype: Datatype, shape: Shape, raw: Buffer, what: str) -> Arra
         )
     if datatype.name == "BOOL":
         _check_bools(raw, what)
-    block, offset = _block(expected)
+    block, offset = memory(expected)
     # As bytes: the body may start them anywhere, and copying unaligned numbers one by one takes three times as long.
     memoryview(block)[offset : offset + expected] = raw  # type: ignore[arg-type]
     return np.ndarray(shape, datatype.dtype, block, offset)
@@ -149,12 +153,12 @@ def to_list(tensor: Tensor) -> Sequence[Any] | Array:
 
     Non-finite floats become `null` there; InvalidRequest for text that JSON can't hold.
     """
-    flat = tensor.array.ravel()
-    if tensor.datatype.dtype.hasobject:
-        return [_utf8(item, tensor.name) for item in flat]
-    if tensor.datatype.name == "BF16":
+    datatype, flat = tensor.datatype, tensor.array.ravel()
+    if datatype.code:
+        return flat
+    if datatype.name == "BF16":
         return float32_from_bfloat16(flat)
-    return flat
+    return [_utf8(item, tensor.name) for item in flat]
 
 
 def _utf8(item: Any, name: str) -> str:

@@ -50,7 +50,6 @@ class Environment:
         stats = self.metrics.model(model, "1")
         stats.in_flight += 1
         stats.succeeded(Timings(infer=2_000_000), rows)
-        stats.executed(rows, 2_000_000)
 
 
 Make = Callable[[str, float], Environment]

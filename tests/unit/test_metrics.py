@@ -70,8 +70,6 @@ def test_what_a_model_did() -> None:
     answered(stats, 1 * MS, 2 * MS, 3 * MS, 4 * MS, rows=3, received=100, sent=50)
     answered(stats, 0, 0, MS // 2, 0, received=7, sent=8)
     failed(stats, errors.QueueFull(), 5 * MS)
-    stats.executed(3, 3 * MS)
-    stats.executed(1, MS)
     stats.in_flight += 1
     model = ("m", "2")
     buckets = dict.fromkeys(catalogue.SECONDS, 0)
@@ -131,12 +129,27 @@ def test_what_a_model_did() -> None:
             {
                 "batch_size": size,
                 "compute_input": {"count": 0, "ns": 0},
-                "compute_infer": {"count": 1, "ns": size * MS},
+                "compute_infer": {"count": 1, "ns": ns},
                 "compute_output": {"count": 0, "ns": 0},
             }
-            for size in (1, 3)
+            for size, ns in ((1, MS // 2), (3, 3 * MS))
         ],
     }
+
+
+def test_runs_of_batches_and_of_single_requests() -> None:
+    """A request that was in a batch is no run of its own: whoever ran the batch counts it."""
+    stats = ModelStats()
+    stats.in_flight += 3
+    for rows, batch in ((2, 5), (3, 5), (7, 0)):
+        stats.succeeded(Timings(infer=MS, batch=batch), rows)
+    stats.executed(5, MS)
+    counted = stats.as_dict()
+    assert (counted["inference_count"], counted["execution_count"]) == (12, 2)
+    assert [(run["batch_size"], run["compute_infer"]) for run in counted["batch_stats"]] == [
+        (5, {"count": 1, "ns": MS}),
+        (7, {"count": 1, "ns": MS}),
+    ]
 
 
 REASONS: list[tuple[BaseException, str, str]] = [
@@ -204,7 +217,6 @@ def test_a_process_that_starts_from_the_memory_of_another_has_done_nothing() -> 
     metrics = Metrics()
     stats = metrics.model("m", "1")
     answered(stats, 1, 2, 3, 4, rows=5)
-    stats.executed(5, 3)
     failed(stats, errors.QueueFull(), 1)
     metrics.cold_start(1)
     metrics.cache_hits += 1
