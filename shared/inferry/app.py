@@ -56,7 +56,7 @@ CORS_REQUEST_HEADERS = (
     "x-api-key",
     "x-request-id",
 )
-CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "x-request-id")
+CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "retry-after", "x-request-id")
 
 
 # RFC 7240, 4.1: the client will fetch its answer elsewhere.

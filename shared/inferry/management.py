@@ -1,31 +1,23 @@
 """Every route that is not the data plane, in FastAPI, and the OpenAPI document of them all."""
 
-import base64
-import binascii
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HTTPRequest
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
-from inferry import context, description, openapi, protocol, rows
+from inferry import context, description, openapi, protocol, rows, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.config import ModelConfig, parse_config
 from inferry.document import load
-from inferry.errors import InferryError, InvalidModel, InvalidRequest, ModelControlDisabled, NotSupported
-from inferry.layout import CONFIG_FILE
+from inferry.documentation import Documentation
+from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.model import Model
 from inferry.observation import observed
 from inferry.routes import ROUTES, RouteNotFound
@@ -37,14 +29,6 @@ if TYPE_CHECKING:
     from inferry.jobs import Job
 
 log = logging.getLogger("inferry")
-
-_ASSETS = "/docs/assets"
-_ASSET_TYPES = {
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-    "swagger-ui.css": "text/css; charset=utf-8",
-    "favicon-32x32.png": "image/png",
-}
-_UPLOAD = "file:"
 
 
 def _version(request: HTTPRequest) -> str | None:
@@ -70,11 +54,12 @@ def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
     app.add_middleware(_Failures)
     app.add_exception_handler(InferryError, _error)
     app.add_exception_handler(HTTPException, _error)
-    endpoints = Management(service, app)
+    endpoints, pages = Management(service), Documentation(service, app)
+    away = _DataPlane(data_plane)
     for number, route in enumerate(ROUTES):
         app.add_api_route(
             route.path,
-            getattr(endpoints, route.operation, None) or _DataPlane(data_plane),
+            getattr(endpoints, route.operation, None) or getattr(pages, route.operation, None) or away,
             methods=[route.method],
             summary=route.summary,
             tags=[route.tag],
@@ -134,10 +119,9 @@ class _DataPlane:
 class Management:
     """The endpoints, one method per operation of the route table."""
 
-    def __init__(self, service: Service, app: FastAPI) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
         self._repository = service.repository
-        self._app = app
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -180,7 +164,7 @@ class Management:
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
         parameters = (await self._object(request)).get("parameters") or {}
-        config, files = _overrides(parameters, model)
+        config, files = uploads.read(parameters, model)
         await self._in_thread(self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
@@ -237,37 +221,6 @@ class Management:
 
     async def home(self, request: HTTPRequest) -> HTTPResponse:
         return _json({"status": "alive", "docs": f"{request.scope.get('root_path', '')}/docs"})
-
-    async def docs(self, request: HTTPRequest) -> HTMLResponse:
-        root = request.scope.get("root_path", "")
-        assets: dict[str, Any] = {}
-        if _assets() is not None:
-            assets = {
-                "swagger_js_url": f"{root}{_ASSETS}/swagger-ui-bundle.js",
-                "swagger_css_url": f"{root}{_ASSETS}/swagger-ui.css",
-                "swagger_favicon_url": f"{root}{_ASSETS}/favicon-32x32.png",
-            }
-        return get_swagger_ui_html(openapi_url=f"{root}/openapi.json", title="inferry", **assets)
-
-    async def docs_asset(self, file: Part) -> HTTPResponse:
-        folder = _assets()
-        if folder is None or file not in _ASSET_TYPES:
-            raise RouteNotFound(f"there is no asset {file!r}")
-        return HTTPResponse((folder / file).read_bytes(), headers={"content-type": _ASSET_TYPES[file]})
-
-    async def openapi(self, request: HTTPRequest) -> HTTPResponse:
-        document = get_openapi(
-            title=self._app.title,
-            version=self._app.version,
-            description="Any ONNX model over the Open Inference Protocol v2.",
-            routes=self._app.routes,
-            servers=[{"url": request.scope.get("root_path", "") or "/"}],
-        )
-        if self._service.settings.api_keys:
-            openapi.add_security(document)  # and no examples: this route is public, the models are not
-        else:
-            openapi.add_examples(document, self._repository.loaded())
-        return _json(document)
 
     def _deferred(self) -> "Deferred":
         from inferry.deferred import Deferred
@@ -342,35 +295,6 @@ def _work(job: "Job", service: Service) -> None:
         log.exception("the request in %s has no answer", job.input)
 
 
-def _overrides(parameters: Any, model: str) -> tuple[ModelConfig | None, dict[str, bytes]]:
-    """The `config` and the `file:VERSION/NAME` parameters of a load request."""
-    if not isinstance(parameters, dict):
-        raise InvalidRequest("'parameters' must be an object")
-    text = parameters.get("config")
-    files = {key[len(_UPLOAD) :]: value for key, value in parameters.items() if key.startswith(_UPLOAD)}
-    if text is None:
-        if files:
-            raise InvalidRequest("'parameters' with files must hold 'config' as well; '{}' will do")
-        return None, {}
-    if not isinstance(text, str):
-        raise InvalidRequest(f"'config' must be a string that holds JSON, as {CONFIG_FILE} does")
-    return _config(text, model), {path: _base64(path, value) for path, value in files.items()}
-
-
-def _config(text: str, model: str) -> ModelConfig:
-    try:
-        return parse_config(text.encode(), model)
-    except InvalidModel as exc:
-        raise InvalidRequest(str(exc)) from exc
-
-
-def _base64(path: str, value: Any) -> bytes:
-    try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, TypeError, ValueError) as exc:
-        raise InvalidRequest(f"'{_UPLOAD}{path}' must be a string in base64: {exc}") from exc
-
-
 def _json(value: Any) -> HTTPResponse:
     return _http(json_response(value))
 
@@ -386,9 +310,3 @@ async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     if isinstance(exc, HTTPException):
         exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
     return _http(error_response(exc, request.scope))
-
-
-def _assets() -> FilePath | None:
-    """The folder of Swagger UI, when its package is installed; else the page takes it from a public CDN."""
-    found = find_spec("fastapi_swagger")
-    return FilePath(found.origin).parent / "resources" if found and found.origin else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import management
+from inferry import documentation
 from inferry.asgi import ASGIApp
 from servers import Answer, Server, ask
 
@@ -75,7 +75,7 @@ def test_without_its_package_the_page_says_where_its_assets_are(
     def find_nothing(_: str) -> Any:
         return None
 
-    monkeypatch.setattr(management, "find_spec", find_nothing)
+    monkeypatch.setattr(documentation, "find_spec", find_nothing)
     served = app({"m.onnx": onnx_models.identity()})
     answer = ask(served, "GET", "/docs")
     assert answer.status_code == 200

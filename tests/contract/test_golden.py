@@ -401,7 +401,8 @@ def test_cors_lets_scripts_read_the_length_header(cors: Server, path: str, statu
     assert (answer.status, answer.body) == (status, plain.body)
     added = {
         "access-control-allow-origin": ORIGIN,
-        "access-control-expose-headers": "content-encoding, inference-header-content-length, location, x-request-id",
+        "access-control-expose-headers": "content-encoding, inference-header-content-length, location, "
+        "retry-after, x-request-id",
         "vary": "Origin",
     }
     assert answer.headers == plain.headers | added

@@ -25,7 +25,7 @@ LAYERS = [
     "sinks.remote_write sinks.sigv4",
     "sinks.amp sinks.azure_monitor",
     "remote jsontensors classification layout asgi server batch.casting batch.files",
-    "protocol batch.remotefiles observing",
+    "protocol batch.remotefiles observing uploads",
     "signature references",
     "session batching batch.blocks",
     "model batch.lines",
@@ -41,6 +41,7 @@ LAYERS = [
     "jobs batch.progress batch.runs",
     "deferred batch.merging batch.onaws batch.planning",
     "app inputs inspection openapi batch.command messages scraping",
+    "documentation",
     "management worker",
     "fanout batch.elsewhere",
     "cli",
@@ -51,14 +52,14 @@ UPWARDS = {("app", "management"), ("store", "remote"), ("batch.files", "batch.re
 
 OWNERS = {
     "aws_lambda_powertools": {"sinks.emf"},
-    "fastapi": {"management"},
+    "fastapi": {"documentation", "management"},
     "obstore": {"batch.remotefiles", "remote"},
     "onnxruntime": {"session"},
     "opentelemetry": {"traces"},
     "pyarrow": {f"batch.{name}" for name in ("csvrows", "formats", "lines", "parquetrows", "tableanswers", "tables")},
     "pydantic": {"openapi"},
     "simdjson": {"batch.jsonlines", "document"},
-    "starlette": {"management"},
+    "starlette": {"documentation", "management"},
     "uvicorn": {"server"},
 }
 # Data formats, which belong to nobody.
