@@ -11,22 +11,13 @@ from typing import TypeAlias
 import numpy as np
 
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
+from inferry.session import Run
 from inferry.signature import Feed
 from inferry.tensors import Array, empty
 
 log = logging.getLogger("inferry")
 
 Key: TypeAlias = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...]], ...]]
-
-
-@dataclass(slots=True)
-class Run:
-    """The outputs of a request, and the nanoseconds it waited and ran; `rows` of the batch that it was in."""
-
-    arrays: list[Array]
-    queue: int
-    infer: int
-    rows: int = 0
 
 
 RunBatch: TypeAlias = Callable[[Feed, tuple[str, ...], float], Awaitable[list[Array]]]

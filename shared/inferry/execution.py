@@ -5,11 +5,12 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from inferry.errors import InferenceTimeout, QueueFull
+from inferry.session import Run
 from inferry.signature import Feed
 from inferry.tensors import Array
 
 if TYPE_CHECKING:
-    from inferry.batching import Batcher, Run
+    from inferry.batching import Batcher
     from inferry.model import Model
 
 # A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
@@ -54,20 +55,23 @@ class Execution:
             self._slow = 0
         return arrays, took
 
-    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> "Run":
+    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
-        from inferry.batching import Run
-
         # Optional inputs have no row per row.
-        if self._batcher and feed.keys() == self._session.signature.required:
-            self._arriving += 1
-            try:
-                if self._arriving == 1 and elements <= self._quick_elements and await self._is_alone():
-                    arrays, took = self.run_now(feed, outputs, deadline, elements)
-                    return Run(arrays, 0, took)
+        if self._batcher is None or feed.keys() != self._session.signature.required:
+            with self._model.in_use():
+                return await self._wait_for_thread(feed, outputs, deadline, elements)
+        self._arriving += 1
+        try:
+            if self._arriving == 1 and elements <= self._quick_elements and await self._is_alone():
+                arrays, took = self.run_now(feed, outputs, deadline, elements)
+                return Run(arrays, 0, took)
+            with self._model.in_use():
                 return await self._batcher.infer(feed, outputs, deadline)
-            finally:
-                self._arriving -= 1
+        finally:
+            self._arriving -= 1
+
+    async def _wait_for_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
         if self._waiting >= self._model.config.max_queue_size:
             raise QueueFull(
                 f"{self._waiting} requests wait for model '{self._model.name}' already (max_queue_size); try later"

@@ -122,8 +122,7 @@ class Service:
         if elements <= execution.inline_elements:
             arrays, timings.infer = execution.run_now(feed, requested.names, deadline, elements)
         else:
-            with model.in_use():
-                run = await execution.run(feed, requested.names, deadline, elements)
+            run = await execution.run(feed, requested.names, deadline, elements)
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = []

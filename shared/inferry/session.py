@@ -46,6 +46,15 @@ class SessionOptions(NamedTuple):
     max_batch_size: int = 0
 
 
+class Run(NamedTuple):
+    """The outputs of a request, and the nanoseconds it waited and ran; `rows` of the batch that it was in."""
+
+    arrays: list[Array]
+    queue: int
+    infer: int
+    rows: int = 0
+
+
 class Session:
     """A loaded model. `run` may be called from several threads at once."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from inferry.batching import Batcher, Run
+from inferry.batching import Batcher
 from inferry.config import DynamicBatching, ModelConfig
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
 from inferry.execution import INLINE_NS, Execution
@@ -20,7 +20,7 @@ from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.repository import Repository
 from inferry.service import Service
-from inferry.session import Session, SessionOptions
+from inferry.session import Run, Session, SessionOptions
 from inferry.signature import Feed
 from inferry.stats import ModelStats
 from inferry.store import LocalStore
