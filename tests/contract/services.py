@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
+from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
 AZURITE = Path(__file__).parents[2] / "node_modules" / ".bin" / "azurite"
@@ -68,14 +69,21 @@ class Azurite:
         }
 
     def create(self, name: str) -> None:
-        """A Shared Key request, as nothing that is installed here can create a container."""
+        """A container."""
+        self._create(f"{self.blob_endpoint}/{name}", "restype", "container")
+
+    def create_queue(self, name: str) -> None:
+        self._create(f"{self.queue_endpoint}/{name}")
+
+    def _create(self, url: str, *query: str) -> None:
+        """A Shared Key request, as nothing that is installed here can create either."""
         headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
-        resource = f"/{self.account}/{self.account}/{name}\nrestype:container"
+        resource = f"/{self.account}{urlsplit(url).path}" + (f"\n{':'.join(query)}" if query else "")
         signed_headers = [f"{name}:{value}" for name, value in headers.items()]
         lines = ["PUT", *[""] * 4, CONTENT_TYPE, *[""] * 6, *signed_headers, resource]
         signed = hmac.digest(base64.b64decode(self.key), "\n".join(lines).encode(), hashlib.sha256)
         headers["Authorization"] = f"SharedKey {self.account}:{base64.b64encode(signed).decode()}"
-        _request("PUT", f"{self.blob_endpoint}/{name}?restype=container", headers)
+        _request("PUT", url + (f"?{'='.join(query)}" if query else ""), headers)
 
 
 @contextmanager

@@ -23,8 +23,9 @@ from inferry.pushing import Pusher
 from inferry.settings import Settings
 from inferry.sinks import open_sinks
 from inferry.sinks.amp import ManagedPrometheus
-from inferry.sinks.azure_monitor import AzureMonitor, ManagedIdentity
+from inferry.sinks.azure_monitor import AzureMonitor
 from inferry.sinks.emf import EMF
+from inferry.sinks.entra import ManagedIdentity
 from inferry.sinks.posting import NoAnswer
 from inferry.sinks.sigv4 import Credentials, Environment, Signer
 from inferry.stats import ModelStats, Timings
@@ -284,7 +285,7 @@ def test_managed_identity_asks_as_microsofts_library_does(client: str, monkeypat
             monkeypatch.setenv(name, value)
         with ManagedIdentityCredential(client_id=client or None) as credential:
             expected = credential.get_token("https://monitor.azure.com/.default").token
-        identity = ManagedIdentity({**env, "AZURE_CLIENT_ID": client})
+        identity = ManagedIdentity({**env, "AZURE_CLIENT_ID": client}, "https://monitor.azure.com")
         assert identity.token(time.monotonic() + 5) == expected
         assert identity.token(time.monotonic()) == expected  # kept, without another request
         identity._poster.close()

@@ -1,18 +1,12 @@
 """A workspace of Azure Monitor: remote write with the token of the app's managed identity."""
 
-import json
-import time
 from collections.abc import Mapping
-from urllib.parse import urlencode
 
-from inferry.errors import InvalidSettings
 from inferry.settings import Settings
-from inferry.sinks.posting import NoAnswer, Poster
+from inferry.sinks.entra import ManagedIdentity
 from inferry.sinks.remote_write import RemoteWrite
 
 _RESOURCE = "https://monitor.azure.com"
-_API_VERSION = "2019-08-01"
-_REFRESH_SECONDS = 300.0
 
 
 class AzureMonitor(RemoteWrite):
@@ -20,43 +14,8 @@ class AzureMonitor(RemoteWrite):
 
     def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
         super().__init__(settings, env)
-        self._identity = ManagedIdentity(env)
+        self._identity = ManagedIdentity(env, _RESOURCE)
 
     def headers(self, body: bytes, deadline: float) -> Mapping[str, str]:
         """With a token that is good for some minutes."""
         return {**super().headers(body, deadline), "Authorization": f"Bearer {self._identity.token(deadline)}"}
-
-
-class ManagedIdentity:
-    """The identity of a Functions app, an App Service or a Container App; AZURE_CLIENT_ID chooses one of several."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        if "IDENTITY_ENDPOINT" not in env or "IDENTITY_HEADER" not in env:
-            raise InvalidSettings(
-                "IDENTITY_ENDPOINT and IDENTITY_HEADER are not set: give the app a managed identity; elsewhere push "
-                "with the sink remote_write and REMOTE_WRITE_TOKEN"
-            )
-        query = {"api-version": _API_VERSION, "resource": _RESOURCE}
-        if client := env.get("AZURE_CLIENT_ID"):
-            query["client_id"] = client
-        address = f"{env['IDENTITY_ENDPOINT']}?{urlencode(query, safe=':/')}"
-        self._poster = Poster(address, "IDENTITY_ENDPOINT")
-        self._secret = env["IDENTITY_HEADER"]
-        self._token = ""
-        self._until = 0.0
-
-    def token(self, deadline: float) -> str:
-        """NoAnswer when there is none until `deadline`."""
-        if time.time() > self._until - _REFRESH_SECONDS:
-            self._token, self._until = self._fetch(deadline)
-        return self._token
-
-    def _fetch(self, deadline: float) -> tuple[str, float]:
-        answer = self._poster.get({"X-IDENTITY-HEADER": self._secret, "Metadata": "true"}, deadline)
-        if answer.status != 200:
-            raise NoAnswer(f"the managed identity answers {answer.status} when it is asked for a token")
-        try:
-            found = json.loads(answer.body)
-            return str(found["access_token"]), float(found["expires_on"])
-        except (ValueError, LookupError, TypeError) as exc:
-            raise NoAnswer("the managed identity has no token in its answer") from exc

@@ -5,6 +5,7 @@ import io
 import socket
 import time
 from collections.abc import Mapping
+from email.message import Message
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ class Answer(NamedTuple):
 
     status: int
     body: bytes
+    headers: Message
 
 
 class NoAnswer(Exception):
@@ -75,7 +77,7 @@ class Poster:
         connection.sock.settimeout(_left(deadline))
         connection.request(method, self.target, body, {"User-Agent": _USER_AGENT, **headers})
         response = connection.getresponse()
-        answer = Answer(response.status, response.read(_MAX_ANSWER))
+        answer = Answer(response.status, response.read(_MAX_ANSWER), response.headers)
         if not response.isclosed():  # more of it would come
             self.close()
         return answer
