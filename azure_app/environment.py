@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import azure.functions as func
 from inferry.errors import InvalidSettings
@@ -24,12 +25,24 @@ def auth_level(env: Mapping[str, str]) -> func.AuthLevel:
         raise InvalidSettings(f"AUTH_LEVEL must be function, anonymous or admin, got {given!r}") from None
 
 
-def time_limit(env: Mapping[str, str], root: Path) -> float:
-    """The seconds that an invocation may take, as host.json or the setting that replaces it tells the host."""
-    text = (
-        env.get("AzureFunctionsJobHost__functionTimeout")
-        or json.loads((root / "host.json").read_text())["functionTimeout"]
-    )
+class Limits(NamedTuple):
+    """The host's: how many seconds an invocation may take, and how often a message is tried."""
+
+    seconds: float
+    tries: int
+
+    @classmethod
+    def of(cls, env: Mapping[str, str], root: Path) -> "Limits":
+        """As host.json tells the host, or the settings that replace it."""
+        host = json.loads((root / "host.json").read_text())
+        tries = env.get("AzureFunctionsJobHost__extensions__queues__maxDequeueCount")
+        return cls(
+            _seconds(env.get("AzureFunctionsJobHost__functionTimeout") or host["functionTimeout"]),
+            int(tries or host["extensions"]["queues"]["maxDequeueCount"]),
+        )
+
+
+def _seconds(text: str) -> float:
     if text == "-1":
         return math.inf
     hours, minutes, seconds = map(int, text.split(":"))

@@ -12,7 +12,7 @@ from inferry.service import Service
 from inferry.settings import Settings
 
 from azure_app import ROOT
-from azure_app.environment import auth_level, defaults, time_limit
+from azure_app.environment import Limits, auth_level, defaults
 from azure_app.middleware import FunctionApp
 
 settings = Settings.from_env(defaults(os.environ, ROOT))
@@ -48,4 +48,4 @@ async def probes(req: func.HttpRequest, context: func.Context) -> func.HttpRespo
 if settings.batch_output:
     from azure_app.triggers import add_triggers
 
-    add_triggers(app, service, time_limit(os.environ, ROOT))
+    add_triggers(app, service, Limits.of(os.environ, ROOT))

@@ -4,12 +4,20 @@ import asyncio
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import azure.functions as func
+from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.errors import InferryError
+from inferry.fanout import Fanout
 from inferry.jobs import Job
 from inferry.worker import Worker, is_final
+
+from azure_app.environment import Limits
+
+T = TypeVar("T")
 
 log = logging.getLogger("inferry")
 
@@ -21,10 +29,13 @@ LARGEST = 48 * 1024
 
 
 class Messages:
-    """What the queue's function does; `limit` is the host's for an invocation, in seconds."""
+    """What the queue's function does; `limits` are the host's for a message."""
 
-    def __init__(self, worker: Worker, limit: float) -> None:
+    def __init__(self, worker: Worker, fanout: Fanout, limits: Limits) -> None:
         self._worker = worker
+        self._fanout = fanout
+        self._tries = limits.tries
+        limit = limits.seconds
         self._seconds = max(limit - MARGIN, limit * (1 - SHARE))
         # Threads of their own: jobs take long, and the loop's are for what requests wait for.
         self._threads = ThreadPoolExecutor(thread_name_prefix="inferry-job")
@@ -34,35 +45,67 @@ class Messages:
     ) -> None:
         """Errors that may be none another time are raised: the host shows the message again, or puts it aside."""
         until = time.monotonic() + self._seconds
-        body = message.get_body()
+        body, name = message.get_body(), message.id or ""
         try:
-            if not await self._done(body, message.id or "", context, until):
-                # Not by failing: a long job would be thought to have failed too often.
-                again.set(body)
+            done = await self._done(message, body, context, until)
         except InferryError as exc:
-            note = _note(body, message.id or "", exc)
+            note = _note(body, name, type(exc).__name__, str(exc))
             if not is_final(exc) or note is None:
                 raise
-            aside.set(note)
-            log.error("message %s is put aside: %s", message.id, exc)
+            _put(aside, note, name, str(exc))
+            return
+        if done["state"] == UNFINISHED:
+            # Not by failing: a long job would be thought to have failed too often.
+            again.set(body)
+        elif done["state"] == FAILED and (note := _note(body, name, done["error"], done["reason"])):
+            _put(aside, note, name, done["reason"])
 
-    async def _done(self, body: bytes, name: str, context: func.Context, until: float) -> bool:
-        told = self._worker.messages.read(body, name)
-        if not isinstance(told, Job):
-            await self._worker.answer(told, until, context.invocation_id)
-            return True
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, told, context, until)
+    async def _done(
+        self, message: func.QueueMessage, body: bytes, context: func.Context, until: float
+    ) -> Mapping[str, Any]:
+        """What came of it: `state` is a report's."""
+        document = _document(body)
+        if self._fanout.knows(document):
+            last = (message.dequeue_count or 0) >= self._tries
+            return await self._in_thread(context, lambda: self._step(document, until, last))
+        told = self._worker.messages.read(body, message.id or "")
+        if isinstance(told, Job):
+            return await self._in_thread(context, lambda: {"state": self._worker.run(told, until).state})
+        await self._worker.answer(told, until, context.invocation_id)
+        return {"state": FINISHED}
 
-    def _run(self, job: Job, context: func.Context, until: float) -> bool:
-        # The worker finds the invocation of a line in the log by this.
-        context.thread_local_storage.invocation_id = context.invocation_id  # type: ignore[attr-defined]
-        return self._worker.run(job, until).finished
+    def _step(self, document: Any, until: float, last: bool) -> dict[str, Any]:
+        """A step of a run of many files. That a slice failed is no failure: its file's own job does what it didn't."""
+        done = {"state": FINISHED, **self._fanout.do(document, until, last=last)}
+        is_slice = "job" in document and document["run"].get("slice") is not None
+        return {"state": FINISHED} if is_slice and done["state"] == FAILED else done
+
+    async def _in_thread(self, context: func.Context, work: Callable[[], T]) -> T:
+        def run() -> T:
+            # The worker finds the invocation of a line in the log by this.
+            context.thread_local_storage.invocation_id = context.invocation_id  # type: ignore[attr-defined]
+            return work()
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
 
-def _note(body: bytes, name: str, exc: InferryError) -> bytes | None:
+def _put(aside: func.Out[bytes], note: bytes, name: str, reason: str) -> None:
+    aside.set(note)
+    log.error("message %s is put aside: %s", name, reason)
+
+
+def _document(body: bytes) -> Any:
+    """What is in it; None for no JSON, which is said when it is read as anything else."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def _note(body: bytes, name: str, error: str, reason: str) -> bytes | None:
     """What is put aside; None when it fits into no message: then the host puts the body aside, as it came."""
     try:
-        document = {"error": type(exc).__name__, "reason": str(exc), "message": name, "body": body.decode()}
+        document = {"error": error, "reason": reason, "message": name, "body": body.decode()}
     except UnicodeDecodeError:
         return None
     note = json.dumps(document, ensure_ascii=False).encode(errors="replace")

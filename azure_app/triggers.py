@@ -3,18 +3,21 @@
 import json
 
 import azure.functions as func
+from inferry.fanout import Fanout
 from inferry.service import Service
 from inferry.worker import Worker
 
 from azure_app import names
+from azure_app.environment import Limits
 from azure_app.messages import Messages
 
 _CONTAINER = "az://"
 
 
-def add_triggers(app: func.AsgiFunctionApp, service: Service, limit: float) -> None:
-    """Adds them; `limit`, in seconds, is the host's for an invocation. InvalidSettings as `Worker`."""
-    _add_jobs(app, Messages(Worker(service), limit))
+def add_triggers(app: func.AsgiFunctionApp, service: Service, limits: Limits) -> None:
+    """Adds them; `limits` are the host's for a message. InvalidSettings as `Worker`."""
+    worker = Worker(service)
+    _add_jobs(app, Messages(worker, Fanout(service, worker), limits))
     place = service.settings.batch_input.rstrip("/")
     if place.startswith(_CONTAINER):
         _add_files(app, place.removeprefix(_CONTAINER))

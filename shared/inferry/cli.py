@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
-    batch.add_argument("--on", choices=("aws",), help="run it there, and watch it from here")
+    batch.add_argument("--on", choices=("aws", "azure"), help="run it there, and watch it from here")
     batch.add_argument("--runner", dest="batch_runner", help="what runs it there; default: BATCH_RUNNER")
     batch.add_argument("--run", dest="named", default="", metavar="NAME", help="watch the run of this name again")
     batch.add_argument("--slice", type=int, default=0, metavar="MB", help="of files that are larger; default: 64")

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, TypeVar
 from inferry.batch import merging, planning
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.batch.runs import FILES, LONGEST, SLICES, Outcome, Run
-from inferry.errors import InvalidRequest
+from inferry.errors import InferryError, InvalidRequest
 from inferry.service import Service
 from inferry.worker import Worker, is_final
 
@@ -21,7 +21,7 @@ class Fanout:
     def __init__(self, service: Service, worker: Worker) -> None:
         self._service = service
         self._worker = worker
-        self._steps: dict[str, Callable[[Document, float], dict[str, Any]]] = {
+        self._steps: dict[str, Callable[[Document, float, bool], dict[str, Any]]] = {
             "plan": self._plan,
             "job": self._job,
             "merge": self._merge,
@@ -31,19 +31,19 @@ class Fanout:
         """Whether it is about a run."""
         return isinstance(document, dict) and any(isinstance(document.get(step), dict) for step in self._steps)
 
-    def do(self, document: Document, until: float) -> dict[str, Any]:
+    def do(self, document: Document, until: float, *, last: bool = False) -> dict[str, Any]:
         """What came of one of these documents; `until` is when time is over (time.monotonic).
 
         {"plan": JOB, "run": NAME} lists the jobs of JOB, whose input may be a folder: the run, and where they are.
         {"job": JOB, "run": ...}, as listed, does one: its `state` is UNFINISHED when it has to be done again, FAILED
         when that would be in vain. {"merge": RUN} makes the report of all.
 
-        InvalidRequest, DataRefused; of a job only what may be no error another time.
+        InvalidRequest, DataRefused; of a job only what may be no error another time. `last`: there is no other time.
         """
         step = next(step for step in self._steps if step in document)
-        return self._steps[step](document, until)
+        return self._steps[step](document, until, last)
 
-    def _plan(self, document: Document, until: float) -> dict[str, Any]:
+    def _plan(self, document: Document, until: float, _: bool) -> dict[str, Any]:
         given = dict(document["plan"])
         slice_bytes = _member({"slice_bytes": given.pop("slice_bytes", planning.SLICE_BYTES)}, "slice_bytes", int)
         messages = self._worker.messages
@@ -56,7 +56,7 @@ class Fanout:
             SLICES: {"url": run.planned(SLICES), "count": made.slices},
         }
 
-    def _job(self, document: Document, until: float) -> dict[str, Any]:
+    def _job(self, document: Document, until: float, last: bool) -> dict[str, Any]:
         told = _member(document, "run", dict)
         run, file, part = self._run(told), _member(told, "file", int), told.get("slice")
         if time.monotonic() >= until:
@@ -65,15 +65,16 @@ class Fanout:
         try:
             report = self._worker.run(messages.checked(messages.job(document["job"])), until)
         except Exception as exc:
-            run.record(Outcome(file, part, FAILED), str(exc))
-            if not is_final(exc):
+            final = last or is_final(exc)
+            run.record(Outcome(file, part, FAILED if final else UNFINISHED), str(exc))
+            if not final or not isinstance(exc, InferryError):
                 raise
-            return {"state": FAILED, "reason": str(exc)}
+            return {"state": FAILED, "error": type(exc).__name__, "reason": str(exc)}
         if report.finished:
             run.record(Outcome(file, part, FINISHED, report.rows, report.errors, report.seconds))
         return {"state": report.state, "rows": report.rows, "errors": report.errors}
 
-    def _merge(self, document: Document, until: float) -> dict[str, Any]:
+    def _merge(self, document: Document, until: float, _: bool) -> dict[str, Any]:
         merged = merging.merge(self._run(document["merge"]))
         return {**merged._asdict(), "said": merged.said}
 

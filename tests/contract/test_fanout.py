@@ -164,6 +164,17 @@ def test_a_job_without_time(fanout: Fanout, tmp_path: Path) -> None:
     assert Run(f"{tmp_path}/out", "r-1").outcomes() == {}
 
 
+def test_a_job_that_comes_again_when_the_run_is_over(fanout: Fanout, tmp_path: Path) -> None:
+    """It finds its results, and leaves nothing behind."""
+    write(tmp_path, {"m/a.jsonl": rows(10)})
+    plan = begin(fanout, tmp_path)
+    jobs = listed(plan, "files")
+    assert work(fanout, jobs) == ["finished"]
+    fanout.do({"merge": plan["run"]}, math.inf)
+    assert work(fanout, jobs) == ["finished"]
+    assert [path for path in (tmp_path / "out/.inferry").rglob("*") if path.is_file()] == []
+
+
 def test_what_may_go_well_another_time_is_raised(fanout: Fanout, tmp_path: Path) -> None:
     """And what the last attempt said is in the report, if no other was better."""
     write(tmp_path, {"m/a.jsonl": rows(10), "broken/a.jsonl": rows(10)})

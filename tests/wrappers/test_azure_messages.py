@@ -4,7 +4,7 @@ import asyncio
 import json
 import math
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +14,18 @@ import onnx_models
 import pytest
 from azure.functions.queue import QueueMessage
 from inferry.errors import InferenceTimeout, ModelUnavailable
+from inferry.fanout import Fanout
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker import Worker
 
-from azure_app.environment import time_limit
+from azure_app.environment import Limits
 from azure_app.messages import LARGEST, Messages
 
 ID = "9a72e5d1-8c0f-4d0c-8f3e-4d7f3f6f2f11"
 ROW = '{"x": [1, 2]}\n'
 MANY = 200_000
+TRIES = 5
 Done = tuple[bytes | None, bytes | None]
 
 
@@ -46,7 +48,7 @@ def files(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]]:
-    """`await invocation(body, limit)` is what an invocation puts out: again, and aside."""
+    """`await invocation(body, limit, tries)` is what the invocation puts out: again, and aside."""
     models = {"m.onnx": onnx_models.identity("FP32", ("n", 2)), "broken.onnx": b"broken"}
     settings = Settings(
         model_path=str(onnx_models.write(files / "models", models)),
@@ -55,11 +57,13 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
     )
     service = Service.from_settings(settings)
 
-    async def invocation(body: Any, limit: float) -> Done:
-        message = QueueMessage(id=ID, body=body if isinstance(body, bytes) else json.dumps(body).encode())
+    async def invocation(body: Any, limit: float, tries: int = 1) -> Done:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        message = QueueMessage(id=ID, body=content, dequeue_count=tries)
         context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local())
         again, aside = Out(), Out()
-        await Messages(Worker(service), limit)(message, context, again, aside)
+        worker = Worker(service)
+        await Messages(worker, Fanout(service, worker), Limits(limit, TRIES))(message, context, again, aside)
         return again.value, aside.value
 
     yield invocation
@@ -68,7 +72,7 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
 
 @pytest.fixture
 def handle(invocation: Callable[..., Coroutine[Any, Any, Done]]) -> Callable[..., Done]:
-    return lambda body, limit=600.0: asyncio.run(invocation(body, limit))
+    return lambda body, limit=600.0, tries=1: asyncio.run(invocation(body, limit, tries))
 
 
 def job(files: Path, name: str, content: str) -> dict[str, str]:
@@ -141,6 +145,86 @@ def test_poison_that_fits_into_no_message_fails(handle: Callable[..., Done], bod
         handle(body)
 
 
-@pytest.mark.parametrize(("given", "seconds"), [("", 1800.0), ("01:00:05", 3605.0), ("-1", math.inf)])
-def test_the_time_of_an_invocation(given: str, seconds: float) -> None:
-    assert time_limit({"AzureFunctionsJobHost__functionTimeout": given}, Path(__file__).parents[2]) == seconds
+TIMES = {"": 1800.0, "01:00:05": 3605.0, "-1": math.inf}
+TRIED = "AzureFunctionsJobHost__extensions__queues__maxDequeueCount"
+
+
+@pytest.mark.parametrize("given", TIMES)
+def test_the_limits_of_the_host(given: str) -> None:
+    env = {"AzureFunctionsJobHost__functionTimeout": given}
+    root = Path(__file__).parents[2]
+    assert Limits.of(env, root) == (TIMES[given], 5)
+    assert Limits.of({**env, TRIED: "9"}, root) == (TIMES[given], 9)
+
+
+# Runs of many files: the rest of their tests needs no queue, and is in tests/contract.
+
+
+def planned(handle: Callable[..., Done], files: Path, slice_bytes: int, names: Sequence[str]) -> list[Any]:
+    """The jobs of a run over what is below input/, those of slices first."""
+    told = {"input": f"{files}/input/", "output": f"{files}/output/", "slice_bytes": slice_bytes}
+    assert handle({"plan": told, "run": "r"}) == (None, None)
+    folder = files / "output/.inferry/runs/r"
+    return [json.loads(line) for kind in names for line in (folder / f"{kind}.jsonl").read_bytes().splitlines()]
+
+
+def outcomes(files: Path) -> dict[str, str]:
+    """What is known of the run's jobs, and the reasons."""
+    found = (files / "output/.inferry/runs/r/outcomes").iterdir()
+    return {path.name.rpartition("-")[0]: path.read_text() for path in found}
+
+
+def test_a_run(handle: Callable[..., Done], files: Path) -> None:
+    job(files, "m/long.jsonl", ROW * 3000)
+    job(files, "m/short.jsonl", ROW)
+    jobs = planned(handle, files, 10_000, ("slices", "files"))
+    assert len(jobs) > 5
+    assert [handle(each) for each in jobs] == [(None, None)] * len(jobs)
+    assert handle({"merge": jobs[0]["run"]}) == (None, None)
+    report = json.loads((files / "output/r.run.json").read_text())
+    assert (report["rows"], report["errors"], report["failed"]) == (3001, 0, [])
+
+
+def test_a_job_of_a_run_goes_on_in_other_invocations(handle: Callable[..., Done], files: Path) -> None:
+    job(files, "m/long.jsonl", ROW * MANY)
+    [told] = planned(handle, files, 1 << 30, ["files"])
+    turns = 0
+    while (done := handle(told, limit=0.05)) != (None, None):
+        assert done == (json.dumps(told).encode(), None)
+        turns += 1
+    assert turns > 1
+    assert outcomes(files) == {f"0--finished-{MANY}-0": "."}
+
+
+def test_a_file_of_a_run_that_may_go_well_another_time(handle: Callable[..., Done], files: Path) -> None:
+    """It fails as long as it will be tried again, and is put aside with the reason when it won't."""
+    job(files, "broken/a.jsonl", ROW)
+    [told] = planned(handle, files, 1 << 30, ["files"])
+    with pytest.raises(ModelUnavailable) as failed:
+        handle(told, tries=TRIES - 1)
+    assert outcomes(files) == {"0--unfinished-0-0": str(failed.value)}
+    again, aside = handle(told, tries=TRIES)
+    assert again is None
+    assert json.loads(aside or b"") == {
+        "error": "ModelUnavailable",
+        "reason": str(failed.value),
+        "message": ID,
+        "body": json.dumps(told),
+    }
+    assert outcomes(files) == {f"0--{state}-0-0": str(failed.value) for state in ("unfinished", "failed")}
+
+
+def test_a_slice_that_fails_is_no_poison(handle: Callable[..., Done], files: Path) -> None:
+    job(files, "m/long.jsonl", ROW * 3000)
+    told = planned(handle, files, 10_000, ["slices"])[0]
+    (files / "input/m/long.jsonl").unlink()
+    assert handle(told) == (None, None)
+    assert outcomes(files) == {"0-0-failed-0-0": f"there is no file {files}/input/m/long.jsonl"}
+
+
+def test_a_run_that_can_not_be_planned(handle: Callable[..., Done], files: Path) -> None:
+    told = {"plan": {"input": f"{files}/input/", "output": f"{files}/output/"}, "run": "r"}
+    again, aside = handle(told)
+    note = json.loads(aside or b"")
+    assert (again, note["error"], json.loads(note["body"])) == (None, "InvalidRequest", told)
+    assert note["reason"].startswith(f"no files to predict in {files}/input/")

@@ -36,7 +36,7 @@ class Cloud(Protocol):
         """None as long as it goes on, then why it failed, or "" if it didn't; its report may be there in both cases."""
 
 
-CLOUDS = {"aws": "inferry.batch.onaws:StepFunctions"}
+CLOUDS = {"aws": "inferry.batch.onaws:StepFunctions", "azure": "inferry.batch.onazure:Queue"}
 
 
 def open_cloud(name: str, runner: str, env: Mapping[str, str]) -> Cloud:

@@ -10,7 +10,7 @@ import orjson
 
 from inferry.batch.files import HIDDEN, open_files
 from inferry.batch.making import Progress
-from inferry.batch.report import FINISHED
+from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.errors import InvalidRequest
 
 RUNS = f"{HIDDEN}/runs"
@@ -18,6 +18,8 @@ FILES, SLICES = "files", "slices"
 # What a job's reason may have in a report of all.
 LONGEST = 1000
 _PLAN, _OUTCOMES = "plan.json", "outcomes"
+# Of what is known of a job, the last of these counts. UNFINISHED: it failed, and will be tried again.
+_RANKS = (UNFINISHED, FAILED, FINISHED)
 _NAME = re.compile("[A-Za-z0-9_-]{1,80}")
 
 
@@ -103,10 +105,13 @@ class Run:
     def record(self, outcome: Outcome, reason: str = "") -> None:
         """Keeps what became of a job; that it finished counts, however often it failed before or behind that."""
         self._store.create(self._path(outcome), reason[:LONGEST].encode(errors="replace") or b".")
+        # A message that came twice, and so late that the run is over: nobody would remove this.
+        if self.plan() is None:
+            self._store.delete([self._path(outcome)])
 
     def outcomes(self) -> dict[tuple[int, int | None], Outcome]:
         """All that are known, by file and slice."""
-        found = sorted(self._known(), key=lambda outcome: outcome.state == FINISHED)
+        found = sorted(self._known(), key=lambda outcome: _RANKS.index(outcome.state))
         return {(outcome.file, outcome.slice): outcome for outcome in found}
 
     def progress(self) -> Progress:

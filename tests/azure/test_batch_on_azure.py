@@ -1,0 +1,229 @@
+"""`inferry batch --on azure` end to end: this command line, Azurite, the stand-in's pollers, Microsoft's runtime."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import services
+from functionhosts import ROOT, running
+from inferry import cli
+from inferry.batch import elsewhere
+from inferry.batch.storagequeue import StorageQueue
+from servers import EXAMPLES, Server
+from standin.storage import Storage
+from test_batch import SECONDS, environment
+
+from azure_app import names
+
+if not services.AZURITE.exists():
+    pytest.skip(services.AZURITE_MISSING, allow_module_level=True)
+
+SOURCE, RESULTS = "archive", "results"
+# Of which every seventh has no result.
+LARGE = 15_000
+SMALL = 40
+
+
+@pytest.fixture(scope="module")
+def azurite() -> Iterator[services.Azurite]:
+    with services.azurite() as azurite:
+        yield azurite
+
+
+@pytest.fixture(scope="module")
+def storage(azurite: services.Azurite) -> Storage:
+    found = Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
+    for queue in (names.JOBS_QUEUE, names.POISON_QUEUE):
+        found.create_queue(queue)
+    for container in (*names.CONTAINERS, SOURCE, RESULTS):
+        found.create_container(container)
+    return found
+
+
+@pytest.fixture(scope="module")
+def app(azurite: services.Azurite, storage: Storage) -> Iterator[Server]:
+    with running(ROOT, **environment(azurite, storage, DATA_PREFIXES=f"az://{SOURCE},az://{RESULTS}")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def here(azurite: services.Azurite, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line's environment. Every test leaves an empty queue behind."""
+    for name, value in azurite.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BATCH_RUNNER", f"{storage.queue_endpoint}/{names.JOBS_QUEUE}")
+    monkeypatch.setattr(elsewhere, "FIRST", 0.1)
+    monkeypatch.setattr(elsewhere, "LAST", 0.5)
+    for message in storage.receive(names.POISON_QUEUE, 32, 30):
+        storage.delete(names.POISON_QUEUE, message)
+    yield
+    assert storage.peek(names.JOBS_QUEUE) == []
+
+
+def lines(count: int) -> bytes:
+    digits = random.Random(count)
+    rows = ([digits.randrange(17) for _ in range(64)] for _ in range(count))
+    return b"".join(b'{"pixels":%s}\n' % (json.dumps(row) if n % 7 else '"?"').encode() for n, row in enumerate(rows))
+
+
+def csv(count: int) -> bytes:
+    return b"pixels\n" + b"".join(
+        b'"%s"\n' % json.dumps(json.loads(row)["pixels"]).replace('"', '""').encode()
+        for row in lines(count).splitlines()
+    )
+
+
+def parquet(count: int) -> bytes:
+    rows = [json.loads(row)["pixels"] for row in lines(count).splitlines()]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"pixels": [row if isinstance(row, list) else [1] for row in rows]}), sink)
+    return bytes(sink.getvalue())
+
+
+FILES = {
+    "large.csv": csv(LARGE),
+    "small.jsonl": lines(SMALL),
+    "ü 1&2=3#+%20/日本.jsonl": lines(SMALL + 1),
+    "deep/er/small.parquet": parquet(SMALL),
+    "poison.parquet": b"no Parquet",
+    "notes.txt": b"no rows",
+}
+
+
+def upload(storage: Storage, folder: str, files: Iterable[str]) -> None:
+    for name in files:
+        storage.upload(SOURCE, f"{folder}/{name}", FILES[name])
+
+
+def batch(folder: str, *more: str) -> int:
+    return cli.main(
+        ["batch", f"az://{SOURCE}/{folder}/", f"az://{RESULTS}/{folder}/", "--on", "azure", "--json", *more]
+    )
+
+
+def results(storage: Storage, folder: str) -> dict[str, bytes]:
+    """All that is there but reports, by the name below the folder."""
+    found = (name for name in storage.blobs(RESULTS) if name.startswith(f"{folder}/"))
+    return {
+        name.removeprefix(f"{folder}/"): storage.download(RESULTS, name)
+        for name in found
+        if not name.endswith(".report.json")
+    }
+
+
+def drained(storage: Storage) -> None:
+    """Waits for messages that came twice, and late."""
+    queue = StorageQueue(os.environ["BATCH_RUNNER"], os.environ)
+    deadline = time.monotonic() + SECONDS
+    while queue.count():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def straight(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Any, dict[str, bytes]]:
+    """What a run here says, and its results."""
+    for name, content in FILES.items():
+        path = folder / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    arguments = ["batch", f"{folder}/in", f"{folder}/out", "--model", "digits", "--models", str(EXAMPLES), "--json"]
+    assert cli.main(arguments) == 1
+    found = (path for path in (folder / "out").rglob("*") if path.is_file() and not path.name.endswith(".report.json"))
+    return json.loads(capsys.readouterr().out), {
+        str(path.relative_to(folder / "out")): path.read_bytes() for path in found
+    }
+
+
+def test_a_run_whose_messages_all_come_twice(
+    app: Server, storage: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of all forms, one in slices, one that is poison: every row has one result or one error, as here."""
+    put, given = StorageQueue.put, []
+
+    def twice(queue: StorageQueue, bodies: Iterable[bytes]) -> None:
+        given.extend(found := list(bodies))
+        put(queue, found * 2)
+
+    monkeypatch.setattr(StorageQueue, "put", twice)
+    upload(storage, "all", FILES)
+    assert batch("all", "--model", "digits", "--slice", "1") == 1
+    printed = capsys.readouterr()
+    report = json.loads(printed.out)
+    told, expected = straight(tmp_path, capsys)
+    drained(storage)
+    stored = results(storage, "all")
+    [run] = [name for name in stored if name.endswith(".run.json")]
+    assert json.loads(stored.pop(run)) == report
+    assert stored == expected
+    assert [report[key] for key in ("rows", "errors")] == [told[key] for key in ("rows", "errors")]
+    assert [item["input"] for item in report["files"]] == [
+        f"az://{SOURCE}/all/{Path(item['input']).relative_to(tmp_path / 'in')}" for item in told["files"]
+    ]
+    [poison] = report["failed"]
+    assert poison["input"] == f"az://{SOURCE}/all/poison.parquet"
+    messages = [json.loads(body) for body in given]
+    assert sum(message.get("run", {}).get("slice", None) is not None for message in messages if "job" in message) > 2
+    note = json.loads(storage.peek(names.POISON_QUEUE)[0])
+    assert (note["reason"], json.loads(note["body"])["job"]["input"]) == (poison["reason"], poison["input"])
+    text = "1 of 5 files have no results, more than 5%"
+    assert printed.err.splitlines()[-1] == f"run {run.removesuffix('.run.json')}: failed: {text}"
+
+
+@pytest.mark.usefixtures("app")
+def test_somebody_else_goes_on_with_a_run(
+    storage: Storage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who began it went away before any of its files was given out."""
+    upload(storage, "left", ["small.jsonl"])
+
+    def interrupt(seconds: float) -> None:
+        if seconds:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "sleep", interrupt)
+        assert batch("left", "--model", "digits") == 130
+    again = capsys.readouterr().err.splitlines()[-1].removeprefix("to look at the run again: inferry ")
+    assert cli.main([*again.split(), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["rows"], report["errors"], report["failed"]) == (SMALL - SMALL // 7 - 1, SMALL // 7 + 1, [])
+
+
+def test_one_file(app: Server, storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
+    upload(storage, "one", FILES)
+    source, results = f"az://{SOURCE}/one/small.jsonl", f"az://{RESULTS}/one"
+    assert cli.main(["batch", source, results, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
+    assert "small.jsonl.csv" in "".join(name for name in storage.blobs(RESULTS) if name.startswith("one/"))
+    assert capsys.readouterr().err.splitlines()[-1].split(": ")[1].startswith(f"{SMALL - SMALL // 7 - 1} rows, ")
+
+
+NOT_PLANNED = {
+    "nothing there": (
+        f"az://{SOURCE}/absent/",
+        f"az://{RESULTS}/absent/",
+        f"no files to predict in az://{SOURCE}/absent/",
+    ),
+    "elsewhere": (
+        f"az://{SOURCE}/x/",
+        f"az://{names.MODELS}/x/",
+        f"the output 'az://{names.MODELS}/x/' is not below BATCH_OUTPUT",
+    ),
+}
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("name", NOT_PLANNED)
+def test_a_run_that_can_not_be_planned(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reason is the one in the poison queue."""
+    source, results, reason = NOT_PLANNED[name]
+    assert cli.main(["batch", source, results, "--on", "azure", "--model", "digits"]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "failed: it couldn't be planned: " in said
+    assert reason in said
