@@ -28,6 +28,11 @@ output "storage_account" {
   value       = local.data.name
 }
 
+output "jobs_queue" {
+  description = "The queue of jobs, for inferry batch --on azure: BATCH_RUNNER"
+  value       = "${trimsuffix(local.data.primary_queue_endpoint, "/")}/${var.queues.jobs}"
+}
+
 output "remote_write_url" {
   description = "Where the app pushes its metrics"
   value       = local.remote_write_url

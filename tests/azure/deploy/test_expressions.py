@@ -7,6 +7,8 @@ from configuration import given, values
 from evaluation import evaluated
 from inferry.settings import Settings
 
+from azure_app import names
+
 BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 IMAGE = {"container_image": "inferry:1"}
 WANTED = {
@@ -73,6 +75,7 @@ def test_outputs(prod: dict[str, Any], dev: dict[str, Any]) -> None:
     assert prod["url"] == "https://app.azurewebsites.net"
     assert prod["container_url"] == "https://app.containers"
     assert "container_url" not in dev  # null
+    assert prod["jobs_queue"] == f"https://storage_account-data.queue/{names.JOBS_QUEUE}"
     assert prod["curl"] == (
         'curl https://app.azurewebsites.net/v2/models -H "x-functions-key: $(az functionapp keys list '
         "--resource-group resource_group-main --name function_app_flex_consumption-main "
