@@ -5,10 +5,9 @@ import os
 from inferry.app import create_app
 from inferry.service import Service
 from inferry.settings import Settings
-from mangum import Mangum
 
 from functions import initialization, logs, metrics
-from functions.gateway import SOURCES, Invocations
+from functions.gateway import Gateway
 
 settings = Settings.from_env(initialization.defaults(os.environ) | os.environ)
 logs.configure(settings)
@@ -16,5 +15,7 @@ service = Service.from_settings(settings)
 with initialization.watched():
     initialization.preload(service)
 
-mangum = Mangum(Invocations(create_app(service)), lifespan="off", custom_handlers=[*SOURCES])
+mangum = Gateway(create_app(service), lifespan="off")
+if initialization.requests_will_wait(service, os.environ):
+    mangum.open_loop()
 handler = metrics.pushing(mangum, service, os.environ)

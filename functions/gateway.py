@@ -1,89 +1,60 @@
-"""HTTP events, and what an invocation tells the application beside the request."""
+"""An invocation by HTTP: Mangum, and what Lambda knows of the request told to the application."""
 
-import binascii
 import os
 import time
-from collections.abc import Mapping, MutableMapping
-from functools import cached_property
-from typing import Any
-from urllib.parse import unquote
+from collections.abc import Mapping
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Literal
 
-from inferry.asgi import ASGIApp, Receive, Scope, Send
-from inferry.errors import InvalidRequest, RequestTooLarge
-from mangum.handlers import ALB, APIGateway, HTTPGateway
+from inferry.asgi import ASGIApp, Message
+from inferry.waiting import on_loop
 
-# Lambda's 6 MB are those of a whole event: this leaves some for what is beside the body.
-MAX_BODY = 6_000_000
-# A text of this many bytes fits whatever it holds.
-MAX_TEXT = MAX_BODY // 3
+from functions.postponed import postponed
+from functions.sources import SOURCES, decoded, root_path, unknown
+
+with postponed("asyncio"):
+    from mangum import Mangum
+
+if TYPE_CHECKING:
+    import asyncio
+
 # Seconds before the end of an invocation at which a prediction is stopped: its answer has to be written and sent.
 MARGIN = 0.5
 
 
-class UnknownEvent(Exception):
-    """An event that is no HTTP request."""
+class Gateway(Mangum):
+    """Mangum without an event loop for answers that wait for nothing, which are nearly all."""
 
-
-class _Source:
-    """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
-
-    event: dict[str, Any]
-
-    @property
-    def body(self) -> bytes:
-        return (self.event.get("body") or "").encode()
-
-    def __call__(self, response: Any) -> dict[str, Any]:
-        """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
-        answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
-        if len(response["body"]) > MAX_TEXT and not answer["isBase64Encoded"]:
-            answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
-        return answer
-
-    @cached_property
-    def scope(self) -> Any:
-        """Made once: Mangum looks into it for the answer, too."""
-        return super().scope  # type: ignore[misc]
-
-
-class LoadBalancer(_Source, ALB):
-    """Application Load Balancer."""
-
-
-class HTTPApi(_Source, HTTPGateway):
-    """HTTP API, in both of its payload formats, and Function URLs."""
-
-
-class RestApi(_Source, APIGateway):
-    """REST API."""
-
-
-class Unknown(_Source, HTTPGateway):
-    """Whatever the others don't take; asked first, it raises UnknownEvent."""
-
-    @classmethod
-    def infer(cls, event: Any, *arguments: Any) -> bool:
-        if isinstance(event, dict) and any(source.infer(event, *arguments) for source in SOURCES[1:]):
-            return False
-        what = f"the keys {', '.join(sorted(event)) or '(none)'}" if isinstance(event, dict) else type(event).__name__
-        raise UnknownEvent(
-            "functions.api.handler takes HTTP events of API Gateway, Application Load Balancer and Function URLs, and "
-            f"got {what}; events about files and queues are for functions.batch.handler"
-        )
-
-
-SOURCES = (Unknown, LoadBalancer, HTTPApi, RestApi)
-
-
-class Invocations:
-    """Tells `app` the ids and the deadline of each invocation, and the prefix of its path that is the gateway's."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, lifespan: Literal["off"]) -> None:
+        """`app`: a coroutine function, or an object that is called like one."""
+        super().__init__(app, lifespan)  # type: ignore[arg-type]
         self._cold = True
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        event, context = scope["aws.event"], scope["aws.context"]
+    def _setup_event_loop(self) -> None:
+        """Nothing: the first answer that waits opens a loop."""
+
+    def open_loop(self) -> "asyncio.AbstractEventLoop":
+        """The event loop for what has to wait, the same one each time."""
+        if self._loop is None:
+            import asyncio
+
+            self._loop = asyncio.new_event_loop()
+        return self._loop
+
+    def infer(self, event: Any, context: Any) -> Any:
+        """The source of an event. UnknownEvent."""
+        if isinstance(event, dict):
+            for source in SOURCES:
+                if source.infer(event, context, self.config):
+                    return source(event, context, self.config)
+        raise unknown(event)
+
+    def __call__(self, event: Any, context: Any) -> dict[str, Any]:
+        """An invocation. UnknownEvent."""
+        source = self.infer(event, context)
+        scope = source.scope
+        scope["root_path"] = root_path(event)
         scope["inferry"] = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),
@@ -91,44 +62,54 @@ class Invocations:
             "cold_start": self._cold,
         }
         self._cold = False
-        scope["root_path"] = _root_path(event)
+        exchange = _Exchange(source.body, event.get("isBase64Encoded", False))
+        answering = self.app(scope, exchange.receive, exchange.send)
+        variables = copy_context()
+        try:
+            variables.run(answering.send, None)
+        except StopIteration:
+            pass
+        else:
+            loop = self.open_loop()
+            loop.run_until_complete(loop.create_task(answering, context=variables))
+        answer: dict[str, Any] = source(exchange.answer)
+        return answer
 
-        async def received() -> MutableMapping[str, Any]:
-            message = await receive()
-            if message["type"] == "http.request":
-                message["body"] = _decoded(message["body"], event.get("isBase64Encoded", False))
-            return message
 
-        await self._app(scope, received, send)
+class _Exchange:
+    """A request's body on its way to the application, and the answer on its way back."""
 
+    def __init__(self, body: bytes, is_base64: bool) -> None:
+        self.answer: dict[str, Any] = {}
+        self._body = body
+        self._is_base64 = is_base64
+        self._asked = self._answered = False
+        self._waiting: asyncio.Event | None = None
 
-def _decoded(body: bytes, is_base64: bool) -> bytes:
-    if len(body) > MAX_BODY:
-        raise RequestTooLarge(
-            f"the body is {len(body)} bytes in its event, and {MAX_BODY} is what Lambda has room for (about 4.5 MB of "
-            "tensors): send fewer rows at a time, tensors in binary, or a compressed body; or let a tensor's parameter "
-            "'uri' say where it is (DATA_PREFIXES)"
-        )
-    if not is_base64:
-        return body
-    try:
-        return binascii.a2b_base64(body, strict_mode=True)
-    except binascii.Error as exc:
-        raise InvalidRequest(f"the event's body isn't the base64 that its isBase64Encoded says: {exc}") from exc
+    async def receive(self) -> Message:
+        """The body, and then that the client is gone, as soon as it has its answer."""
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": decoded(self._body, self._is_base64), "more_body": False}
+        if not self._answered:
+            await on_loop()
+            import asyncio
+
+            self._waiting = self._waiting or asyncio.Event()
+            await self._waiting.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.answer = {"status": message["status"], "headers": message["headers"], "body": b""}
+            return
+        body = message.get("body", b"")
+        self.answer["body"] = self.answer["body"] + body if self.answer["body"] else body
+        self._answered = not message.get("more_body")
+        if self._answered and self._waiting is not None:
+            self._waiting.set()
 
 
 def _trace_id(env: Mapping[str, str]) -> str:
     """X-Ray's id of the trace, of "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"."""
-    fields = dict(field.partition("=")[::2] for field in env.get("_X_AMZN_TRACE_ID", "").split(";"))
-    return fields.get("Root", "")
-
-
-def _root_path(event: Mapping[str, Any]) -> str:
-    """What the client's path has before the application's: a stage, or the mapping of a custom domain."""
-    context = event["requestContext"]
-    path = unquote(context.get("path") or event.get("rawPath") or "")
-    proxy = (event.get("pathParameters") or {}).get("proxy")
-    if proxy and path.endswith(own := f"/{unquote(proxy)}"):
-        return path.removesuffix(own)
-    stage = context.get("stage", "$default")
-    return "" if stage == "$default" else f"/{stage}"
+    return env.get("_X_AMZN_TRACE_ID", "").partition("Root=")[2].partition(";")[0]

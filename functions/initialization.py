@@ -41,6 +41,14 @@ def preload(service: Service) -> None:
         service.repository.get(name)
 
 
+def requests_will_wait(service: Service, env: Mapping[str, str]) -> bool:
+    """Whether the first prediction may need an event loop: then asyncio is imported during the init, not during it.
+
+    Always where an init takes nobody's time: for snapshots, and for provisioned environments.
+    """
+    return env.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand") != "on-demand" or service.predictions_wait()
+
+
 @contextmanager
 def watched() -> Iterator[None]:
     """Says what to do when what is inside takes nearly as long as Lambda allows, before it is ended for that."""

@@ -16,6 +16,7 @@ from inferry.observation import observed
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.stats import Timings
+from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from inferry.keys import Keys
@@ -129,6 +130,7 @@ class App:
                 self._check_key(self._keys, headers)
             handler = self._handlers.get(route.operation)
             if handler is None:
+                await on_loop()
                 management = await self._manage()
                 outgoing = asgi.with_request_id(send, request_id)
                 if self._max_response:
@@ -230,6 +232,7 @@ class App:
         if service.scrape is None:
             text = prometheus.text(service.metrics)
         else:
+            await on_loop()
             import asyncio
 
             text = await asyncio.get_running_loop().run_in_executor(None, service.scrape)

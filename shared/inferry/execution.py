@@ -8,6 +8,7 @@ from inferry.errors import InferenceTimeout, QueueFull
 from inferry.session import Run
 from inferry.signature import Feed
 from inferry.tensors import Array
+from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from inferry.batching import Batcher
@@ -57,6 +58,7 @@ class Execution:
 
     async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
+        await on_loop()
         # Optional inputs have no row per row.
         if self._batcher is None or feed.keys() != self._session.signature.required:
             with self._model.in_use():

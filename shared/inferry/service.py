@@ -21,6 +21,7 @@ from inferry.repository import Repository, open_repository
 from inferry.settings import Settings, cpus
 from inferry.stats import Timings
 from inferry.tensors import Tensor
+from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from inferry.references import References
@@ -65,7 +66,7 @@ class Service:
         if model is not None:
             self.metrics.cache_hits += 1
             if model.execution is None:
-                model.execution = Execution(model, self._pool)
+                self._execution(model)
         return model
 
     async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
@@ -74,9 +75,18 @@ class Service:
         if model is None:
             self.metrics.cache_missed()
             model = await self._load(name, version, deadline)
-            if model.execution is None:
-                model.execution = Execution(model, self._pool)
+            self._execution(model)
         return model
+
+    def predictions_wait(self) -> bool:
+        """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells."""
+        return any(self._execution(model).inline_elements < 0 for model in self.repository.loaded())
+
+    def _execution(self, model: Model) -> Execution:
+        if model.execution is None:
+            model.execution = Execution(model, self._pool)
+        execution: Execution = model.execution
+        return execution
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
         start = time.perf_counter_ns()
@@ -87,6 +97,7 @@ class Service:
                 seen.loading, seen.loaded = start, time.perf_counter_ns()
 
     async def _load_until(self, name: str, version: str | None, deadline: float) -> Model:
+        await on_loop()
         import asyncio
 
         loading = asyncio.get_running_loop().run_in_executor(self._loaders, self.repository.get, name, version)
@@ -135,6 +146,7 @@ class Service:
     async def _infer_by_reference(
         self, model: Model, request: InferRequest, timings: Timings, deadline: float
     ) -> InferResponse:
+        await on_loop()
         from inferry.references import References
 
         if self._references is None:

@@ -1,6 +1,5 @@
 """The local server, the Lambda handler and the Functions app give the same answers to the same requests."""
 
-import asyncio
 import importlib
 import json
 import sys
@@ -45,8 +44,6 @@ def of_lambda(handler: Any) -> Ask:
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[dict[str, Ask]]:
     """The three, each over the example models on one thread."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
     with (
         pytest.MonkeyPatch.context() as patch,
         hosted(servers.inferry_serve, EXAMPLES) as local,
@@ -57,9 +54,8 @@ def hosts() -> Iterator[dict[str, Ask]]:
         api = importlib.import_module("functions.api")
         yield {"local": over_http(local), "Lambda": of_lambda(api.handler), "Functions": over_http(functions)}
         api.service.close()
+        api.mangum.open_loop().close()
     del sys.modules["functions.api"]
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 def signature(model: str) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The Lambda function in this process, imported anew for each environment."""
 
-import asyncio
 import importlib
 import sys
 import time
@@ -25,13 +24,10 @@ def context(seconds: float = 30) -> LambdaContext:
 class Function:
     """`functions.api` as it is after its import; calling it is an invocation."""
 
-    def __init__(self, module: Any, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, module: Any) -> None:
         self.module = module
-        self._loop = loop
 
     def __call__(self, event: Any, seconds: float = 30) -> dict[str, Any]:
-        # Whoever called asyncio.run since has left this thread without a loop.
-        asyncio.set_event_loop(self._loop)
         answer: dict[str, Any] = self.module.handler(event, context(seconds))
         return answer
 
@@ -42,19 +38,16 @@ DEFAULTS = {"MODEL_PATH": str(EXAMPLES), "DEFAULT_MODEL": "digits", "INTRA_OP_TH
 @pytest.fixture
 def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Function]]:
     """`function(MODEL_PATH=...)` imports the handler in that environment."""
-    loop = asyncio.new_event_loop()
     with ExitStack() as services:
-        services.callback(loop.close)
 
         def make(**env: str) -> Function:
             for name, value in (DEFAULTS | env).items():
                 monkeypatch.setenv(name, value)
-            asyncio.set_event_loop(loop)
             sys.modules.pop("functions.api", None)
             module = importlib.import_module("functions.api")
             services.callback(module.service.close)
-            return Function(module, loop)
+            services.callback(module.mangum.open_loop().close)
+            return Function(module)
 
         yield make
-    asyncio.set_event_loop(None)
     sys.modules.pop("functions.api", None)

@@ -15,7 +15,7 @@ from inferry.errors import ModelNotFound
 from inferry.settings import Settings
 from wrappers.conftest import INVOCATION, Function
 
-from functions import gateway, initialization
+from functions import gateway, initialization, sources
 
 JSON = "application/json"
 Make = Callable[..., Function]
@@ -94,7 +94,7 @@ UNKNOWN: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_an_event_of_unknown_shape_is_named_by_its_keys(function: Make, name: str) -> None:
     event, words = UNKNOWN[name]
-    with pytest.raises(gateway.UnknownEvent) as failure:
+    with pytest.raises(sources.UnknownEvent) as failure:
         function()(event)
     assert words in str(failure.value)
     assert "HTTP events" in str(failure.value)
@@ -122,9 +122,9 @@ SIZES = {"text": False, "base64": True}
 def test_a_body_over_lambdas_limit(function: Make, path: str, is_base64: bool) -> None:
     event = events.http_api("POST", path) | {"isBase64Encoded": is_base64}
     served = function()
-    at_limit = served(event | {"body": "A" * gateway.MAX_BODY})
+    at_limit = served(event | {"body": "A" * sources.MAX_BODY})
     assert at_limit["statusCode"] == 400, at_limit
-    answer = served(event | {"body": "A" * (gateway.MAX_BODY + 4)})
+    answer = served(event | {"body": "A" * (sources.MAX_BODY + 4)})
     error = json.loads(answer["body"])["error"]
     assert answer["statusCode"] == 413
     assert "6000004 bytes" in error
@@ -164,7 +164,7 @@ PREFIXES = {
 @pytest.mark.parametrize("name", PREFIXES)
 def test_the_prefix_is_the_gateways(name: str) -> None:
     event, changes, root = PREFIXES[name]
-    assert gateway._root_path(events.load(event) | changes) == root
+    assert sources.root_path(events.load(event) | changes) == root
 
 
 def mapped(name: str, root: str, **changes: Any) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def test_what_an_invocation_knows_is_passed_on(function: Make, monkeypatch: pyte
     header, trace_id = TRACES[name]
     monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
     served, recorded = function(), Recorded()
-    served.module.handler.app = gateway.Invocations(recorded)
+    served.module.mangum.app = recorded
     before = time.monotonic()
     for event in ("http-api", "alb"):
         served(events.load(event), seconds=20)

@@ -19,8 +19,8 @@ import onnx_models
 import pytest
 from emulator import PYTHONS, ROOT, Emulator, emulated
 
-from functions.gateway import MAX_BODY
 from functions.initialization import LIMIT, MAX_RESPONSE_BYTES
+from functions.sources import MAX_BODY
 
 HANDLER = "functions.api.handler"
 JSON = {"content-type": "application/json"}

@@ -1,0 +1,97 @@
+"""HTTP events: the request that each stands for, and the answer in the form that its source takes."""
+
+import binascii
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote
+
+from inferry.errors import InvalidRequest, RequestTooLarge
+
+from functions.postponed import postponed
+
+# Importing asyncio would be a third of the init, and `gateway` needs none where an answer waits for nothing.
+with postponed("asyncio"):
+    from mangum.handlers import ALB, APIGateway, HTTPGateway
+
+# Lambda's 6 MB are those of a whole event: this leaves some for what is beside the body.
+MAX_BODY = 6_000_000
+# A text of this many bytes fits whatever it holds.
+MAX_TEXT = MAX_BODY // 3
+
+
+class UnknownEvent(Exception):
+    """An event that is no HTTP request."""
+
+
+class _Source:
+    """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
+
+    event: dict[str, Any]
+
+    @property
+    def body(self) -> bytes:
+        return (self.event.get("body") or "").encode()
+
+    def __call__(self, response: Any) -> dict[str, Any]:
+        """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
+        answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
+        if len(response["body"]) > MAX_TEXT and not answer["isBase64Encoded"]:
+            answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
+        return answer
+
+    @cached_property
+    def scope(self) -> Any:
+        """Made once: Mangum looks into it for the answer, too."""
+        return super().scope  # type: ignore[misc]
+
+
+class LoadBalancer(_Source, ALB):
+    """Application Load Balancer."""
+
+
+class HTTPApi(_Source, HTTPGateway):
+    """HTTP API, in both of its payload formats, and Function URLs."""
+
+
+class RestApi(_Source, APIGateway):
+    """REST API."""
+
+
+SOURCES = (HTTPApi, RestApi, LoadBalancer)
+
+
+def unknown(event: Any) -> UnknownEvent:
+    """The error for an event that none of SOURCES takes."""
+    what = f"the keys {', '.join(sorted(event)) or '(none)'}" if isinstance(event, dict) else type(event).__name__
+    return UnknownEvent(
+        "functions.api.handler takes HTTP events of API Gateway, Application Load Balancer and Function URLs, and "
+        f"got {what}; events about files and queues are for functions.batch.handler"
+    )
+
+
+def decoded(body: bytes, is_base64: bool) -> bytes:
+    """A request's body, of that in its event. RequestTooLarge, InvalidRequest."""
+    if len(body) > MAX_BODY:
+        raise RequestTooLarge(
+            f"the body is {len(body)} bytes in its event, and {MAX_BODY} is what Lambda has room for (about 4.5 MB of "
+            "tensors): send fewer rows at a time, tensors in binary, or a compressed body; or let a tensor's parameter "
+            "'uri' say where it is (DATA_PREFIXES)"
+        )
+    if not is_base64:
+        return body
+    try:
+        return binascii.a2b_base64(body, strict_mode=True)
+    except binascii.Error as exc:
+        raise InvalidRequest(f"the event's body isn't the base64 that its isBase64Encoded says: {exc}") from exc
+
+
+def root_path(event: Mapping[str, Any]) -> str:
+    """What the client's path has before the application's: a stage, or the mapping of a custom domain."""
+    context = event["requestContext"]
+    path = unquote(context.get("path") or event.get("rawPath") or "")
+    proxy = (event.get("pathParameters") or {}).get("proxy")
+    if proxy and path.endswith(own := f"/{unquote(proxy)}"):
+        return path.removesuffix(own)
+    stage = context.get("stage", "$default")
+    return "" if stage == "$default" else f"/{stage}"
