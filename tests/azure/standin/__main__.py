@@ -48,7 +48,7 @@ async def _serve(options: argparse.Namespace) -> int:
     found = routes(functions, host.get("extensions", {}).get("http", {}).get("routePrefix", "api"))
     keys = {level: key for level, key in (("function", options.key), ("admin", options.admin_key)) if key}
     polling = [asyncio.create_task(p.poll()) for p in pollers(functions, os.environ, Limits.parse(host), log)]
-    listener = socket.create_server(("127.0.0.1", options.port), backlog=2048)
+    listener = _listener(options.port)
     config = uvicorn.Config(Web(found, keys, log), lifespan="off", log_level="warning", server_header=False)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -59,6 +59,15 @@ async def _serve(options: argparse.Namespace) -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await task
     return 0
+
+
+def _listener(port: int) -> socket.socket:
+    """Named as TCP's: asyncio sends small parts at once only on such sockets, and else after the client's 40 ms."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(2048)
+    return listener
 
 
 def _host(folder: Path) -> dict[str, object]:
