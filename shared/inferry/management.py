@@ -141,7 +141,7 @@ class Management:
 
     async def model_metadata(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
-        versions = self._repository.versions(model) if version is None else [version]
+        versions = self._repository.offered(model) if version is None else [version]
         return _json(description.metadata(loaded, versions))
 
     async def model_config(self, model: Part, version: Version) -> HTTPResponse:

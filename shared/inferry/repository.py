@@ -55,6 +55,10 @@ class Repository:
         """The versions of a model, newest first. ModelNotFound lists the models that exist."""
         return newest_first(self._of(name))
 
+    def offered(self, name: str) -> list[str]:
+        """The versions that may be asked for: all but those that can't be served."""
+        return [version for version in self.versions(name) if self._entry(name, version).state != UNAVAILABLE]
+
     def entries(self) -> list[Entry]:
         """Every version of every model, sorted by name, newest version first."""
         entries = dict(self._entries)  # a refresh may replace them meanwhile

@@ -213,6 +213,7 @@ def test_a_broken_newest_version_leaves_the_one_before(folder: Path) -> None:
     with pytest.raises(ModelUnavailable):
         repository.get("a", "2")
     assert states(repository) == {("a", "2"): UNAVAILABLE, ("a", "1"): READY}
+    assert (repository.versions("a"), repository.offered("a")) == (["2", "1"], ["1"])
 
 
 def test_a_wrong_digest_is_refused(folder: Path) -> None:
