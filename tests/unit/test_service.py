@@ -71,7 +71,7 @@ def test_a_model_is_in_use_while_it_runs(service: Make) -> None:
     async def scenario() -> None:
         slow = await subject.model("slow")
         run = asyncio.ensure_future(subject.infer(slow, turns(10**9, 1.0)))
-        while not slow.users:
+        while not (slow.users or run.done()):
             await asyncio.sleep(0.001)
         await subject.model("a")
         assert [model.name for model in subject.repository.loaded()] == ["a", "slow"]
