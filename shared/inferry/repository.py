@@ -230,7 +230,7 @@ class Repository:
     def _scan(self) -> dict[str, dict[str, Entry]]:
         found, self.problems = scan(self._store.list())
         entries = {name: entries_of(name, files, self._store) for name, files in found.items()}
-        for name, (store, config) in self._uploads.items():
+        for name, (store, config) in list(self._uploads.items()):  # another request may load meanwhile
             files = found.get(name) if store is self._store else scan(store.list())[0].get(name)
             if files:
                 entries[name] = entries_of(name, files, store, config)

@@ -25,6 +25,7 @@ from inferry.signature import Feed
 from inferry.stats import ModelStats
 from inferry.store import LocalStore
 from inferry.tensors import DATATYPES, Array, Tensor
+from onnx import TensorProto, helper
 
 EXAMPLES = Path(__file__).parents[2] / "models"
 
@@ -356,20 +357,41 @@ class TestExecution:
 
         asyncio.run(scenario())
 
-    def test_a_model_that_fails_in_a_batch_says_so(self, execution: Callable[..., Execution]) -> None:
-        subject = execution(onnx_models.scaled(2.0), max_batch_size=8, dynamic_batching=DynamicBatching())
+    def test_a_row_that_fails_its_batch_fails_alone(self, execution: Callable[..., Execution]) -> None:
+        table = helper.make_tensor("table", TensorProto.FLOAT, [3, 1], [10.0, 20.0, 30.0])
+        lookup = onnx_models.model(
+            [helper.make_node("Gather", ["table", "x"], ["y"])],
+            [onnx_models.tensor("x", "INT64", ("batch",))],
+            [onnx_models.tensor("y", "FP32", ("batch", 1))],
+            [table],
+        )
+        subject = execution(lookup, max_batch_size=8, dynamic_batching=DynamicBatching())
 
         async def scenario() -> list[Any]:
-            good, bad = np.ones((1, 3), np.float32), np.ones((1, 3), np.float32)
-            runs = [
-                subject.run({"x": good, "factor": np.array([2], np.float32)}, ("y",), soon(), 3),
-                subject.run({"x": bad, "factor": np.ones(4, np.float32)}, ("y",), soon(), 3),
-            ]
+            runs = [subject.run({"x": np.array([index], np.int64)}, ("y",), soon(), 1) for index in (1, 7, 2)]
             return await asyncio.gather(*runs, return_exceptions=True)
 
-        first, second = asyncio.run(scenario())
-        assert first.arrays[0].tolist() == [[2, 2, 2]]
+        first, second, third = asyncio.run(scenario())
+        assert [first.arrays[0].tolist(), third.arrays[0].tolist()] == [[[20.0]], [[30.0]]]
         assert isinstance(second, (InvalidRequest, InferenceFailed))
+        assert "model 'm'" in str(second)
+
+    def test_optional_inputs_are_not_joined(self, execution: Callable[..., Execution]) -> None:
+        """They are parameters of a run: three of one value each would be one of a value per column."""
+        scaled = onnx_models.model(
+            [helper.make_node("Mul", ["x", "factor"], ["y"])],
+            [onnx_models.tensor("x", "FP32", ("batch", 3)), onnx_models.tensor("factor", "FP32", ("k",))],
+            [onnx_models.tensor("y", "FP32", ("batch", 3))],
+            [helper.make_tensor("factor", TensorProto.FLOAT, [1], [1.0])],
+        )
+        subject = execution(scaled, max_batch_size=8, dynamic_batching=DynamicBatching())
+
+        async def scenario() -> list[Run]:
+            x = np.ones((1, 3), np.float32)
+            feeds = [{"x": x, "factor": np.array([factor], np.float32)} for factor in (2, 3, 4)]
+            return await asyncio.gather(*(subject.run(feed, ("y",), soon(), 4) for feed in feeds))
+
+        assert [run.arrays[0].tolist() for run in asyncio.run(scenario())] == [[[factor] * 3] for factor in (2, 3, 4)]
 
 
 def encoder_request(rng: np.random.Generator, length: int) -> InferRequest:
