@@ -17,6 +17,7 @@ from cdk.function import image_function
 from cdk.logs import log_group
 from cdk.props import Props
 from cdk.role import function_role
+from cdk.runs import Runs
 
 HANDLER = "functions.batch.handler"
 # Lambda's own advice for queues: what is in work must not come a second time, throttled attempts included.
@@ -72,6 +73,7 @@ class Batch(Construct):
             report_batch_item_failures=True,
         )
         self.function.add_event_source(events)
+        self.runs = Runs(self, "Runs", props, self.function, files, told)
         self._watch(props, alarms)
 
     def _watch(self, props: Props, alarms: Alarms) -> None:

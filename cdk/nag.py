@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import cast
 
-from aws_cdk import Acknowledgment, CfnElement, Stack, Validations
+from aws_cdk import Acknowledgment, Aws, CfnElement, Stack, Validations
 from constructs import IConstruct
 
 
@@ -17,3 +17,8 @@ def wildcard(resource: IConstruct, rest: str) -> str:
     """The id of the finding that a policy names the resource's ARN followed by `rest`, which has a "*" in it."""
     element = cast("CfnElement", resource.node.default_child)
     return f"IAM5[Resource::<{Stack.of(resource).get_logical_id(element)}.Arn>{rest}]"
+
+
+def finding(arn: str) -> str:
+    """An ARN as findings write it."""
+    return arn.replace(Aws.PARTITION, "<AWS::Partition>")

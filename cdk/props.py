@@ -88,6 +88,7 @@ class Props:
     batch: bool = _prop(False, "Predict files that arrive in a bucket, and messages of a queue")
     batch_timeout: int = _prop(300, "Seconds an invocation over files may take", least=30, most=900)
     batch_concurrency: int = _prop(10, "Invocations over files at the same time, at most", least=2, most=1000)
+    batch_tolerated: float = _prop(5.0, "Percentage of the files of a run that may fail", least=0, most=100)
     batch_answers: int = _prop(7, "Days that answers to messages are kept", least=1)
     alarm_email: str = _prop("", "Address that gets the alarms, once it has confirmed; empty: only the SNS topic")
     max_errors: float = _prop(1.0, "Alarm and rollback: percentage of requests that fail", least=0, most=100)

@@ -18,7 +18,7 @@ from cdk.dashboard import Monitor
 from cdk.files import Files
 from cdk.function import InferenceFunction, settings
 from cdk.function_url import add_function_url
-from cdk.grants import grant_settings
+from cdk.grants import grant_settings, grant_work
 from cdk.http_api import InferenceApi
 from cdk.metrics import Metrics
 from cdk.props import Props
@@ -84,12 +84,14 @@ class InferryStack(Stack):
         """The outputs of what works on files and messages."""
         batch = Batch(self, "Batch", props, source, told, files, self.alarms)
         grant_settings(batch.role, told)
+        grant_work(batch.role, told)
         if models:
             models.grant_read(batch.role)
         return {
             "Files": files.bucket.bucket_name,
             "Jobs": batch.queue.queue_url,
             "DeadLetters": batch.dead.queue_url,
+            "Runner": batch.runs.machine.state_machine_arn,
         }
 
     def _finish(self, props: Props, outputs: Mapping[str, str]) -> None:

@@ -2,17 +2,20 @@
 
 import os
 
+from inferry.fanout import Fanout
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker import Worker
 
 from functions import initialization, logs, metrics
 from functions.messages import Messages
+from functions.runs import Runs
 
 settings = Settings.from_env(initialization.threads(os.environ) | os.environ)
 logs.configure(settings)
 service = Service.from_settings(settings)
-messages = Messages(Worker(service), settings, os.environ)
+worker = Worker(service)
+messages = Messages(worker, Runs(Fanout(service, worker)), settings, os.environ)
 with initialization.watched():
     initialization.preload(service)
 

@@ -18,6 +18,7 @@ from inferry.settings import Settings
 from inferry.worker import Worker, is_final
 
 from functions.envelopes import Item, is_sqs, items
+from functions.runs import Runs
 from functions.sqs import Queue
 
 log = logging.getLogger("inferry")
@@ -34,9 +35,10 @@ class Unfinished(Exception):
 class Messages:
     """The handler. Results of events that come directly are returned; those of SQS' only say which messages failed."""
 
-    def __init__(self, worker: Worker, settings: Settings, env: Mapping[str, str]) -> None:
+    def __init__(self, worker: Worker, runs: Runs, settings: Settings, env: Mapping[str, str]) -> None:
         """InvalidSettings for queues that are none, or without credentials."""
         self._worker = worker
+        self._runs = runs
         self._again = _queue(settings.batch_queue, "BATCH_QUEUE", env)
         self._aside = _queue(settings.batch_dead_letters, "BATCH_DEAD_LETTERS", env)
         self._loop = asyncio.new_event_loop()
@@ -47,6 +49,8 @@ class Messages:
         until = time.monotonic() + left - min(MARGIN, left * SHARE)
         if is_sqs(event):
             return self._batch(event["Records"], until)
+        if self._runs.knows(event):
+            return self._runs.do(event, until)
         return [self._do(item, context.aws_request_id, until) for item in items(json.dumps(event))]
 
     def _batch(self, records: list[dict[str, Any]], until: float) -> Any:

@@ -45,7 +45,11 @@ class Fanout:
 
     def _plan(self, document: Document, until: float, _: bool) -> dict[str, Any]:
         given = dict(document["plan"])
-        slice_bytes = _member({"slice_bytes": given.pop("slice_bytes", planning.SLICE_BYTES)}, "slice_bytes", int)
+        slice_bytes = given.pop("slice_bytes", planning.SLICE_BYTES)
+        if not isinstance(slice_bytes, int) or slice_bytes < 1:
+            raise InvalidRequest(
+                f"'slice_bytes' is the size of slices in bytes, 1 or more; got {slice_bytes!r}"[:LONGEST]
+            )
         messages = self._worker.messages
         job = messages.checked(messages.job(given))
         run = Run(job.output, _member(document, "run", str))

@@ -44,6 +44,7 @@ DEFAULTS = {
     "batch": False,
     "batch_timeout": 300,
     "batch_concurrency": 10,
+    "batch_tolerated": 5.0,
     "batch_answers": 7,
     "alarm_email": "",
     "max_errors": 1.0,

@@ -347,10 +347,57 @@ def test_direct_messages(batch: Any, cloud: Cloud) -> None:
     assert handle({"model_name": "digits", "inputs": []}) == [{"answer": answer}]
 
 
+def test_the_steps_of_a_run(batch: Any, cloud: Cloud) -> None:
+    """As the state machine asks for them. A job goes on in the next invocation, and not by way of the queue."""
+    cloud.put("input/digits/long.jsonl", *MANY)
+    cloud.put("input/digits/empty.csv")
+    handle = batch()
+    output, size = f"s3://{BUCKET}/output", 2 << 20
+    plan = handle({"plan": {"input": f"s3://{BUCKET}/input/", "output": f"{output}/", "slice_bytes": size}, "run": "r"})
+    lists = "output/.inferry/runs/r"
+    slices = plan["slices"]["count"]
+    assert slices > 2
+    assert plan == {
+        "run": {"name": "r", "output": output},
+        **{
+            kind: {
+                "url": f"{output}/.inferry/runs/r/{kind}.jsonl",
+                "count": count,
+                "bucket": BUCKET,
+                "key": f"{lists}/{kind}.jsonl",
+                "results": f"{lists}/results/{kind}",
+            }
+            for kind, count in (("files", 2), ("slices", slices))
+        },
+    }
+    jobs = [json.loads(line) for line in cloud.read(f"{lists}/slices.jsonl").splitlines()]
+    assert [handle(job)["state"] for job in jobs] == ["finished"] * slices
+    empty, whole = (json.loads(line) for line in cloud.read(f"{lists}/files.jsonl").splitlines())
+    reason = f"s3://{BUCKET}/input/digits/empty.csv is empty"
+    assert handle(empty) == {"state": "failed", "reason": reason}
+    assert handle(whole) == {"state": "finished", "rows": len(MANY), "errors": 0}
+    merged = handle({"merge": plan["run"]})
+    assert (merged["report"], merged["rows"], merged["failed"]) == (f"{output}/r.run.json", len(MANY), 1)
+    assert json.loads(cloud.read("output/r.run.json"))["failed"] == [{"input": empty["job"]["input"], "reason": reason}]
+    assert cloud.received(cloud.jobs) == []
+    assert cloud.keys("output/.inferry") == []
+
+
+def test_a_job_of_a_run_that_needs_more_time(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/long.jsonl", *MANY)
+    handle = batch()
+    plan = handle({"plan": {"input": f"s3://{BUCKET}/input/", "output": f"s3://{BUCKET}/output/"}, "run": "r"})
+    [job] = [json.loads(line) for line in cloud.read(plan["files"]["key"]).splitlines()]
+    assert handle(job, seconds=0.05)["state"] == "unfinished"
+    assert handle(job)["state"] == "finished"
+    assert cloud.received(cloud.jobs) == []
+
+
 @pytest.mark.parametrize(
     ("event", "error"),
     [
         (events.load("eventbridge-schedule"), InvalidRequest),
+        ({"plan": {"input": f"s3://{BUCKET}/input/", "output": "s3://elsewhere/"}, "run": "r"}, DataRefused),
         (events.load("http-api"), InvalidRequest),
         ([1], InvalidRequest),
         (None, InvalidRequest),

@@ -23,14 +23,19 @@ MINISTACK = ROOT / ".tools" / "ministack" / "bin" / "ministack"
 PROGRAMS = (CDK, MINISTACK)
 PYTHON = "python3.12"
 
-# MiniStack runs no images: the function hands its event to the emulator, where the image's handler runs.
+# MiniStack runs no images: the function hands its event to the emulator, where the image's handler runs. It forgets the
+# type of what a function raises, unless the text is that of a timeout: so it hears of a runtime that was killed.
 FORWARDER = """
 import json, urllib.request
 
 def handler(event, context):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(URL, data=json.dumps(event).encode(), timeout=60) as response:
-        return json.loads(response.read())
+        answer = json.loads(response.read())
+    if isinstance(answer, dict) and "errorType" in answer:
+        ended = answer["errorType"].startswith("Runtime.")
+        raise Exception("Task timed out after 30.00 seconds" if ended else answer["errorMessage"])
+    return answer
 """
 
 

@@ -62,6 +62,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "checked_models": "digits,newsline",
     },
     "batch": {"batch": "true", "batch_timeout": "120", "models": "bucket", "tracing": "true"},
+    "runs": {
+        "batch": "true",
+        "batch_tolerated": "12.5",
+        "environments": {"dev": {"settings": {"DATA_PREFIXES": "s3://lake/in,s3://lake/out,az://elsewhere"}}},
+    },
     "keys": {"authorization": "api-keys", "api_keys_version": "5" * 32, "function_url": "true", "project": "models"},
 }
 

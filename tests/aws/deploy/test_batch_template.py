@@ -209,5 +209,6 @@ def test_outputs(batch: Assembly) -> None:
         "Jobs": name(batch, QUEUE, "BatchJobs"),
         "DeadLetters": name(batch, QUEUE, "BatchDeadLetters"),
     }
+    expected["Runner"] = name(batch, "AWS::StepFunctions::StateMachine", "BatchRuns")
     found = {key: batch.template["Outputs"][key]["Value"]["Ref"] for key in expected}
     assert found == expected

@@ -6,122 +6,28 @@ The emulator takes one event at a time: relay.py. How many MiniStack's event sou
 
 import json
 import random
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import boto3
 import pytest
 from account import REGION, Account
-from assemblies import ROOT
 from botocore.exceptions import ClientError
 from codedeploy import CodeDeploy
-from deployed import CARD, Environment
-from emulator import Emulator
-from emulator import emulated as running
-from relay import Relay, relayed
-
-from cdk.batch import HANDLER
+from deployed import CARD
+from filestack import Files, deployed
 
 CONTEXT = {"batch": "true", "batch_timeout": "30", "project": "files"}
 # The invocations' real limit is less, so that a long job needs several.
 SECONDS = 4
 DIGIT = CARD["example"]["inputs"][0]["data"]
 LABEL = 7
-PATIENCE = 90.0
-
-
-@dataclass
-class Files:
-    """What a user of the stack has: a bucket, and two queues."""
-
-    environment: Environment
-    relay: Relay
-    emulator: Emulator
-    rights: dict[str, str]
-    """The credentials that the function has."""
-
-    @cached_property
-    def s3(self) -> Any:
-        return self.environment.account.client("s3")
-
-    @cached_property
-    def sqs(self) -> Any:
-        return self.environment.account.client("sqs")
-
-    @cached_property
-    def names(self) -> dict[str, str]:
-        return self.environment.outputs
-
-    def put(self, key: str, content: bytes) -> None:
-        self.s3.put_object(Bucket=self.names["Files"], Key=key, Body=content)
-
-    def read(self, key: str) -> bytes:
-        content: bytes = self.s3.get_object(Bucket=self.names["Files"], Key=key)["Body"].read()
-        return content
-
-    def keys(self, prefix: str) -> set[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.names["Files"], Prefix=prefix)
-        return {item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", [])}
-
-    def send(self, body: Any) -> str:
-        text = body if isinstance(body, str) else json.dumps(body)
-        return str(self.sqs.send_message(QueueUrl=self.names["Jobs"], MessageBody=text)["MessageId"])
-
-    def dead(self) -> list[tuple[str, dict[str, str]]]:
-        """Takes what is in the queue of dead letters."""
-        found = []
-        asked = {"QueueUrl": self.names["DeadLetters"], "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"]}
-        for message in self.sqs.receive_message(**asked).get("Messages", []):
-            attributes = message.get("MessageAttributes", {})
-            found.append((message["Body"], {name: value["StringValue"] for name, value in attributes.items()}))
-            self.sqs.delete_message(QueueUrl=self.names["DeadLetters"], ReceiptHandle=message["ReceiptHandle"])
-        return found
-
-    def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is in work."""
-        counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = self.sqs.get_queue_attributes(QueueUrl=self.names["Jobs"], AttributeNames=counts)["Attributes"]
-        return all(found[count] == "0" for count in counts)
-
-    def until(self, done: Callable[[], Any]) -> Any:
-        """What `done` says as soon as that is something."""
-        deadline = time.monotonic() + PATIENCE
-        while not (found := done()):
-            assert time.monotonic() < deadline, self.emulator.log[-5000:]
-            time.sleep(0.2)
-        return found
-
-    def report(self, key: str) -> dict[str, Any]:
-        report: dict[str, Any] = json.loads(self.read(f"output/{key}.report.json"))
-        return report
 
 
 @pytest.fixture(scope="module")
 def files(account: Account, codedeploy: CodeDeploy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
-    with ExitStack() as stack:
-        relay = stack.enter_context(relayed())
-        folder = tmp_path_factory.mktemp("deployed")
-        environment = Environment(account, codedeploy, folder, stack, "files-dev", {HANDLER: relay.url})
-        # The function behind the API is none of this story, and the bucket's name isn't known yet.
-        status, said = environment.deploy(None, CONTEXT, BATCH_INPUT="", BATCH_OUTPUT="")
-        assert status == 0, said
-        function = environment.physical("AWS::Lambda::Function", "BatchHandler")
-        found = account.client("lambda").get_function_configuration(FunctionName=function)
-        told = {**found["Environment"]["Variables"], "MODEL_PATH": str(ROOT / "models")}
-        rights = environment.credentials("BatchRole")
-        emulator = stack.enter_context(running(HANDLER, sys.executable, timeout=SECONDS, memory=1769, **told, **rights))
-        relay.start(emulator)
-        # What fails comes back at once, and not after six times the function's time.
-        sqs = account.client("sqs")
-        sqs.set_queue_attributes(QueueUrl=environment.outputs["Jobs"], Attributes={"VisibilityTimeout": "6"})
-        yield Files(environment, relay, emulator, rights)
-        environment.destroy()
+    with deployed(account, codedeploy, tmp_path_factory.mktemp("deployed"), CONTEXT, SECONDS) as files:
+        yield files
 
 
 def rows(count: int) -> bytes:

@@ -12,6 +12,10 @@ from aws_cdk import App, Stack, Validations
 from aws_cdk.aws_s3 import Bucket
 from cdk_nag import AwsSolutionsChecks
 
+EXECUTIONS = (
+    "IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:"
+    "<BatchRunsMachineEAAAD697.Name>:*]"
+)
 # What may be accepted, and where; a new finding is a decision, not a line that is copied.
 ACKNOWLEDGED = {
     "dev": {
@@ -37,8 +41,11 @@ ACKNOWLEDGED = {
     "batch": {
         ("Batch", "IAM5[Resource::*]"),
         ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/input/*]"),
+        ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/*.inferry/runs/*]"),
         ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/*]"),
         ("Batch", "IAM5[Resource::<ModelsBucket970C6ADA.Arn>/models/*]"),
+        ("Batch", EXECUTIONS),
+        ("Batch", "SF1"),
         ("Data", "S1"),
         ("Function", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/input/requests/*]"),
         ("Function", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/requests/*]"),
@@ -48,6 +55,27 @@ ACKNOWLEDGED = {
         ("Function", "IAM5[Resource::*]"),
         ("Function", "IAM5[Resource::<ModelsBucket970C6ADA.Arn>/models/*]"),
         ("Models", "S1"),
+        ("Rollout", "IAM5[Resource::*]"),
+    },
+    "runs": {
+        ("Batch", "IAM5[Resource::*]"),
+        ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/input/*]"),
+        ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/*.inferry/runs/*]"),
+        ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/in/*.inferry/runs/*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/in/*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/out/*.inferry/runs/*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/out/*]"),
+        ("Batch", EXECUTIONS),
+        ("Batch", "SF1"),
+        ("Batch", "SF2"),
+        ("Data", "S1"),
+        ("Function", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/input/requests/*]"),
+        ("Function", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/requests/*]"),
+        ("Function", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/in/*]"),
+        ("Function", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/out/*]"),
+        ("Check", "IAM5[Resource::<FunctionHandlerB180C98D.Arn>:*]"),
+        ("Function", "@aws-cdk/aws-lambda:snapStartRequirePublish"),
         ("Rollout", "IAM5[Resource::*]"),
     },
     "keys": {

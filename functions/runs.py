@@ -1,0 +1,32 @@
+"""Runs of many files: what the steps of the state machine ask the function for, and what they need to know of S3."""
+
+from typing import Any
+
+from inferry.batch.runs import FILES, SLICES
+from inferry.errors import InvalidRequest
+from inferry.fanout import Document, Fanout
+
+
+class Runs:
+    """The worker's runs, on AWS."""
+
+    def __init__(self, fanout: Fanout) -> None:
+        self._fanout = fanout
+        self.knows = fanout.knows
+
+    def do(self, event: Document, until: float) -> dict[str, Any]:
+        """What came of a step, as `Fanout.do` says it; a plan also has its lists' buckets and keys."""
+        done = self._fanout.do(event, until)
+        for kind in (FILES, SLICES):
+            if isinstance(planned := done.get(kind), dict):
+                planned["bucket"], planned["key"], planned["results"] = _place(planned["url"], kind)
+        return done
+
+
+def _place(url: str, kind: str) -> tuple[str, str, str]:
+    """The bucket and the key of a list, and where Step Functions may say what came of it."""
+    scheme, _, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3":
+        raise InvalidRequest(f"the state machine reads and writes S3, not {url}")
+    return bucket, key, f"{key.rpartition('/')[0]}/results/{kind}"

@@ -1,0 +1,220 @@
+"""Runs of many files in the emulated account: the state machine as the template has it, in MiniStack's interpreter.
+
+`inferry batch --on aws` starts and watches them, and the function does their steps under Lambda's runtime. What is
+replaced: account.py. The interpreter uses no role of the machine's, runs all items whatever has failed, and writes no
+results of a Map Run; docs/batch.md says so.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from account import Account
+from assemblies import ROOT
+from codedeploy import CodeDeploy
+from deployed import CARD
+from filestack import Files, deployed
+from inferry import cli
+
+LAKE = "lake"
+CONTEXT = {
+    "batch": "true",
+    "batch_timeout": "30",
+    "batch_tolerated": "10",
+    "project": "runs",
+    "environments": {
+        "dev": {"settings": {"DEFAULT_MODEL": "digits", "DATA_PREFIXES": f"s3://{LAKE}/in,s3://{LAKE}/out"}}
+    },
+}
+# The invocations' real limit is less, so that a long job needs several.
+SECONDS = 4
+DIGIT = CARD["example"]["inputs"][0]["data"]
+IMAGE = [DIGIT[start : start + 8] for start in range(0, 64, 8)]
+MODELS = ROOT / "models"
+
+
+class Lake(Files):
+    """The stack, and a bucket of somebody else's where the files are."""
+
+    def fill(self, folder: str, files: dict[str, bytes]) -> None:
+        for name, content in files.items():
+            self.s3.put_object(Bucket=LAKE, Key=f"in/{folder}/{name}", Body=content)
+
+    def execution(self, name: str) -> list[Any]:
+        """What Step Functions says of it, and the counts of items of its Map Runs."""
+        client = self.environment.account.client("stepfunctions")
+        arn = f"{self.names['Runner'].replace(':stateMachine:', ':execution:')}:{name}"
+        runs = [
+            client.describe_map_run(mapRunArn=run["mapRunArn"])
+            for run in client.list_map_runs(executionArn=arn)["mapRuns"]
+        ]
+        runs.sort(key=lambda run: run["startDate"])
+        return [client.describe_execution(executionArn=arn), *(run["itemCounts"] for run in runs)]
+
+    def found(self, prefix: str) -> dict[str, bytes]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=LAKE, Prefix=prefix)
+        keys = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        return {key[len(prefix) :]: self.s3.get_object(Bucket=LAKE, Key=key)["Body"].read() for key in keys}
+
+    def batch(self, folder: str, *more: str) -> "subprocess.CompletedProcess[str]":
+        """`inferry batch --on aws` over in/FOLDER/, with its results below out/FOLDER/."""
+        command = [sys.executable, "-m", "inferry", "batch", f"s3://{LAKE}/in/{folder}/", f"s3://{LAKE}/out/{folder}/"]
+        told = {**self.environment.account.environment, "AWS_ALLOW_HTTP": "true", "ORT_DISABLE_TELEMETRY": "1"}
+        return subprocess.run(
+            [*command, "--on", "aws", "--runner", self.names["Runner"], "--json", *more],
+            env=told,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+
+@pytest.fixture(scope="module")
+def lake(account: Account, codedeploy: CodeDeploy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    with deployed(account, codedeploy, tmp_path_factory.mktemp("deployed"), CONTEXT, SECONDS) as files:
+        lake = Lake(files.environment, files.relay, files.emulator, files.rights)
+        lake.s3.create_bucket(Bucket=LAKE)
+        yield lake
+
+
+def lines(start: int, count: int, random: Random) -> bytes:
+    """Rows with an id, one in twenty without a usable image."""
+    rows = ({"id": row, "pixels": "?" if random.random() < 0.05 else DIGIT} for row in range(start, start + count))
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def table(start: int, count: int, random: Random) -> bytes:
+    """The same as CSV."""
+    names = ",".join(["id", *(f"p{n}" for n in range(64))])
+    pixels = ",".join(map(str, DIGIT))
+    rows = (f"{row},{'?,' + pixels[2:] if random.random() < 0.05 else pixels}" for row in range(start, start + count))
+    return "\n".join([names, *rows, ""]).encode()
+
+
+def straight(files: dict[str, bytes], folder: Path, *more: str) -> dict[str, bytes]:
+    """The results of `inferry batch` here."""
+    for name, content in files.items():
+        path = folder / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    cli.main(["batch", f"{folder}/in", f"{folder}/out", "--models", str(MODELS), "--model", "digits", *more])
+    found = [path for path in (folder / "out").rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder / "out")): path.read_bytes() for path in found}
+
+
+def without_reports(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Those name the places, and say how long it took."""
+    return {name: content for name, content in files.items() if not name.endswith((".report.json", ".run.json"))}
+
+
+def ids(results: dict[str, bytes]) -> Counter[int]:
+    """Of all rows that have a result or an error."""
+    found: Counter[int] = Counter()
+    for name, content in results.items():
+        rows = content.splitlines()
+        if name.endswith(".errors.jsonl"):
+            data = [json.loads(row)["data"] for row in rows]
+            found.update(int(row["id"] if isinstance(row, dict) else row.partition(",")[0]) for row in data)
+        elif name.endswith(".jsonl"):
+            found.update(json.loads(row)["id"] for row in rows)
+        elif name.endswith(".csv"):
+            found.update(int(row.partition(b",")[0].strip(b'"')) for row in rows[1:])
+    return found
+
+
+def name_of(done: "subprocess.CompletedProcess[str]") -> str:
+    return done.stderr.splitlines()[-1].removeprefix("run ").partition(":")[0]
+
+
+def test_objects_and_slices(lake: Lake, tmp_path: Path) -> None:
+    """Small files, a large CSV, and one that can't be read: each row has one result or one error, as a run here has."""
+    random = Random(1)
+    files = {f"{n % 3}/ü {n}.jsonl": lines(n * 50, 50, random) for n in range(12)}
+    files |= {"large.csv": table(600, 15_000, random), "poison.csv": b""}
+    lake.fill("first", files)
+    done = lake.batch("first", "--model", "digits", "--keep", "id", "--slice", "1")
+    summary = json.loads(done.stdout)
+    assert (done.returncode, summary["rows"] + summary["errors"]) == (1, 15_600), done.stderr
+    poison = f"s3://{LAKE}/in/first/poison.csv"
+    assert summary["failed"] == [{"input": poison, "reason": f"{poison} is empty"}]
+    assert len(summary["files"]) == 13
+    results, name = lake.found("out/first/"), name_of(done)
+    assert json.loads(results[f"{name}.run.json"]) == summary
+    assert without_reports(results) == without_reports(straight(files, tmp_path, "--keep", "id"))
+    assert ids(results) == Counter(range(15_600))
+    status, slices, whole = lake.execution(name)
+    assert (status["status"], json.loads(status["output"])["failed"]) == ("SUCCEEDED", 1)
+    assert (slices["total"] > 2, slices["succeeded"]) == (True, slices["total"])
+    assert (whole["total"], whole["succeeded"], whole["failed"]) == (14, 13, 1)
+
+
+def test_a_second_run_does_nothing_again(lake: Lake) -> None:
+    """Nothing is cut, and no result is written: the files' reports are of the first run."""
+    before = lake.found("out/first/")
+    done = lake.batch("first", "--model", "digits", "--keep", "id", "--slice", "1")
+    assert done.returncode == 1
+    after = lake.found("out/first/")
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {f"{name_of(done)}.run.json"}
+    _, whole = lake.execution(name_of(done))
+    assert (whole["total"], whole["succeeded"]) == (14, 13)
+
+
+def test_over_the_threshold(lake: Lake) -> None:
+    """The execution fails, with a report that says why, and with the results of what could be predicted."""
+    files = {"a.jsonl": lines(0, 5, Random(2)), "b.csv": b"", "c.parquet": b"PAR1", "d.npy": b"?"}
+    lake.fill("bad", files)
+    done = lake.batch("bad", "--model", "digits")
+    assert done.returncode == 1
+    name, place = name_of(done), f"s3://{LAKE}/out/bad"
+    said = f"3 of 4 files have no results; {place}/{name}.run.json says why"
+    assert done.stderr.splitlines()[-1] == f"run {name}: failed: TooManyFailures: {said}"
+    summary = json.loads(done.stdout)
+    assert [item["output"] for item in summary["files"]] == [f"{place}/a.jsonl"]
+    assert [Path(item["input"]).name for item in summary["failed"]] == ["b.csv", "c.parquet", "d.npy"]
+    assert all(Path(item["input"]).name in item["reason"] for item in summary["failed"])
+    status, whole = lake.execution(name)
+    assert (status["status"], status["error"], status["cause"]) == ("FAILED", "TooManyFailures", said)
+    assert (whole["succeeded"], whole["failed"]) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("folder", "more", "said"),
+    [
+        ("nothing", (), "no files to predict in s3://lake/in/nothing/: 0 files, none with a known extension"),
+        ("first", ("--slice", "-1"), "'slice_bytes' is the size of slices in bytes, 1 or more; got -1048576"),
+    ],
+)
+def test_a_run_that_can_not_begin(lake: Lake, folder: str, more: tuple[str, ...], said: str) -> None:
+    done = lake.batch(folder, *more)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert (last.startswith("inferry: the run "), said in last) == (True, True), done.stderr
+
+
+def test_the_type_of_an_error(lake: Lake) -> None:
+    """The machine tries again by it, and MiniStack forgets it: this is what Lambda's runtime says."""
+    plan = {"input": "s3://elsewhere/", "output": f"s3://{LAKE}/out/"}
+    answer = json.loads(lake.relay.invoke(json.dumps({"plan": plan, "run": "r"}).encode()))
+    assert answer["errorType"] == "DataRefused"
+
+
+def test_a_long_job_needs_several_invocations(lake: Lake) -> None:
+    """The machine invokes the function until the job is finished; nothing is missing, and nothing twice."""
+    count, before = 100_000, lake.relay.events
+    lake.fill("long", {"long.jsonl": (json.dumps({"image": [IMAGE]}) + "\n").encode() * count})
+    done = lake.batch("long", "--model", "digits-conv")
+    assert (done.returncode, json.loads(done.stdout)["rows"]) == (0, count), done.stderr
+    # One to plan, one to merge.
+    assert lake.relay.events - before > 2 + 1
+    rows = lake.found("out/long/")["long.jsonl"].splitlines()
+    assert (len(rows), len(set(rows))) == (count, 1)
+    status, whole = lake.execution(name_of(done))
+    assert (status["status"], whole["succeeded"]) == ("SUCCEEDED", 1)
