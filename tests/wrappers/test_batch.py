@@ -374,7 +374,7 @@ def test_the_steps_of_a_run(batch: Any, cloud: Cloud) -> None:
     assert [handle(job)["state"] for job in jobs] == ["finished"] * slices
     empty, whole = (json.loads(line) for line in cloud.read(f"{lists}/files.jsonl").splitlines())
     reason = f"s3://{BUCKET}/input/digits/empty.csv is empty"
-    assert handle(empty) == {"state": "failed", "reason": reason}
+    assert handle(empty) == {"state": "failed", "error": "InvalidFile", "reason": reason}
     assert handle(whole) == {"state": "finished", "rows": len(MANY), "errors": 0}
     merged = handle({"merge": plan["run"]})
     assert (merged["report"], merged["rows"], merged["failed"]) == (f"{output}/r.run.json", len(MANY), 1)
