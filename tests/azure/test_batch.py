@@ -1,13 +1,16 @@
 """Files and messages end to end: Azurite, the stand-in's pollers, Microsoft's runtime, this app."""
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import services
 from functionhosts import ROOT, running
+from rowfiles import FILES, SECONDS, drained, results, straight
 from servers import EXAMPLES, Server
 from standin.storage import Storage
 
@@ -16,7 +19,6 @@ from azure_app import names
 if not services.AZURITE.exists():
     pytest.skip(services.AZURITE_MISSING, allow_module_level=True)
 
-SECONDS = 60.0
 DIGIT = json.loads((EXAMPLES / "digits/config.json").read_text())["example"]["inputs"][0]
 ROW = json.dumps({"pixels": DIGIT["data"]})
 RESULT = '{"label":7,'
@@ -123,6 +125,25 @@ def test_a_message_that_comes_twice_gives_one_result(app: Server, storage: Stora
     assert stored == first
     assert outputs(storage, "mine") == ["mine.jsonl", "mine.jsonl.report.json"]
     assert outputs(storage, "digits/twice") == ["digits/twice.jsonl", "digits/twice.jsonl.report.json"]
+
+
+def test_files_in_any_order_and_twice(
+    app: Server, storage: Storage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With bad rows, a name that is no ASCII, and poison: every row has one result or one error, as in a run here."""
+    done, order = succeeded(app, "jobs"), random.Random(7)
+    files = [name for name in FILES if name != "notes.txt"]
+    told = [json.dumps({"input": f"az://input/digits/all/{name}"}).encode() for name in files * 2]
+    for name in order.sample(files, len(files)):
+        storage.upload(names.INPUT, f"digits/all/{name}", FILES[name])
+    for body in order.sample(told, len(told)):
+        storage.put(names.JOBS_QUEUE, body)
+    until(lambda: succeeded(app, "jobs") == done + 3 * len(files), app)
+    drained(storage)
+    assert results(storage, names.OUTPUT, "digits/all") == straight(tmp_path, capsys)[1]
+    notes = [json.loads(body) for body in storage.peek(names.POISON_QUEUE)]
+    poison = [body for body in told if b"poison" in body]
+    assert [json.loads(note["body"]) for note in notes] == [json.loads(poison[0])] * 3
 
 
 def test_the_mark_of_a_folder_is_no_file(app: Server, storage: Storage) -> None:

@@ -1,24 +1,20 @@
 """`inferry batch --on azure` end to end: this command line, Azurite, the stand-in's pollers, Microsoft's runtime."""
 
 import json
-import os
-import random
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import services
 from functionhosts import ROOT, running
 from inferry import cli
 from inferry.batch import elsewhere
 from inferry.batch.storagequeue import StorageQueue
-from servers import EXAMPLES, Server
+from rowfiles import FILES, SMALL, drained, results, straight
+from servers import Server
 from standin.storage import Storage
-from test_batch import SECONDS, environment
+from test_batch import environment
 
 from azure_app import names
 
@@ -26,9 +22,6 @@ if not services.AZURITE.exists():
     pytest.skip(services.AZURITE_MISSING, allow_module_level=True)
 
 SOURCE, RESULTS = "archive", "results"
-# Of which every seventh has no result.
-LARGE = 15_000
-SMALL = 40
 
 
 @pytest.fixture(scope="module")
@@ -67,36 +60,6 @@ def here(azurite: services.Azurite, storage: Storage, monkeypatch: pytest.Monkey
     assert storage.peek(names.JOBS_QUEUE) == []
 
 
-def lines(count: int) -> bytes:
-    digits = random.Random(count)
-    rows = ([digits.randrange(17) for _ in range(64)] for _ in range(count))
-    return b"".join(b'{"pixels":%s}\n' % (json.dumps(row) if n % 7 else '"?"').encode() for n, row in enumerate(rows))
-
-
-def csv(count: int) -> bytes:
-    return b"pixels\n" + b"".join(
-        b'"%s"\n' % json.dumps(json.loads(row)["pixels"]).replace('"', '""').encode()
-        for row in lines(count).splitlines()
-    )
-
-
-def parquet(count: int) -> bytes:
-    rows = [json.loads(row)["pixels"] for row in lines(count).splitlines()]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table({"pixels": [row if isinstance(row, list) else [1] for row in rows]}), sink)
-    return bytes(sink.getvalue())
-
-
-FILES = {
-    "large.csv": csv(LARGE),
-    "small.jsonl": lines(SMALL),
-    "ü 1&2=3#+%20/日本.jsonl": lines(SMALL + 1),
-    "deep/er/small.parquet": parquet(SMALL),
-    "poison.parquet": b"no Parquet",
-    "notes.txt": b"no rows",
-}
-
-
 def upload(storage: Storage, folder: str, files: Iterable[str]) -> None:
     for name in files:
         storage.upload(SOURCE, f"{folder}/{name}", FILES[name])
@@ -106,39 +69,6 @@ def batch(folder: str, *more: str) -> int:
     return cli.main(
         ["batch", f"az://{SOURCE}/{folder}/", f"az://{RESULTS}/{folder}/", "--on", "azure", "--json", *more]
     )
-
-
-def results(storage: Storage, folder: str) -> dict[str, bytes]:
-    """All that is there but reports, by the name below the folder."""
-    found = (name for name in storage.blobs(RESULTS) if name.startswith(f"{folder}/"))
-    return {
-        name.removeprefix(f"{folder}/"): storage.download(RESULTS, name)
-        for name in found
-        if not name.endswith(".report.json")
-    }
-
-
-def drained(storage: Storage) -> None:
-    """Waits for messages that came twice, and late."""
-    queue = StorageQueue(os.environ["BATCH_RUNNER"], os.environ)
-    deadline = time.monotonic() + SECONDS
-    while queue.count():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def straight(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Any, dict[str, bytes]]:
-    """What a run here says, and its results."""
-    for name, content in FILES.items():
-        path = folder / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    arguments = ["batch", f"{folder}/in", f"{folder}/out", "--model", "digits", "--models", str(EXAMPLES), "--json"]
-    assert cli.main(arguments) == 1
-    found = (path for path in (folder / "out").rglob("*") if path.is_file() and not path.name.endswith(".report.json"))
-    return json.loads(capsys.readouterr().out), {
-        str(path.relative_to(folder / "out")): path.read_bytes() for path in found
-    }
 
 
 def test_a_run_whose_messages_all_come_twice(
@@ -158,7 +88,7 @@ def test_a_run_whose_messages_all_come_twice(
     report = json.loads(printed.out)
     told, expected = straight(tmp_path, capsys)
     drained(storage)
-    stored = results(storage, "all")
+    stored = results(storage, RESULTS, "all")
     [run] = [name for name in stored if name.endswith(".run.json")]
     assert json.loads(stored.pop(run)) == report
     assert stored == expected
@@ -198,8 +128,8 @@ def test_somebody_else_goes_on_with_a_run(
 
 def test_one_file(app: Server, storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     upload(storage, "one", FILES)
-    source, results = f"az://{SOURCE}/one/small.jsonl", f"az://{RESULTS}/one"
-    assert cli.main(["batch", source, results, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
+    source, target = f"az://{SOURCE}/one/small.jsonl", f"az://{RESULTS}/one"
+    assert cli.main(["batch", source, target, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
     assert "small.jsonl.csv" in "".join(name for name in storage.blobs(RESULTS) if name.startswith("one/"))
     assert capsys.readouterr().err.splitlines()[-1].split(": ")[1].startswith(f"{SMALL - SMALL // 7 - 1} rows, ")
 
