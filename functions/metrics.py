@@ -1,7 +1,6 @@
 """The metrics of a function: what starts them, and what brings them to their sinks around each invocation."""
 
 import logging
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,6 +41,8 @@ def _extension(pusher: Pusher, env: Mapping[str, str]) -> "Extension | None":
     address = env.get("AWS_LAMBDA_RUNTIME_API")
     if not address or not pusher.waits:
         return None
+    import signal
+
     from functions.extension import Extension
 
     try:

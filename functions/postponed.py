@@ -12,6 +12,8 @@ class _Postponed(ModuleType):
     """Stands in for the module of its name, which the first look at something in it imports."""
 
     def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
         return getattr(import_module(self.__name__), name)
 
 
@@ -21,8 +23,9 @@ def postponed(name: str) -> Iterator[None]:
     if name in sys.modules:
         yield
         return
-    sys.modules[name] = _Postponed(name)
+    stand_in = sys.modules[name] = _Postponed(name)
     try:
         yield
     finally:
-        del sys.modules[name]
+        if sys.modules[name] is stand_in:
+            del sys.modules[name]

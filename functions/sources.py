@@ -10,7 +10,7 @@ from inferry.errors import InvalidRequest, RequestTooLarge
 
 from functions.postponed import postponed
 
-# Importing asyncio would be a third of the init, and `gateway` needs none where an answer waits for nothing.
+# Importing asyncio would take an eighth of the init, and `gateway` needs none where an answer waits for nothing.
 with postponed("asyncio"):
     from mangum.handlers import ALB, APIGateway, HTTPGateway
 

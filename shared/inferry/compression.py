@@ -1,7 +1,5 @@
 """Content-Encoding: gzip and deflate, in and out, with a bound on what a body inflates to."""
 
-import zlib
-
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 
 # zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
@@ -15,6 +13,8 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if name not in _WINDOW_BITS:
         raise UnsupportedEncoding(f"Content-Encoding {encoding[:40]!r} is not supported; use gzip, deflate or none")
+    import zlib
+
     inflater = zlib.decompressobj(_WINDOW_BITS[name])
     try:
         inflated = inflater.decompress(body, limit + 1)
@@ -39,6 +39,8 @@ def choose(accept: str) -> str:
 
 def deflate(body: bytes, encoding: str) -> bytes:
     """`body` in `encoding`, gzip or deflate."""
+    import zlib
+
     # Level 1: tensors of floats hardly shrink at any level.
     deflater = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS[encoding])
     return deflater.compress(body) + deflater.flush()

@@ -13,9 +13,7 @@ from typing import Any, NamedTuple
 KEY = "inferry"
 REQUEST_ID = b"x-request-id"
 # W3C Trace Context: version, trace id, parent id, flags. All zeros are no ids, ff is no version, only 00 ends here.
-_TRACEPARENT = re.compile(
-    rb"(?!ff)(?!00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
-)
+_TRACEPARENT = rb"(?!ff)(?!00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 _ID_LENGTH = 100
 # What can't stand in a header or in a log's line becomes a question mark.
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
@@ -65,5 +63,5 @@ def _printable(value: bytes) -> bytes:
 
 
 def _trace_id(traceparent: bytes) -> str:
-    match = _TRACEPARENT.fullmatch(traceparent)
+    match = re.fullmatch(_TRACEPARENT, traceparent) if traceparent else None
     return match[1].decode() if match else ""

@@ -19,7 +19,7 @@ READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNO
 _ATTEMPTS = 3
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Entry:
     """A version, loaded or not; `state` and `reason` as the protocol's index reports them.
 

@@ -1,13 +1,13 @@
 """How a model's requests are run: on the event loop, in a thread, or batched."""
 
 import time
-from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
 from inferry.errors import InferenceTimeout, QueueFull
 from inferry.session import Run
 from inferry.signature import Feed
 from inferry.tensors import Array
+from inferry.threads import Threads
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ PATIENCE = 3
 
 
 class Execution:
-    """Runs one model's requests, as many at a time as `pool` has threads, and counts the batches."""
+    """Runs one model's requests, as many at a time as there are `threads`, and counts the batches."""
 
-    def __init__(self, model: "Model", pool: Executor) -> None:
+    def __init__(self, model: "Model", threads: Threads) -> None:
         self._model = model
         self._session = model.session
-        self._pool = pool
+        self._threads = threads
         self._waiting = 0
         self._arriving = 0
         self._batcher = self._make_batcher()
@@ -92,7 +92,7 @@ class Execution:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        run = loop.run_in_executor(self._pool, self._run_in_thread, feed, outputs, deadline, elements)
+        run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, feed, outputs, deadline, elements)
         try:
             return await asyncio.wait_for(run, deadline - time.monotonic())
         except TimeoutError as exc:
@@ -122,7 +122,8 @@ class Execution:
 
         loop = asyncio.get_running_loop()
         elements = count_elements(feed)
-        arrays, took = await loop.run_in_executor(self._pool, self._run_in_thread, feed, outputs, deadline, elements)
+        arguments = (feed, outputs, deadline, elements)
+        arrays, took = await loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
         self._model.stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 

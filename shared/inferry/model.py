@@ -21,7 +21,7 @@ from inferry.stats import ModelStats
 WARM_UP_TIMEOUT = 60.0
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Model:
     """`digest`: SHA-256 of its files; `load_seconds`: from the files to the end of the warm-up run.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from inferry.stats import Timings
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Observation:
     """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
 

@@ -51,7 +51,7 @@ class RequestedOutput(NamedTuple):
     uri: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Reference:
     """An input whose elements are in the object at `uri`."""
 
@@ -86,7 +86,7 @@ class InferRequest:
         return 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class InferResponse:
     """An inference's answer; `binary` names the outputs to send as bytes, `stored` says where others were written."""
 

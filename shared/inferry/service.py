@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,9 +20,12 @@ from inferry.repository import Repository, open_repository
 from inferry.settings import Settings, cpus
 from inferry.stats import Timings
 from inferry.tensors import Tensor
+from inferry.threads import Threads
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from inferry.references import References
 
 
@@ -43,9 +45,9 @@ class Service:
         # Answers what was put off, on hosts that live on after an answer; elsewhere whoever finds the files does.
         self.background: Executor | None = None
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
-        self._pool = ThreadPoolExecutor(cpus() + 1, thread_name_prefix="inferry-run")
+        self._pool = Threads(cpus() + 1, "inferry-run")
         self._references: References | None = None
-        self._loaders = ThreadPoolExecutor(cpus(), thread_name_prefix="inferry-load")
+        self._loaders = Threads(cpus(), "inferry-load")
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Service":
@@ -100,7 +102,7 @@ class Service:
         await on_loop()
         import asyncio
 
-        loading = asyncio.get_running_loop().run_in_executor(self._loaders, self.repository.get, name, version)
+        loading = asyncio.get_running_loop().run_in_executor(self._loaders.pool(), self.repository.get, name, version)
         if deadline == math.inf:
             return await loading
         try:
@@ -187,8 +189,8 @@ class Service:
 
     def close(self) -> None:
         """Lets go of the threads; what runs ends first."""
-        self._pool.shutdown()
-        self._loaders.shutdown()
+        self._pool.close()
+        self._loaders.close()
         if self.background is not None:
             self.background.shutdown()
         if self._references is not None:

@@ -13,8 +13,8 @@ from inferry.errors import InvalidSettings
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
-_PREFIX = re.compile(r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*")
-_DIGEST = re.compile("[0-9a-fA-F]{64}")
+_PREFIX = r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*"
+_DIGEST = "[0-9a-fA-F]{64}"
 
 
 def _setting(default: Any, help: str, minimum: float | None = None, secret: bool = False) -> Any:  # noqa: A002
@@ -88,15 +88,15 @@ class Settings:
         given = {f.name: f for f in fields(cls) if f.name.upper() in env}
         read = cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
         # Here and not above: a deployment writes references that are filled in before anybody reads them.
-        if not all(_DIGEST.fullmatch(digest) for digest in read.api_keys):
+        if not all(re.fullmatch(_DIGEST, digest) for digest in read.api_keys):
             # The value is not repeated: it may be a key.
             raise InvalidSettings(
                 "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
             )
-        if not all(_PREFIX.fullmatch(prefix) for prefix in read.data_prefixes):
+        if not all(re.fullmatch(_PREFIX, prefix) for prefix in read.data_prefixes):
             raise InvalidSettings("DATA_PREFIXES must be URLs like s3://bucket/tensors, or absolute folders")
         for name in ("batch_input", "batch_output"):
-            if (prefix := getattr(read, name)) and not _PREFIX.fullmatch(prefix):
+            if (prefix := getattr(read, name)) and not re.fullmatch(_PREFIX, prefix):
                 raise InvalidSettings(f"{name.upper()} must be a URL like s3://bucket/files, or an absolute folder")
         return read
 

@@ -31,7 +31,7 @@ class Requested(NamedTuple):
     classes: Mapping[str, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Signature:
     """What the model called `model` takes and gives; `max_batch_size` 0 means that axis 0 is not a batch."""
 

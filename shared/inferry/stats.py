@@ -41,7 +41,7 @@ class Histogram(NamedTuple):
     total: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Duration:
     """How often something was done, and the nanoseconds it took together."""
 
@@ -56,7 +56,7 @@ class Duration:
         return {"count": self.count, "ns": self.ns}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Timings:
     """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the answer.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from inferry.errors import InvalidSettings, StoreError
 
-_FOREIGN = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]")
+_FOREIGN = r"[\x00-\x1f\x7f\\\ud800-\udfff]"
 
 
 class StoredFile(NamedTuple):
@@ -159,7 +159,10 @@ def file_path(url: str, rest: str) -> Path:
 
 def is_plain(path: str) -> bool:
     """Whether a name from a store may become a path on disk: relative, not hidden, climbing nowhere."""
-    return not _FOREIGN.search(path) and all(part and part[0] != "." for part in path.split("/"))
+    # Compiling the expression takes as long as looking at a repository of some models.
+    if not (path.isascii() and path.isprintable() and "\\" not in path) and re.search(_FOREIGN, path):
+        return False
+    return all(part and part[0] != "." for part in path.split("/"))
 
 
 def relative(folder: str, files: Iterable[StoredFile]) -> dict[str, StoredFile]:

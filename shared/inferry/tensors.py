@@ -71,7 +71,7 @@ DATATYPES = {
 BY_ONNX = {datatype.onnx: datatype for datatype in DATATYPES.values()}
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Tensor:
     """A named array with the datatype it has on the wire."""
 

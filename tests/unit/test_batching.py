@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from inferry.signature import Feed
 from inferry.stats import ModelStats
 from inferry.store import LocalStore
 from inferry.tensors import DATATYPES, Array, Tensor
+from inferry.threads import Threads
 from onnx import TensorProto, helper
 
 EXAMPLES = Path(__file__).parents[2] / "models"
@@ -229,24 +230,25 @@ def test_outputs_without_a_row_per_row_are_run_alone() -> None:
     assert asyncio.run(scenario()) == [[1], [2], [3]]
 
 
-class Pool(ThreadPoolExecutor):
-    """Counts what it is given to do."""
+class Counted(Threads):
+    """Counts how often they are asked for."""
 
-    submitted = 0
+    asked = 0
 
-    def submit(self, *arguments: Any, **named: Any) -> Any:
-        self.submitted += 1
-        return super().submit(*arguments, **named)
-
-
-@pytest.fixture
-def pool() -> Any:
-    with Pool(4) as executor:
-        yield executor
+    def pool(self) -> ThreadPoolExecutor:
+        self.asked += 1
+        return super().pool()
 
 
 @pytest.fixture
-def execution(tmp_path: Path, pool: ThreadPoolExecutor) -> Callable[..., Execution]:
+def threads() -> Iterator[Counted]:
+    threads = Counted(4, "test")
+    yield threads
+    threads.close()
+
+
+@pytest.fixture
+def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
     """`execution(onnx_models.slow(), max_queue_size=1)` runs that model under that config."""
 
     def make(content: bytes, **config: Any) -> Execution:
@@ -254,7 +256,7 @@ def execution(tmp_path: Path, pool: ThreadPoolExecutor) -> Callable[..., Executi
         path.write_bytes(content)
         settings = replace(ModelConfig(), **config)
         session = Session(path, "m", SessionOptions(1, settings.max_batch_size))
-        return Execution(Model("m", "1", settings, session, "", 0, ModelStats()), pool)
+        return Execution(Model("m", "1", settings, session, "", 0, ModelStats()), threads)
 
     return make
 
@@ -338,7 +340,7 @@ class TestExecution:
         assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
 
     def test_a_quick_request_that_comes_alone_runs_at_once_and_a_crowd_together(
-        self, execution: Callable[..., Execution], pool: Pool
+        self, execution: Callable[..., Execution], threads: Counted
     ) -> None:
         subject = execution(onnx_models.identity(), max_batch_size=8, dynamic_batching=DynamicBatching())
 
@@ -348,9 +350,9 @@ class TestExecution:
         async def scenario() -> None:
             for _ in range(20):  # the first run of a session is a slow one
                 await one()
-            threads = pool.submitted
+            asked = threads.asked
             assert (await one()).queue == 0
-            assert pool.submitted == threads
+            assert threads.asked == asked
             before = subject._model.stats.as_dict()["execution_count"]
             await asyncio.gather(*(one() for _ in range(6)))
             assert subject._model.stats.as_dict()["execution_count"] - before == 1
