@@ -28,7 +28,8 @@ test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## instal
 
 test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
-	TEST_HOST=aws.runtime.host:serving $(BIN)/python -m pytest -m "not local" $(PROTOCOL)
+	for python in .tools/lambda/3.*; do TEST_HOST=aws.runtime.host:serving TEST_PYTHON=$${python##*/} \
+		$(BIN)/python -m pytest -m "not local" $(PROTOCOL) || exit 1; done
 
 test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
 	$(BIN)/python -m pytest tests/azure

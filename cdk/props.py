@@ -96,7 +96,7 @@ class Props:
     max_init: int = _prop(8000, "Alarm: longest cold start in ms; Lambda ends them at 10 s", least=1)
     max_batch_age: int = _prop(3600, "Alarm: age of the oldest message in s, when `batch` is on", least=60)
     daily_cost: float = _prop(10.0, "Alarm: estimated cost of the function's invocations in USD a day", least=0.01)
-    budget: float = _prop(0.0, "Monthly AWS budget of what has the tags Project and Environment, USD; 0: none", least=0)
+    budget: float = _prop(0.0, "Monthly AWS budget of the stack, USD; 0: none", least=0)
     retain: bool = _prop(False, "Keep buckets and logs when the stack is destroyed")
 
     def __post_init__(self) -> None:

@@ -61,7 +61,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "rollout": "LambdaAllAtOnce",
         "checked_models": "digits,newsline",
     },
-    "batch": {"batch": "true", "batch_timeout": "120", "models": "bucket", "tracing": "true"},
+    "batch": {
+        "environments": {"dev": {"settings": {"DEFAULT_MODEL": "digits", "CORS_ORIGINS": "https://app.example"}}},
+        "batch": "true",
+        "batch_timeout": "120",
+        "function_url": "true",
+        "models": "bucket",
+        "tracing": "true",
+    },
     "runs": {
         "batch": "true",
         "batch_tolerated": "12.5",

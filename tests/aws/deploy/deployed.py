@@ -1,8 +1,10 @@
 """An environment in the emulated account: deployed, looked at, asked for predictions."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -56,8 +58,18 @@ class Environment:
         done = self.account.deploy(emulated(assembly, folder / "emulated", urls, self.codedeploy.endpoint))
         return done.returncode, done.stdout + done.stderr
 
+    @property
+    def deployed(self) -> str:
+        """The assembly that was deployed last."""
+        return str(self.folder / str(self.deployments) / "emulated")
+
+    def diff(self) -> str:
+        """What another deployment would change, in the words of `make diff`."""
+        done = self.account.cdk("diff", "--app", self.deployed)
+        return done.stdout + done.stderr
+
     def destroy(self) -> "tuple[int, str]":
-        done = self.account.cdk("destroy", "--app", str(self.folder / str(self.deployments) / "emulated"), "--force")
+        done = self.account.cdk("destroy", "--app", self.deployed, "--force")
         return done.returncode, done.stdout + done.stderr
 
     @property
@@ -96,10 +108,17 @@ class Environment:
         """Those of a user that may do what the role may, and nothing else, for a function that runs elsewhere."""
         client = self.account.client("iam")
         name = self.physical("AWS::IAM::Role", role)
+        policies = client.list_role_policies(RoleName=name)["PolicyNames"]
+        return self.user(
+            name, *(client.get_role_policy(RoleName=name, PolicyName=p)["PolicyDocument"] for p in policies)
+        )
+
+    def user(self, name: str, *policies: Mapping[str, Any]) -> dict[str, str]:
+        """The credentials of a new user with these policies."""
+        client = self.account.client("iam")
         client.create_user(UserName=name)
-        for policy in client.list_role_policies(RoleName=name)["PolicyNames"]:
-            document = client.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
-            client.put_user_policy(UserName=name, PolicyName=policy, PolicyDocument=json.dumps(document))
+        for number, policy in enumerate(policies):
+            client.put_user_policy(UserName=name, PolicyName=f"policy-{number}", PolicyDocument=json.dumps(policy))
         key = client.create_access_key(UserName=name)["AccessKey"]
         secret = {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
         return {**self.account.environment, **secret, "AWS_ALLOW_HTTP": "true"}
@@ -120,8 +139,16 @@ class Environment:
             answer = client.infer("digits", [pixels], headers=named)
             return {"version": answer.get_response()["model_version"], "label": answer.as_numpy("label").tolist()}
 
+    def curl(self, **variables: str) -> dict[str, Any]:
+        """The answer to the line of curl that a deployment ends with, in a shell that has these variables."""
+        command = f"{self.outputs['Curl']} --silent --connect-to ::{self.account.endpoint.removeprefix('http://')}"
+        env = {"PATH": os.environ["PATH"], "NO_PROXY": "*", **variables}
+        done = subprocess.run(["sh", "-c", command], env=env, capture_output=True, text=True, check=True)
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
     def predict_signed(self, credentials: Mapping[str, str]) -> httpx.Response:
-        """The same in JSON, signed as `curl --aws-sigv4` does it."""
+        """The same in JSON, signed by botocore."""
         body = json.dumps({"inputs": CARD["example"]["inputs"]})
         request = AWSRequest("POST", f"http://{self.address}/v2/models/digits/infer", data=body)
         who = Credentials(credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"])

@@ -53,7 +53,7 @@ def test_function(batch: Assembly) -> None:
 def test_environment(batch: Assembly) -> None:
     files, models = name(batch, BUCKET, "DataBucket"), name(batch, BUCKET, "Models")
     assert batch.only(FUNCTION, "BatchHandler")["Environment"]["Variables"] == {
-        **told("inferry-dev").to_env(),
+        **told("inferry-dev", cors_origins=("https://app.example",)).to_env(),
         "MODEL_PATH": {"Fn::Join": ["", ["s3://", {"Ref": models}, "/models"]]},
         "BATCH_INPUT": {"Fn::Join": ["", ["s3://", {"Ref": files}, "/input"]]},
         "BATCH_OUTPUT": {"Fn::Join": ["", ["s3://", {"Ref": files}, "/output"]]},

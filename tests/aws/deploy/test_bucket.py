@@ -11,6 +11,10 @@ from codedeploy import CodeDeploy
 from deployed import Environment, digits
 
 CONTEXT = {"models": "bucket", "project": "bucket"}
+CALLER = {
+    "Version": "2012-10-17",
+    "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "arn:aws:execute-api:*:*:*"}],
+}
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,11 @@ def test_who_may_call(environment: Environment) -> None:
     assert caught.value.status() == "403"
     others = environment.credentials("CheckRole")
     assert environment.predict_signed(others).status_code == 403
+    caller = environment.user("caller", CALLER)
+    assert environment.predict_signed(caller).status_code == 200
+    forged = {**caller, "AWS_SECRET_ACCESS_KEY": "guessed"}
+    assert environment.predict_signed(forged).status_code == 403
+    assert environment.curl(**caller) == {"live": True, "ready": True}
 
 
 def test_destroy(environment: Environment) -> None:

@@ -82,6 +82,11 @@ def test_second_version(environment: Environment, version: str, tmp_path: Path) 
     assert environment.predict(x_api_key=KEY) == {"version": "2", "label": [7]}
     with pytest.raises(triton.InferenceServerException):
         environment.predict(x_api_key="another key")
+    assert environment.curl(API_KEY=KEY)["model_version"] == "2"
+
+
+def test_nothing_is_left_to_deploy(environment: Environment) -> None:
+    assert "differences: 0" in environment.diff()
 
 
 def test_a_version_that_fails_its_check(environment: Environment, version: str, tmp_path: Path) -> None:

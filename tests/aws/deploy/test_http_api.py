@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 from assemblies import ROOT, Assembly
-from templates import ALIAS, ROUTE, constants
+from templates import ALIAS, FUNCTION, ROUTE, constants
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,8 @@ from templates import ALIAS, ROUTE, constants
         ("dev", {"$default": "AWS_IAM"}),
         ("prod", {"$default": "JWT"}),
         ("open", {"$default": "NONE", "OPTIONS /{proxy+}": "NONE"}),
+        # Preflight requests of browsers have no credentials, whatever the others need.
+        ("batch", {"$default": "AWS_IAM", "OPTIONS /{proxy+}": "NONE"}),
         ("keys", {"$default": "NONE"}),
     ],
 )
@@ -73,8 +75,24 @@ def test_domain(prod: Assembly) -> None:
     assert prod.template["Outputs"]["Endpoint"]["Value"] == "https://api.example.com"
 
 
-def test_function_url(opened: Assembly, keys: Assembly, dev: Assembly) -> None:
-    assert [item.only("AWS::Lambda::Url")["AuthType"] for item in (opened, keys)] == ["NONE", "NONE"]
+@pytest.mark.parametrize(("variant", "kind"), [("batch", "AWS_IAM"), ("keys", "NONE"), ("open", "NONE")])
+def test_function_url(assemblies: dict[str, Assembly], variant: str, kind: str) -> None:
+    """Whoever needs a signature at the API needs one there; everybody is let in where the others are."""
+    [handler] = [name for name in assemblies[variant].resources(FUNCTION) if name.startswith("FunctionHandler")]
+    assert assemblies[variant].only("AWS::Lambda::Url") == {
+        "AuthType": kind,
+        "Qualifier": "live",
+        "TargetFunctionArn": {"Fn::GetAtt": [handler, "Arn"]},
+    }
+    everybody = [
+        item["Properties"]["Action"]
+        for item in assemblies[variant].resources("AWS::Lambda::Permission").values()
+        if item["Properties"]["Principal"] == "*"
+    ]
+    assert bool(everybody) == (kind == "NONE")
+
+
+def test_function_url_is_off_by_default(dev: Assembly) -> None:
     assert dev.resources("AWS::Lambda::Url") == {}
 
 

@@ -39,6 +39,7 @@ ACKNOWLEDGED = {
         ("Rollout", "IAM5[Resource::*]"),
     },
     "batch": {
+        ("Api", "APIG4"),
         ("Batch", "IAM5[Resource::*]"),
         ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/input/*]"),
         ("Batch", "IAM5[Resource::<DataBucketE6B0FAA8.Arn>/output/*.inferry/runs/*]"),

@@ -1,10 +1,12 @@
 """An HTTP API in front of a function under the emulator, for tests that know HTTP only.
 
-TEST_HOST=aws.runtime.host:serving gives it to the contract tests. Like the gateway, it makes an event of a request and
-a response of an answer; unlike it, one at a time, and the request's id is the client's where it sends one.
+TEST_HOST=aws.runtime.host:serving gives it to the contract tests, with the Python that TEST_PYTHON names, or the newest.
+Like the gateway, it makes an event of a request and a response of an answer; unlike it, one at a time, and the
+request's id is the client's where it sends one.
 """
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ REQUEST_ID = "x-request-id"
 def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Server]:
     """`functions.api.handler` over a repository, `arguments` being none: it has no command line."""
     assert (arguments, cwd) == ((), None)
-    python = next(iter(PYTHONS.values()))
+    python = PYTHONS[os.environ.get("TEST_PYTHON") or next(iter(PYTHONS))]
     with (
         emulated("functions.api.handler", python, **environment(env) | {"MODEL_PATH": str(path)}) as emulator,
         gateway(emulator) as port,
