@@ -1,6 +1,6 @@
 """An HTTP API in front of a function under the emulator, for tests that know HTTP only.
 
-TEST_HOST=aws.runtime.host:serving gives it to the contract tests, with the Python that TEST_PYTHON names, or the newest.
+TEST_HOST=aws.runtime.host:serving gives it to the contract tests, with the Python that TEST_PYTHON names or the newest.
 Like the gateway, it makes an event of a request and a response of an answer; unlike it, one at a time, and the
 request's id is the client's where it sends one.
 """
