@@ -1,6 +1,7 @@
 """`inferry batch --on azure` end to end: this command line, Azurite, the stand-in's pollers, Microsoft's runtime."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from inferry import cli
 from inferry.batch import elsewhere
 from inferry.batch.storagequeue import StorageQueue
 from rowfiles import FILES, SMALL, drained, results, straight
-from servers import Server
+from servers import EXAMPLES, Server
 from standin.storage import Storage
 from test_batch import environment
 
@@ -41,8 +42,13 @@ def storage(azurite: services.Azurite) -> Storage:
 
 
 @pytest.fixture(scope="module")
-def app(azurite: services.Azurite, storage: Storage) -> Iterator[Server]:
-    with running(ROOT, **environment(azurite, storage, DATA_PREFIXES=f"az://{SOURCE},az://{RESULTS}")) as server:
+def app(azurite: services.Azurite, storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """With an example model, and one that can't be loaded now."""
+    models = tmp_path_factory.mktemp("models")
+    shutil.copytree(EXAMPLES / "digits", models / "digits")
+    (models / "broken.onnx").write_bytes(b"no model")
+    own = {"MODEL_PATH": str(models), "DATA_PREFIXES": f"az://{SOURCE},az://{RESULTS}"}
+    with running(ROOT, **environment(azurite, storage, **own)) as server:
         yield server
 
 
@@ -132,6 +138,25 @@ def test_one_file(app: Server, storage: Storage, capsys: pytest.CaptureFixture[s
     assert cli.main(["batch", source, target, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
     assert "small.jsonl.csv" in "".join(name for name in storage.blobs(RESULTS) if name.startswith("one/"))
     assert capsys.readouterr().err.splitlines()[-1].split(": ")[1].startswith(f"{SMALL - SMALL // 7 - 1} rows, ")
+
+
+def test_what_failed_as_often_as_it_may_has_its_reason(
+    app: Server, storage: Storage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(storage, "broken", ["small.jsonl"])
+    assert batch("broken", "--model", "broken") == 1
+    reason = "model 'broken' can't be loaded: Protobuf parsing failed."
+    name = f"az://{SOURCE}/broken/small.jsonl"
+    report = json.loads(capsys.readouterr().out)
+    assert (report["files"], report["failed"]) == ([], [{"input": name, "reason": reason}])
+    drained(storage)
+    [note] = [json.loads(body) for body in storage.peek(names.POISON_QUEUE)]
+    assert (note["error"], note["reason"], json.loads(note["body"])["job"]["input"]) == (
+        "ModelUnavailable",
+        reason,
+        name,
+    )
+    assert app.log.count("Executed 'Functions.jobs' (Failed)") == 4  # the fifth is the last, and says so
 
 
 NOT_PLANNED = {
