@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import azure.functions as func
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED
+from inferry.context import read
 from inferry.errors import InferryError
 from inferry.fanout import Fanout
 from inferry.jobs import Job
@@ -47,18 +48,19 @@ class Messages:
         until = time.monotonic() + self._seconds
         body, name = message.get_body(), message.id or ""
         try:
-            done = await self._done(message, body, context, until)
+            with self._worker.traced(name, context.trace_context.trace_parent):
+                done = await self._done(message, body, context, until)
         except InferryError as exc:
             note = _note(body, name, type(exc).__name__, str(exc))
             if not is_final(exc) or note is None:
                 raise
-            _put(aside, note, name, str(exc))
+            _put(aside, note, name, str(exc), context)
             return
         if done["state"] == UNFINISHED:
             # Not by failing: a long job would be thought to have failed too often.
             again.set(body)
         elif done["state"] == FAILED and (note := _note(body, name, done["error"], done["reason"])):
-            _put(aside, note, name, done["reason"])
+            _put(aside, note, name, done["reason"], context)
 
     async def _done(
         self, message: func.QueueMessage, body: bytes, context: func.Context, until: float
@@ -89,9 +91,11 @@ class Messages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, run)
 
 
-def _put(aside: func.Out[bytes], note: bytes, name: str, reason: str) -> None:
+def _put(aside: func.Out[bytes], note: bytes, name: str, reason: str, context: func.Context) -> None:
     aside.set(note)
-    log.error("message %s is put aside: %s", name, reason)
+    known = read({"headers": [(b"traceparent", context.trace_context.trace_parent.encode())]})
+    ids = {"request_id": context.invocation_id, "trace_id": known.trace_id}
+    log.error("message %s is put aside: %s", name, reason, extra=ids)
 
 
 def _document(body: bytes) -> Any:

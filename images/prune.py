@@ -85,6 +85,9 @@ UNUSED = {
     "only anyio would import it, for names of hosts that aren't ASCII": ("idna",),
 }
 
+# Of these, what stays where somebody is who needs it.
+NEEDED = {"google": "opentelemetry/proto", "idna": "requests"}
+
 # Libraries that Arrow's others ask the loader for without calling anything in them, and the one to ask for instead.
 # LD_BIND_NOW=1 in the build makes the loader find every function at once, or fail.
 UNCALLED = {
@@ -98,6 +101,8 @@ def main(folder: Path) -> None:
     """Says what it gained."""
     before = size(folder)
     for pattern in (pattern for patterns in UNUSED.values() for pattern in patterns):
+        if pattern in NEEDED and (folder / NEEDED[pattern]).exists():
+            continue
         for path in sorted(folder.glob(pattern)):
             delete(path)
     unlink_uncalled(folder / "pyarrow")

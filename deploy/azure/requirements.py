@@ -1,7 +1,7 @@
 """Writes requirements.txt, which `func` publishes: `python deploy/azure/requirements.py`.
 
-What inferry's dependencies and the extras `azure` and `batch` bring on each Python that Functions has, at the versions
-of constraints.txt. Read from what is installed, so it needs no network.
+What inferry's dependencies and EXTRAS bring on each Python that Functions has, at the versions of constraints.txt. Read
+from what is installed, so it needs no network.
 """
 
 import re
@@ -16,12 +16,15 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "requirements.txt"
 PYTHONS = ("3.11", "3.12", "3.13")
+# What an app setting may ask for works in the app that is published.
+EXTRAS = "azure,batch,otel"
 HEAD = "# Written by deploy/azure/requirements.py from pyproject.toml and constraints.txt.\n"
 
 
 def text() -> str:
     """The file as it should be."""
-    names = {name for python in PYTHONS for name in closure(Requirement("inferry[azure,batch]"), environment(python))}
+    inferry = Requirement(f"inferry[{EXTRAS}]")
+    names = {name for python in PYTHONS for name in closure(inferry, environment(python))}
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     return HEAD + "".join(f"{line}\n" for line in lines if canonicalize_name(line.partition("==")[0]) in names)
 

@@ -85,9 +85,9 @@ def _observing(app: ASGIApp, settings: Settings) -> ASGIApp:
 
     if not settings.traces:
         return Observing(app, settings, None)
-    from inferry.traces import Tracer
+    from inferry.traces import tracer
 
-    return Observing(app, settings, Tracer(settings))
+    return Observing(app, settings, tracer(settings))
 
 
 class App:

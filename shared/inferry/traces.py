@@ -1,7 +1,9 @@
 """OpenTelemetry spans of requests, sent by OTLP over HTTP; the SDK reads its own OTEL_* variables."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from inferry import __version__
@@ -46,6 +48,27 @@ class Tracer:
             scope["method"], propagate.extract(headers), SpanKind.SERVER, attributes, start_time=now
         )
         return RequestSpan(self._tracer, span, now)
+
+    @contextmanager
+    def message(self, name: str, traceparent: str) -> Iterator[None]:
+        """The span of a message that the block is about, below the one that `traceparent` names."""
+        attributes = {"messaging.message.id": name}
+        parent = propagate.extract({"traceparent": traceparent})
+        span = self._tracer.start_span("message", parent, SpanKind.CONSUMER, attributes)
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", reason_of(exc))
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+        finally:
+            span.end()
+
+
+@lru_cache(1)
+def tracer(settings: Settings) -> Tracer:
+    """The one for all that this process does: each would have a thread, and connections, of its own."""
+    return Tracer(settings)
 
 
 class RequestSpan:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import orjson
@@ -37,6 +38,14 @@ class Worker:
     def run(self, job: Job, until: float | None = None) -> Report:
         """What `jobs.run` says of the job; unfinished, it has to be run again."""
         return jobs.run(job, self._service, until=until)
+
+    def traced(self, name: str, traceparent: str) -> AbstractContextManager[None]:
+        """With TRACES, a span for the block: what is done of a message, below the host's own span."""
+        if not self._service.settings.traces:
+            return nullcontext()
+        from inferry.traces import tracer
+
+        return tracer(self._service.settings).message(name, traceparent)
 
     async def answer(self, prediction: Prediction, deadline: float = math.inf, request_id: str = "") -> str:
         """Stores the answer, which may be an error with its status, and returns its URL.

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import services
 from functionhosts import ROOT, running
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from otlp import Receiver, attributes, failed, receiving
 from rowfiles import FILES, SECONDS, drained, results, straight
 from servers import EXAMPLES, Server
 from standin.storage import Storage
@@ -57,8 +60,15 @@ def storage(azurite: services.Azurite) -> Storage:
 
 
 @pytest.fixture(scope="module")
-def app(azurite: services.Azurite, storage: Storage) -> Iterator[Server]:
-    with running(ROOT, **environment(azurite, storage)) as server:
+def collector() -> Iterator[Receiver]:
+    with receiving() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def app(azurite: services.Azurite, storage: Storage, collector: Receiver) -> Iterator[Server]:
+    traced = {"TRACES": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    with running(ROOT, **environment(azurite, storage, **traced)) as server:
         yield server
 
 
@@ -216,3 +226,29 @@ def test_a_request_that_is_answered_later(app: Server, storage: Storage) -> None
     assert taken.status == 202
     answer = until(lambda: (got := app.ask("GET", taken.headers["location"])).status == 200 and got, app)
     assert answer.json["outputs"] == [{"name": "label", "datatype": "INT64", "shape": [1], "data": [7]}]
+
+
+MESSAGES: dict[str, tuple[bytes, dict[str, Any]]] = {
+    "done": (json.dumps({"id": "traced", "model_name": "digits", "inputs": [DIGIT]}).encode(), {}),
+    "poison": (json.dumps(JOB).encode(), {"error.type": "invalid"}),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_is_done_in_the_trace_of_its_invocation(
+    app: Server, storage: Storage, collector: Receiver, name: str
+) -> None:
+    body, error = MESSAGES[name]
+    before = len(invocations(app))
+    storage.put(names.JOBS_QUEUE, body)
+    ((trace, parent),) = until(lambda: invocations(app)[before:], app)
+    (span,) = until(lambda: [span for span in collector.spans if span.parent_span_id.hex() == parent], app)
+    told = attributes(span)
+    assert len(told.pop("messaging.message.id")) == 36
+    assert (span.name, span.kind, span.trace_id.hex()) == ("message", Span.SPAN_KIND_CONSUMER, trace)
+    assert (told, failed(span)) == (error, bool(error))
+
+
+def invocations(server: Server) -> list[tuple[str, str]]:
+    """Of the queue's function: the host's traces and spans."""
+    return re.findall(r"'Functions\.jobs' \(Succeeded\) in 00-(\w{32})-(\w{16})-01", server.log)

@@ -64,6 +64,16 @@ def test_a_folder_is_pruned(tmp_path: Path) -> None:
     assert left == {kept[0]: asks, kept[1]: instead, kept[2]: asks, kept[3]: instead}
 
 
+@pytest.mark.parametrize("needs", ["opentelemetry/proto", "requests"])
+def test_what_somebody_needs_stays(tmp_path: Path, needs: str) -> None:
+    from prune import NEEDED, main
+
+    for folder in (*NEEDED, needs):
+        (tmp_path / folder).mkdir(parents=True)
+    main(tmp_path)
+    assert {name for name in NEEDED if (tmp_path / name).exists()} == {n for n, user in NEEDED.items() if user == needs}
+
+
 def test_the_model_of_the_jobs() -> None:
     made = onnx_models.model(
         [helper.make_node("Add", ["x", "x"], ["features"])],

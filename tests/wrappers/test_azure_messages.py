@@ -23,6 +23,7 @@ from azure_app.environment import Limits
 from azure_app.messages import LARGEST, Messages
 
 ID = "9a72e5d1-8c0f-4d0c-8f3e-4d7f3f6f2f11"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ROW = '{"x": [1, 2]}\n'
 MANY = 200_000
 TRIES = 5
@@ -60,7 +61,8 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
     async def invocation(body: Any, limit: float, tries: int = 1) -> Done:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         message = QueueMessage(id=ID, body=content, dequeue_count=tries)
-        context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local())
+        span = SimpleNamespace(trace_parent=f"00-{TRACE}-00f067aa0ba902b7-01")
+        context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local(), trace_context=span)
         again, aside = Out(), Out()
         worker = Worker(service)
         await Messages(worker, Fanout(service, worker), Limits(limit, TRIES))(message, context, again, aside)
@@ -127,7 +129,7 @@ def test_a_request_without_time_fails(handle: Callable[..., Done]) -> None:
         handle({"model_name": "m", "inputs": [given]}, limit=0.0)
 
 
-def test_poison(handle: Callable[..., Done], files: Path) -> None:
+def test_poison(handle: Callable[..., Done], files: Path, caplog: pytest.LogCaptureFixture) -> None:
     told = job(files, "m/ü.jsonl", "") | {"model": "absent"}
     again, aside = handle(told)
     assert again is None
@@ -137,6 +139,9 @@ def test_poison(handle: Callable[..., Done], files: Path) -> None:
         "message": ID,
         "body": json.dumps(told),
     }
+    said: dict[str, Any] = vars(caplog.records[-1])
+    assert said["message"].startswith(f"message {ID} is put aside: unknown model 'absent'")
+    assert (said["levelname"], said["request_id"], said["trace_id"]) == ("ERROR", "i", TRACE)
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"q" * (LARGEST - 100)])

@@ -124,7 +124,8 @@ class Blobs:
 
 
 def report(function: Function, outcome: Outcome, log: Callable[[str], None]) -> None:
-    log(f"Executed 'Functions.{function.name}' ({'Failed' if outcome.error else 'Succeeded'}) {outcome.error}".strip())
+    ended = "Failed" if outcome.error else "Succeeded"
+    log(f"Executed 'Functions.{function.name}' ({ended}) in {outcome.traceparent} {outcome.error}".strip())
 
 
 def deliver(function: Function, outcome: Outcome, storage: Storage) -> None:

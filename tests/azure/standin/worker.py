@@ -61,11 +61,12 @@ class Function:
 
 @dataclass
 class Outcome:
-    """How an invocation ended; `error` is what the host logs."""
+    """How an invocation ended; `error` is what the host logs, `traceparent` its own span."""
 
     value: Datum | None = None
     error: str = ""
     outputs: dict[str, Datum] = field(default_factory=dict)
+    traceparent: str = ""
 
 
 def _traceparent() -> str:
@@ -93,11 +94,13 @@ async def invoke(
     function: Function, value: Datum, metadata: dict[str, Datum] | None = None, traceparent: str = ""
 ) -> Outcome:
     """One invocation: `value` is the trigger's."""
+    traceparent = traceparent or _traceparent()
     ok, returned, outputs, error, trace = await invocation_request_native(
         str(uuid.uuid4()),
         function.id,
         [(function.trigger["name"], value)],
         metadata or {},
-        trace_parent=traceparent or _traceparent(),
+        trace_parent=traceparent,
     )
-    return Outcome(returned, "", dict(outputs)) if ok else Outcome(error=trace or error or "failed")
+    outputs, error = (dict(outputs), "") if ok else ({}, trace or error or "failed")
+    return Outcome(returned, error, outputs, traceparent)
