@@ -325,11 +325,13 @@ def test_the_inputs_of_a_request_count_together(app: Callable[..., ASGIApp], fol
     assert statuses == [200, 413]
 
 
+@pytest.mark.parametrize(("limit", "timeout"), [(0.2, 0), (0.2, 60_000_000), (30.0, 200_000)])
 def test_moving_tensors_ends_at_the_deadline(
-    app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
+    app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch, limit: float, timeout: int
 ) -> None:
     monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(1))
-    answer = infer(app(FILES, data_prefixes=(folder.url,), model_timeout=0.2), "m", [at(f"{folder.url}/x")])
+    served = app(FILES, data_prefixes=(folder.url,), model_timeout=limit)
+    answer = infer(served, "m", [at(f"{folder.url}/x")], parameters={"timeout": timeout})
     assert (answer.status_code, answer.json()) == (
         504,
         {"error": "the time for the prediction was over while its tensors were moved"},

@@ -12,9 +12,10 @@ import numpy as np
 import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
-from inferry.protocol import InferRequest, InferResponse
+from inferry.protocol import InferRequest, InferResponse, RequestedOutput
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.sinks import prometheus
 from inferry.tensors import DATATYPES, Tensor
 
 Make = Callable[..., Service]
@@ -141,3 +142,48 @@ def test_the_default_model(service: Make, models: str, default: str, asked: str 
 def test_no_default_model(service: Make, asked: str | None) -> None:
     with pytest.raises(InvalidRequest, match=r"name a model .* the repository has: a, b$"):
         service({"a.onnx": DOUBLE, "b.onnx": DOUBLE}).default_model(asked)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (b"{}", ["4.000000:1:b", "4.000000:4", "2.000000:0:a"]),
+        (
+            b'{"max_batch_size": 4}',
+            [["4.000000:1:b", "2.000000:0:a", "0.000000:2:c"], ["4.000000:1:b", "0.000000:0:a", "0.000000:2:c"]],
+        ),
+    ],
+)
+def test_the_best_classes_are_of_a_row_where_there_are_rows(service: Make, config: bytes, expected: Any) -> None:
+    labels = config[:-1] + (b", " if len(config) > 2 else b"") + b'"labels": {"y": ["a", "b", "c"]}}'
+    subject = service({"a/1/model.onnx": DOUBLE, "a/config.json": labels})
+    request = rows(0, 0)
+    request.inputs["x"].array[:] = [[1, 2, 0], [0, 2, 0]]
+    request.outputs = (RequestedOutput("y", False, 3),)
+    (output,) = asyncio.run(infer(subject, "a", request)).outputs
+    assert output.array.tolist() == expected
+
+
+def test_what_finds_its_model_loaded_is_counted(service: Make) -> None:
+    subject = service({"a.onnx": DOUBLE, "b.onnx": DOUBLE}, model_cache_size=1)
+    for name in "aabab":
+        factor(subject, name)
+    text = prometheus.text(subject.metrics)
+    counts = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("inferry_model_cache_"))
+    assert counts == {
+        "inferry_model_cache_hits_total": "1",
+        "inferry_model_cache_misses_total": "4",
+        "inferry_model_cache_evictions_total": "3",
+    }
+
+
+def test_quick_models_need_no_thread(service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = service({"a.onnx": DOUBLE})
+    for _ in range(20):  # the first run of a session is a slow one
+        factor(subject)
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a thread")
+
+    monkeypatch.setattr(subject._pool, "submit", refuse)
+    assert factor(subject) == 2
