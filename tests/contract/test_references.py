@@ -338,6 +338,20 @@ def test_moving_tensors_ends_at_the_deadline(
     )
 
 
+def test_moving_tensors_ends_before_the_host_ends_it(
+    app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(1))
+    served, deadline = app(FILES, data_prefixes=(folder.url,)), time.monotonic() + 0.2
+
+    async def hosted(scope: Any, receive: Any, send: Any) -> None:
+        await served({**scope, "inferry": {"deadline": deadline}}, receive, send)
+
+    answer = infer(hosted, "m", [at(f"{folder.url}/x")])
+    assert answer.status_code == 504
+    assert "its tensors were moved; the host would have ended the request" in answer.json()["error"]
+
+
 def test_requests_beside_one_that_waits_for_its_tensors(
     app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
