@@ -41,7 +41,7 @@ class Execution:
     @property
     def waiting(self) -> int:
         """How many requests wait for a thread or a batch."""
-        return self._batcher.waiting if self._batcher else self._waiting
+        return self._waiting + (self._batcher.waiting if self._batcher else 0)
 
     def run_now(
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int

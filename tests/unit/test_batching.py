@@ -137,6 +137,39 @@ def test_different_shapes_are_not_joined() -> None:
     assert len(shapes) < 5
 
 
+def test_requests_for_different_outputs_are_not_joined() -> None:
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        await asyncio.sleep(0.01)
+        return [feed["x"] * {"double": 2, "triple": 3}[output] for output in outputs]
+
+    async def scenario() -> list[list[Any]]:
+        subject = batcher(run)
+        asked = (("double",), ("triple",), ("triple", "double"), ("triple",))
+        runs = await asyncio.gather(*(subject.infer(rows(1), outputs, soon()) for outputs in asked))
+        return [[array.tolist() for array in run.arrays] for run in runs]
+
+    assert asyncio.run(scenario()) == [[[[2]]], [[[3]]], [[[3]], [[2]]], [[[3]]]]
+
+
+def test_inputs_in_another_order_are_joined() -> None:
+    sizes: list[int] = []
+
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        sizes.append(len(feed["a"]))
+        await asyncio.sleep(0.01)
+        return [feed["a"] - feed["b"]]
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        one, two = np.array([[5.0]]), np.array([[2.0]])
+        feeds: list[Feed] = [{"a": one, "b": two}, {"b": one, "a": two}, {"b": two, "a": one}]
+        runs = await asyncio.gather(*(subject.infer(feed, ("y",), soon()) for feed in feeds))
+        return [run.arrays[0].tolist() for run in runs]
+
+    assert asyncio.run(scenario()) == [[[3]], [[-3]], [[3]]]
+    assert max(sizes) > 1
+
+
 def test_an_error_reaches_only_the_request_that_makes_it() -> None:
     run = Doubler(0.02)
 
@@ -338,6 +371,42 @@ class TestExecution:
             return await asyncio.gather(*runs, return_exceptions=True)
 
         assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
+        assert subject.waiting == 0
+        # The places are free again.
+        assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
+
+    def test_what_waits_for_a_thread_ends_in_time(self, execution: Callable[..., Execution], threads: Counted) -> None:
+        subject = execution(onnx_models.slow())
+        done = threading.Event()
+        for _ in range(4):
+            threads.pool().submit(done.wait, 30)
+
+        async def scenario() -> None:
+            run = asyncio.ensure_future(subject.run(turns(1), ("y",), soon(0.3), 1))
+            await asyncio.sleep(0)
+            assert subject.waiting == 1
+            with pytest.raises(InferenceTimeout, match="model 'm' was over: it is busy, or slow"):
+                await run
+
+        start = time.monotonic()
+        asyncio.run(scenario())
+        assert time.monotonic() - start < 20
+        done.set()
+
+    @pytest.mark.parametrize(("warm_run", "elements"), [((1000, 3), 3), ((10**9, 3), -1), (None, -1)])
+    def test_a_warm_up_tells_what_is_quick(
+        self, execution: Callable[..., Execution], threads: Counted, warm_run: Any, elements: int
+    ) -> None:
+        model = execution(onnx_models.identity())._model
+        model.warm_run = warm_run
+        assert Execution(model, threads).inline_elements == elements
+
+    def test_the_config_says_how_batches_form(self, execution: Callable[..., Execution]) -> None:
+        batching = DynamicBatching(max_queue_delay_us=500)
+        subject = execution(onnx_models.identity(), max_batch_size=4, max_queue_size=3, dynamic_batching=batching)
+        batcher = subject._batcher
+        assert batcher is not None
+        assert (batcher._max_batch_size, batcher._max_delay, batcher._max_waiting) == (4, 0.0005, 3)
 
     def test_a_quick_request_that_comes_alone_runs_at_once_and_a_crowd_together(
         self, execution: Callable[..., Execution], threads: Counted
@@ -353,6 +422,9 @@ class TestExecution:
             asked = threads.asked
             assert (await one()).queue == 0
             assert threads.asked == asked
+            assert subject.inline_elements == -1  # it is asked for, as others may come
+            await subject.run({"x": np.ones((8, 3), np.float32)}, ("y",), soon(), 24)
+            assert threads.asked == asked + 1  # of that size nothing is known
             before = subject._model.stats.as_dict()["execution_count"]
             await asyncio.gather(*(one() for _ in range(6)))
             assert subject._model.stats.as_dict()["execution_count"] - before == 1

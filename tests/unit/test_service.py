@@ -185,5 +185,5 @@ def test_quick_models_need_no_thread(service: Make, monkeypatch: pytest.MonkeyPa
     def refuse(*_: Any) -> None:
         raise AssertionError("a thread")
 
-    monkeypatch.setattr(subject._pool, "submit", refuse)
+    monkeypatch.setattr(subject._pool, "pool", refuse)
     assert factor(subject) == 2
