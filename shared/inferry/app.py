@@ -12,7 +12,7 @@ import orjson
 from inferry import asgi, compression, context, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
-from inferry.observation import observed
+from inferry.observation import Observation, observed
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.stats import Timings
@@ -117,8 +117,8 @@ class App:
         if scope["method"] == "HEAD":
             send = asgi.without_body(send)
         headers = dict(scope["headers"])
-        identified = context.KEY in scope or context.REQUEST_ID in headers
-        request_id = context.answered_id(scope, headers) if identified else b""
+        seen = observed.get()
+        added = _added(scope, headers, seen)
         try:
             root = scope.get("root_path", "")
             path = asgi.below(root, scope["path"]) if root else scope["path"]
@@ -130,13 +130,8 @@ class App:
                 self._check_key(self._keys, headers)
             handler = self._handlers.get(route.operation)
             if handler is None:
-                await on_loop()
-                management = await self._manage()
-                outgoing = asgi.with_request_id(send, request_id)
-                if self._max_response:
-                    outgoing = asgi.limited(outgoing, self._check_size, lambda exc: error_response(exc, scope))
                 rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
-                await management({**scope, **rest}, receive, outgoing)
+                await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen))
                 return
             try:
                 body = await read_body(headers, receive, self._limit)
@@ -146,11 +141,19 @@ class App:
             status, body, answer = await handler(parameters, headers, body, scope)
         except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
             status, body, answer = error_response(exc, scope)
+        if seen is not None:
+            seen.status, seen.sent = status, len(body)
         answer.append((b"content-length", b"%d" % len(body)))
-        if request_id:
-            answer.append((context.REQUEST_ID, request_id))
+        answer += added
         await send({"type": "http.response.start", "status": status, "headers": answer})
         await send({"type": "http.response.body", "body": body})
+
+    async def _hand_over(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await on_loop()
+        management = await self._manage()
+        if self._max_response:
+            send = asgi.limited(send, self._check_size, lambda exc: error_response(exc, scope))
+        await management(scope, receive, send)
 
     def _check_key(self, keys: "Keys", headers: Mapping[bytes, bytes]) -> None:
         try:
@@ -261,6 +264,16 @@ def _deferring(parameters: Mapping[str, str]) -> str:
     return f"/v2/models/{parameters['model']}/requests"
 
 
+def _added(scope: Scope, headers: Mapping[bytes, bytes], seen: Observation | None) -> asgi.Headers:
+    """The headers of an answer that are not its own."""
+    if seen is not None:
+        return seen.headers
+    if context.KEY in scope or context.REQUEST_ID in headers:
+        request_id, _ = context.ids(scope)
+        return [context.answered(request_id)] if request_id else []
+    return []
+
+
 def json_response(value: Any, status: int = 200) -> Response:
     """`value` as JSON."""
     return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [protocol.JSON]
@@ -289,7 +302,7 @@ def error_response(exc: Exception, scope: Mapping[str, Any]) -> Response:
 
 def _logged(exc: Exception, scope: Mapping[str, Any]) -> str:
     """Logs a failure, and returns what its caller may know of it: how to find it in the log."""
-    known = context.read(scope)
+    known = observed.get() or context.read(scope)
     request_id = known.request_id or os.urandom(8).hex()
     extra = {"request_id": request_id, "trace_id": known.trace_id}
     if isinstance(exc, InferryError):
@@ -328,6 +341,8 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     body: bytes = message.get("body", b"")
     if message.get("more_body") or len(body) > limit:
         body = await _received(body, receive, limit)
+    if (seen := observed.get()) is not None:
+        seen.received = len(body)
     encoding = headers.get(b"content-encoding")
     return compression.inflate(body, encoding.decode("latin-1"), limit) if encoding else body
 

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from inferry.context import REQUEST_ID
+from inferry.observation import Observation
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -37,17 +37,20 @@ def below(root: str, path: str) -> str:
     return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
-def with_request_id(send: Send, request_id: bytes) -> Send:
-    """`send` that repeats the request's id, for whoever looks for both in their logs; `send` itself without an id."""
-    if not request_id:
+def with_headers(send: Send, headers: Headers, seen: Observation | None) -> Send:
+    """`send` that adds these to the answer, and tells `seen` of it; `send` itself when there is nothing to do."""
+    if seen is None and not headers:
         return send
 
-    async def send_with_id(message: Message) -> None:
+    def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], (REQUEST_ID, request_id)]}
-        await send(message)
+            message = {**message, "headers": [*message["headers"], *headers]}
+        if seen is not None:
+            seen.status = message.get("status", seen.status)
+            seen.sent += len(message.get("body", b""))
+        return send(message)
 
-    return send_with_id
+    return send_with_headers
 
 
 def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Exception], Response]) -> Send:

@@ -6,17 +6,23 @@ traceparent stand in for the first two.
 """
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 KEY = "inferry"
 REQUEST_ID = b"x-request-id"
+_TRACEPARENT = b"traceparent"
 # W3C Trace Context: version, trace id, parent id, flags. All zeros are no ids, ff is no version, only 00 ends here.
-_TRACEPARENT = rb"(?!ff)(?!00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+_TRACE = rb"(?!ff)(?!00-.{52}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 _ID_LENGTH = 100
-# What can't stand in a header or in a log's line becomes a question mark.
+# Of ids that come from outside only what can stand in a header and in a log's line; the rest are question marks.
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
+# One system call makes many. They are not for children of this process.
+_AT_A_TIME = 64
+_NEW_IDS: list[tuple[str, tuple[bytes, bytes]]] = []
+os.register_at_fork(after_in_child=_NEW_IDS.clear)
 
 
 class Context(NamedTuple):
@@ -30,14 +36,28 @@ class Context(NamedTuple):
 
 def read(scope: Mapping[str, Any]) -> Context:
     """The context of an ASGI scope."""
-    host = scope.get(KEY) or {}
+    return Context(*ids(scope), deadline(scope), is_cold(scope))
+
+
+def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
+    """Of the request and of its trace; empty ones are unknown."""
     headers = dict(scope.get("headers") or ())
-    return Context(
-        host.get("request_id") or _request_id(headers.get(REQUEST_ID, b"")),
-        host.get("trace_id") or _trace_id(headers.get(b"traceparent", b"")),
-        deadline(scope),
-        bool(host.get("cold_start")),
-    )
+    host = scope.get(KEY)
+    request_id, trace_id = (host.get("request_id"), host.get("trace_id")) if host else ("", "")
+    if not request_id and REQUEST_ID in headers:
+        request_id = _printable(headers[REQUEST_ID]).decode()
+    if not trace_id and _TRACEPARENT in headers:
+        trace_id = _trace_id(headers[_TRACEPARENT])
+    return request_id or "", trace_id or ""
+
+
+def new_id() -> tuple[str, tuple[bytes, bytes]]:
+    """For a request that has none: 64 random bits, and the answer's header."""
+    if not _NEW_IDS:
+        digits = os.urandom(8 * _AT_A_TIME).hex()
+        made = (digits[at : at + 16] for at in range(0, len(digits), 16))
+        _NEW_IDS.extend((request_id, answered(request_id)) for request_id in made)
+    return _NEW_IDS.pop()
 
 
 def deadline(scope: Mapping[str, Any]) -> float:
@@ -46,16 +66,15 @@ def deadline(scope: Mapping[str, Any]) -> float:
     return host.get("deadline", math.inf) if host else math.inf
 
 
-def answered_id(scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> bytes:
-    """The request id to repeat in the answer's x-request-id; empty when nobody gave one."""
+def is_cold(scope: Mapping[str, Any]) -> bool:
+    """Whether the request is the first of its process, as far as the host says."""
     host = scope.get(KEY)
-    given = host.get("request_id") if host else None
-    header = given.encode("latin-1", "replace") if given else headers.get(REQUEST_ID)
-    return _printable(header) if header else b""
+    return bool(host and host.get("cold_start"))
 
 
-def _request_id(header: bytes) -> str:
-    return _printable(header).decode()
+def answered(request_id: str) -> tuple[bytes, bytes]:
+    """The header of an answer that repeats its request's id."""
+    return REQUEST_ID, _printable(request_id.encode("latin-1", "replace"))
 
 
 def _printable(value: bytes) -> bytes:
@@ -63,5 +82,5 @@ def _printable(value: bytes) -> bytes:
 
 
 def _trace_id(traceparent: bytes) -> str:
-    match = re.fullmatch(_TRACEPARENT, traceparent) if traceparent else None
+    match = re.fullmatch(_TRACE, traceparent)
     return match[1].decode() if match else ""

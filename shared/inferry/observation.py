@@ -1,14 +1,15 @@
 """What is seen of one request on its way: by whom it was predicted, how long each part took, why it failed."""
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 
 from inferry.stats import Timings
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class Observation:
-    """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
+    """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen.
+
+    The defaults are the class's: a request sets few of them.
+    """
 
     model: str = ""
     version: str = ""
@@ -19,6 +20,17 @@ class Observation:
     loading: int = 0
     loaded: int = 0
     error: BaseException | None = None
+    status: int = 0
+    received: int = 0
+    """Bytes of the request's body, as they came."""
+    sent: int = 0
+    cold_start: bool = False
+
+    def __init__(self, request_id: str, trace_id: str, headers: list[tuple[bytes, bytes]]) -> None:
+        """`headers` belong into the answer."""
+        self.request_id = request_id
+        self.trace_id = trace_id
+        self.headers = headers
 
     def begin(self, model: str, version: str, timings: Timings, taken: int) -> None:
         """The request goes to this version; `timings` is what its parts will have taken."""

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 from inferry import __version__
-from inferry.context import Context
 from inferry.errors import InvalidSettings
 from inferry.observation import Observation
 from inferry.settings import Settings
@@ -34,13 +33,13 @@ class Tracer:
             provider = _provider(settings)
         self._tracer = provider.get_tracer("inferry", __version__)
 
-    def start(self, scope: Mapping[str, Any], known: Context) -> "RequestSpan":
+    def start(self, scope: Mapping[str, Any], request_id: str) -> "RequestSpan":
         """The span of a request, below the one that its traceparent names."""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         attributes = {
             "http.request.method": scope["method"],
             "url.path": scope["path"],
-            "inferry.request_id": known.request_id,
+            "inferry.request_id": request_id,
         }
         now = time.time_ns()
         # The path is no name: there are as many as models.
@@ -87,10 +86,10 @@ class RequestSpan:
         propagate.inject(carrier, trace.set_span_in_context(self._span))
         return [(name.encode(), value.encode()) for name, value in carrier.items() if name == "traceparent"]
 
-    def end(self, seen: Observation, status: int, started: int, took: int) -> None:
+    def end(self, seen: Observation, started: int, took: int) -> None:
         """The answer is sent. `started` is the start on the clock of `seen`."""
         offset = self._start - started
-        self._span.set_attribute("http.response.status_code", status)
+        self._span.set_attribute("http.response.status_code", seen.status)
         if seen.loaded:
             self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
         if seen.timings:
@@ -98,7 +97,7 @@ class RequestSpan:
             self._predicted(seen, seen.timings, seen.taken + offset)
         if seen.error:
             self._span.set_attribute("error.type", reason_of(seen.error))
-        if status >= 500:
+        if seen.status >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end(self._start + took)
 

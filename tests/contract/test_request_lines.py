@@ -9,7 +9,9 @@ from typing import Any
 
 import onnx_models
 import pytest
+from inferry import logs
 from inferry.asgi import ASGIApp
+from inferry.settings import Settings
 from servers import ask, serving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -25,21 +27,60 @@ TEXT = json.dumps(BODY).encode()
 PARTS = {"decode_ms", "queue_ms", "infer_ms", "encode_ms"}
 
 
+# Where a line goes: into records for whoever handles them, to stderr without one, to a host's handlers as a message.
+WAYS = ("records", "stderr", "host")
+HEAD = ("location", "message", "timestamp", "service")
+Lines = Callable[[], list[dict[str, Any]]]
+
+
+@pytest.fixture(params=WAYS)
+def way(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
-    """What the requests' lines say beside their messages; times as True when they are numbers."""
-    caplog.set_level(logging.DEBUG, "inferry")
+def app(app: Callable[..., ASGIApp], way: str) -> Callable[..., ASGIApp]:
+    """Configures the log as well, within the test: pytest adds handlers to a log that is configured before."""
+
+    def make(files: dict[str, bytes], **settings: Any) -> ASGIApp:
+        if way != "records":
+            logs.configure(Settings(log_format="json", debug=True), hosted=way == "host")
+        return app(files, **settings)
+
+    return make
+
+
+@pytest.fixture
+def logged(way: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Lines:
+    """What the log has so far: levels, and all that lines say beside their messages."""
+    caplog.set_level(logging.DEBUG)
     plain = vars(logging.makeLogRecord({})).keys() | {"message"}
+    written: list[str] = []
+
+    def records() -> list[dict[str, Any]]:
+        found = [item for item in caplog.records if item.name == "inferry"]
+        given = [{name: value for name, value in vars(item).items() if name not in plain} for item in found]
+        return [{"level": item.levelname, **fields} for item, fields in zip(found, given, strict=True)]
+
+    def texts() -> list[dict[str, Any]]:
+        written.extend(capfd.readouterr().err.splitlines())
+        found = caplog.messages if way == "host" else written
+        lines = [json.loads(text) for text in found if text.startswith("{")]
+        return [{name: value for name, value in line.items() if name not in HEAD} for line in lines]
+
+    return records if way == "records" else texts
+
+
+@pytest.fixture
+def lines(logged: Lines) -> Lines:
+    """Of these the requests' lines without their levels; times as True when they are numbers."""
 
     def read() -> list[dict[str, Any]]:
-        found = [vars(item) for item in caplog.records if "duration_ms" in vars(item)]
-        kept = [{name: value for name, value in line.items() if name not in plain} for line in found]
-        return [{name: value > 0 if name.endswith("_ms") else value for name, value in line.items()} for line in kept]
+        found = [line for line in logged() if line.pop("level") and "duration_ms" in line]
+        return [{name: value > 0 if name.endswith("_ms") else value for name, value in line.items()} for line in found]
 
     return read
-
-
-Lines = Callable[[], list[dict[str, Any]]]
 
 
 def infer(app: ASGIApp, model: str = "m", **headers: str) -> Any:
@@ -115,19 +156,24 @@ def test_outcomes(app: Callable[..., ASGIApp], lines: Lines, method: str, path: 
     assert (line["status"], line["outcome"]) == (status, outcome)
 
 
-def test_one_id_for_all_that_a_request_leaves(
-    app: Callable[..., ASGIApp], lines: Lines, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2"])
+def test_bytes_of_answers(app: Callable[..., ASGIApp], lines: Lines, path: str) -> None:
+    """As they were sent, by the data plane and by everything else."""
+    served = app(FILES, log_format="json")
+    sizes = [len(ask(served, method, path).content) for method in ("GET", "HEAD")]
+    assert [line["response_bytes"] for line in lines()] == sizes
+    assert sizes[0] > sizes[1] == 0
+
+
+def test_one_id_for_all_that_a_request_leaves(app: Callable[..., ASGIApp], logged: Lines) -> None:
     """Also when nobody gave one: the answer, its text, the error's line and the request's."""
     answer = infer(app(FILES, log_format="json"), "failing")
     request_id = answer.headers["x-request-id"]
     assert len(bytes.fromhex(request_id)) == 8
     assert answer.json()["error"].endswith(f"(request {request_id})")
-    said = [
-        vars(item)["request_id"] for item in caplog.records if item.levelno > logging.INFO or "status" in vars(item)
-    ]
-    assert said == [request_id, request_id]
-    (line,) = lines()
+    said = [line for line in logged() if line["level"] == "ERROR" or "status" in line]
+    assert [line["request_id"] for line in said] == [request_id, request_id]
+    line = said[-1]
     assert (line["status"], line["outcome"], line["model"], line["version"]) == (500, "error", "failing", "1")
 
 
@@ -143,12 +189,11 @@ def test_what_the_host_knows(app: Callable[..., ASGIApp], lines: Lines) -> None:
     assert (line["request_id"], line["trace_id"], line["cold_start"]) == ("host's", "1-abc-def", True)
 
 
-def test_probes_are_for_debugging(app: Callable[..., ASGIApp], caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "inferry")
+def test_probes_are_for_debugging(app: Callable[..., ASGIApp], logged: Lines) -> None:
     served = app(FILES, log_format="json")
     for path in ("/health", "/v2/health/live", "/v2/health/ready", "/metrics", "/v2/models"):
         ask(served, "GET", path)
-    found = [(vars(item)["path"], item.levelname) for item in caplog.records if "duration_ms" in vars(item)]
+    found = [(line["path"], line["level"]) for line in logged() if "duration_ms" in line]
     assert found == [
         ("/health", "DEBUG"),
         ("/v2/health/live", "DEBUG"),

@@ -1,6 +1,8 @@
 """The context of a request: what a host says, what headers say in its place, and what nobody said."""
 
 import math
+import os
+import re
 from typing import Any
 
 import pytest
@@ -71,8 +73,25 @@ def test_a_later_version_of_traceparent_may_have_more() -> None:
         (scope(x_request_id="a" * 5000), b"a" * 100),
     ],
 )
-def test_answered_id(given: dict[str, Any], expected: bytes) -> None:
-    assert context.answered_id(given, dict(given["headers"])) == expected
+def test_answered(given: dict[str, Any], expected: bytes) -> None:
+    request_id, _ = context.ids(given)
+    assert context.answered(request_id) == (b"x-request-id", expected)
+
+
+def test_new_ids() -> None:
+    """Each is there once, in this process and in its children, and so is its header."""
+    made = [context.new_id() for _ in range(200)]
+    assert [header for _, header in made] == [(b"x-request-id", request_id.encode()) for request_id, _ in made]
+    assert all(re.fullmatch("[0-9a-f]{16}", request_id) for request_id, _ in made)
+    read, write = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(write, context.new_id()[0].encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    others = {request_id for request_id, _ in made} | {os.read(read, 16).decode(), context.new_id()[0]}
+    assert len(others) == 202
+    os.close(read)
+    os.close(write)
 
 
 def test_deadline() -> None:

@@ -20,7 +20,7 @@ LAYERS = [
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
     "stats batch.report logs fetched",
     "metrics observation",
-    "sinks sinks.prometheus sinks.wire traces",
+    "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",
     "sinks.remote_write sinks.sigv4 sinks.entra",
     "sinks.amp sinks.azure_monitor",

@@ -2,13 +2,21 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from inferry import requestline
+from inferry.observation import Observation
+from inferry.settings import Settings
+from inferry.stats import Timings
 
+from functions import logs
+
+POWERTOOLS = "aws_lambda_powertools.logging.formatter"
 EVENTS = Path(__file__).parents[2] / "events"
 
 
@@ -16,26 +24,81 @@ def event(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
 
 
-def test_a_request_has_a_line_of_powertools(
+TRACE = "1-5759e988-bd862e3fe1be46a994272793"
+HEADER = f"Root={TRACE};Parent=53995c3f42cd8ad8;Sampled=1"
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+def test_a_request_has_its_line(
     function: Callable[..., Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1")
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", HEADER)
     called = function(LOG_FORMAT="json", APP_NAME="mine", LOG_LEVEL="INFO")
-    (handler,) = logging.getLogger("inferry").handlers
-    assert isinstance(handler.formatter, LambdaPowertoolsFormatter)
     given = event("http-api")
     assert called(given)["statusCode"] == 200
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
-    (line,) = [line for line in lines if "status" in line]
+    (line,) = [line for line in lines(capsys.readouterr().err) if "status" in line]
     assert {name: line[name] for name in ("level", "service", "request_id", "trace_id", "status", "cold_start")} == {
         "level": "INFO",
         "service": "mine",
         "request_id": given["requestContext"]["requestId"],
-        "trace_id": "1-5759e988-bd862e3fe1be46a994272793",
+        "trace_id": TRACE,
         "status": 200,
         "cold_start": True,
     }
     assert line["xray_trace_id"] == line["trace_id"]
+
+
+class Theirs(logging.Handler):
+    """What Powertools makes of each record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(LambdaPowertoolsFormatter(service="mine"))
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.mark.parametrize("trace", ["", HEADER, "Root=1-a", "Sampled=0"])
+@pytest.mark.parametrize("timings", [None, Timings(1_000_000, 2_000, 3_000, 4_000)])
+def test_lines_without_a_record_are_as_powertools_has_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trace: str, timings: Timings | None
+) -> None:
+    """Field by field, in their order."""
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", trace)
+    seen = Observation("42", "1-a", [])
+    seen.status, seen.timings = 200, timings
+    logs.configure(Settings(log_format="json", app_name="mine"))
+    log = logging.getLogger("inferry")
+    requestline.write("POST", "/v2/models/m/infer", seen, 5_000_000, {})
+    log.warning("a record")
+    log.handlers = [theirs := Theirs()]
+    requestline.write("POST", "/v2/models/m/infer", seen, 5_000_000, {})
+    log.warning("a record")
+    ours = capsys.readouterr().err.splitlines()
+    assert [fields(line) for line in ours] == [fields(line) for line in theirs.lines]
+
+
+def fields(line: str) -> list[tuple[str, Any]]:
+    moving = {"timestamp": "", "location": ""}
+    return [(name, moving.get(name, value)) for name, value in json.loads(line).items()]
+
+
+def test_powertools_comes_with_the_first_record(
+    function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A request that goes well pays for no import."""
+    called = function(LOG_FORMAT="json", LOG_LEVEL="WARNING")
+    monkeypatch.delitem(sys.modules, POWERTOOLS, raising=False)
+    assert called(event("http-api"))["statusCode"] == 200
+    assert POWERTOOLS not in sys.modules
+    logging.getLogger("inferry").warning("a record")
+    assert POWERTOOLS in sys.modules
+    assert lines(capsys.readouterr().err)[-1]["message"] == "a record"
 
 
 def test_text_is_the_default(function: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:

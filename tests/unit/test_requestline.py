@@ -1,0 +1,155 @@
+"""The line of a request is the same whether a record is made for it or not, and arrives whole."""
+
+import json
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inferry import requestline
+from inferry.errors import InferenceTimeout
+from inferry.logs import JsonFormatter, Lines
+from inferry.observation import Observation
+from inferry.stats import Timings
+
+LOG = logging.getLogger("inferry")
+PATH = "/v2/models/m/infer"
+TOOK = 12_345_678
+TIMINGS = Timings(1_000_400, 0, 2_000_500, 999)
+
+
+def observation(request_id: str = "42", status: int = 200, **seen: Any) -> Observation:
+    made = Observation(request_id, "4bf92f3577b34da6a3ce929d0e0e4736", [])
+    for name, value in {"status": status, "received": 300, "sent": 205, **seen}.items():
+        setattr(made, name, value)
+    return made
+
+
+PREDICTION = {"model": "m", "version": "2", "rows": 3, "timings": TIMINGS}
+CASES: dict[str, tuple[str, Observation, dict[str, str]]] = {
+    "a prediction": (PATH, observation(**PREDICTION), {}),
+    "the first of a process": (PATH, observation(**PREDICTION, cold_start=True), {}),
+    "no model": ("/v2", observation(), {}),
+    "a probe": ("/health", observation(), {}),
+    "a failed probe": ("/health", observation(status=503), {}),
+    "of a batch": (PATH, observation(**PREDICTION | {"timings": Timings(1, 2, 3, 4, 8)}), {}),
+    "after a load": (PATH, observation(**PREDICTION, loading=5_000_000, loaded=9_000_000), {}),
+    "too late": (PATH, observation(status=504, **PREDICTION, error=InferenceTimeout("late")), {}),
+    "the client left": (PATH, observation(status=0, **PREDICTION), {}),
+    "with payloads": (PATH, observation(**PREDICTION), {"request_payload": "{", "response_payload": "}"}),
+    "an id with quotes": (PATH, observation('"\\u0001"%d%', **PREDICTION), {}),
+    "an id that is no text": (PATH, observation("\ud800", **PREDICTION), {}),
+    "a path with quotes": ('/%d"\\u0003"/%s/infer', observation(**PREDICTION), {}),
+    "a path with control characters": ("/\3/\1\n/infer", observation(**PREDICTION), {}),
+    "a long path": ("/v2/" + "m" * 300, observation(**PREDICTION), {}),
+}
+
+
+@pytest.fixture
+def log() -> Iterator[logging.Logger]:
+    LOG.setLevel(logging.DEBUG)
+    LOG.propagate = False
+    yield LOG
+    LOG.handlers = []
+
+
+class Records(logging.Handler):
+    """Formats them as `Lines` would if it was given one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(JsonFormatter("s").format(record))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_either_way(log: logging.Logger, case: str) -> None:
+    path, seen, payloads = CASES[case]
+    records, stream = Records(), StringIO()
+    for handler in (records, Lines(stream, JsonFormatter("s"))):
+        log.handlers = [handler]
+        requestline.write("POST", path, seen, TOOK, payloads)
+    (expected,), (found,) = records.lines, stream.getvalue().splitlines()
+    assert fields(found) == fields(expected)
+
+
+def fields(line: str) -> list[tuple[str, Any]]:
+    """In their order, with the shape of the timestamp."""
+    found = json.loads(line)
+    found["timestamp"] = re.sub(r"\d", "0", found["timestamp"])
+    return list(found.items())
+
+
+def test_levels(log: logging.Logger) -> None:
+    stream = StringIO()
+    log.handlers = [Lines(stream, JsonFormatter("s"))]
+    log.setLevel(logging.INFO)
+    for case in ("a prediction", "a probe", "a failed probe"):
+        path, seen, payloads = CASES[case]
+        requestline.write("GET", path, seen, TOOK, payloads)
+    log.setLevel(logging.WARNING)
+    requestline.write("GET", "/v2", observation(), TOOK, {})
+    found = [(line["path"], line["status"]) for line in map(json.loads, stream.getvalue().splitlines())]
+    assert found == [(PATH, 200), ("/health", 503)]
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_pipe_that_is_full(log: logging.Logger, blocking: bool) -> None:
+    """Whoever reads it gets all of it, whether or not a write waits by itself."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, blocking)
+    got: list[bytes] = []
+
+    def read() -> None:
+        while part := os.read(reading, 1000):
+            got.append(part)
+
+    reader = threading.Thread(target=read)
+    with open(writing, "w") as stream:
+        handler = Lines(stream, JsonFormatter("s"))
+        lines = [b"%d" % number * 10_000 for number in range(30)]
+        threading.Timer(0.05, reader.start).start()
+        for line in lines:
+            handler.write(logging.INFO, line)
+    reader.join(10)
+    os.close(reading)
+    assert b"".join(got).splitlines() == lines
+
+
+def test_a_log_that_is_gone_fails_nobody(log: logging.Logger, tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        os.close(reading)
+        Lines(stream, JsonFormatter("s")).write(logging.INFO, b"{}")
+
+
+def test_a_line_is_there_when_its_process_is_not(tmp_path: Path) -> None:
+    """Killed, not ended: nothing is kept back for later."""
+    target = tmp_path / "log"
+    with target.open("w") as stream:
+        handler = Lines(stream, JsonFormatter("s"))
+        if (child := os.fork()) == 0:
+            handler.write(logging.INFO, b'{"of":"the child"}')
+            os.kill(os.getpid(), 9)
+        os.waitpid(child, 0)
+    assert target.read_text() == '{"of":"the child"}\n'
+
+
+@pytest.mark.parametrize("add", [lambda log: log.addHandler(Records()), lambda log: log.addFilter(lambda _: True)])
+def test_others_who_listen_get_records(log: logging.Logger, add: Callable[[logging.Logger], None]) -> None:
+    stream = StringIO()
+    log.handlers = [Lines(stream, JsonFormatter("s"))]
+    add(log)
+    seen: list[str] = []
+    log.addFilter(lambda record: seen.append(record.getMessage()) is None)
+    requestline.write("POST", PATH, observation(**PREDICTION), TOOK, {})
+    log.filters = []
+    assert seen == [f"POST {PATH} 200 in 12.346 ms"]
+    assert json.loads(stream.getvalue())["message"] == seen[0]
