@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ from functionhosts import ROOT, running
 from inferry import cli
 from inferry.batch import elsewhere
 from inferry.batch.storagequeue import StorageQueue
-from rowfiles import FILES, SMALL, drained, results, straight
-from servers import EXAMPLES, Server
+from rowfiles import FILES, SECONDS, SMALL, drained, results, straight
+from servers import EXAMPLES, Server, killed
 from standin.storage import Storage
-from test_batch import environment
+from test_batch import environment, until
 
 from azure_app import names
 
@@ -33,6 +34,11 @@ def azurite() -> Iterator[services.Azurite]:
 
 @pytest.fixture(scope="module")
 def storage(azurite: services.Azurite) -> Storage:
+    return made(azurite)
+
+
+def made(azurite: services.Azurite) -> Storage:
+    """With all containers and queues."""
     found = Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
     for queue in (names.JOBS_QUEUE, names.POISON_QUEUE):
         found.create_queue(queue)
@@ -52,12 +58,17 @@ def app(azurite: services.Azurite, storage: Storage, tmp_path_factory: pytest.Te
         yield server
 
 
+def aim(azurite: services.Azurite, patch: pytest.MonkeyPatch) -> None:
+    """The command line's environment."""
+    for name, value in azurite.environment.items():
+        patch.setenv(name, value)
+    patch.setenv("BATCH_RUNNER", f"{azurite.queue_endpoint}/{names.JOBS_QUEUE}")
+
+
 @pytest.fixture(autouse=True)
 def here(azurite: services.Azurite, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command line's environment. Every test leaves an empty queue behind."""
-    for name, value in azurite.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("BATCH_RUNNER", f"{storage.queue_endpoint}/{names.JOBS_QUEUE}")
+    """Every test leaves an empty queue behind."""
+    aim(azurite, monkeypatch)
     monkeypatch.setattr(elsewhere, "FIRST", 0.1)
     monkeypatch.setattr(elsewhere, "LAST", 0.5)
     for message in storage.receive(names.POISON_QUEUE, 32, 30):
@@ -157,6 +168,31 @@ def test_what_failed_as_often_as_it_may_has_its_reason(
         name,
     )
     assert app.log.count("Executed 'Functions.jobs' (Failed)") == 4  # the fifth is the last, and says so
+
+
+def test_an_instance_that_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it worked on is shown to another after a while, which goes on: nothing is lost, nothing is there twice."""
+    own = {"DATA_PREFIXES": f"az://{SOURCE},az://{RESULTS}", "STANDIN_LEASE": "5"}
+    with ThreadPoolExecutor(1) as thread, services.azurite() as azurite:
+        storage = made(azurite)
+        aim(azurite, monkeypatch)
+        upload(storage, "killed", FILES)
+        with running(ROOT, **environment(azurite, storage, **own)) as first:
+            run = thread.submit(batch, "killed", "--model", "digits", "--slice", "1")
+            until(lambda: [name for name in storage.blobs(RESULTS) if "/outcomes/" in name], first)
+            killed(first.process)
+        with running(ROOT, **environment(azurite, storage, **own)):
+            assert run.result(SECONDS) == 1
+            drained(storage)
+        report = json.loads(capsys.readouterr().out)
+        told, expected = straight(tmp_path, capsys)
+        stored = results(storage, RESULTS, "killed")
+        [name] = [name for name in stored if name.endswith(".run.json")]
+        assert json.loads(stored.pop(name)) == report
+        assert stored == expected
+        assert [report[key] for key in ("rows", "errors")] == [told[key] for key in ("rows", "errors")]
 
 
 NOT_PLANNED = {

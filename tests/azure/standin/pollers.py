@@ -49,8 +49,8 @@ class Queue:
     name: str
     limits: Limits
     log: Callable[[str], None]
-    # Longer than any test; the host extends it while a function runs.
-    lease: int = 600
+    # The host's is ten minutes, and extended while a function runs.
+    lease: int
     running: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def poll(self) -> None:
@@ -154,7 +154,8 @@ def pollers(
 
 def _queue(function: Function, env: Mapping[str, str], limits: Limits, log: Callable[[str], None]) -> Queue:
     trigger = function.trigger
-    return Queue(function, _connection(trigger, env), _resolved(trigger["queueName"], env), limits, log)
+    name, lease = _resolved(trigger["queueName"], env), int(env.get("STANDIN_LEASE", "600"))
+    return Queue(function, _connection(trigger, env), name, limits, log, lease)
 
 
 def _blobs(function: Function, env: Mapping[str, str], limits: Limits, log: Callable[[str], None]) -> Blobs:
