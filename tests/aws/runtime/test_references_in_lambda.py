@@ -12,7 +12,7 @@ import onnx_models
 import pytest
 from emulator import emulated
 
-from functions.gateway import MAX_BODY
+from functions.sources import MAX_BODY
 
 PLACE = f"s3://{files.BUCKET}/tensors"
 
