@@ -1,6 +1,8 @@
 """The core's protocol suite, unchanged, through the Functions app under Microsoft's runtime library."""
 
+from test_access import *  # noqa: F403
 from test_bad_input import *  # noqa: F403
 from test_golden import *  # noqa: F403
 from test_predict import *  # noqa: F403
+from test_schema import *  # noqa: F403
 from test_tritonclient import *  # noqa: F403

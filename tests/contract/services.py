@@ -94,9 +94,9 @@ def moto() -> Iterator[S3]:
 
 
 @contextmanager
-def azurite() -> Iterator[Azurite]:
+def azurite(account: str = "inferry", key: str = "") -> Iterator[Azurite]:
     ports = [free_port() for _ in range(3)]
-    account, key = "inferry", base64.b64encode(secrets.token_bytes(64)).decode()
+    key = key or base64.b64encode(secrets.token_bytes(64)).decode()
     command = [str(AZURITE), "--silent", "--skipApiVersionCheck", "--inMemoryPersistence"]
     command += ["--disableTelemetry"]
     for service, port in zip(("blob", "queue", "table"), ports, strict=True):

@@ -47,7 +47,7 @@ class Image:
 
 IMAGES = {
     image.name: image
-    for image in (Image("lambda", "functions/Dockerfile", 190), Image("azure", "azure_app/Dockerfile", 190))
+    for image in (Image("lambda", "functions/Dockerfile", 190), Image("azure", "azure_app/Dockerfile", 200))
 }
 
 

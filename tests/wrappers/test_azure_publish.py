@@ -74,6 +74,15 @@ def test_what_is_published(tracked: set[str], rules: Callable[[str], Callable[[s
     assert FILES | {"azure_app/function_app.py", "shared/inferry/app.py", "models/digits/2/model.onnx"} <= published
 
 
+SECRETS = re.compile(rb"PRIVATE KEY-----|AccountKey=|SharedAccessSignature=|[?&]sig=|AKIA[0-9A-Z]{16}")
+
+
+def test_nothing_that_is_published_is_a_test_or_looks_like_a_secret(tracked: set[str]) -> None:
+    published = list(filter(core_tools(FUNCIGNORE), tracked))
+    assert [path for path in published if re.search("(^|/)(tests?/|test_|conftest)", path)] == []
+    assert [path for path in published if SECRETS.search((ROOT / path).read_bytes())] == []
+
+
 def test_a_naive_list_publishes_secrets() -> None:
     """The reason for a list of what may go: this is the rule that tools write by themselves."""
     published = core_tools(".git*\n.vscode\nlocal.settings.json\ntest\n.venv\n")
