@@ -1,7 +1,10 @@
 """The Lambda function behind API Gateway, a load balancer or a Function URL: Mangum over inferry's application."""
 
+import gc
 import os
 
+# First: below many other imports NumPy's is slow, as Python then maps a piece of its stack for each call in a loop.
+import inferry.session  # noqa: F401
 from inferry.app import create_app
 from inferry.service import Service
 from inferry.settings import Settings
@@ -19,3 +22,5 @@ mangum = Gateway(create_app(service), lifespan="off")
 if initialization.requests_will_wait(service, os.environ):
     mangum.open_loop()
 handler = metrics.pushing(mangum, service, os.environ)
+# What the init has made stays: no search for garbage looks at it again.
+gc.freeze()

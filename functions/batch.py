@@ -2,6 +2,8 @@
 
 import os
 
+# First: below many other imports NumPy's is slow, as Python then maps a piece of its stack for each call in a loop.
+import inferry.session  # noqa: F401
 from inferry.fanout import Fanout
 from inferry.service import Service
 from inferry.settings import Settings

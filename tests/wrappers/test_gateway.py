@@ -16,6 +16,7 @@ from wrappers.conftest import DEFAULTS, context
 
 from functions.gateway import Gateway
 
+ROOT = Path(__file__).parents[2]
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 App = Callable[..., Any]
 
@@ -129,8 +130,16 @@ def test_asyncio_is_imported_where_something_waits(repository: Callable[..., str
     event = events.load("http-api")
     if model != "digits":
         event = events.http_api("POST", f"/v2/models/{model}/infer", body, {"content-type": "application/json"})
-    root = Path(__file__).parents[2]
-    given = DEFAULTS | env | {"PYTHONPATH": f"{root}:{root / 'tests'}"}
+    given = DEFAULTS | env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [sys.executable, "-c", FIRST, json.dumps(event)]
     done = subprocess.run(command, env=given, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == [after_init, after_prediction, 200]
+
+
+@pytest.mark.parametrize(("module", "later"), [("api", "inferry.app"), ("batch", "inferry.worker")])
+def test_numpy_is_not_imported_below_many_others(module: str, later: str) -> None:
+    script = f"import sys, functions.{module}; print(*sys.modules)"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=DEFAULTS, cwd=ROOT, check=True, capture_output=True, text=True)
+    names = done.stdout.split()
+    assert names.index("numpy") < names.index(later)
