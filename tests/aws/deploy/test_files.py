@@ -7,17 +7,19 @@ The emulator takes one event at a time: relay.py. How many MiniStack's event sou
 import json
 import random
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import boto3
+import httpx
 import pytest
 from account import REGION, Account
 from botocore.exceptions import ClientError
 from codedeploy import CodeDeploy
-from deployed import CARD
+from deployed import CARD, digits
 from filestack import Files, deployed
 
-CONTEXT = {"batch": "true", "batch_timeout": "30", "project": "files"}
+CONTEXT = {"batch": "true", "batch_timeout": "30", "project": "files", "authorization": "none"}
 # The invocations' real limit is less, so that a long job needs several.
 SECONDS = 4
 DIGIT = CARD["example"]["inputs"][0]["data"]
@@ -147,3 +149,53 @@ def test_what_the_role_does_not_allow(files: Files) -> None:
     for call in refused:
         with pytest.raises(ClientError, match="AccessDenied"):
             call()
+
+
+@pytest.fixture(scope="module")
+def api(files: Files, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The API's address; the function behind it knows the bucket now, and has the rights of its role there."""
+    place = f"s3://{files.names['Files']}"
+    told = {"BATCH_INPUT": f"{place}/input", "BATCH_OUTPUT": f"{place}/output"}
+    rights = files.environment.credentials("FunctionRole")
+    models = digits(tmp_path_factory.mktemp("models"), 2)
+    status, said = files.environment.deploy(models, CONTEXT, **told, **rights)
+    assert status == 0, said
+    return f"http://{files.environment.address}"
+
+
+def ask(method: str, url: str, **more: Any) -> httpx.Response:
+    return httpx.request(method, url, timeout=60, trust_env=False, **more)
+
+
+def test_a_request_that_is_answered_later(files: Files, api: str) -> None:
+    """API Gateway, the function, S3, its event, SQS, the batch function, S3, and the answer at the API again."""
+    request = {"id": "seven", "inputs": CARD["example"]["inputs"]}
+    accepted = ask("POST", f"{api}/v2/models/digits/infer", json=request, headers={"prefer": "respond-async"})
+    assert accepted.status_code == 202, accepted.text
+    found, url = accepted.json()["id"], f"{api}{accepted.json()['url']}"
+    assert accepted.json() == {
+        "id": found,
+        "model_name": "digits",
+        "status": "pending",
+        "url": f"/v2/models/digits/requests/{found}",
+    }
+    answer = files.until(lambda: (got := ask("GET", url)).status_code != 202 and got)
+    assert (answer.status_code, answer.json()) == (
+        200,
+        ask("POST", f"{api}/v2/models/digits/infer", json=request).json(),
+    )
+    name = f"digits/{found}.jsonl"
+    assert files.keys("input/requests/") == {name}
+    assert files.keys("output/requests/") == {name, f"{name}.report.json"}
+    assert files.dead() == []
+    # As S3 does in some days by the bucket's rules, which test_batch_template has: MiniStack knows none.
+    for key in (f"input/requests/{name}", f"output/requests/{name}", f"output/requests/{name}.report.json"):
+        files.s3.delete_object(Bucket=files.names["Files"], Key=key)
+    gone = ask("GET", url)
+    assert (gone.status_code, "answers expire" in gone.json()["error"]) == (404, True)
+
+
+def test_a_request_that_is_refused_at_once(files: Files, api: str) -> None:
+    before = files.keys("input/requests/")
+    refused = ask("POST", f"{api}/v2/models/digits/requests", json={"inputs": []})
+    assert (refused.status_code, files.keys("input/requests/")) == (400, before)
