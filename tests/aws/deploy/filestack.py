@@ -1,14 +1,20 @@
 """A stack of files and messages in the emulated account, its function under the real runtime with the role's rights."""
 
 import json
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
+from urllib.parse import quote
 
 from account import Account
 from assemblies import ROOT
@@ -21,6 +27,7 @@ from relay import Relay, relayed
 from cdk.batch import HANDLER
 
 PATIENCE = 90.0
+LOST = "Invoke DONE failed: Runtime.ExitError"
 
 
 @dataclass
@@ -60,6 +67,12 @@ class Files:
         text = body if isinstance(body, str) else json.dumps(body)
         return str(self.sqs.send_message(QueueUrl=self.names["Jobs"], MessageBody=text)["MessageId"])
 
+    def arrived(self, key: str) -> str:
+        """Sends the event that S3 has sent already."""
+        s3 = {"bucket": {"name": self.names["Files"]}, "object": {"key": quote(key).replace("%20", "+")}}
+        record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
+        return self.send({"Records": [record]})
+
     def dead(self) -> list[tuple[str, dict[str, str]]]:
         """Takes what is in the queue of dead letters."""
         found = []
@@ -87,6 +100,31 @@ class Files:
     def report(self, key: str) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(self.read(f"output/{key}.report.json"))
         return report
+
+
+@contextmanager
+def killing(files: Files, random: Random, times: int) -> Iterator[None]:
+    """Kills the function's process so often, at random moments of its work; AssertionError when it hadn't that much."""
+    over = threading.Event()
+    before = files.emulator.log.count(LOST)
+
+    def kill() -> int:
+        killed = 0
+        while killed < times and not over.wait(random.uniform(0.1, 0.6)):
+            if files.relay.is_busy:
+                for pid in files.emulator.runtimes():
+                    os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return killed
+
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill)
+        try:
+            yield
+        finally:
+            over.set()
+        assert killed.result() == times
+        assert files.emulator.log.count(LOST) > before, "no invocation was in work"
 
 
 @contextmanager

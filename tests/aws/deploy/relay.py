@@ -23,6 +23,11 @@ class Relay:
         self._emulator = emulator
         self._started.set()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether an event is in work."""
+        return self._lock.locked()
+
     def invoke(self, event: bytes) -> bytes:
         assert self._started.wait(60)
         with self._lock:

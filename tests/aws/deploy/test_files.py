@@ -7,8 +7,8 @@ The emulator takes one event at a time: relay.py. How many MiniStack's event sou
 import json
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import boto3
 import httpx
@@ -17,7 +17,8 @@ from account import REGION, Account
 from botocore.exceptions import ClientError
 from codedeploy import CodeDeploy
 from deployed import CARD, digits
-from filestack import Files, deployed
+from filestack import Files, deployed, killing
+from rowsets import lines, straight, without_reports
 
 CONTEXT = {"batch": "true", "batch_timeout": "30", "project": "files", "authorization": "none"}
 # The invocations' real limit is less, so that a long job needs several.
@@ -56,25 +57,10 @@ def test_keys_of_any_text_and_events_that_come_twice(files: Files) -> None:
     keys = [f"{name}.jsonl" for name in ("ü ö", "日本語/1+1=2", "a%20b&c#d", "quote'\"", "emoji 🎈/x y")]
     for key in keys:
         files.put(f"input/digits/{key}", rows(1))
-    bucket = files.names["Files"]
-    again = [
-        {
-            "Records": [
-                {
-                    "eventSource": "aws:s3",
-                    "eventName": "ObjectCreated:Put",
-                    "s3": {
-                        "bucket": {"name": bucket},
-                        "object": {"key": quote(f"input/digits/{key}").replace("%20", "+")},
-                    },
-                }
-            ]
-        }
-        for key in keys * 2
-    ]
+    again = keys * 2
     random.Random(1).shuffle(again)
-    for event in again:
-        files.send(event)
+    for key in again:
+        files.arrived(f"input/digits/{key}")
     expected = {f"{key}{end}" for key in keys for end in ("", ".report.json")}
     files.until(lambda: files.is_idle() and expected <= files.keys("output/digits/"))
     assert files.keys("output/digits/") - expected == {
@@ -149,6 +135,27 @@ def test_what_the_role_does_not_allow(files: Files) -> None:
     for call in refused:
         with pytest.raises(ClientError, match="AccessDenied"):
             call()
+
+
+def test_workers_that_are_killed(files: Files, tmp_path: Path) -> None:
+    """Their messages come again, others come twice and in any order: each row has one result or one error."""
+    seeded = random.Random(2)
+    inputs = {f"digits/killed/{n}.jsonl": lines(n * 40, 40, seeded) for n in range(40)}
+    with killing(files, seeded, 3):
+        for name, content in inputs.items():
+            files.put(f"input/{name}", content)
+        for name in seeded.sample(sorted(inputs), 20):
+            files.arrived(f"input/{name}")
+        done = {f"{name}.report.json".removeprefix("digits/killed/") for name in inputs}
+        files.until(lambda: files.is_idle() and done <= files.keys("output/digits/killed/"))
+    found = {
+        f"digits/killed/{key}": files.read(f"output/digits/killed/{key}") for key in files.keys("output/digits/killed/")
+    }
+    assert without_reports(found) == without_reports(straight(inputs, tmp_path))
+    reports = [json.loads(content) for name, content in found.items() if name.endswith(".report.json")]
+    assert sum(report["rows"] + report["errors"] for report in reports) == 40 * 40
+    assert not [key for key in files.keys("output/digits/killed/") if key.startswith(".")]
+    assert files.dead() == []
 
 
 @pytest.fixture(scope="module")

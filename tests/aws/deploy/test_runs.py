@@ -16,11 +16,10 @@ from typing import Any
 
 import pytest
 from account import Account
-from assemblies import ROOT
 from codedeploy import CodeDeploy
 from deployed import CARD
-from filestack import Files, deployed
-from inferry import cli
+from filestack import Files, deployed, killing
+from rowsets import lines, straight, table, without_reports
 
 LAKE = "lake"
 CONTEXT = {
@@ -36,7 +35,6 @@ CONTEXT = {
 SECONDS = 4
 DIGIT = CARD["example"]["inputs"][0]["data"]
 IMAGE = [DIGIT[start : start + 8] for start in range(0, 64, 8)]
-MODELS = ROOT / "models"
 
 
 class Lake(Files):
@@ -82,36 +80,6 @@ def lake(account: Account, codedeploy: CodeDeploy, tmp_path_factory: pytest.Temp
         lake = Lake(files.environment, files.relay, files.emulator, files.rights)
         lake.s3.create_bucket(Bucket=LAKE)
         yield lake
-
-
-def lines(start: int, count: int, random: Random) -> bytes:
-    """Rows with an id, one in twenty without a usable image."""
-    rows = ({"id": row, "pixels": "?" if random.random() < 0.05 else DIGIT} for row in range(start, start + count))
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def table(start: int, count: int, random: Random) -> bytes:
-    """The same as CSV."""
-    names = ",".join(["id", *(f"p{n}" for n in range(64))])
-    pixels = ",".join(map(str, DIGIT))
-    rows = (f"{row},{'?,' + pixels[2:] if random.random() < 0.05 else pixels}" for row in range(start, start + count))
-    return "\n".join([names, *rows, ""]).encode()
-
-
-def straight(files: dict[str, bytes], folder: Path, *more: str) -> dict[str, bytes]:
-    """The results of `inferry batch` here."""
-    for name, content in files.items():
-        path = folder / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    cli.main(["batch", f"{folder}/in", f"{folder}/out", "--models", str(MODELS), "--model", "digits", *more])
-    found = [path for path in (folder / "out").rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder / "out")): path.read_bytes() for path in found}
-
-
-def without_reports(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Those name the places, and say how long it took."""
-    return {name: content for name, content in files.items() if not name.endswith((".report.json", ".run.json"))}
 
 
 def ids(results: dict[str, bytes]) -> Counter[int]:
@@ -218,3 +186,16 @@ def test_a_long_job_needs_several_invocations(lake: Lake) -> None:
     assert (len(rows), len(set(rows))) == (count, 1)
     status, whole = lake.execution(name_of(done))
     assert (status["status"], whole["succeeded"]) == ("SUCCEEDED", 1)
+
+
+def test_workers_that_are_killed(lake: Lake, tmp_path: Path) -> None:
+    """In the midst of slices and files: the machine tries again, and each row has one result or one error."""
+    random = Random(3)
+    files = {f"{n}.jsonl": lines(n * 50, 50, random) for n in range(6)} | {"large.csv": table(300, 12_000, random)}
+    lake.fill("killed", files)
+    with killing(lake, random, 4):
+        done = lake.batch("killed", "--model", "digits", "--keep", "id", "--slice", "1")
+    assert (done.returncode, json.loads(done.stdout)["failed"]) == (0, []), done.stderr
+    results = lake.found("out/killed/")
+    assert without_reports(results) == without_reports(straight(files, tmp_path, "--keep", "id"))
+    assert ids(results) == Counter(range(12_300))
