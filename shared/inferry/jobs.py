@@ -130,7 +130,8 @@ class _Work:
         if target == job.input:
             raise InvalidRequest(f"the results of {job.input} would replace it: name another output")
         self._metrics = service.metrics
-        self._predictor = Predictor(model, job.batch_size, service.settings.model_timeout)
+        settings = service.settings
+        self._predictor = Predictor(model, job.batch_size, settings.model_timeout, settings.session_threads)
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 

@@ -105,7 +105,7 @@ class Making:
         open_part = _Open(cursor)
         with (
             ahead(self._reader.blocks(cursor, stop), AHEAD, "inferry-read") as blocks,
-            ahead(map(self._predictor.answer, blocks), AHEAD, "inferry-predict") as answers,
+            ahead(self._predictor.answers(blocks), AHEAD, "inferry-predict") as answers,
         ):
             for answer in answers:
                 open_part.add(self.writer.encode(answer), answer)

@@ -1,7 +1,8 @@
 """Blocks of rows to their outputs: in batches of the model's best size, a row that fails by itself."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,16 +17,23 @@ from inferry.tensors import Array, aligned, empty
 ELEMENTS, MOST = 131_072, 2048
 # A block should take about so long: a job that has to end looks at the time between two of them.
 BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
-FIRST = 64
+# Rows of the first block, where nothing is known of how long one takes; and how many times more the next may have.
+FIRST, STEP = 64, 32
+# Runs that take so long have too little that a session's own threads could share, and enough for a thread each.
+SHORT = (1e-4, 5e-3)
 
+Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 Piece: TypeAlias = tuple[Array, list[Array]]
 """Positions in a block, and for each output an array with a row for each."""
 
 
 class Predictor:
-    """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say."""
+    """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say.
 
-    def __init__(self, model: Model, batch_size: int, timeout: float) -> None:
+    Short runs go on in up to `threads` threads.
+    """
+
+    def __init__(self, model: Model, batch_size: int, timeout: float, threads: int = 1) -> None:
         """NotSupported when the model takes neither rows nor single ones."""
         self._model = model
         self._signature = model.session.signature
@@ -39,12 +47,28 @@ class Predictor:
         limits = [size for size in (batch_size, self._signature.max_batch_size, 1 if first != {-1} else 0) if size]
         self._limit = min(limits, default=0)
         self._names = tuple(self._signature.outputs)
-        self.pace = Pace(self._limit or FIRST)
+        self._threads = threads
+        self._longest = 0.0
+        """Seconds of the longest run of a block."""
+        self.pace = Pace(self._limit or self._first())
 
-    def answer(self, block: Block) -> Answer:
-        """The block's outputs; rows for which the model fails are rejected."""
+    def _first(self) -> int:
+        """Rows of the first block: those that take a tenth of what a block should, if they are as the example is."""
+        if not self._model.warm_run:
+            return FIRST
+        nanoseconds, _ = self._model.warm_run
+        return max(FIRST, min(int(BLOCK_SECONDS * 1e8 / nanoseconds), MOST))
+
+    def answers(self, blocks: Iterable[Block]) -> Iterator[Answer]:
+        """The outputs of each block."""
+        with ThreadPoolExecutor(self._threads, "inferry-run") as pool:
+            for block in blocks:
+                yield self.answer(block, pool.map if self._threads > 1 else map)
+
+    def answer(self, block: Block, at_once: Each = map) -> Answer:
+        """The block's outputs; rows for which the model fails are rejected. `at_once` is a map for short runs."""
         start = time.perf_counter()
-        answer = self._answer_requests(block) if block.requests else self._answer_rows(block)
+        answer = self._answer_requests(block) if block.requests else self._answer_rows(block, at_once)
         self._set_pace(time.perf_counter() - start, len(block.rows), sum(map(_bytes, answer.outputs.values())))
         return answer
 
@@ -55,24 +79,31 @@ class Predictor:
         if not rows:
             return
         wanted = min(int(rows * BLOCK_SECONDS / max(seconds, 1e-6)), int(rows * BLOCK_BYTES / max(size, 1)))
-        wanted = max(min(wanted, BLOCK_BATCHES * batch, 8 * max(rows, self.pace.rows)), 1)
+        wanted = max(min(wanted, BLOCK_BATCHES * batch, STEP * max(rows, self.pace.rows)), 1)
         self.pace.rows = wanted // batch * batch or wanted
 
-    def _answer_rows(self, block: Block) -> Answer:
+    def _answer_rows(self, block: Block, at_once: Each) -> Answer:
         rejected: list[Rejected] = []
-        pieces = [piece for group in block.groups for piece in self._run(group, block, rejected)]
+
+        def run(batch: tuple[Group, slice]) -> list[Piece]:
+            group, rows = batch
+            feed = {name: aligned(array[rows]) for name, array in group.feed.items()}
+            positions = np.arange(rows.start, rows.stop) if group.positions is None else group.positions[rows]
+            return list(self._rows(feed, positions, block, rejected))
+
+        each = at_once if SHORT[0] <= self._longest < SHORT[1] else map
+        self._longest = 0.0
+        pieces = [piece for found in each(run, self._batches(block)) for piece in found]
         positions, outputs = _assembled(pieces, self._names)
         return Answer(block, positions, outputs, sorted((*block.rejected, *rejected), key=lambda item: item.row))
 
-    def _run(self, group: Group, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
-        count = len(next(iter(group.feed.values())))
-        start = 0
-        while start < count:
-            stop = min(start + (self._limit or _batch_size(group.feed)), count)
-            feed = {name: aligned(array[start:stop]) for name, array in group.feed.items()}
-            positions = np.arange(start, stop) if group.positions is None else group.positions[start:stop]
-            yield from self._rows(feed, positions, block, rejected)
-            start = stop
+    def _batches(self, block: Block) -> Iterator[tuple[Group, slice]]:
+        for group in block.groups:
+            count, start = len(next(iter(group.feed.values()))), 0
+            while start < count:
+                stop = min(start + (self._limit or _batch_size(group.feed)), count)
+                yield group, slice(start, stop)
+                start = stop
 
     def _rows(self, feed: Feed, positions: Array, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
         """One run; when it fails two of half its rows, until each row that fails is alone."""
@@ -101,6 +132,7 @@ class Predictor:
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
         self._model.stats.executed(len(next(iter(feed.values()))), took)
+        self._longest = max(self._longest, took / 1e9)
         return arrays
 
     def _answer_requests(self, block: Block) -> Answer:
