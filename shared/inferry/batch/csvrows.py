@@ -11,14 +11,14 @@ import pyarrow.csv as arrow_csv
 from inferry import rows
 from inferry.batch.blocks import Block, Cursor, Pace, row_shape
 from inferry.batch.gathering import Gathering, Wanted
-from inferry.batch.lines import FEW, Lines, borders, halves, head, opened, read_lines, records, start_of
+from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.batch.tables import Assigned, assign, check_width, to_block
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-# Bytes for a thread, and of a line that is long beside them.
-THREAD, LONG = 1 << 18, 1 << 14
+# Bytes for a thread, and how many lines they should hold.
+THREAD, SOME = 1 << 20, 16
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
@@ -75,7 +75,7 @@ class CsvRows:
         table = None if lines.oversize or self._arrays else self._table(lines)
         if table is not None:
             yield to_block(table, self._assigned, self._wanted, Cursor(row, lines.offset), lines.end)
-        elif lines.oversize or lines.data.count(b"\n") <= FEW:
+        elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
             yield self._careful(lines, row)
         else:
             for half in halves(lines, quoted=True):
@@ -153,7 +153,7 @@ def _is_array(item: Assigned) -> bool:
 
 def _arrow_block(data: bytes) -> int:
     """Bytes that one of Arrow's threads takes at a time: several blocks of short lines, which fit; else all."""
-    short = data.count(b"\n") * LONG > len(data)
+    short = (data.find(b"\n") + 1) * SOME < THREAD
     return THREAD if short else len(data) + 1
 
 

@@ -8,6 +8,7 @@ import orjson
 
 from inferry import classification, protocol
 from inferry.batch.blocks import Answer
+from inferry.batch.texts import Texts, lines, of_numbers, of_values
 from inferry.model import Model
 from inferry.protocol import InferResponse
 from inferry.tensors import Array, Tensor, float32_from_bfloat16
@@ -37,12 +38,11 @@ class JsonAnswers:
 
     def _rows(self, answer: Answer) -> bytes:
         kept = {name: _chosen(answer.block.kept[name], answer) for name in self._keep}
-        columns = {name: _texts(values) for name, values in kept.items()}
+        columns = {name: Texts(of_values(values)) for name, values in kept.items()}
         for name, values in answer.outputs.items():
             columns[name] = _output_texts(values, self._specs[name].datatype.name)
-        members = b",".join(orjson.dumps(name).replace(b"%", b"%%") + b":%b" for name in columns)
-        line = b"{%b}\n" % members
-        return b"".join([line % row for row in zip(*columns.values(), strict=True)])
+        first, *others = (orjson.dumps(name) + b":" for name in columns)
+        return lines(b"{" + first, list(columns.values()), [b"," + name for name in others], b"}\n")
 
     def _responses(self, answer: Answer) -> bytes:
         requests = answer.block.requests
@@ -74,22 +74,15 @@ def _chosen(values: Any, answer: Answer) -> Sequence[Any]:
     return plain if len(answer.positions) == len(plain) else [plain[at] for at in answer.positions.tolist()]
 
 
-def _texts(values: Iterable[Any]) -> list[bytes]:
-    return [orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for value in values]
-
-
-def _output_texts(values: Any, datatype: str) -> list[bytes]:
+def _output_texts(values: Any, datatype: str) -> Texts:
     """An output's rows as JSON; a row of a single value is that value."""
     if not isinstance(values, np.ndarray):
-        return [text for row in values for text in _output_texts(row[np.newaxis], datatype)]
+        rows = (_output_texts(row[np.newaxis], datatype) for row in values)
+        return Texts([before + text + behind for texts, before, behind in rows for text in texts])
     if datatype == "BF16":
         values = float32_from_bfloat16(values)
     if values.ndim > 1 and values[:1].size == 1:
         values = values.reshape(-1)
     if values.dtype.hasobject or values.ndim > 2 or not values.size:
-        return _texts(values.tolist() if values.dtype.hasobject else map(np.ascontiguousarray, values))
-    # One text of all rows, cut between them, takes a fraction of a text for each.
-    text = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
-    if values.ndim == 1:
-        return text[1:-1].split(b",")
-    return [b"[%b]" % row for row in text[2:-2].split(b"],[")]
+        return Texts(of_values(values.tolist() if values.dtype.hasobject else map(np.ascontiguousarray, values)))
+    return of_numbers(values)

@@ -13,8 +13,10 @@ from inferry.model import Model
 from inferry.signature import Feed
 from inferry.tensors import Array, aligned, empty
 
-# Without max_batch_size: about so many values of inputs keep a small model busy and stay in the processor's cache.
+# Without max_batch_size: so many values of inputs, and rows, are few enough for a run of any model at first.
 ELEMENTS, MOST = 131_072, 2048
+# A run that is over so soon is mostly what each one costs, whatever is in it: the next have more, up to so many times.
+RUN_SECONDS, GROWTH = 1e-3, 4
 # A block should take about so long: a job that has to end looks at the time between two of them.
 BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
 # Rows of the first block, where nothing is known of how long one takes; and how many times more the next may have.
@@ -47,6 +49,7 @@ class Predictor:
         limits = [size for size in (batch_size, self._signature.max_batch_size, 1 if first != {-1} else 0) if size]
         self._limit = min(limits, default=0)
         self._names = tuple(self._signature.outputs)
+        self._growth = 1
         self._threads = threads
         self._longest = 0.0
         """Seconds of the longest run of a block."""
@@ -101,7 +104,7 @@ class Predictor:
         for group in block.groups:
             count, start = len(next(iter(group.feed.values()))), 0
             while start < count:
-                stop = min(start + (self._limit or _batch_size(group.feed)), count)
+                stop = min(start + (self._limit or _batch_size(group.feed, self._growth)), count)
                 yield group, slice(start, stop)
                 start = stop
 
@@ -131,8 +134,13 @@ class Predictor:
         start = time.perf_counter_ns()
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
-        self._model.stats.executed(len(next(iter(feed.values()))), took)
-        self._longest = max(self._longest, took / 1e9)
+        rows, seconds = len(next(iter(feed.values()))), took / 1e9
+        self._model.stats.executed(rows, took)
+        self._longest = max(self._longest, seconds)
+        if seconds > 4 * RUN_SECONDS:
+            self._growth = max(self._growth // 2, 1)
+        elif seconds < RUN_SECONDS and rows >= _batch_size(feed, self._growth):
+            self._growth = min(self._growth * 2, GROWTH)
         return arrays
 
     def _answer_requests(self, block: Block) -> Answer:
@@ -163,7 +171,7 @@ class Predictor:
                 continue
             size, kind = request.batch_size, _kind(feed)
             joins = self._limit != 1 and feed.keys() == self._signature.required and kind == key
-            if run and not (joins and rows + size <= (self._limit or _batch_size(feed))):
+            if run and not (joins and rows + size <= (self._limit or _batch_size(feed, self._growth))):
                 yield run
                 run, rows = [], 0
             run.append((position, feed))
@@ -203,9 +211,9 @@ def _bytes(values: Values) -> int:
     return sum(_bytes(value) for value in values if isinstance(value, np.ndarray | list))
 
 
-def _batch_size(feed: Feed) -> int:
+def _batch_size(feed: Feed, growth: int) -> int:
     row = sum(array[:1].size for array in feed.values())
-    return max(1, min(MOST, ELEMENTS // max(row, 1)))
+    return max(1, min(MOST * growth, ELEMENTS * growth // max(row, 1)))
 
 
 def _kind(feed: Feed) -> Any:

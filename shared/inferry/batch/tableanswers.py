@@ -14,6 +14,8 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from inferry.batch.blocks import Answer, Values
+from inferry.batch.texts import Texts, of_numbers
+from inferry.batch.texts import lines as text_lines
 from inferry.errors import NotSupported
 from inferry.model import Model
 from inferry.signature import TensorSpec
@@ -87,13 +89,29 @@ class CsvAnswers(_Tables):
         """The lines of a block's rows, without a header."""
         if not len(answer.positions):
             return b""
-        columns = self._kept(answer)
+        if not self._keep and (numbers := self._numbers(answer)):
+            columns = [Texts(of_numbers(values).rows) for values in numbers]
+            return text_lines(b"", columns, [b","] * (len(columns) - 1), b"\n")
+        cells = self._kept(answer)
         for name, values in answer.outputs.items():
-            columns |= _cells(values, self._specs[name])
+            cells |= _cells(values, self._specs[name])
         sink = pa.BufferOutputStream()
-        arrow_csv.write_csv(pa.table(_text_only(columns)), sink, _WRITE)
-        lines: bytes = sink.getvalue().to_pybytes()
-        return lines
+        arrow_csv.write_csv(pa.table(_text_only(cells)), sink, _WRITE)
+        text: bytes = sink.getvalue().to_pybytes()
+        return text
+
+    def _numbers(self, answer: Answer) -> list[Array] | None:
+        """The rows of all outputs when they are numbers that JSON and CSV write alike."""
+        found = []
+        for name, values in answer.outputs.items():
+            spec = self._specs[name]
+            if not isinstance(values, np.ndarray) or values.dtype.hasobject or -1 in spec.shape[1:]:
+                return None
+            flat = _flat(values, spec)
+            if not flat.size or not np.isfinite(flat).all():
+                return None
+            found.append(flat)
+        return found
 
     def seal(self, pieces: Sequence[bytes]) -> bytes:
         """A part of the file."""
@@ -176,11 +194,16 @@ def _cells(values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
     if not isinstance(values, np.ndarray) or -1 in spec.shape[1:]:
         texts = [_text(_readable(np.asarray(row), spec).tolist()) for row in values]
         return {spec.name: pa.array(texts, pa.string())}
-    flat = _readable(values, spec).reshape(len(values), math.prod(spec.shape[1:]))
-    flat = flat.astype(np.float32) if flat.dtype == np.float16 else flat
+    flat = _flat(values, spec)
     if _is_single(spec):
         return {spec.name: _column(flat[:, 0])}
     return {f"{spec.name}_{index}": _column(flat[:, index]) for index in range(flat.shape[1])}
+
+
+def _flat(values: Array, spec: TensorSpec) -> Array:
+    """The rows' values behind each other."""
+    flat = _readable(values, spec).reshape(len(values), math.prod(spec.shape[1:]))
+    return flat.astype(np.float32) if flat.dtype == np.float16 else flat
 
 
 def _column(values: Array) -> pa.Array:
