@@ -65,6 +65,7 @@ UNREADABLE: dict[str, tuple[str, bytes, str, str]] = {
     "a column twice": ("x.csv", b"p,q,p\n1,2,3\n", "row", "names column 'p' twice"),
     "columns of a wrong type": ("x.parquet", parquet(a=["one"], b=[1]), "table", "column 'a' of .* holds string"),
     "floats for integers": ("x.parquet", parquet(a=[1.0], b=[1.5]), "table", "column 'b' of .* holds double"),
+    "text among floats": ("x.parquet", parquet(p=[1.0], q=["2"], r=[3.0]), "row", "column 'q' of .* holds string"),
     "lists of text": ("x.parquet", parquet(x=[["1", "2", "3"]]), "row", "holds string"),
     "an array of text": ("x.npy", npy([["one", "two", "six"]]), "row", "holds <U3, but FP32 is expected"),
     "an array of another shape": ("x.npy", npy(np.ones((5, 4))), "row", r"have the shape \[4\]"),

@@ -1,5 +1,6 @@
 """Batch jobs over every format: rows in, results out, bad rows beside them."""
 
+import csv
 import gzip
 import json
 import time
@@ -155,6 +156,13 @@ def errors(path: Path) -> list[tuple[int, str | None, str]]:
 
 RANGE = "out of range for"
 BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None, str]]]] = {
+    "CSV over the range": (
+        "x.csv",
+        b"p,q,r\n1,2,3\n4,1e300,6\n",
+        "row",
+        [[2, 4, 6]],
+        [(2, "q", "1e+300 is out of range for FP32")],
+    ),
     "broken JSON, a wrong type, a wrong shape, a missing input": (
         "x.jsonl",
         jsonl({"x": [1, 2, 3]}) + b'{"x": [1,\n' + jsonl({"x": ["a", 2, 3]}, {"x": [1]}, {"y": 1}, 7, {"x": [4, 5, 6]}),
@@ -322,6 +330,39 @@ def test_types(predict: Predict, case: str) -> None:
     report = predict(name, content, model, to="jsonl")
     assert report.errors == 0
     assert [json.loads(line)["y"] for line in Path(report.output).read_bytes().splitlines()] == expected
+
+
+CSV: dict[str, tuple[bytes, str, str]] = {
+    "floats": (b"a,b,c\n1,2.5,3e-9\n-0.5,1e20,0\n", "row", "y_0,y_1,y_2\n2.0,5.0,6e-9\n-1.0,2e+20,0.0\n"),
+    "a missing value": (b"a,b,c\n1,,3\n4,5,6\n", "row", "y_0,y_1,y_2\n2,nan,6\n8,10,12\n"),
+    "infinity": (b"a,b,c\n1,inf,3\n", "row", "y_0,y_1,y_2\n2,inf,6\n"),
+    "integers": (b"a,b\n1,-2\n", "small", "y_0,y_1\n1,-2\n"),
+    "booleans": (b"x\ntrue\nfalse\n", "flags", "y\ntrue\nfalse\n"),
+    "half floats": (b"a,b\n1.5,2\n", "half", "y_0,y_1\n1.5,2.0\n"),
+    "bfloat16": (b"a,b\n1.5,2\n", "brain", "y_0,y_1\n1.5,2.0\n"),
+    "two outputs": (b"a,b\n1.5,2\n-1,7\n", "table", "a_out,b_out\n1.5,2\n-1.0,7\n"),
+    "text": (b'x\none\n"two, three"\n', "words", 'y\n"one"\n"two, three"\n'),
+    "any shape": (b'x\n"[1,2]"\n"[3,4]"\n', "ragged", 'y\n"[1,2]"\n"[3,4]"\n'),
+    "an image": (b"a,b,c,d\n1,2,3,4\n", "image", "y_0,y_1,y_2,y_3\n1.0,2.0,3.0,4.0\n"),
+}
+
+
+@pytest.mark.parametrize("case", CSV)
+def test_results_as_csv(predict: Predict, case: str) -> None:
+    content, model, expected = CSV[case]
+    report = predict("x.csv", content, model)
+    assert report.errors == 0
+    assert Path(report.output).read_text() == expected
+
+
+def test_kept_columns_of_csv(predict: Predict) -> None:
+    content = b'id,p,q,r,t\n007,1,2,3,"a ""word"""\n8,4,5,6,\n'
+    report = predict("x.csv", content, "row", keep=("t", "id"))
+    assert list(csv.reader(Path(report.output).read_text().splitlines())) == [
+        ["t", "id", "y_0", "y_1", "y_2"],
+        ['a "word"', "007", "2", "4", "6"],
+        ["", "8", "8", "10", "12"],
+    ]
 
 
 def test_a_model_without_a_batch_axis(predict: Predict) -> None:

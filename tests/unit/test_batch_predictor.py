@@ -1,5 +1,7 @@
 """Blocks through a model: batches, order, and rows that fail by themselves."""
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -68,6 +70,88 @@ def test_large_rows_run_one_by_one(load: Load, monkeypatch: pytest.MonkeyPatch) 
     found = sizes(model, monkeypatch)
     Predictor(model, 0, 10).answer(block(Group({"x": np.zeros((3, 140_000), np.float32)}), count=3))
     assert found == [1, 1, 1]
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model, int], list[int]]:
+    """`slow(model, 100)` has each row take so many nanoseconds; the rows of each run from then on."""
+    now = 0
+
+    def go(model: Model, nanoseconds: int) -> list[int]:
+        found: list[int] = []
+        real = model.session.run
+
+        def run(feed: Any, names: Any, deadline: float) -> Any:
+            nonlocal now
+            found.append(len(feed["x"]))
+            now += len(feed["x"]) * nanoseconds
+            return real(feed, names, deadline)
+
+        monkeypatch.setattr(model.session, "run", run)
+        return found
+
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: now)
+    return go
+
+
+@pytest.mark.parametrize(
+    ("nanoseconds", "batch_size", "expected"),
+    [
+        (100, 0, [2048, 4096, 8192, 8192, 7472]),
+        (400, 0, [2048, 4096, 4096, 4096, 4096, 4096, 4096, 3376]),
+        (1000, 0, [2048] * 14 + [1328]),
+        (100, 16_000, [16_000, 14_000]),
+    ],
+)
+def test_quick_runs_become_larger(
+    load: Load, slow: Callable[[Model, int], list[int]], nanoseconds: int, batch_size: int, expected: list[int]
+) -> None:
+    model = load(onnx_models.scaled(2, 3))
+    found = slow(model, nanoseconds)
+    x = np.arange(90_000, dtype=np.float32).reshape(30_000, 3)
+    answer = Predictor(model, batch_size, 10).answer(block(Group({"x": x}), count=30_000))
+    assert found == expected
+    np.testing.assert_array_equal(answer.outputs["y"], x * 2)
+
+
+def test_large_runs_that_are_slow_become_smaller(load: Load, slow: Callable[[Model, int], list[int]]) -> None:
+    model = load(onnx_models.scaled(2, 3))
+    x = block(Group({"x": np.zeros((20_000, 3), np.float32)}), count=20_000)
+    predictor = Predictor(model, 0, 10)
+    slow(model, 100)
+    predictor.answer(x)
+    found = slow(model, 1000)
+    predictor.answer(x)
+    assert found == [8192, 4096, 2048, 2048, 2048, 1568]
+
+
+def test_short_runs_go_on_side_by_side(
+    load: Load, slow: Callable[[Model, int], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each waits for another: alone, none would end."""
+    model = load(onnx_models.scaled(2, 3), max_batch_size=2000)
+    slow(model, 100)
+    real, meeting = model.session.run, threading.Barrier(2)
+
+    def run(feed: Any, names: Any, deadline: float) -> Any:
+        if feed["x"][0, 0]:
+            meeting.wait(10)
+        return real(feed, names, deadline)
+
+    monkeypatch.setattr(model.session, "run", run)
+    x = np.arange(1, 24_001, dtype=np.float32).reshape(8000, 3)
+    blocks = [block(Group({"x": rows}), count=len(rows)) for rows in (np.zeros((2000, 3), np.float32), x)]
+    outputs = [answer.outputs["y"] for answer in Predictor(model, 0, 10, threads=2).answers(blocks)]
+    np.testing.assert_array_equal(outputs[1], x * 2)
+
+
+def test_the_first_block_of_a_quick_model_is_large(load: Load) -> None:
+    model = load(onnx_models.scaled(2, 3))
+    paces = []
+    for nanoseconds in (None, 10_000, 1_000_000, 1_000_000_000):
+        model.warm_run = (nanoseconds, 3) if nanoseconds else None
+        paces.append(Predictor(model, 0, 10).pace.rows)
+    assert paces == [64, 2048, 100, 64]
 
 
 def test_groups_come_back_in_the_order_of_their_rows(load: Load) -> None:

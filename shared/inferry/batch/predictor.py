@@ -134,14 +134,18 @@ class Predictor:
         start = time.perf_counter_ns()
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
-        rows, seconds = len(next(iter(feed.values()))), took / 1e9
+        rows = len(next(iter(feed.values())))
         self._model.stats.executed(rows, took)
-        self._longest = max(self._longest, seconds)
-        if seconds > 4 * RUN_SECONDS:
-            self._growth = max(self._growth // 2, 1)
-        elif seconds < RUN_SECONDS and rows >= _batch_size(feed, self._growth):
-            self._growth = min(self._growth * 2, GROWTH)
+        self._longest = max(self._longest, took / 1e9)
+        self._grow(took / 1e9, rows >= _batch_size(feed, self._growth))
         return arrays
+
+    def _grow(self, seconds: float, full: bool) -> None:
+        """More rows in a run when one with all that it may have was quick, fewer when one was not."""
+        if full and seconds < RUN_SECONDS:
+            self._growth = min(self._growth * 2, GROWTH)
+        elif seconds > 4 * RUN_SECONDS:
+            self._growth = max(self._growth // 2, 1)
 
     def _answer_requests(self, block: Block) -> Answer:
         """Requests of the protocol: neighbours that differ only in their rows run as one."""

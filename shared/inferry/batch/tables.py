@@ -156,8 +156,7 @@ def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
 
 def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
     """The rows of columns that hold nothing but floats, missing ones as NaN; None when a value needs a look."""
-    types = set(table.schema.types)
-    if spec.datatype.dtype.kind != "f" or len(types) != 1 or not pa.types.is_floating(next(iter(types))):
+    if spec.datatype.dtype.kind != "f" or not set(table.schema.types) <= {pa.float32(), pa.float64()}:
         return None
     matrix, start = empty((len(table), table.num_columns), spec.datatype.dtype), 0
     with np.errstate(over="ignore"):
