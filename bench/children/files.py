@@ -4,6 +4,7 @@ MODELS holds one model, FOLDER is there to write to. Prints seconds per row: of 
 file read at once and run at once as "plain", for `encoder` of runs over arrays that are in memory as "session".
 """
 
+import ctypes
 import json
 import sys
 import time
@@ -27,6 +28,8 @@ from inferry.tensors import Array, aligned
 ROWS = {"digits": 100_000, "encoder": 1_000}
 TOKENS = 16
 BATCHES = (1, 8, 16, 32)
+# Of malloc.h. The other side holds a file at once: giving that much back each time would cost it a page fault each page.
+M_TRIM_THRESHOLD = -1
 
 
 def rows(name: str) -> Array:
@@ -113,6 +116,7 @@ def fastest(model: Model, values: Array) -> int:
 def measure(models: Path, folder: Path, suffix: str, count: int) -> dict[str, list[float]]:
     """Samples of both, after a turn to warm up."""
     service = Service.from_settings(Settings(model_path=str(models)))
+    ctypes.CDLL(None).mallopt(M_TRIM_THRESHOLD, 1 << 30)
     name = service.repository.names()[0]
     model, values, path = service.repository.get(name), rows(name), folder / f"rows{suffix}"
     write(path, values, next(iter(model.session.signature.inputs)))
