@@ -28,7 +28,7 @@ from inferry.tensors import Array, aligned
 ROWS = {"digits": 100_000, "encoder": 1_000}
 TOKENS = 16
 BATCHES = (1, 8, 16, 32)
-# Of malloc.h. The other side holds a file at once: giving that much back each time would cost it a fault per page.
+# Of malloc.h. The other side holds a file at once: giving that much back each time would cost it a fault for each page.
 M_TRIM_THRESHOLD = -1
 
 

@@ -12,6 +12,7 @@ import onnx_models
 import pytest
 from inferry import jobs
 from inferry.batch import planning
+from inferry.batch.files import open_files
 from inferry.batch.merging import UNKNOWN
 from inferry.batch.runs import Plan, Run
 from inferry.errors import DataRefused, InferryError, InvalidRequest, StoreError
@@ -248,18 +249,25 @@ def test_the_store_fails(fanout: Fanout, tmp_path: Path) -> None:
         begin(fanout, tmp_path)
 
 
-def test_many_files(service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planned within bounds of memory that couldn't hold their descriptions."""
-    count = 20_000
-    found = (Job(input=f"s3://bucket/in/part-{n:05}.jsonl", output="s3://bucket/out/", model="m") for n in range(count))
-    monkeypatch.setattr(planning, "files", lambda job: found)
-    monkeypatch.setattr(jobs, "cut", lambda *args: [])
-    run = Run(f"{tmp_path}/out", "r")
+def test_many_files(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planned by a listing: the store isn't asked for each, and what is kept in memory of each is little."""
+    count = 5_000
+    store = open_files("memory://many/in")
+    for number in range(count):
+        assert store.create(f"{number % 10}/part-{number:05}.jsonl", b"{}")
+    monkeypatch.setattr(jobs, "cut", lambda *args: pytest.fail("a small file needs no look"))
+    run = Run("memory://many/out", "r")
     tracemalloc.start()
     try:
-        assert planning.plan(Job(input="", output=""), service, run) == Plan(count, 0)
+        job = Job(input="memory://many/in/", output="memory://many/out/", model="m")
+        assert planning.plan(job, service, run) == Plan(count, 0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 1 << 20
-    assert sum(1 for _ in run.jobs("files")) == count
+    assert peak < 3_000 * count
+    names = [json.loads(line)["results"] for line in run.jobs("files")]
+    assert (len(names), names[0], names[-1]) == (
+        count,
+        "memory://many/out/0/part-00000.jsonl",
+        "memory://many/out/9/part-04999.jsonl",
+    )

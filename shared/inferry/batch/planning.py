@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,24 @@ def files(job: Job) -> Iterator[Job]:
 
     InvalidRequest when there are none, or when the results would be read as input again.
     """
+    return (each for each, _ in _sized(job))
+
+
+def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
+    """The same with the size of each file, where a listing has said it."""
     if not _is_folder(job.input):
         target = f"{job.output}/" if _is_folder(job.output) and not job.output.endswith("/") else job.output
-        yield replace(job, output=target)
+        yield replace(job, output=target), None
         return
     keep_apart(job.input, job.output)
     source = f"{job.input.rstrip('/')}/"
-    paths = [file.path for file in open_files(source).list()]
-    chosen = [path for path in paths if job.format or formats.of_file(path)]
+    found = open_files(source).list()
+    chosen = [file for file in found if job.format or formats.of_file(file.path)]
     if not chosen:
-        raise InvalidRequest(f"no files to predict in {job.input}: {len(paths)} files, none with a known extension")
-    for path in chosen:
-        folder, _ = split(path)
-        yield replace(job, input=f"{source}{path}", output=f"{job.output.rstrip('/')}/{folder}")
+        raise InvalidRequest(f"no files to predict in {job.input}: {len(found)} files, none with a known extension")
+    for file in chosen:
+        folder, _ = split(file.path)
+        yield replace(job, input=f"{source}{file.path}", output=f"{job.output.rstrip('/')}/{folder}"), file.size
 
 
 def plan(
@@ -52,12 +58,13 @@ def plan(
     """
 
     def planned() -> Iterator[tuple[dict[str, Any], str, list[Any]]]:
-        for each in files(job):
-            try:
+        for each, size in _sized(job):
+            checked, parts = each, list[Slice]()
+            with suppress(InferryError):
                 checked = check(each)
-                parts = jobs.cut(checked, service, slice_bytes, until)
-            except InferryError:
-                checked, parts = each, []
+                # Asking the store for each of many small files would take longer than listing them all.
+                if size is None or size > slice_bytes:
+                    parts = jobs.cut(checked, service, slice_bytes, until)
             yield described(checked), jobs.target(checked), [_part(part) for part in parts]
 
     return run.write(planned())

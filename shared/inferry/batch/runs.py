@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from io import BufferedReader, RawIOBase
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -13,6 +14,8 @@ from inferry.batch.making import Progress
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.errors import InvalidRequest
 
+# At once.
+DELETES = 32
 RUNS = f"{HIDDEN}/runs"
 FILES, SLICES = "files", "slices"
 # What a job's reason may have in a report of all.
@@ -139,7 +142,10 @@ class Run:
     def forget(self) -> None:
         """Removes all but the report. The plan is the first: as long as it is there, the rest is."""
         self._store.delete(f"{self._folder}/{name}" for name in (_PLAN, f"{SLICES}.jsonl", f"{FILES}.jsonl"))
-        self._store.delete([self._path(outcome) for outcome in self._known()])
+        with ThreadPoolExecutor(DELETES) as pool:
+            # A request each.
+            for _ in pool.map(lambda outcome: self._store.delete([self._path(outcome)]), self._known()):
+                pass
 
     @property
     def _report(self) -> str:
