@@ -1,4 +1,4 @@
-"""What metrics cost: a request's counts, the import of a sink, a push."""
+"""What metrics and logs cost: a request's counts and its line, the import of a sink, a push."""
 
 import os
 import shutil
@@ -25,12 +25,19 @@ START_SECONDS = 30.0
 
 def metrics(quick: bool) -> Iterator[Row]:
     """The rows of the budget."""
-    count = 20_000 if quick else 200_000
-    say(f"metrics: the counts of {count} requests")
-    took = sample("instrumentation", count)["request"]
-    yield Row("counting a request", microseconds(took), "", median(took) * 1e6, REQUEST, MICROSECONDS)
+    yield from _requests(10_000 if quick else 100_000)
     yield from _imports(5 if quick else 25)
     yield _push(100 if quick else 1_000)
+
+
+def _requests(count: int) -> Iterator[Row]:
+    say(f"metrics: three times {count} requests")
+    with repository("digits") as folder:
+        took = sample("observed", folder, count)
+    against = f"{microseconds(took['unseen'])} without"
+    for what, name in {"counting a request": "counted", "the same, with its line of JSON": "line"}.items():
+        more = median(seen - unseen for seen, unseen in zip(took[name], took["unseen"], strict=True))
+        yield Row(what, microseconds(took[name]), against, more * 1e6, REQUEST, MICROSECONDS)
 
 
 def _imports(turns: int) -> Iterator[Row]:
@@ -57,7 +64,7 @@ def _push(count: int) -> Row:
         return unavailable(name, "prometheus is missing", PUSH, MILLISECONDS)
     say(f"metrics: {count} pushes")
     with _prometheus() as url:
-        took = sample("instrumentation", count, url)["push"]
+        took = sample("pushes", count, url)["push"]
     return Row(name, milliseconds(took), "", median(took) * 1e3, PUSH, MILLISECONDS)
 
 

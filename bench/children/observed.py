@@ -1,0 +1,98 @@
+"""A request through the application: with its line of JSON, counted only, and unseen: observed.py REPOSITORY N.
+
+Prints `{"line": [seconds], "counted": [seconds], "unseen": [seconds]}`, means of AT_A_TIME requests in turns. Lines go
+into a pipe that another process reads, as under every container's runtime.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from inferry import logs
+from inferry.app import create_app
+from inferry.asgi import ASGIApp
+from inferry.service import Service
+from inferry.settings import Settings
+
+from bench.peers.example import infer_body
+
+# One clock read costs a part of what is measured, and a code that was just run is quicker.
+AT_A_TIME = 200
+WARM_UP = 5
+
+
+class Unseen:
+    """In the place of a model's counts."""
+
+    in_flight = 0
+
+    def succeeded(self, *_: Any) -> None:
+        """Nothing is counted."""
+
+    executed = failed = succeeded
+
+
+def applications(repository: str) -> dict[str, ASGIApp]:
+    """By what they do beside answering."""
+    settings = Settings(model_path=repository, default_model="digits", intra_op_threads=1)
+    seen = Settings(model_path=repository, default_model="digits", intra_op_threads=1, log_format="json")
+    logs.configure(seen)
+    services = {
+        "line": Service.from_settings(seen),
+        "counted": Service.from_settings(settings),
+        "unseen": Service.from_settings(settings),
+    }
+    for service in services.values():
+        service.preload()
+    services["unseen"].repository.get("digits").stats = Unseen()  # type: ignore[assignment]
+    return {name: create_app(service) for name, service in services.items()}
+
+
+async def measure(repository: str, count: int) -> dict[str, list[float]]:
+    """Samples of each."""
+    apps = applications(repository)
+    body = infer_body()
+    headers = [
+        (b"host", b"127.0.0.1:8000"),
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"x-request-id", b"8f14e45fceea167a"),
+        (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": headers}
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    samples: dict[str, list[float]] = {name: [] for name in apps}
+    # As `inferry serve` does.
+    gc.collect()
+    gc.freeze()
+    for _ in range(WARM_UP + count // AT_A_TIME):
+        for name, app in apps.items():
+            start = time.perf_counter()
+            for _ in range(AT_A_TIME):
+                sent.clear()
+                await app(scope, receive, send)
+            samples[name].append((time.perf_counter() - start) / AT_A_TIME)
+    if sent[0]["status"] != 200:
+        raise SystemExit(f"{sent}")
+    return {name: values[WARM_UP:] for name, values in samples.items()}
+
+
+if __name__ == "__main__":
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
+        assert reader.stdin is not None
+        os.dup2(reader.stdin.fileno(), sys.stderr.fileno())
+        print(json.dumps(asyncio.run(measure(sys.argv[1], int(sys.argv[2])))))
+        os.close(sys.stderr.fileno())
