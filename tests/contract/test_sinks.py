@@ -1,5 +1,6 @@
 """Metrics of real servers: scraped over one port and two, from one process and several, and pushed."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,12 @@ import pytest
 from gate import gate
 from inferry.app import ASGIApp
 from inferry.sinks.prometheus import text as prometheus_text
-from servers import Server, ask, environment, serving, tensor
+from servers import Server, ask, environment, received, serving, tensor
 from timeseries import STORES, Store, free_port, prometheus
 
 ONE = {"quick.onnx": onnx_models.identity()}
 ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
+BODY = json.dumps({"inputs": [ROW]}).encode()
 
 
 def predict(server: Server, count: int) -> None:
@@ -227,9 +230,11 @@ def test_a_store_that_misbehaves_holds_up_nobody(repository: Callable[..., str],
         store.fate = lambda: 204 if (fate := next(fates)) == "pass" else fate
         url = f"http://127.0.0.1:{free_port()}" if name == "refuses connections" else store.url
         with serving(repository(ONE)) as plain, serving(repository(ONE), **env, REMOTE_WRITE_URL=url) as pushing:
-            # A busy machine makes any single look worthless.
-            looks = (latencies(plain, pushing) for _ in range(8))
-            assert any(ours <= max(theirs * 1.05, theirs + 0.001) for theirs, ours in looks)
+            # Once more at most: a hypervisor may stop one of the two, and the kernel doesn't count that.
+            looks = [percentiles(plain, pushing)]
+            if held_up(*looks[0]):
+                looks.append(percentiles(plain, pushing))
+            assert not held_up(*looks[-1]), looks
             eventually(lambda: counted(pushing, "flush_failures_total") > 0, True)
             eventually(lambda: counted(pushing, "samples_dropped_total") > 0, 400 in FAULTS[name])
             started = time.monotonic()
@@ -242,12 +247,29 @@ def test_a_store_that_misbehaves_holds_up_nobody(repository: Callable[..., str],
     assert "Traceback" not in pushing.final_log
 
 
-def latencies(*servers: Server) -> list[float]:
-    """The 99th percentile of each, in seconds; they are asked in turns."""
+def held_up(theirs: float, ours: float) -> bool:
+    return ours > max(theirs * 1.05, theirs + 0.001)
+
+
+def percentiles(*servers: Server) -> list[float]:
+    """The 99th percentile of each server's latency, in seconds; they are asked in turns, over connections that stay.
+
+    Without what this process and the server waited for a CPU: other processes' work is no sink's fault, and on a busy
+    machine it is most of the 99th percentile.
+    """
     took: list[list[float]] = [[] for _ in servers]
-    for _ in range(300):
-        for server, times in zip(servers, took, strict=True):
-            start = time.perf_counter()
-            assert server.infer("quick", ROW).status == 200
-            times.append(time.perf_counter() - start)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(server.connected()) for server in servers]
+        for _ in range(1000):
+            for server, connection, times in zip(servers, connections, took, strict=True):
+                waited, start = waits(server), time.perf_counter()
+                connection.request("POST", "/v2/models/quick/infer", BODY)
+                assert received(connection).status == 200
+                times.append(time.perf_counter() - start - (waits(server) - waited))
     return [sorted(times)[int(len(times) * 0.99)] for times in took]
+
+
+def waits(server: Server) -> float:
+    """Seconds that the server's event loop and this thread were ready to run, and didn't (proc(5), schedstat)."""
+    paths = (f"/proc/{server.process.pid}/schedstat", "/proc/thread-self/schedstat")
+    return sum(int(Path(path).read_text().split()[1]) for path in paths) / 1e9
