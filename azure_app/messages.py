@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 import azure.functions as func
@@ -88,7 +89,7 @@ class Messages:
             context.thread_local_storage.invocation_id = context.invocation_id  # type: ignore[attr-defined]
             return work()
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, run)
 
 
 def _put(aside: func.Out[bytes], note: bytes, name: str, reason: str, context: func.Context) -> None:

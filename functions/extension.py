@@ -1,4 +1,4 @@
-"""Pushes after the answer: an internal extension, a thread of the runtime that Lambda waits for.
+"""What is sent after the answer: an internal extension, a thread of the runtime that Lambda waits for.
 
 Lambda hands an invocation's answer to its caller when the runtime has it, and freezes the environment when the runtime
 and every extension ask for the next event. The time between is ours, and delays nobody.
@@ -9,8 +9,7 @@ import json
 import logging
 import threading
 import time
-
-from inferry.pushing import Pusher
+from collections.abc import Callable
 
 log = logging.getLogger("inferry")
 
@@ -20,11 +19,11 @@ _SECONDS = 5.0
 
 
 class Extension:
-    """Pushes once after each invocation, and then lets Lambda freeze the environment."""
+    """Calls `after` once after each invocation, and then lets Lambda freeze the environment."""
 
-    def __init__(self, pusher: Pusher, address: str) -> None:
+    def __init__(self, after: Callable[[], None], address: str) -> None:
         """`address`: AWS_LAMBDA_RUNTIME_API. OSError when Lambda refuses; only an init may register an extension."""
-        self._pusher = pusher
+        self._after = after
         self._answered = threading.Semaphore(0)
         self._connection = http.client.HTTPConnection(address, timeout=_SECONDS)
         self._connection.request(
@@ -50,9 +49,9 @@ class Extension:
                 event = self._next()
                 left = event.get("deadlineMs", 0) / 1000 - time.time()
                 self._answered.acquire(timeout=max(left, 0))
-                self._pusher.push(immediate=False)
+                self._after()
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            log.warning("metrics are not pushed any more: the extension's API fails: %s", exc)
+            log.warning("nothing is sent after answers any more: the extension's API fails: %s", exc)
             self._connection.close()
 
     def _next(self) -> dict[str, float]:

@@ -1,12 +1,14 @@
-"""The metrics of a function: what starts them, and what brings them to their sinks around each invocation."""
+"""The metrics and spans of a function: what starts them, and what sends them around each invocation."""
 
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry.pushing import Pusher, open_pusher, process_age
 from inferry.service import Service
+from inferry.settings import Settings
 from snapshot_restore_py import register_after_restore
 
 if TYPE_CHECKING:
@@ -18,41 +20,64 @@ Handler: TypeAlias = Callable[[Any, Any], Any]
 
 
 def pushing(handler: Handler, service: Service, env: Mapping[str, str]) -> Handler:
-    """`handler`, around whose invocations the metrics go to METRICS_SINKS; called at the end of the init."""
+    """`handler`, around whose invocations the metrics go to METRICS_SINKS, and its spans to their collector; called at
+    the end of the init.
+    """
     pusher = open_pusher(service.settings, service.metrics, env)
     service.metrics.cold_start(process_age())
     register_after_restore(_restored, service, pusher)
-    if pusher is None:
+    later = _later(service.settings, pusher)
+    extension = _extension(later, pusher, env) if later else None
+    if pusher is None and extension is None:
         return handler
-    extension = _extension(pusher, env)
 
     def invoked(event: Any, context: Any) -> Any:
         try:
             return handler(event, context)
         finally:
-            pusher.push(immediate=True)
+            if pusher is not None:
+                pusher.push(immediate=True)
             if extension is not None:
                 extension.answered()
 
     return invoked
 
 
-def _extension(pusher: Pusher, env: Mapping[str, str]) -> "Extension | None":
+def _later(settings: Settings, pusher: Pusher | None) -> list[Callable[[], None]]:
+    """What waits for the network, and must not wait for the next invocation: Lambda freezes its threads till then."""
+    found: list[Callable[[], None]] = []
+    if pusher is not None and pusher.waits:
+        found.append(partial(pusher.push, immediate=False))
+    if settings.traces:
+        from inferry.traces import tracer
+
+        found.append(tracer(settings).flush)
+    return found
+
+
+def _extension(
+    later: Sequence[Callable[[], None]], pusher: Pusher | None, env: Mapping[str, str]
+) -> "Extension | None":
     address = env.get("AWS_LAMBDA_RUNTIME_API")
-    if not address or not pusher.waits:
+    if not address:
         return None
     import signal
 
     from functions.extension import Extension
 
+    def after() -> None:
+        for send in later:
+            send()
+
     try:
-        extension = Extension(pusher, address)
+        extension = Extension(after, address)
     except OSError as exc:
-        log.warning("metrics are not pushed: %s", exc)
+        log.warning("metrics and spans are not sent after answers: %s", exc)
         return None
 
     def end(*_: Any) -> None:
-        pusher.close()
+        if pusher is not None:
+            pusher.close()
         sys.exit(0)
 
     # Lambda sends it before it ends an environment that has an extension.

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import BinaryIO
@@ -22,6 +22,7 @@ from inferry.batch.results import Part, Results
 from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError, TooManyErrors
 from inferry.model import Model
 from inferry.service import Service
+from inferry.settings import Settings
 from inferry.store import StoredFile
 
 log = logging.getLogger("inferry")
@@ -71,9 +72,11 @@ def run(
     run that was killed had done is not done again, and of two runs at a time both give the same results.
     """
     model = service.repository.get(service.default_model(job.model), job.version)
-    with model.in_use():
+    with model.in_use(), _traced(job, model, service.settings) as ended:
         work = _Work(job, model, service)
-        return work.earlier() or work.run(until, progress or (lambda _: None))
+        report = work.earlier() or work.run(until, progress or (lambda _: None))
+        ended(report)
+        return report
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -255,6 +258,15 @@ class _Work:
             key=self._results.key,
             reason=reason,
         )
+
+
+def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManager[Callable[[Report], None]]:
+    """With TRACES, a span for the block, which says what came of the job."""
+    if not settings.traces:
+        return nullcontext(lambda _: None)
+    from inferry.traces import tracer
+
+    return tracer(settings).job(job.input, model.name, model.version)
 
 
 def _format(name: str, path: str) -> Format:

@@ -1,12 +1,13 @@
-"""OpenTelemetry spans of requests, sent by OTLP over HTTP; the SDK reads its own OTEL_* variables."""
+"""OpenTelemetry spans of requests, messages and jobs, sent by OTLP over HTTP; the SDK reads its OTEL_* variables."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from inferry import __version__
+from inferry.batch.report import Report
 from inferry.errors import InvalidSettings
 from inferry.observation import Observation
 from inferry.settings import Settings
@@ -31,6 +32,7 @@ class Tracer:
         if not isinstance(provider, TracerProvider):
             # It is not made the process's own: libraries would add spans of their insides to ours.
             provider = _provider(settings)
+        self._provider = provider
         self._tracer = provider.get_tracer("inferry", __version__)
 
     def start(self, scope: Mapping[str, Any], request_id: str) -> "RequestSpan":
@@ -51,17 +53,39 @@ class Tracer:
     @contextmanager
     def message(self, name: str, traceparent: str) -> Iterator[None]:
         """The span of a message that the block is about, below the one that `traceparent` names."""
-        attributes = {"messaging.message.id": name}
         parent = propagate.extract({"traceparent": traceparent})
-        span = self._tracer.start_span("message", parent, SpanKind.CONSUMER, attributes)
+        span = self._tracer.start_span("message", parent, SpanKind.CONSUMER, {"messaging.message.id": name})
+        with _lasting(span):
+            yield
+
+    @contextmanager
+    def job(self, file: str, model: str, version: str) -> Iterator[Callable[[Report], None]]:
+        """The span of a batch job's file, below the one of its message; the block says what came of it."""
+        attributes = {"inferry.input": file, "inferry.model": model, "inferry.version": version}
+        span = self._tracer.start_span("job", attributes=attributes)
+
+        def ended(report: Report) -> None:
+            span.set_attribute("inferry.outcome", report.state)
+            span.set_attributes({"inferry.rows": report.rows, "inferry.row_errors": report.errors})
+
+        with _lasting(span):
+            yield ended
+
+    def flush(self) -> None:
+        """Sends what waits to be sent; the exporter's own time limit is its end."""
+        self._provider.force_flush()
+
+
+@contextmanager
+def _lasting(span: Span) -> Iterator[None]:
+    """The span lasts as long as the block, whose spans are below it."""
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield
         except Exception as exc:
             span.set_attribute("error.type", reason_of(exc))
             span.set_status(Status(StatusCode.ERROR))
             raise
-        finally:
-            span.end()
 
 
 @lru_cache(1)

@@ -5,11 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_models
 import pytest
+from inferry.settings import Settings
+from inferry.traces import Tracer
 from otlp import Receiver, attributes, failed, receiving
 from servers import Server, environment, serving
 
@@ -149,6 +152,36 @@ def test_a_batch(repository: Callable[..., str], collector: Receiver) -> None:
         assert spans[batch.parent_span_id].name == "POST"
     inside = [span for span in spans.values() if span.name == "infer" and spans[span.parent_span_id].name == "batch"]
     assert len(inside) == len(batches)
+
+
+@pytest.mark.parametrize("file", ["rows.jsonl", "rows.parquet"])
+def test_a_file_of_a_batch_job(repository: Callable[..., str], collector: Receiver, tmp_path: Path, file: str) -> None:
+    rows = tmp_path / file
+    rows.write_text('{"features": [1, 2, 3]}\n' * 7 + '"no"\n')
+    env = {
+        "MODEL_PATH": repository({"m.onnx": onnx_models.scaled(2, 3)}),
+        "TRACES": "true",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+    }
+    command = ["batch", str(rows), f"{tmp_path}/out/", "--model", "m"]
+    ended = subprocess.run([sys.executable, "-m", "inferry", *command], env=environment(env), timeout=60, check=False)
+    (span,) = collector.wait(1)
+    asked = {"inferry.input": str(rows), "inferry.model": "m", "inferry.version": "1"}
+    told = {"inferry.outcome": "finished", "inferry.rows": 7, "inferry.row_errors": 1}
+    fails = file == "rows.parquet"
+    assert (ended.returncode != 0 or not fails, span.name, failed(span)) == (True, "job", fails)
+    assert attributes(span) == asked | ({"error.type": "invalid"} if fails else told)
+
+
+def test_a_job_belongs_to_its_message(collector: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+    tracer = Tracer(Settings(traces=True))
+    with tracer.message("17", TRACEPARENT), tracer.job("in.csv", "m", "1"):
+        pass
+    tracer.flush()
+    message, job = collector.wait(2)
+    assert (message.name, ids(message)) == ("message", (TRACE, PARENT))
+    assert (job.name, ids(job)) == ("job", (TRACE, message.span_id.hex()))
 
 
 def test_a_collector_that_is_away_disturbs_nobody(repository: Callable[..., str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import lambda_events as events
 import pytest
 from contract.gate import gate
+from contract.otlp import receiving
 from inferry.pushing import Pusher, open_pusher
 from wrappers.conftest import Function
 
@@ -146,6 +147,19 @@ def test_pushes_come_after_the_answer_and_before_the_freeze(function: Make) -> N
     assert happened[:2] == ["registered", "next"]
     # The handler's end lets the push go: which of the two is written down first is chance.
     assert [sorted(happened[2:4]), happened[4], sorted(happened[5:7]), happened[7]] == [turn[:2], "next"] * 2
+
+
+@pytest.mark.usefixtures("_process")
+def test_spans_are_sent_before_the_freeze(function: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By nothing else: the thread of OpenTelemetry that sends them would do it in an hour."""
+    with runtime() as lam, receiving() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "3600000")
+        served = function(TRACES="true", AWS_LAMBDA_RUNTIME_API=lam.address)
+        lam.asked.get(timeout=10)
+        for count in (1, 2):
+            assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
+            assert [span.name for span in collector.spans].count("infer") == count
 
 
 @pytest.mark.usefixtures("_process")
