@@ -67,7 +67,8 @@ class HTTPApi(_Source, HTTPGateway):
         if event["version"] != "2.0" or event.get("cookies"):
             return super()._read()
         http = event["requestContext"]["http"]
-        headers = [(name.lower().encode(), value.encode()) for name, value in event.get("headers", {}).items()]
+        given = event.get("headers", {})
+        headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
         return {
             "type": "http",
             "http_version": "1.1",
@@ -77,7 +78,7 @@ class HTTPApi(_Source, HTTPGateway):
             "root_path": "",
             "query_string": event.get("rawQueryString", "").encode(),
             "headers": headers,
-            "scheme": "https",
+            "scheme": given.get("x-forwarded-proto", "https"),
             "server": (event["requestContext"].get("domainName", ""), 443),
             "client": (http["sourceIp"], 0),
             "asgi": {"version": "3.0", "spec_version": "2.0"},
