@@ -140,3 +140,25 @@ def test_it_goes_on_after_it_was_killed(folder: Path) -> None:
         {"y": (values[-3:] * 2).tolist()},
     ]
     assert written(folder / "out") == ["large.parquet.jsonl", "large.parquet.jsonl.report.json"]
+
+
+def test_nothing_of_clouds_is_imported_for_a_run_here(folder: Path) -> None:
+    names = {"elsewhere", "onaws", "onazure", "storagequeue", "fanout", "posting", "sigv4", "merging"}
+    script = f"""
+import sys
+from inferry import cli
+cli.main(sys.argv[1:])
+print(*{names!r}.intersection(name.rpartition(".")[2] for name in sys.modules if name.startswith("inferry.")))
+"""
+    arguments = ["batch", "--model", "row", "in/a.jsonl", "out/"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment({}),
+        check=True,
+    )
+    assert done.stdout == "\n"
+    assert (folder / "out/a.jsonl").exists()

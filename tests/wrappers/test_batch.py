@@ -352,16 +352,14 @@ def test_the_steps_of_a_run(batch: Any, cloud: Cloud) -> None:
     cloud.put("input/digits/long.jsonl", *MANY)
     cloud.put("input/digits/empty.csv")
     handle = batch()
-    output, size = f"s3://{BUCKET}/output", 2 << 20
-    plan = handle({"plan": {"input": f"s3://{BUCKET}/input/", "output": f"{output}/", "slice_bytes": size}, "run": "r"})
-    lists = "output/.inferry/runs/r"
-    slices = plan["slices"]["count"]
+    plan = handle(events.load("run-plan"))
+    output, lists, slices = f"s3://{BUCKET}/output", "output/.inferry/runs/monday", plan["slices"]["count"]
     assert slices > 2
     assert plan == {
-        "run": {"name": "r", "output": output},
+        "run": {"name": "monday", "output": output},
         **{
             kind: {
-                "url": f"{output}/.inferry/runs/r/{kind}.jsonl",
+                "url": f"s3://{BUCKET}/{lists}/{kind}.jsonl",
                 "count": count,
                 "bucket": BUCKET,
                 "key": f"{lists}/{kind}.jsonl",
@@ -373,12 +371,16 @@ def test_the_steps_of_a_run(batch: Any, cloud: Cloud) -> None:
     jobs = [json.loads(line) for line in cloud.read(f"{lists}/slices.jsonl").splitlines()]
     assert [handle(job)["state"] for job in jobs] == ["finished"] * slices
     empty, whole = (json.loads(line) for line in cloud.read(f"{lists}/files.jsonl").splitlines())
+    # What the machine hands over of a line.
+    assert {name: empty[name] for name in ("run", "job")} == events.load("run-job")
     reason = f"s3://{BUCKET}/input/digits/empty.csv is empty"
-    assert handle(empty) == {"state": "failed", "error": "InvalidFile", "reason": reason}
+    assert handle(events.load("run-job")) == {"state": "failed", "error": "InvalidFile", "reason": reason}
     assert handle(whole) == {"state": "finished", "rows": len(MANY), "errors": 0}
-    merged = handle({"merge": plan["run"]})
-    assert (merged["report"], merged["rows"], merged["failed"]) == (f"{output}/r.run.json", len(MANY), 1)
-    assert json.loads(cloud.read("output/r.run.json"))["failed"] == [{"input": empty["job"]["input"], "reason": reason}]
+    assert events.load("run-merge") == {"merge": plan["run"]}
+    merged = handle(events.load("run-merge"))
+    assert (merged["report"], merged["rows"], merged["failed"]) == (f"{output}/monday.run.json", len(MANY), 1)
+    report = json.loads(cloud.read("output/monday.run.json"))
+    assert report["failed"] == [{"input": empty["job"]["input"], "reason": reason}]
     assert cloud.received(cloud.jobs) == []
     assert cloud.keys("output/.inferry") == []
 
