@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -58,6 +59,7 @@ async def predict(app: Path, body: bytes) -> dict[str, object]:
         "answer": json.loads(outcome.value.value["body"].value),
         "seconds": seconds,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "library": sysconfig.get_path("stdlib"),
         "files": [file for file in modules if file],
     }
 

@@ -210,14 +210,18 @@ def test_a_poisoned_file_is_put_aside_with_the_reason(app: Server, storage: Stor
     assert json.loads(result(storage, app, "digits/bad.parquet.report.json"))["state"] == "failed"
 
 
+HOST = json.loads((ROOT / "host.json").read_text())
+REASON = "InvalidRequest: a message must be a JSON object"
 AS_IT_CAME = {"too long to be put into another": b'"' + b"q" * 49_000 + b'"', "no text": b"\xff{"}
 
 
 @pytest.mark.parametrize("name", AS_IT_CAME)
 def test_poison_that_fits_into_no_note_is_moved_by_the_host(app: Server, storage: Storage, name: str) -> None:
+    failed, told = app.log.count("'Functions.jobs' (Failed)"), app.log.count(REASON)
     storage.put(names.JOBS_QUEUE, AS_IT_CAME[name])
     assert until(lambda: storage.peek(names.POISON_QUEUE), app) == [AS_IT_CAME[name]]
-    assert "InvalidRequest: a message must be a JSON object" in app.log
+    assert app.log.count("'Functions.jobs' (Failed)") - failed == HOST["extensions"]["queues"]["maxDequeueCount"]
+    assert app.log.count(REASON) > told
 
 
 def test_a_request_that_is_answered_later(app: Server, storage: Storage) -> None:
@@ -247,6 +251,14 @@ def test_a_message_is_done_in_the_trace_of_its_invocation(
     assert len(told.pop("messaging.message.id")) == 36
     assert (span.name, span.kind, span.trace_id.hex()) == ("message", Span.SPAN_KIND_CONSUMER, trace)
     assert (told, failed(span)) == (error, bool(error))
+
+
+def test_a_request_is_in_the_trace_of_its_invocation(app: Server, collector: Receiver) -> None:
+    """The stand-in's invocations have the caller's span for the host's."""
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    assert app.ask("GET", "/v2", headers={"traceparent": f"00-{trace}-{parent}-01"}).status == 200
+    (span,) = until(lambda: [span for span in collector.spans if span.parent_span_id.hex() == parent], app)
+    assert (span.name, span.kind, span.trace_id.hex()) == ("GET", Span.SPAN_KIND_SERVER, trace)
 
 
 def invocations(server: Server) -> list[tuple[str, str]]:

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -23,6 +26,7 @@ PLAIN = json.dumps({"inputs": [tensor("x", "FP32", [2], [1, 2])]}).encode()
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The app with its function's key asked for, as in the cloud, and bodies of up to 1,000 bytes."""
     files = {"m.onnx": onnx_models.identity("FP32", ("n",)), "failing.onnx": onnx_models.failing()}
+    files["slow.onnx"] = onnx_models.slow()
     folder = onnx_models.write(tmp_path_factory.mktemp("keyed"), files)
     with serving(folder, "--key", KEY, "--admin-key", MASTER, MAX_REQUEST_BYTES="1000") as server:
         yield server
@@ -95,9 +99,50 @@ def test_a_failure_has_the_id_of_its_invocation(keyed: Server) -> None:
     assert sum(request_id in line for line in keyed.log.splitlines()) == 1
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+LINE = {
+    *("level", "location", "message", "timestamp", "service", "request_id", "trace_id", "cold_start"),
+    *("method", "path", "status", "outcome", "duration_ms", "request_bytes", "response_bytes"),
+    *("model", "version", "rows", "decode_ms", "queue_ms", "infer_ms", "encode_ms"),
+}
+
+
+def test_a_request_has_its_line_in_the_log_of_the_host(tmp_path: Any) -> None:
+    """With the fields that it has on Lambda; the host hands messages on, with its own words in front."""
+    folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.identity("FP32", ("n",))})
+    with serving(folder, LOG_FORMAT="json") as server:
+        headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
+        answer = server.ask("POST", "/v2/models/m/infer", PLAIN, headers)
+        assert answer.status == 200
+        (line,) = [json.loads(found) for found in re.findall(r'inferry: (\{.*"POST".*\})', server.log)]
+    assert line.keys() == LINE
+    assert (line["trace_id"], line["model"], line["status"]) == (TRACE, "m", 200)
+    assert re.fullmatch("[0-9a-f-]{36}", line["request_id"])
+
+
 def test_a_body_over_100_mb_does_not_reach_the_app(keyed: Server) -> None:
     answer = keyed.ask("POST", "/v2/models/m/infer", bytes(100 * 2**20 + 1), {"x-functions-key": KEY})
     assert (answer.status, answer.body) == (413, b"")
+
+
+def test_a_long_run_holds_up_nobody(keyed: Server) -> None:
+    """A run of ONNX Runtime is no coroutine: a long one has a thread."""
+
+    def run(turns: int) -> float:
+        start = time.monotonic()
+        body = json.dumps({"inputs": [tensor("turns", "INT64", [1], [turns])]}).encode()
+        assert keyed.ask("POST", "/v2/models/slow/infer", body, {"x-functions-key": KEY}).status == 200
+        return time.monotonic() - start
+
+    turns = int(1.5 / run(100) * 100)
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run, turns)
+        waits = []
+        while not running.done():
+            start = time.monotonic()
+            assert status(keyed, "GET", "/health") == 200
+            waits.append(time.monotonic() - start)
+    assert max(waits) < running.result() / 3
 
 
 def test_16_at_once() -> None:
@@ -113,8 +158,17 @@ def test_16_at_once() -> None:
                 np.testing.assert_allclose(together, single, rtol=1e-4, atol=1e-5)
             (stats,) = client.get_inference_statistics("encoder")["model_stats"]
             if max(batch["batch_size"] for batch in stats["batch_stats"]) > 1:
-                return
-    raise AssertionError(f"no batch in {ROUNDS} rounds: {stats}")
+                break
+        else:
+            raise AssertionError(f"no batch in {ROUNDS} rounds: {stats}")
+        loads = re.findall(
+            rb'inferry_model_loads_total\{model="encoder",version="1",outcome="success"\} (\d+)', scrape(server)
+        )
+        assert loads == [b"1"]
+
+
+def scrape(server: Server) -> bytes:
+    return server.ask("GET", "/metrics").body
 
 
 def at_once(server: Server, given: list[Any]) -> list[Any]:

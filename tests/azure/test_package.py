@@ -1,16 +1,15 @@
-"""`make azure-package`: the zip, unpacked into an empty place, predicts in an interpreter that has nothing."""
+"""`make azure-package`, on each Python: the zip, unpacked into an empty place, predicts where nothing else is."""
 
 import json
 import os
 import subprocess
-import sys
-import sysconfig
 import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aws.runtime.install import PYTHONS, interpreter
 from functionhosts import HERE, ROOT, RUNTIME
 from servers import EXAMPLES, environment
 
@@ -20,10 +19,25 @@ MEMORY_MB = 2048
 CARD = json.loads((EXAMPLES / "digits" / "config.json").read_text())["example"]
 
 
+@pytest.fixture(scope="module", params=PYTHONS)
+def version(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
 @pytest.fixture(scope="module")
-def zipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(version: str) -> str:
+    """Not of an environment: the app finds nothing there but the standard library."""
+    found = interpreter(version)
+    if found is None:
+        pytest.skip(f"Python {version} is missing")
+    return os.path.realpath(found)
+
+
+@pytest.fixture(scope="module")
+def zipped(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("package") / "app.zip"
-    command = [sys.executable, str(ROOT / "deploy" / "azure" / "package.py"), str(target)]
+    command = [python, str(ROOT / "deploy" / "azure" / "package.py"), str(target)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     print(done.stdout)
     assert " MB, unpacked " in done.stdout
@@ -45,8 +59,8 @@ def test_what_is_at_the_top(app: Path) -> None:
     ]  # fmt: skip
 
 
-def test_everything_is_compiled(app: Path) -> None:
-    tag = sys.implementation.cache_tag
+def test_everything_is_compiled(app: Path, version: str) -> None:
+    tag = f"cpython-{version.replace('.', '')}"
     missing = [
         str(path.relative_to(app))
         for path in app.rglob("*.py")
@@ -55,8 +69,7 @@ def test_everything_is_compiled(app: Path) -> None:
     assert missing == []
 
 
-def test_it_starts_and_predicts_in_an_interpreter_that_has_nothing(app: Path, tmp_path: Path) -> None:
-    python = str(Path(sysconfig.get_config_var("BINDIR"), f"python{sys.version_info.major}.{sys.version_info.minor}"))
+def test_it_starts_and_predicts_in_an_interpreter_that_has_nothing(app: Path, python: str, tmp_path: Path) -> None:
     body = json.dumps({"inputs": CARD["inputs"]})
     command = [python, "-I", "-S", str(HERE / "isolated.py"), str(app), str(RUNTIME), body]
     start = time.monotonic()
@@ -68,7 +81,7 @@ def test_it_starts_and_predicts_in_an_interpreter_that_has_nothing(app: Path, tm
     outputs = {output["name"]: output["data"] for output in said["answer"]["outputs"]}
     assert outputs.keys() >= CARD["expect"].keys()
     assert outputs["label"] == CARD["expect"]["label"]
-    homes = (str(app), str(RUNTIME), str(HERE), sysconfig.get_path("stdlib"))
+    homes = (str(app), str(RUNTIME), str(HERE), said["library"])
     assert [file for file in said["files"] if not file.startswith(homes)] == []
     print(f"start to first prediction {took:.1f} s, {said['peak_mb']:.0f} MB")
     assert took < START_SECONDS
