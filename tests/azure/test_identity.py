@@ -1,5 +1,6 @@
-"""The managed identity, as the platform offers it at IDENTITY_ENDPOINT: for models in a container, and for metrics."""
+"""The managed identity, as the platform offers it at IDENTITY_ENDPOINT: for models, data and metrics."""
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from servers import serving, tensor
 SECRET = "the-identity-header"
 TOKEN = "a-token"
 MODEL = onnx_models.identity("FP32", ("n",))
+VALUES = struct.pack("<2f", 1, 2)
 LISTING = f"""<?xml version="1.0"?><EnumerationResults><Blobs><Blob><Name>m.onnx</Name><Properties>
 <Last-Modified>Tue, 24 Nov 2026 10:00:00 GMT</Last-Modified><Content-Length>{len(MODEL)}</Content-Length>
 <Content-Type>application/octet-stream</Content-Type><Etag>0x1</Etag><BlobType>BlockBlob</BlobType></Properties></Blob>
@@ -23,10 +25,11 @@ LISTING = f"""<?xml version="1.0"?><EnumerationResults><Blobs><Blob><Name>m.onnx
 
 
 class Platform(BaseHTTPRequestHandler):
-    """Tokens, a container with one model, and a data collection rule, for holders of the token."""
+    """Tokens, containers of files, one model to begin with, and a data collection rule, for holders of the token."""
 
     asked: list[dict[str, str]]
     pushed: list[bytes]
+    files: dict[str, bytes]
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -43,8 +46,20 @@ class Platform(BaseHTTPRequestHandler):
             self._answer(403, b"")
         elif "comp=list" in url.query:
             self._answer(200, LISTING.encode())
+        elif self.headers.get("Range") or self.headers.get("x-ms-range"):
+            whole = self.files[url.path]
+            self._answer(206, whole, ("Content-Range", f"bytes 0-{len(whole) - 1}/{len(whole)}"))
         else:
-            self._answer(206, MODEL, ("Content-Range", f"bytes 0-{len(MODEL) - 1}/{len(MODEL)}"))
+            self._answer(200, self.files[url.path])
+
+    do_HEAD = do_GET
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        allowed = self.headers.get("Authorization") == f"Bearer {TOKEN}"
+        if allowed:
+            self.files[urlsplit(self.path).path] = body
+        self._answer(201 if allowed else 403, b"")
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -58,12 +73,13 @@ class Platform(BaseHTTPRequestHandler):
         for name, value in (*headers, ("ETag", "0x1"), ("Last-Modified", date), ("Content-Length", str(len(body)))):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
 
 @contextmanager
 def platform() -> Iterator[tuple[str, type[Platform]]]:
-    handler = type("OnePlatform", (Platform,), {"asked": [], "pushed": []})
+    handler = type("OnePlatform", (Platform,), {"asked": [], "pushed": [], "files": {"/inferry/models/m.onnx": MODEL}})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -81,7 +97,9 @@ def identity() -> Iterator[tuple[dict[str, str], type[Platform]]]:
         yield {"IDENTITY_ENDPOINT": f"{url}/token", "IDENTITY_HEADER": SECRET}, seen
 
 
-def test_models_are_read_with_the_identity(identity: tuple[dict[str, str], type[Platform]], tmp_path: Path) -> None:
+def test_models_and_data_are_read_and_written_with_the_identity(
+    identity: tuple[dict[str, str], type[Platform]], tmp_path: Path
+) -> None:
     env, seen = identity
     url = env["IDENTITY_ENDPOINT"].removesuffix("/token")
     storage = {
@@ -89,9 +107,14 @@ def test_models_are_read_with_the_identity(identity: tuple[dict[str, str], type[
         "AZURE_STORAGE_ENDPOINT": f"{url}/inferry",
         "AZURE_ALLOW_HTTP": "true",
         "MODEL_CACHE_DIR": str(tmp_path),
+        "DATA_PREFIXES": "az://data/",
     }
+    seen.files["/inferry/data/x.bin"] = VALUES
+    given = {"name": "x", "datatype": "FP32", "shape": [2], "parameters": {"uri": "az://data/x.bin"}}
     with serving("az://models", **env, **storage) as server:
-        assert server.infer("m", tensor("x", "FP32", [2], [1, 2])).json["outputs"][0]["data"] == [1.0, 2.0]
+        answer = server.infer("m", given, outputs=[{"name": "y", "parameters": {"uri": "az://data/y.bin"}}])
+        assert (answer.status, answer.json.get("parameters")) == (200, {"uri:y": "az://data/y.bin"}), answer
+        assert seen.files["/inferry/data/y.bin"] == VALUES
         assert SECRET not in server.log
         assert TOKEN not in server.log
     assert {asked["secret"] for asked in seen.asked} == {SECRET}
