@@ -14,12 +14,13 @@ PLATFORMS = {"arm64": Platform.LINUX_ARM64, "x86_64": Platform.LINUX_AMD64}
 ARCHITECTURES = {"arm64": Architecture.ARM_64, "x86_64": Architecture.X86_64}
 
 
-def image(source: Path, architecture: str, handler: str) -> DockerImageCode:
+def image(source: Path, architecture: str, handler: str, *, traces: bool) -> DockerImageCode:
     """The image built from the project's folder, with `handler` ("functions.api.handler") as its command."""
     return DockerImageCode.from_image_asset(
         str(source),
         file="functions/Dockerfile",
         cmd=[handler],
+        build_args={"EXTRAS": "aws,batch,otel"} if traces else None,
         # Lambda refuses an image for another processor, which is what a laptop would build by itself.
         platform=PLATFORMS[architecture],
         exclude=["*", *(f"!{name}" for name in CONTEXT), *MAKERS, "**/__pycache__"],

@@ -6,6 +6,8 @@ predict.py and jobs.py run over what is left: a line too many here fails the bui
 import shutil
 import sys
 from pathlib import Path
+from py_compile import PycInvalidationMode
+from py_compile import compile as compile_module
 
 from elf import loaded, renamed
 
@@ -88,6 +90,9 @@ UNUSED = {
 # Of these, what stays where somebody is who needs it.
 NEEDED = {"google": "opentelemetry/proto", "idna": "requests"}
 
+# Of these only the bytecode stays: their sources are documentation, for the most part, and nobody debugs them here.
+SOURCELESS = ("numpy",)
+
 # Libraries that Arrow's others ask the loader for without calling anything in them, and the one to ask for instead.
 # LD_BIND_NOW=1 in the build makes the loader find every function at once, or fail.
 UNCALLED = {
@@ -106,6 +111,8 @@ def main(folder: Path) -> None:
         for path in sorted(folder.glob(pattern)):
             delete(path)
     unlink_uncalled(folder / "pyarrow")
+    for package in SOURCELESS:
+        leave_bytecode(folder, package)
     for library in libraries(folder):
         library.write_bytes(loaded(library.read_bytes()))
     print(f"pruned {folder}: {before / 1e6:.0f} MB to {size(folder) / 1e6:.0f} MB")
@@ -118,6 +125,15 @@ def unlink_uncalled(folder: Path) -> None:
             delete(path)
             for library in libraries(folder):
                 library.write_bytes(renamed(library.read_bytes(), path.name, path.name.replace(name, instead)))
+
+
+def leave_bytecode(folder: Path, package: str) -> None:
+    """Modules as Python takes them without a source; a traceback names the file and the line all the same."""
+    for path in sorted((folder / package).rglob("*.py")):
+        told = str(path.relative_to(folder))
+        mode = PycInvalidationMode.UNCHECKED_HASH
+        compile_module(str(path), str(path.with_suffix(".pyc")), told, doraise=True, invalidation_mode=mode)
+        path.unlink()
 
 
 def libraries(folder: Path) -> list[Path]:

@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
                     "LOG_LEVEL": "DEBUG",
                     "METRICS_SINKS": "amp",
                     "REMOTE_WRITE_URL": WORKSPACE,
+                    "TRACES": "true",
                 }
             }
         },

@@ -72,6 +72,7 @@ OPEN_SETTINGS = {
     "data_prefixes": ("s3://tensors/in", "az://elsewhere"),
     "log_level": "DEBUG",
     "metrics_sinks": ("amp",),
+    "traces": True,
     "remote_write_url": "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write",
 }
 
@@ -172,6 +173,12 @@ def test_image_context(dev: Assembly) -> None:
     assert sorted(path.name for path in (folder / "models").iterdir()) == [
         card.parent.name for card in sorted(ROOT.glob("models/*/config.json"))
     ]
+
+
+def test_what_the_image_needs_for_traces(opened: Assembly, dev: Assembly) -> None:
+    manifests = [json.loads(next(item.folder.glob("*.assets.json")).read_text()) for item in (opened, dev)]
+    given = [image["source"].get("dockerBuildArgs") for item in manifests for image in item["dockerImages"].values()]
+    assert given == [{"EXTRAS": "aws,batch,otel"}, None]
 
 
 def test_the_context_has_what_the_image_copies() -> None:
