@@ -20,6 +20,8 @@ import services
 import tritonclient.http as triton
 from inferry.asgi import ASGIApp
 from inferry.batch.files import open_files
+from inferry.protocol import Reference
+from inferry.references import _decoded
 from inferry.tensors import DATATYPES
 from servers import ask, serving
 
@@ -178,6 +180,11 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
     "longer": ("x.npy", npy(VALUES) + b"\0", "input 'x' at '{uri}' is cut off, or longer than its header says"),
     "shape": ("x.npy", npy(VALUES[:1]), "input 'x' at '{uri}' holds float32 [1, 2], but the request says FP32 [2, 2]"),
     "dtype": ("x.npy", npy(VALUES.astype(int)), "input 'x' at '{uri}' holds int64 [2, 2], but the request says FP32"),
+    "integers for floats": (
+        "x.npy",
+        npy(VALUES.astype(np.int32)),
+        "input 'x' at '{uri}' holds int32 [2, 2], but the request says FP32",
+    ),
     "pickle": ("x.npy", npy(np.array([[{}, {}], [{}, {}]], object)), "input 'x' at '{uri}' holds object [2, 2], but"),
     "bfloat16": ("x.npy", npy(VALUES.astype(ml_dtypes.bfloat16)), "input 'x' at '{uri}' holds |V2 [2, 2], but"),
 }
@@ -190,6 +197,32 @@ def test_broken_objects(app: Callable[..., ASGIApp], folder: Place, case: str) -
     answer = infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(uri)])
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"].startswith(text.replace("{uri}", uri)), answer.text
+
+
+def test_a_bool_other_than_0_and_1(app: Callable[..., ASGIApp], folder: Place) -> None:
+    uri = folder.put("x.npy", npy(np.array([False, True]))[:-1] + b"\2")
+    files = {"m.onnx": onnx_models.identity("BOOL", ("n",))}
+    answer = infer(app(files, data_prefixes=(folder.url,)), "m", [at(uri, "x", "BOOL", (2,))])
+    assert answer.status_code == 400
+    assert answer.json()["error"] == f"a BOOL of input 'x' at '{uri}' is a byte other than 0 and 1"
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x"])
+def test_what_was_read_starts_on_the_boundary(name: str) -> None:
+    for length in range(1, 40):
+        array = np.zeros(length, np.float32)
+        given = Reference("x", DATATYPES["FP32"], (length,), name)
+        content = npy(array) if name.endswith(".npy") else array.tobytes()
+        assert _decoded(given, content, "x").__array_interface__["data"][0] % 64 == 0
+
+
+def test_nothing_is_read_for_what_may_not_be_written(
+    app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: pytest.fail("read"))
+    wanted = [{"name": "y", "parameters": {"uri": "/etc/y"}}]
+    answer = infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(f"{folder.url}/x")], outputs=wanted)
+    assert (answer.status_code, answer.json()) == (403, {"error": refusal("/etc/y")})
 
 
 def refusal(uri: str, empty: bool = False) -> str:

@@ -1,8 +1,10 @@
 """Dynamic batching and the ways to run a request: answers, errors and timeouts stay each request's own."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -104,17 +106,69 @@ def test_a_lone_request_does_not_wait_for_company() -> None:
 
 
 def test_a_crowd_waits_for_a_fuller_batch() -> None:
-    run = Doubler(0.02)
+    run = Doubler(0.3)
 
     async def scenario() -> None:
-        subject = batcher(run, delay=0.2)
-        first = [asyncio.ensure_future(infer(subject, n)) for n in range(3)]
-        await asyncio.sleep(0.05)
-        late = [asyncio.ensure_future(infer(subject, n)) for n in (10, 11)]
-        await asyncio.gather(*first, *late)
+        subject = batcher(run, delay=0.5)
+        asked = [asyncio.ensure_future(infer(subject, n)) for n in range(3)]
+        await asyncio.sleep(0.1)  # they run
+        asked.append(asyncio.ensure_future(infer(subject, 10)))
+        await asyncio.sleep(0.4)  # it waits
+        asked.append(asyncio.ensure_future(infer(subject, 11)))
+        await asyncio.gather(*asked)
 
     asyncio.run(scenario())
-    assert run.batches[-1] == [10, 11] or run.batches[-1][-2:] == [10, 11]
+    assert run.batches == [[0, 1, 2], [10, 11]]
+
+
+def test_a_full_batch_does_not_wait() -> None:
+    async def scenario() -> float:
+        subject = batcher(Doubler(), size=2, delay=5.0)
+        start = time.monotonic()
+        assert await asyncio.gather(*(infer(subject, n) for n in range(4))) == [[0], [2], [4], [6]]
+        return time.monotonic() - start
+
+    assert asyncio.run(scenario()) < 4.0
+
+
+def test_requests_of_different_sizes_are_joined() -> None:
+    run = Doubler(0.01)
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        return await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))
+
+    assert asyncio.run(scenario()) == [[2], [4, 6], [8, 10, 12]]
+    assert run.batches == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_joined_inputs_start_on_the_boundary() -> None:
+    starts: set[int] = set()
+
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        starts.add(feed["x"].__array_interface__["data"][0] % 64)
+        return [feed["x"]]
+
+    async def scenario() -> None:
+        for count in range(2, 30):
+            subject = batcher(run, size=64)
+            await asyncio.gather(*(infer(subject, n) for n in range(count)))
+
+    asyncio.run(scenario())
+    assert starts == {0}
+
+
+def test_nothing_of_an_answered_request_is_kept() -> None:
+    async def scenario() -> None:
+        subject = batcher(Doubler())
+        feed = rows(1)
+        kept = weakref.ref(feed["x"])
+        await subject.infer(feed, ("y",), soon(3600))
+        del feed
+        gc.collect()
+        assert kept() is None
+
+    asyncio.run(scenario())
 
 
 def test_different_shapes_are_not_joined() -> None:
@@ -162,12 +216,12 @@ def test_inputs_in_another_order_are_joined() -> None:
     async def scenario() -> list[Any]:
         subject = batcher(run)
         one, two = np.array([[5.0]]), np.array([[2.0]])
-        feeds: list[Feed] = [{"a": one, "b": two}, {"b": one, "a": two}, {"b": two, "a": one}]
+        feeds: list[Feed] = [{"a": one, "b": two}, {"b": one, "a": two}]
         runs = await asyncio.gather(*(subject.infer(feed, ("y",), soon()) for feed in feeds))
         return [run.arrays[0].tolist() for run in runs]
 
-    assert asyncio.run(scenario()) == [[[3]], [[-3]], [[3]]]
-    assert max(sizes) > 1
+    assert asyncio.run(scenario()) == [[[3]], [[-3]]]
+    assert sizes == [2]
 
 
 def test_an_error_reaches_only_the_request_that_makes_it() -> None:
@@ -216,6 +270,19 @@ def test_a_timeout_ends_one_request_and_the_batch_goes_on() -> None:
     impatient, patient = asyncio.run(scenario())
     assert isinstance(impatient, InferenceTimeout)
     assert patient == [4]
+
+
+def test_a_batch_that_fails_after_one_of_its_requests_timed_out() -> None:
+    async def run(feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        await asyncio.sleep(0.3)
+        raise ZeroDivisionError("a bug")
+
+    async def scenario() -> list[Any]:
+        subject = batcher(run)
+        both = asyncio.gather(infer(subject, 1, seconds=0.1), infer(subject, 2), return_exceptions=True)
+        return await asyncio.wait_for(both, 20)
+
+    assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout, ZeroDivisionError]
 
 
 def test_what_timed_out_while_it_waited_is_not_run() -> None:

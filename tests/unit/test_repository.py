@@ -84,6 +84,17 @@ def test_the_config_names_the_default_version(folder: Path) -> None:
     assert factor(open_repository(str(folder)).get("a")) == 2
 
 
+def test_a_config_has_its_own_threads_and_labels(folder: Path) -> None:
+    write(folder, "a/1/model.onnx", DOUBLE)
+    write(folder, "a/config.json", b'{"threads": 3, "labels": {"y": ["one", "two", "three"]}}')
+    write(folder, "b.onnx", onnx_models.zipmap(("no", "yes")))
+    repository = open_repository(str(folder), threads=2)
+    models = [repository.get(name) for name in "ab"]
+    assert [model.session._session.get_session_options().intra_op_num_threads for model in models] == [3, 2]
+    assert models[0].labels("y") == ("one", "two", "three")
+    assert models[1].labels("probabilities") == ("no", "yes")
+
+
 def test_a_default_version_that_is_not_there(folder: Path) -> None:
     write(folder, "a/1/model.onnx", DOUBLE)
     write(folder, "a/config.json", b'{"default_version": "7"}')
@@ -366,6 +377,21 @@ class TestRefresh:
         while factor(repository.get("a")) != 3 and time.monotonic() < end:
             time.sleep(0.01)
         assert factor(repository.get("a")) == 3
+        write(folder, "a.onnx", DOUBLE)
+        refresher.poll()  # only after another 10 s
+        Refresher(repository, 0, clock=lambda: now).poll()  # never
+        assert not [thread for thread in threading.enumerate() if thread.name == "inferry-refresh"]
+
+    def test_a_store_that_can_not_be_looked_at_is_told(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        write(folder, "a.onnx", DOUBLE)
+        repository = open_repository(str(folder))
+        assert factor(repository.get("a")) == 2
+        folder.rename(folder.with_name("elsewhere"))
+        Refresher(repository, 10)._refresh()
+        assert [record.levelname for record in caplog.records if "can't look for changed models" in record.message] == [
+            "WARNING"
+        ]
+        assert factor(repository.get("a")) == 2
 
 
 class TestControl:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_models
 import pytest
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
@@ -130,6 +131,47 @@ def test_a_broken_file_is_an_invalid_model(tmp_path: Path, content: bytes) -> No
     path.write_bytes(content)
     with pytest.raises(InvalidModel, match="model 'm'"):
         Session(path, "m", SessionOptions(1))
+
+
+def test_external_data_that_is_missing_is_told_without_our_paths(tmp_path: Path) -> None:
+    proto = onnx.load_from_string(onnx_models.scaled(2.0))
+    for initializer in proto.graph.initializer:
+        initializer.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(initializer), initializer.name))
+    path = tmp_path / "model.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(InvalidModel, match=r"weights\.bin") as caught:
+        Session(path, "m", SessionOptions(1))
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_session_keeps_to_what_was_paid_for(tmp_path: Path) -> None:
+    """Its threads, none of them spinning, and no memory of shapes that came before."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(onnx_models.identity())
+    options = Session(path, "m", SessionOptions(3))._session.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (False, False)
+
+
+def test_the_deadline_of_a_run_that_is_done_ends_no_other(session: Load) -> None:
+    loaded = session(onnx_models.slow())
+    feed = {"turns": np.array([1], np.int64)}
+    loaded.run(feed, ["y"], soon(1.0))
+    time.sleep(1.5)
+    assert loaded.run(feed, ["y"], soon())[0].tolist() == [1.0]
+
+
+def test_what_onnxruntime_blames_the_input_for(session: Load) -> None:
+    lookup = onnx_models.model(
+        [onnx.helper.make_node("Gather", ["table", "x"], ["y"])],
+        [onnx_models.tensor("x", "INT64", ("batch",))],
+        [onnx_models.tensor("y", "FP32", ("batch", 1))],
+        [onnx.helper.make_tensor("table", onnx.TensorProto.FLOAT, [3, 1], [10.0, 20.0, 30.0])],
+    )
+    with pytest.raises(InvalidRequest, match=r"model 'm' can't take this input: .*indices element out of data bounds"):
+        session(lookup).run({"x": np.array([7], np.int64)}, ["y"], soon())
 
 
 def test_batching_needs_a_symbolic_first_axis(session: Load) -> None:
