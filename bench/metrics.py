@@ -18,7 +18,7 @@ from .peers.example import infer_body
 from .start import spend
 from .table import MICROSECONDS, MILLISECONDS, Row, Target, unavailable
 
-REQUEST, PUSH = Target(5), Target(1.5)
+REQUEST, OFF, PUSH = Target(5), Target(1), Target(1.5)
 IMPORTS = {"emf": Target(60), "remote_write": Target(20)}
 START_SECONDS = 30.0
 
@@ -38,6 +38,8 @@ def _requests(count: int) -> Iterator[Row]:
     for what, name in {"counting a request": "counted", "the same, with its line of JSON": "line"}.items():
         more = median(seen - unseen for seen, unseen in zip(took[name], took["unseen"], strict=True))
         yield Row(what, microseconds(took[name]), against, more * 1e6, REQUEST, MICROSECONDS)
+    off = took["looks"]
+    yield Row("traces that are off", microseconds(off), "", median(off) * 1e6, OFF, MICROSECONDS)
 
 
 def _imports(turns: int) -> Iterator[Row]:

@@ -1,7 +1,8 @@
 """A request through the application: with its line of JSON, counted only, and unseen: observed.py REPOSITORY N.
 
-Prints `{"line": [seconds], "counted": [seconds], "unseen": [seconds]}`, means of AT_A_TIME requests in turns. Lines go
-into a pipe that another process reads, as under every container's runtime.
+Prints `{"line": [seconds], "counted": [seconds], "unseen": [seconds], "looks": [seconds]}`, means of AT_A_TIME requests
+in turns. Lines go into a pipe that another process reads, as under every container's runtime. The looks are all that a
+request does for traces and lines where both are off.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from typing import Any
 from inferry import logs
 from inferry.app import create_app
 from inferry.asgi import ASGIApp
+from inferry.observation import observed
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -54,6 +56,16 @@ def applications(repository: str) -> dict[str, ASGIApp]:
     return {name: create_app(service) for name, service in services.items()}
 
 
+def looks() -> float:
+    """Seconds in which a request finds out, four times, that nobody looks at it."""
+    start = time.perf_counter()
+    for _ in range(AT_A_TIME):
+        for _ in range(4):
+            if observed.get() is not None:
+                raise SystemExit("somebody looks")
+    return (time.perf_counter() - start) / AT_A_TIME
+
+
 async def measure(repository: str, count: int) -> dict[str, list[float]]:
     """Samples of each."""
     apps = applications(repository)
@@ -74,7 +86,7 @@ async def measure(repository: str, count: int) -> dict[str, list[float]]:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    samples: dict[str, list[float]] = {name: [] for name in apps}
+    samples: dict[str, list[float]] = {name: [] for name in (*apps, "looks")}
     # As `inferry serve` does.
     gc.collect()
     gc.freeze()
@@ -85,6 +97,7 @@ async def measure(repository: str, count: int) -> dict[str, list[float]]:
                 sent.clear()
                 await app(scope, receive, send)
             samples[name].append((time.perf_counter() - start) / AT_A_TIME)
+        samples["looks"].append(looks())
     if sent[0]["status"] != 200:
         raise SystemExit(f"{sent}")
     return {name: values[WARM_UP:] for name, values in samples.items()}

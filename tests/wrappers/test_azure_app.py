@@ -1,10 +1,11 @@
 """azure_app/function_app.py in this process: what an invocation knows is passed on, and nothing is imported in vain."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from threading import local
 from types import SimpleNamespace
@@ -14,9 +15,13 @@ import azure.functions as func
 import onnx_models
 import pytest
 from contract.servers import environment
+from inferry import logs
+from inferry.app import create_app
 from inferry.context import read
 from inferry.errors import InvalidSettings
 from inferry.routes import ROUTES
+from inferry.service import Service
+from inferry.settings import Settings
 
 from azure_app.environment import auth_level, defaults
 from azure_app.middleware import LIMIT, FunctionApp
@@ -97,6 +102,19 @@ def test_the_hosts_span_is_the_parent(app: FunctionApp, recorder: Recorder, host
     (scope,) = recorder.scopes
     assert dict(scope["headers"])[b"traceparent"].decode() == (hosts or theirs)
     assert read(scope).trace_id == TRACE
+
+
+def test_a_request_has_its_line(repository: Callable[..., str], caplog: pytest.LogCaptureFixture) -> None:
+    """As the message of a record, which the worker brings to Application Insights, with the invocation's ids."""
+    settings = Settings(model_path=repository({"m.onnx": onnx_models.identity()}), log_format="json")
+    logs.configure(settings, hosted=True)
+    service = Service.from_settings(settings)
+    caplog.set_level("INFO")
+    invoke(FunctionApp(create_app(service), func.AuthLevel.FUNCTION, function_name="api"), request())
+    service.close()
+    (line,) = [json.loads(message) for message in caplog.messages if message.startswith("{")]
+    names = ("request_id", "trace_id", "cold_start", "path", "status", "outcome")
+    assert [line[name] for name in names] == [INVOCATION, TRACE, True, "/v2", 405, "invalid"]
 
 
 def test_only_the_first_request_is_cold_and_no_lifespan_reaches_the_application(

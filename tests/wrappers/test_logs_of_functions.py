@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,24 @@ def test_powertools_comes_with_the_first_record(
     logging.getLogger("inferry").warning("a record")
     assert POWERTOOLS in sys.modules
     assert lines(capsys.readouterr().err)[-1]["message"] == "a record"
+
+
+def test_nothing_brings_the_sdk_of_x_ray() -> None:
+    """Neither inferry with all its extras nor what they need: the id of the trace is in a variable."""
+    needed, more = set(), {"inferry"}
+    while more:
+        needed |= more
+        lines = [line for name in more for line in requires_of(name) if name == "inferry" or "extra ==" not in line]
+        more = {re.split(r"[^\w.-]", line)[0].lower() for line in lines} - needed
+    assert {"aws-lambda-powertools", "mangum", "onnxruntime"} <= needed
+    assert not any("xray" in name for name in needed)
+
+
+def requires_of(name: str) -> list[str]:
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:  # of another platform or Python
+        return []
 
 
 def test_text_is_the_default(function: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
