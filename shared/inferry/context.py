@@ -55,8 +55,8 @@ def new_id() -> tuple[str, tuple[bytes, bytes]]:
     """For a request that has none: 64 random bits, and the answer's header."""
     if not _NEW_IDS:
         digits = os.urandom(8 * _AT_A_TIME).hex()
-        made = (digits[at : at + 16] for at in range(0, len(digits), 16))
-        _NEW_IDS.extend((request_id, answered(request_id)) for request_id in made)
+        made = [digits[at : at + 16] for at in range(0, len(digits), 16)]
+        _NEW_IDS.extend([(request_id, (REQUEST_ID, request_id.encode())) for request_id in made])
     return _NEW_IDS.pop()
 
 

@@ -110,13 +110,17 @@ class RenderedLines(Rendered):
         log.callHandlers(logging.LogRecord(log.name, level, __file__, 0, line.decode(), None, None))
 
 
+# A union would be made anew at each look.
+_WRITERS = (Lines, RenderedLines)
+
+
 def writer() -> Lines | RenderedLines | None:
     """Who takes lines without records, which take ten times as long.
 
     Nobody where they have a form that isn't ours, or where somebody has added a filter or a handler to the log.
     """
     parts = [*log.filters, *log.handlers]
-    return parts[0] if len(parts) == 1 and isinstance(parts[0], Lines | RenderedLines) else None
+    return parts[0] if len(parts) == 1 and isinstance(parts[0], _WRITERS) else None
 
 
 def record(level: int, function: str, message: str, fields: Mapping[str, Any]) -> None:
