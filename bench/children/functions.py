@@ -1,7 +1,8 @@
 """One row of 64 floats through Microsoft's runtime library, to the Functions app and to a constant answer, in turns.
 
 functions.py N, with the path to `standin` and the runtime library in PYTHONPATH. Prints `{"app": [seconds],
-"constant": [seconds]}`.
+"constant": [seconds]}` of curl's request, and the same as "far app" and "far constant" of one that came through a front
+end, which tells the app of the client.
 """
 
 import asyncio
@@ -20,18 +21,28 @@ from bench.measure import ROOT
 from bench.peers.example import infer_body
 
 WARM_UP = 200
+CURL = {"host": "app", "user-agent": "curl/8.14.1", "accept": "*/*", "content-type": "application/json"}
+# As many as App Service adds.
+FRONT_END = {
+    "x-forwarded-for": "192.0.2.7:51234",
+    "x-forwarded-proto": "https",
+    "x-forwarded-tlsversion": "1.3",
+    "x-original-url": "/v2/models/digits/infer",
+    "x-waws-unencoded-url": "/v2/models/digits/infer",
+    "x-site-deployment-id": "app",
+    "x-appservice-proto": "https",
+    "x-arr-log-id": "5b2d6e0a-54c1-4b6f-9a37-6c4f5d1f2f6b",
+    "was-default-hostname": "app.azurewebsites.net",
+    "disguised-host": "app.azurewebsites.net",
+    "client-ip": "192.0.2.7:51234",
+    "max-forwards": "10",
+}
 
 
-def request() -> Any:
+def request(**more: str) -> Any:
     """What the host hands to the worker of curl's request: a datum for each, as it makes one."""
     body = infer_body()
-    headers = {
-        "host": "app",
-        "user-agent": "curl/8.14.1",
-        "accept": "*/*",
-        "content-type": "application/json",
-        "content-length": str(len(body)),
-    }
+    headers = {**CURL, "content-length": str(len(body)), **more}
     value = {
         "method": Datum("POST", "string"),
         "url": Datum("http://app/v2/models/digits/infer", "string"),
@@ -54,12 +65,17 @@ async def measure(count: int) -> dict[str, list[float]]:
     os.environ["CONSTANT_ANSWER"] = answer["body"].value.decode()
     os.environ["PYTHON_SCRIPT_FILE_NAME"] = "constant_app.py"
     (constant,) = await worker.index(Path(__file__).parent / "constant")
-    samples: dict[str, list[float]] = {"app": [], "constant": []}
+    turns = [
+        (f"{way}{name}", function, headers)
+        for way, headers in (("", {}), ("far ", FRONT_END))
+        for name, function in (("app", api), ("constant", constant))
+    ]
+    samples: dict[str, list[float]] = {name: [] for name, *_ in turns}
     gc.collect()
     gc.freeze()
     for _ in range(WARM_UP + count):
-        for name, function in (("app", api), ("constant", constant)):
-            given = request()
+        for name, function, headers in turns:
+            given = request(**headers)
             start = time.perf_counter()
             outcome = await worker.invoke(function, given)
             samples[name].append(time.perf_counter() - start)
