@@ -18,6 +18,7 @@ ENDS = st.sampled_from([b"\n", b"\r\n"])
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "BLOCK", 7)
+    monkeypatch.setattr(lines_module, "FIRST", 7)
 
 
 @given(TEXTS, ENDS, st.integers(1, 4), st.booleans(), st.booleans())

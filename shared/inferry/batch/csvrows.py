@@ -1,7 +1,9 @@
 """CSV files with a header: their columns as a model's inputs."""
 
 import csv
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import orjson
@@ -14,11 +16,12 @@ from inferry.batch.gathering import Gathering, Wanted
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.batch.tables import Assigned, assign, check_width, to_block
 from inferry.errors import InvalidFile, InvalidRequest
+from inferry.settings import cpus
 from inferry.signature import TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-# Bytes for a thread, and how many lines they should hold.
-THREAD, SOME = 1 << 20, 16
+# Blocks that are parsed at the same time, if there are so many processors.
+PARSERS = 4
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
@@ -32,6 +35,7 @@ class CsvRows:
     def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
         """InvalidFile when it isn't text, or when its columns don't make the model's inputs."""
         self._wanted = wanted
+        self._threads = min(cpus(), PARSERS)
         self._text = opened(file, compression, wanted.file)
         self._names, self._start = self._header()
         self._assigned = assign(self._names, wanted)
@@ -46,14 +50,27 @@ class CsvRows:
 
     def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
         row, offset = start.row, start.offset or self._start
-        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
-            if stop is not None:
+        for lines, table in self._parsed(offset):
+            if stop is not None and (table is None or row + len(table) > stop):
                 lines = head(lines, stop - row, quoted=True)
-            for block in self._blocks(lines, row):
+                table = self._table(lines)
+            for block in self._blocks(lines, table, row):
                 yield block
                 row = block.end.row
             if row == stop:
                 return
+
+    def _parsed(self, offset: int) -> Iterator[tuple[Lines, pa.Table | None]]:
+        """Blocks of lines with their columns, the next ones parsed meanwhile."""
+        with ThreadPoolExecutor(self._threads, "inferry-parse") as pool:
+            ahead = deque[tuple[Lines, Future[pa.Table | None]]]()
+            for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
+                ahead.append((lines, pool.submit(self._table, lines)))
+                if len(ahead) > self._threads:
+                    lines, table = ahead.popleft()
+                    yield lines, table.result()
+            for lines, table in ahead:
+                yield lines, table.result()
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return borders(self._text, self._start, rows, self._wanted.file, quoted=True)
@@ -71,24 +88,25 @@ class CsvRows:
             raise InvalidFile(f"the first line of {self._wanted.file} must name the columns: {why}")
         return names, first.end
 
-    def _blocks(self, lines: Lines, row: int) -> Iterator[Block]:
-        table = None if lines.oversize or self._arrays else self._table(lines)
+    def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:
             yield to_block(table, self._assigned, self._wanted, Cursor(row, lines.offset), lines.end)
         elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
             yield self._careful(lines, row)
         else:
             for half in halves(lines, quoted=True):
-                for block in self._blocks(half, row):
+                for block in self._blocks(half, self._table(half), row):
                     yield block
                     row = block.end.row
 
     def _table(self, lines: Lines) -> pa.Table | None:
         """The lines' columns; None when one of the lines doesn't fit."""
+        if lines.oversize or self._arrays:
+            return None
         try:
             return arrow_csv.read_csv(
                 pa.py_buffer(lines.data),
-                arrow_csv.ReadOptions(column_names=self._names, block_size=_arrow_block(lines.data)),
+                arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
                 arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data),
                 arrow_csv.ConvertOptions(
                     include_columns=list(self._types), column_types=self._types, null_values=NULLS
@@ -149,12 +167,6 @@ class CsvRows:
 
 def _is_array(item: Assigned) -> bool:
     return item.columns == (item.spec.name,) and (row_shape(1, item.spec.shape) is None or -1 in item.spec.shape[1:])
-
-
-def _arrow_block(data: bytes) -> int:
-    """Bytes that one of Arrow's threads takes at a time: several blocks of short lines, which fit; else all."""
-    short = (data.find(b"\n") + 1) * SOME < THREAD
-    return THREAD if short else len(data) + 1
 
 
 def _arrow(spec: TensorSpec) -> pa.DataType:

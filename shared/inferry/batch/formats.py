@@ -18,11 +18,11 @@ class Writer(Protocol):
     def encode(self, answer: Answer) -> Any:
         """A block's piece of a part."""
 
-    def seal(self, pieces: Sequence[Any]) -> bytes:
-        """A part of the file."""
+    def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
+        """A part of the file, in as many pieces as there are."""
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        """The file of `rows` rows; `parts` may be gone through more than once."""
+        """The file of `rows` rows; `parts`, or their pieces, may be gone through more than once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,9 @@ class _Compressed:
         self._compress = _COMPRESS[compression]
         self.encode = writer.encode
 
-    def seal(self, pieces: Sequence[Any]) -> bytes:
-        content = self._writer.seal(pieces)
-        return self._compress(content) if content else b""
+    def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
+        content = b"".join(self._writer.seal(pieces))
+        return [self._compress(content)] if content else []
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         header = getattr(self._writer, "header", bytes)()

@@ -14,7 +14,8 @@ from inferry.batch.blocks import Cursor, Pace
 from inferry.errors import InvalidFile
 from inferry.tensors import Array
 
-BLOCK = 2 << 20
+# Bytes that are read at a time, and at first: what comes behind a small block can begin soon.
+BLOCK, FIRST = 2 << 20, 1 << 18
 # A line longer than this is refused and not kept: the largest tensors are better off in NPY or Parquet.
 MAX_LINE = 16 << 20
 EXCERPT = 1000
@@ -74,15 +75,15 @@ def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bo
     """Blocks of `pace.rows` lines from `offset`, a line border; `quoted`: quotes may hold line ends, as in CSV."""
     with readable(what):
         text.seek(offset)
-        rest = b""
+        rest, size = b"", FIRST
         while True:
-            read = text.read(BLOCK)
+            read, size = text.read(size), min(2 * size, BLOCK)
             data = rest + read
             end = _last_end(data, quoted) if read else len(data)
             if not end and len(data) > MAX_LINE:
-                data, size = _skip_line(text, data)
-                yield Lines(data[:EXCERPT], offset, size)
-                offset, rest = offset + size, data[EXCERPT:]
+                data, length = _skip_line(text, data)
+                yield Lines(data[:EXCERPT], offset, length)
+                offset, rest = offset + length, data[EXCERPT:]
                 continue
             for part in _parts(data[:end], pace, quoted):
                 yield Lines(part, offset)

@@ -9,7 +9,7 @@ from inferry.batch.blocks import Answer, Cursor, Reader
 from inferry.batch.formats import Writer
 from inferry.batch.pipeline import ahead
 from inferry.batch.predictor import Predictor
-from inferry.batch.results import Part, Results, error_line
+from inferry.batch.results import Memory, Part, Results, error_line
 from inferry.errors import TooManyErrors
 
 # A part is written when it has so many bytes, or so many seconds of work are in it.
@@ -64,7 +64,7 @@ class Making:
         self._progress = Progress()
         self._share = share
         self.parts: list[Part] = []
-        self.memory: tuple[bytes, bytes] | None = None
+        self.memory: Memory | None = None
         """Data and errors of a lone part, which need not be written before it is published."""
         self.made = Counts()
         """Rows of this run, without those of earlier ones."""
@@ -135,7 +135,7 @@ class Making:
         if lone and last:
             self.memory = (data, errors)
         else:
-            self._results.keep(part, data, errors)
+            self._results.keep(part, b"".join(data), errors)
         self.parts.append(part)
         self.made.rows += part.rows
         self.made.errors += part.errors

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import orjson
 
@@ -10,6 +11,9 @@ from inferry.batch.files import HIDDEN, Files
 from inferry.batch.formats import Writer
 from inferry.batch.report import FINISHED, Report
 from inferry.errors import StoreError
+
+Memory: TypeAlias = tuple[Sequence[bytes], bytes]
+"""A part's data, in pieces, and its errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +75,14 @@ class Results:
                 self._files.create(self._path(part, kind), content)
         self._files.create(self._path(part, _COMPLETE), b".")
 
-    def publish(self, parts: Sequence[Part], writer: Writer, memory: tuple[bytes, bytes] | None = None) -> None:
+    def publish(self, parts: Sequence[Part], writer: Writer, memory: Memory | None = None) -> None:
         """Merges all parts into the results, and their errors; `memory` holds the data and errors of a lone part."""
         rows = sum(part.rows for part in parts)
         with self._files.write(self.name) as file:
-            writer.merge([memory[0]] if memory else _Contents(self, parts, _DATA), rows, file)
+            writer.merge(memory[0] if memory else _Contents(self, parts, _DATA), rows, file)
         self.publish_errors(parts, memory)
 
-    def publish_errors(self, parts: Sequence[Part], memory: tuple[bytes, bytes] | None = None) -> None:
+    def publish_errors(self, parts: Sequence[Part], memory: Memory | None = None) -> None:
         """Merges the errors, or removes those of an earlier content of the input."""
         path = f"{self.name}.errors.jsonl"
         if not any(part.errors for part in parts):

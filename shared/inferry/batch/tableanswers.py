@@ -56,17 +56,16 @@ class ParquetAnswers(_Tables):
             columns[name] = _lists(values, self._specs[name])
         return pa.RecordBatch.from_pydict(columns)
 
-    def seal(self, pieces: Sequence[pa.RecordBatch | None]) -> bytes:
+    def seal(self, pieces: Sequence[pa.RecordBatch | None]) -> Sequence[bytes]:
         """A part of the file."""
         batches = [piece for piece in pieces if piece is not None]
         if not batches:
-            return b""
+            return []
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batches[0].schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        content: bytes = sink.getvalue().to_pybytes()
-        return content
+        return [sink.getvalue().to_pybytes()]
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         """The file, a row group for each part."""
@@ -113,9 +112,9 @@ class CsvAnswers(_Tables):
             found.append(flat)
         return found
 
-    def seal(self, pieces: Sequence[bytes]) -> bytes:
+    def seal(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
         """A part of the file."""
-        return b"".join(pieces)
+        return pieces
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         """The file: a line of the columns' names, and all parts."""

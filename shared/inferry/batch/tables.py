@@ -159,12 +159,16 @@ def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
     if spec.datatype.dtype.kind != "f" or not set(table.schema.types) <= {pa.float32(), pa.float64()}:
         return None
     matrix, start = empty((len(table), table.num_columns), spec.datatype.dtype), 0
-    with np.errstate(over="ignore"):
-        for batch in table.to_batches():
-            # Arrow copies columns as they are three times as fast as it makes rows of them; NumPy makes both alike.
-            matrix[start : start + len(batch)] = batch.to_tensor(null_to_nan=True, row_major=False).to_numpy()
-            start += len(batch)
-    return None if np.isinf(matrix).any() else matrix
+    try:
+        with np.errstate(over="raise"):
+            for batch in table.to_batches():
+                # Arrow copies columns as they are three times as fast as it makes rows; NumPy makes them of either.
+                columns = batch.to_tensor(null_to_nan=True, row_major=False).to_numpy()
+                matrix[start : start + len(batch)] = columns
+                start += len(batch)
+    except FloatingPointError:  # a value is out of range
+        return None
+    return matrix
 
 
 def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
