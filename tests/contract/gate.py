@@ -78,8 +78,10 @@ class Fates:
 
     def answer(self, status: int, body: bytes = b"") -> None:
         self.handler.send_response(status)
-        if status != 204:
-            self.handler.send_header("Content-Length", str(len(body)))
+        if status == 204:
+            self.handler.end_headers()
+            return
+        self.handler.send_header("Content-Length", str(len(body)))
         self.handler.end_headers()
         self.handler.wfile.write(body)
 

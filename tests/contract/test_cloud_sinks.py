@@ -299,7 +299,8 @@ def test_managed_identity_asks_as_microsofts_library_does(client: str, monkeypat
     assert {name: ours.get(name) for name in told} == told
 
 
-def test_azure_monitor() -> None:
+def test_azure_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One token for several pushes, for what azure-identity asks it for."""
     with local(token) as (url, asked), gate() as store:
         store.fate = lambda: 204
         env = {"IDENTITY_ENDPOINT": url, "IDENTITY_HEADER": "secret"}
@@ -309,6 +310,11 @@ def test_azure_monitor() -> None:
         sink._identity._poster.close()
         assert [headers["Authorization"] for _, headers, _ in store.requests] == ["Bearer a token of Entra"] * 2
         assert len(asked) == 1
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        with ManagedIdentityCredential() as credential:
+            credential.get_token("https://monitor.azure.com/.default")
+    assert asked[0][0] == asked[1][0]
 
 
 def role(_: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:

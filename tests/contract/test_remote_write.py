@@ -13,6 +13,7 @@ from gate import Gate, gate
 from inferry.metrics import Metrics
 from inferry.pushing import Pusher
 from inferry.settings import Settings
+from inferry.sinks import PushFailed
 from inferry.sinks.remote_write import RemoteWrite
 from inferry.stats import Timings
 from timeseries import STORES, Store
@@ -286,3 +287,23 @@ def test_one_push_makes_up_for_another(store: Store, environments: Make, fate: i
             environment.predict("digits", 10)
             environment.pusher.push()
     assert totals(store, "inferry_rows_total", environment.now + 1) == {("digits",): 20}
+
+
+@pytest.mark.parametrize(
+    ("fate", "kept"),
+    [(408, True), (429, True), (500, True), (503, True), ("cut", True), ("hang", True), (400, False), (404, False)],
+)
+def test_what_a_store_did_not_take(environments: Make, fate: int | str, kept: bool) -> None:
+    """The same bytes again, or dropped and counted."""
+    fates = iter((fate, 204, 204))
+    with gate() as store:
+        store.fate = lambda: next(fates)
+        environment = environments(store.url, time.time())
+        environment.predict("digits", 10)
+        with pytest.raises(PushFailed) as failure:
+            environment.sink.push(environment.metrics.collect(), time.monotonic() + 0.3)
+        environment.now += 1
+        environment.predict("digits", 10)
+        environment.sink.push(environment.metrics.collect(), time.monotonic() + 5)
+    first, second, *others = [body for _, _, body in store.requests]
+    assert (first == second, failure.value.dropped == 0, len(others)) == (kept, kept, int(kept))
