@@ -468,6 +468,22 @@ class TestExecution:
         model.warm_run = warm_run
         assert Execution(model, threads).inline_elements == elements
 
+    @pytest.mark.parametrize("batched", [False, True])
+    def test_a_model_is_in_use_during_a_run(
+        self, execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch, batched: bool
+    ) -> None:
+        config = {"max_batch_size": 4, "dynamic_batching": DynamicBatching()} if batched else {}
+        subject = execution(onnx_models.identity(), **config)
+        model, run, users = subject._model, subject._session.run, []
+
+        def watched(*arguments: Any) -> list[Array]:
+            users.append(model.users)
+            return run(*arguments)
+
+        monkeypatch.setattr(subject._session, "run", watched)
+        asyncio.run(subject.run({"x": np.ones((1, 3), np.float32)}, ("y",), soon(), 3))
+        assert (users, model.users) == ([1], 0)
+
     def test_the_config_says_how_batches_form(self, execution: Callable[..., Execution]) -> None:
         batching = DynamicBatching(max_queue_delay_us=500)
         subject = execution(onnx_models.identity(), max_batch_size=4, max_queue_size=3, dynamic_batching=batching)

@@ -14,7 +14,7 @@ import onnx_models
 import pytest
 from inferry import fetched
 from inferry import model as model_module
-from inferry.errors import StoreError
+from inferry.errors import InvalidModel, StoreError
 from inferry.model import Model
 from inferry.remote import RemoteStore, memory_store
 from inferry.repository import Repository
@@ -103,13 +103,19 @@ def test_what_was_not_used_for_a_week_goes(cache: Path) -> None:
     assert sorted(cache.iterdir()) == sorted([second, third])
 
 
-def test_what_goes_while_it_is_loaded_is_fetched_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_what_goes_while_it_is_loaded_is_fetched_again(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
     repository = Repository(memory_store({"a.onnx": onnx_models.scaled(2.0)}, cache))
     load, left = model_module.load, [True]
 
     def interrupted(*arguments: Any) -> Model:
         if left.pop():
             shutil.rmtree(arguments[2])
+            if comes_back:  # fetched by yet another process, too late for this one
+                onnx_models.write(arguments[2], {"a.onnx": onnx_models.scaled(2.0)})
+                raise InvalidModel("model.onnx failed. File doesn't exist")
         return load(*arguments)
 
     left[:] = [False, True, True]

@@ -341,6 +341,18 @@ def test_what_was_fetched_is_not_read_again(cache: Path) -> None:
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
 
+@pytest.mark.usefixtures("_small_pieces")
+def test_pieces_are_fetched_side_by_side(cache: Path) -> None:
+    eight = threading.Barrier(8)
+
+    def meet(count: int) -> None:
+        if count <= 8:
+            eight.wait(20)
+
+    opened = remote(Backend(in_memory(FILES), meet), cache)
+    assert contents(opened.fetch("digits/1", opened.list(), None)) == below_one(FILES)
+
+
 def test_the_same_digest_is_fetched_once_from_anywhere(cache: Path) -> None:
     sha256 = hashlib.sha256(MODEL).hexdigest()
     one, two = (Backend(in_memory({"m.onnx": MODEL})) for _ in range(2))

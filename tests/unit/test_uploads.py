@@ -34,7 +34,7 @@ def test_read(parameters: Any, expected: Any) -> None:
         ({"config": '{"max_batchsize": 4}'}, "config.json of model 'm' has an unknown key 'max_batchsize'"),
         ({"file:1/model.onnx": "QQ=="}, "'parameters' with files must hold 'config' as well"),
         ({"config": "{}", "file:1/x": "Q"}, "'file:1/x' must be a string in base64"),
-        ({"config": "{}", "file:1/x": "Q!=="}, "'file:1/x' must be a string in base64"),
+        ({"config": "{}", "file:1/x": "Q!Q=="}, "'file:1/x' must be a string in base64"),
         ({"config": "{}", "file:1/x": "é"}, "'file:1/x' must be a string in base64"),
         ({"config": "{}", "file:1/x": 7}, "'file:1/x' must be a string in base64"),
         ({"config": "{}", "file:1/x": None}, "'file:1/x' must be a string in base64"),
