@@ -20,7 +20,7 @@ import pytest
 from inferry.batch import making
 from inferry.batch.report import Report
 from inferry.errors import NotSupported, StoreError, TooManyErrors
-from inferry.jobs import Job, borders, run
+from inferry.jobs import Job, borders, cut, run
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -430,6 +430,26 @@ def test_slices(predict: Predict, service: Service, tmp_path: Path, name: str) -
     report = run(job, service, until=0.0)
     assert (report.state, report.rows, report.errors) == ("finished", straight.rows, straight.errors)
     assert contents(tmp_path / "again", name) == contents(tmp_path / "out", name)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_large_file_is_cut(predict: Predict, service: Service, tmp_path: Path, name: str) -> None:
+    """Into slices of about a size, where what is behind the first can be read without it."""
+    content = LONG[name]
+    straight = predict(name, content, "row")
+    job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/again/", model="row")
+    slices = cut(job, service, len(content) // 4)
+    if name.endswith((".gz", ".zst", ".npz")):
+        assert slices == []
+        return
+    assert 3 <= len(slices) <= 6
+    assert [part.stop for part in slices] == [*(part.start.row for part in slices[1:]), None]
+    done = [run(replace(job, part=part), service) for part in slices]
+    assert sum(report.rows for report in done) == straight.rows
+    assert max(report.rows for report in done) < straight.rows / 2
+    assert run(job, service, until=0.0).state == "finished"
+    assert contents(tmp_path / "again", name) == contents(tmp_path / "out", name)
+    assert cut(job, service, len(content) // 4) == cut(job, service, len(content)) == []
 
 
 @pytest.mark.usefixtures("parts")
