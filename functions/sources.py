@@ -89,7 +89,8 @@ class HTTPApi(_Source, HTTPGateway):
     def __call__(self, response: Any) -> dict[str, Any]:
         headers = {name.decode(): value.decode() for name, value in response["headers"]}
         is_plain = len(headers) == len(response["headers"]) and "set-cookie" not in headers
-        is_text = headers.get("content-type") == "application/json" and len(response["body"]) <= MAX_TEXT
+        is_json = headers.get("content-type") == "application/json" and "content-encoding" not in headers
+        is_text = is_json and len(response["body"]) <= MAX_TEXT
         if self.event["version"] != "2.0" or not is_plain or not is_text:
             return super().__call__(response)
         return {

@@ -1,5 +1,6 @@
 """functions/sources.py: the format that is read and written here is read and written as Mangum does it."""
 
+import gzip
 from typing import Any
 
 import lambda_events as events
@@ -52,6 +53,7 @@ JSON = (b"content-type", b"application/json")
 ANSWERS: dict[str, tuple[list[tuple[bytes, bytes]], bytes]] = {
     "JSON": ([JSON, (b"content-length", b"2")], b"{}"),
     "JSON that isn't ASCII": ([JSON], '{"ü":"😀"}'.encode()),
+    "compressed JSON": ([JSON, (b"content-encoding", b"gzip")], gzip.compress(b"{}")),
     "nothing": ([JSON], b""),
     "no type": ([], b"{}"),
     "text": ([(b"content-type", b"text/plain; charset=utf-8")], b"text"),
