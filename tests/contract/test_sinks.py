@@ -260,7 +260,7 @@ def percentiles(*servers: Server) -> list[float]:
     took: list[list[float]] = [[] for _ in servers]
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connected()) for server in servers]
-        for _ in range(1000):
+        for _ in range(500):
             for server, connection, times in zip(servers, connections, took, strict=True):
                 waited, start = waits(server), time.perf_counter()
                 connection.request("POST", "/v2/models/quick/infer", BODY)
