@@ -1,6 +1,7 @@
 """What other hosts than uvicorn do to the application: prefixes, lifespans, WebSockets, and bugs of ours."""
 
 import asyncio
+import json
 import logging
 import threading
 import time
@@ -73,6 +74,14 @@ def test_head_has_no_body_on_any_host(app: Callable[..., ASGIApp]) -> None:
         start, *bodies = converse(served, scope, {"type": "http.request"})
         assert int(dict(start["headers"])[b"content-length"]) > 0
         assert b"".join(message.get("body", b"") for message in bodies) == b""
+
+
+@pytest.mark.parametrize("path", ["/v2/models/\udce9", "/v2/models/\udce9/ready"])
+def test_a_path_that_is_no_text_on_any_host(app: Callable[..., ASGIApp], path: str) -> None:
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
+    start, body = converse(app(FILES), scope, {"type": "http.request"})
+    assert start["status"] == 404
+    assert json.loads(body["body"]) == {"error": "unknown model '?'; the repository has: m"}
 
 
 def within(app: ASGIApp, **host: Any) -> ASGIApp:
