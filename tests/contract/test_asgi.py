@@ -84,6 +84,13 @@ def test_a_path_that_is_no_text_on_any_host(app: Callable[..., ASGIApp], path: s
     assert json.loads(body["body"]) == {"error": "unknown model '?'; the repository has: m"}
 
 
+def test_of_a_body_over_the_limit_no_more_is_read(app: Callable[..., ASGIApp]) -> None:
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/m/infer", "headers": [], "query_string": b""}
+    chunk = {"type": "http.request", "body": bytes(600), "more_body": True}
+    start, _ = converse(app(FILES, max_request_bytes=1000), scope, chunk, chunk)
+    assert start["status"] == 413
+
+
 def within(app: ASGIApp, **host: Any) -> ASGIApp:
     """`app` on a host that knows this of every request."""
 
