@@ -15,7 +15,7 @@ from inferry.batch.blocks import Cursor, Pace, Reader
 from inferry.batch.files import open_files, split
 from inferry.batch.formats import FORMATS, Format
 from inferry.batch.gathering import Wanted
-from inferry.batch.making import Limits, Making, Progress
+from inferry.batch.making import Counts, Limits, Making, Progress
 from inferry.batch.predictor import Predictor
 from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.batch.results import Part, Results
@@ -169,10 +169,11 @@ class _Work:
     def run(self, until: float | None, progress: Callable[[Progress], None]) -> Report:
         """Does what is left. Errors of the file leave a report too."""
         making = None
+        middle = None if until is None else (time.monotonic() + until) / 2
         try:
             with self.opened() as file:
                 making = self._making(file, until, progress)
-                return self._made(making)
+                return self._made(making, middle)
         except TooManyErrors as exc:
             if making:
                 self._results.publish_errors(making.parts, making.memory)
@@ -189,11 +190,15 @@ class _Work:
             if making:
                 self._metrics.job_rows(self._model.name, self._model.version, making.made.rows, making.made.errors)
 
-    def _made(self, making: Making) -> Report:
+    def _made(self, making: Making, middle: float | None) -> Report:
+        """Parts that were made until after the `middle` of the time are published by the next run, which has it all."""
         part = self._job.part
         if not (making.some(part.start, part.stop) if part else making.all()):
             return self._report(UNFINISHED, making.parts)
-        return self._report(FINISHED, making.parts) if part else self._publish(making)
+        if part:
+            return self._report(FINISHED, making.parts)
+        late = middle is not None and time.monotonic() > middle and making.made != Counts() and making.memory is None
+        return self._report(UNFINISHED, making.parts) if late else self._publish(making)
 
     def _count_file(self, failed: bool) -> None:
         self._metrics.job_file(self._model.name, self._model.version, failed)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from urllib.parse import urlsplit
 
+DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 BUSY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>later</Message></Error>"
 HOP = ("connection", "transfer-encoding", "keep-alive", "date", "server")
 
@@ -28,8 +29,8 @@ class Faults:
     struck: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def next(self) -> tuple[str, bool]:
-        """The next request's fate, and whether the store gets to see it all the same."""
+    def next(self, method: str) -> tuple[str, bool]:
+        """The next request's fate, whatever its method, and whether the store gets to see it all the same."""
         with self._lock:
             self.count += 1
             random = Random(f"{self.seed} {self.count}")
@@ -42,8 +43,19 @@ class Faults:
         return ("lost", random.random() < 0.5) if drawn < self.busy + self.lost else ("", True)
 
 
+@dataclass(frozen=True)
+class Denial:
+    """Who asks has no right to these methods."""
+
+    methods: frozenset[str]
+
+    def next(self, method: str) -> tuple[str, bool]:
+        """As that of `Faults`."""
+        return ("denied", False) if method in self.methods else ("", True)
+
+
 @contextmanager
-def flaky(target: str, faults: Faults, kill: Callable[[], None]) -> Iterator[str]:
+def flaky(target: str, faults: Faults | Denial, kill: Callable[[], None]) -> Iterator[str]:
     """The address of a proxy in front of `target`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(urlsplit(target).netloc, faults, kill))
     server.daemon_threads = True
@@ -57,7 +69,7 @@ def flaky(target: str, faults: Faults, kill: Callable[[], None]) -> Iterator[str
         thread.join()
 
 
-def _handler(target: str, faults: Faults, kill: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
+def _handler(target: str, faults: Faults | Denial, kill: Callable[[], None]) -> type[BaseHTTPRequestHandler]:
     return type("Handler", (_Handler,), {"target": target, "faults": faults, "kill": staticmethod(kill)})
 
 
@@ -66,12 +78,12 @@ class _Handler(BaseHTTPRequestHandler):
     # An answer is several small writes, which would wait for each other's acknowledgement.
     disable_nagle_algorithm = True
     target: str
-    faults: Faults
+    faults: Faults | Denial
     kill: Callable[[], None]
 
     def _any(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
-        fate, seen = self.faults.next()
+        fate, seen = self.faults.next(self.command)
         answer = self._forward(body) if seen else None
         if fate == "kill":
             self.kill()
@@ -79,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self._answer(*answer if answer else (503, [], BUSY))
+        self._answer(*answer or ((403, [], DENIED) if fate == "denied" else (503, [], BUSY)))
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _any
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -15,10 +16,15 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from inferry.batch.files import open_files
 from inferry.errors import InferryError, StoreError
 from inferry.jobs import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+
+sys.path.append(str(Path(__file__).parents[1] / "contract"))
+import services
+from flaky import Denial, flaky
 
 MODELS = {
     "row.onnx": onnx_models.scaled(2, 3),
@@ -215,3 +221,41 @@ def test_missing_rights(
     with pytest.raises(StoreError, match=f"{said} .*Permission denied"):
         run(job, service)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[services.S3]:
+    with services.moto() as running:
+        running.create("rights")
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ({"GET", "HEAD"}, "can't read 'x.jsonl' in s3://rights/in"),
+        ({"GET"}, "can't read '[^']*' in s3://rights/(in|out)"),
+        ({"PUT", "POST"}, "can't write 'x.jsonl' in s3://rights/out"),
+    ],
+)
+def test_missing_rights_on_a_bucket(
+    service: Service, s3: services.S3, monkeypatch: pytest.MonkeyPatch, methods: set[str], said: str
+) -> None:
+    """One clear error at once, as a job's own; nothing is written, and with the rights the same job is done."""
+    name = "-".join(sorted(methods)).lower()
+    for variable, value in {**s3.environment, "NO_PROXY": services.HOST}.items():
+        monkeypatch.setenv(variable, value)
+    s3.put("rights", f"in/{name}/x.jsonl", LINE)
+    job = Job(input=f"s3://rights/in/{name}/x.jsonl", output=f"s3://rights/out/{name}/", model="row")
+    with flaky(s3.endpoint, Denial(frozenset(methods)), lambda: None) as endpoint, monkeypatch.context() as denied:
+        denied.setenv("AWS_ENDPOINT_URL", endpoint)
+        start = time.monotonic()
+        with pytest.raises(StoreError, match=said) as raised:
+            run(job, service)
+        assert time.monotonic() - start < 5
+    assert "lacked the necessary privileges" in str(raised.value)
+    assert "<?xml" not in str(raised.value)
+    out = open_files(f"s3://rights/out/{name}")
+    assert out.list() == []
+    assert run(job, service).state == "finished"
+    assert out.read("x.jsonl") == b'{"y":[2.0,4.0,6.0]}\n'

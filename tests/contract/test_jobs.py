@@ -416,6 +416,28 @@ def test_a_job_without_time_goes_on(predict: Predict, service: Service, tmp_path
     )
 
 
+@pytest.mark.parametrize(("took", "states"), [(40, ["finished"]), (60, ["unfinished", "finished"])])
+@pytest.mark.usefixtures("parts")
+def test_what_is_made_late_is_published_by_the_next_run(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, took: float, states: list[str]
+) -> None:
+    """Publishing takes time that the end of an invocation may not have."""
+    (tmp_path / "x.jsonl").write_bytes(LONG["x.jsonl"])
+    job = Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row")
+    now = start = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def progress(_: Any) -> None:
+        nonlocal now
+        now = start + took
+
+    found: list[str] = []
+    while len(found) < 3 and "finished" not in found:
+        found.append(run(job, service, until=start + 100, progress=progress).state)
+        assert (tmp_path / "out/x.jsonl").exists() == (found[-1] == "finished")
+    assert found == states
+
+
 @pytest.mark.parametrize("name", LONG)
 def test_slices(predict: Predict, service: Service, tmp_path: Path, name: str) -> None:
     """Jobs of slices, in any order, and a last one that only puts them together."""
