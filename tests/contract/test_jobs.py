@@ -37,6 +37,8 @@ MODELS = {
     "alone.onnx": onnx_models.identity("FP32", (1, 2)),
     "fixed.onnx": onnx_models.identity("FP32", (4, 2)),
     "failing.onnx": onnx_models.failing(),
+    "listed/1/model.onnx": onnx_models.scaled(2, 3),
+    "listed/config.json": b'{"columns": ["c", "a", "b"]}',
 }
 ROWS = 40
 
@@ -353,6 +355,20 @@ def test_results_as_csv(predict: Predict, case: str) -> None:
     report = predict("x.csv", content, model)
     assert report.errors == 0
     assert Path(report.output).read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.csv", b"a,b,more,c\n1,2,?,3\n"),
+        ("x.parquet", parquet(a=[1.0], b=[2.0], more=["?"], c=[3.0])),
+        ("x.parquet", parquet(x=[[3.0, 1.0, 2.0]], a=[7.0])),
+    ],
+)
+def test_columns_that_the_card_lists(predict: Predict, name: str, content: bytes) -> None:
+    """In its order, others left out; a column of the input's name comes before them."""
+    report = predict(name, content, "listed", to="jsonl")
+    assert Path(report.output).read_bytes() == b'{"y":[6.0,2.0,4.0]}\n'
 
 
 def test_kept_columns_of_csv(predict: Predict) -> None:

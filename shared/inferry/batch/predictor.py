@@ -16,7 +16,7 @@ from inferry.tensors import Array, aligned, empty
 # Without max_batch_size: so many values of inputs, and rows, are few enough for a run of any model at first.
 ELEMENTS, MOST = 131_072, 2048
 # A run that is over so soon is mostly what each one costs, whatever is in it: the next have more, up to so many times.
-RUN_SECONDS, GROWTH = 1e-3, 4
+RUN_SECONDS, GROWTH = 1e-3, 2
 # A block should take about so long: a job that has to end looks at the time between two of them.
 BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
 # Rows of the first block, where nothing is known of how long one takes; and how many times more the next may have.
