@@ -313,6 +313,19 @@ def test_load_and_unload_take_any_body(
         assert ask(served, "GET", "/v2/models/m/ready").status_code == ready
 
 
+def test_the_configuration_of_a_batched_model(app: Callable[..., ASGIApp]) -> None:
+    config = b'{"max_batch_size": 4, "dynamic_batching": {"max_queue_delay_us": 500}}'
+    answer = ask(app({"m/1/model.onnx": onnx_models.scaled(), "m/config.json": config}), "GET", "/v2/models/m/config")
+    given = answer.json()
+    assert (given["max_batch_size"], given["dynamic_batching"]) == (4, {"max_queue_delay_microseconds": 500})
+    # Without the batch's axis, which an optional input has not.
+    assert [(tensor["name"], tensor["dims"], tensor["optional"]) for tensor in given["input"]] == [
+        ("x", [3], False),
+        ("factor", [1], True),
+    ]
+    assert [(tensor["name"], tensor["dims"]) for tensor in given["output"]] == [("y", [3])]
+
+
 def test_the_metadata_of_a_model_with_a_broken_version(app: Callable[..., ASGIApp]) -> None:
     served = app({"m/1/model.onnx": onnx_models.identity(), "m/2/model.onnx": b"not a model"})
     assert ask(served, "GET", "/v2/models/m").json()["versions"] == ["1"]
