@@ -296,7 +296,7 @@ def test_a_job_goes_on_in_other_invocations(batch: Any, cloud: Cloud) -> None:
     handle = batch()
     event, turns = sqs(notification("input/digits/long.jsonl")), []
     while event:
-        assert failed(handle(event, seconds=0.05)) == []
+        assert failed(handle(event, seconds=0.02)) == []
         turns.append(len(cloud.keys("output/.inferry/")) + len(cloud.keys("output/digits/.inferry/")))
         sent = cloud.received(cloud.jobs)
         assert len(sent) <= 1
@@ -333,9 +333,9 @@ def test_a_job_stops_before_its_invocation_ends(
 def test_a_direct_job_that_needs_more_time(batch: Any, cloud: Cloud) -> None:
     cloud.put("input/digits/long.jsonl", *MANY)
     with pytest.raises(Unfinished, match="BATCH_QUEUE"):
-        batch(BATCH_QUEUE="")(notification("input/digits/long.jsonl"), seconds=0.05)
+        batch(BATCH_QUEUE="")(notification("input/digits/long.jsonl"), seconds=0.02)
     url = f"s3://{BUCKET}/input/digits/long.jsonl"
-    assert batch()(notification("input/digits/long.jsonl"), seconds=0.05) == [{"state": "unfinished", "input": url}]
+    assert batch()(notification("input/digits/long.jsonl"), seconds=0.02) == [{"state": "unfinished", "input": url}]
 
 
 def test_direct_messages(batch: Any, cloud: Cloud) -> None:
@@ -390,7 +390,7 @@ def test_a_job_of_a_run_that_needs_more_time(batch: Any, cloud: Cloud) -> None:
     handle = batch()
     plan = handle({"plan": {"input": f"s3://{BUCKET}/input/", "output": f"s3://{BUCKET}/output/"}, "run": "r"})
     [job] = [json.loads(line) for line in cloud.read(plan["files"]["key"]).splitlines()]
-    assert handle(job, seconds=0.05)["state"] == "unfinished"
+    assert handle(job, seconds=0.02)["state"] == "unfinished"
     assert handle(job)["state"] == "finished"
     assert cloud.received(cloud.jobs) == []
 
