@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 from .measure import MODELS, ROOT, microseconds, milliseconds, ratio, repository, run, say
@@ -22,22 +21,22 @@ def functions(quick: bool) -> Iterator[Row]:
     """The rows of p50 and of a start."""
     with repository("digits") as folder:
         environment = {**os.environ, "MODEL_PATH": str(folder), "INTRA_OP_THREADS": "1", "METRICS_SINKS": "prometheus"}
-        yield from _request(2_000 if quick else 20_000, environment)
+        yield from _request(80 if quick else 800, environment)
         yield from _start(5 if quick else 25, environment)
 
 
-def _request(count: int, environment: dict[str, str]) -> Iterator[Row]:
+def _request(turns: int, environment: dict[str, str]) -> Iterator[Row]:
     name = "Functions app, 64 floats, p50"
     if not RUNTIME.exists():
         yield unavailable(name, "make .tools/azure/installed brings the runtime library", REQUEST)
         return
-    say(f"functions: {count} requests, twice")
+    say(f"functions: {turns} turns of requests, twice")
     path = {"PYTHONPATH": os.pathsep.join(map(str, (STANDIN, RUNTIME, ROOT)))}
-    samples = json.loads(run((sys.executable, "-m", "bench.children.functions", str(count)), environment | path))
+    samples = json.loads(run((sys.executable, "-m", "bench.children.functions", str(turns)), environment | path))
     for what, way, target in ((name, "", REQUEST), ("with 12 headers of a front end", "far ", None)):
         app, constant = samples[f"{way}app"], samples[f"{way}constant"]
         against = f"{microseconds(constant)} AsgiFunctionApp, constant answer"
-        yield Row(what, microseconds(app), against, median(app) / median(constant), target)
+        yield Row(what, microseconds(app), against, ratio(app, constant), target)
 
 
 def _start(turns: int, environment: dict[str, str]) -> Iterator[Row]:

@@ -1,8 +1,8 @@
 """One row of 64 floats through Microsoft's runtime library, to the Functions app and to a constant answer, in turns.
 
-functions.py N, with the path to `standin` and the runtime library in PYTHONPATH. Prints `{"app": [seconds],
-"constant": [seconds]}` of curl's request, and the same as "far app" and "far constant" of one that came through a front
-end, which tells the app of the client.
+functions.py TURNS, with the path to `standin` and the runtime library in PYTHONPATH. Prints `{"app": [seconds],
+"constant": [seconds]}` of curl's request, the median of each turn, and the same as "far app" and "far constant" of one
+that came through a front end, which tells the app of the client.
 """
 
 import asyncio
@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from azure_functions_runtime.bindings.datumdef import Datum
@@ -20,7 +22,13 @@ from standin import worker
 from bench.measure import ROOT
 from bench.peers.example import infer_body
 
-WARM_UP = 200
+# A turn is so many invocations: often enough to be slowed by the same things, and seldom enough to run in caches of its
+# own, as an app does where it has an instance for itself.
+TURN = 25
+WARM_UP = 8
+# What the host makes before it asks the worker.
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+INVOCATION = "5b2d6e0a-54c1-4b6f-9a37-6c4f5d1f2f6b"
 CURL = {"host": "app", "user-agent": "curl/8.14.1", "accept": "*/*", "content-type": "application/json"}
 # As many as App Service adds.
 FRONT_END = {
@@ -54,7 +62,7 @@ def request(**more: str) -> Any:
     return Datum(value, "http")
 
 
-async def measure(count: int) -> dict[str, list[float]]:
+async def measure(turns: int) -> dict[str, list[float]]:
     """Samples of both; the app is indexed first, and what it answers is the constant."""
     (api,) = (function for function in await worker.index(ROOT) if function.name == "api")
     answer = (await worker.invoke(api, request())).value.value
@@ -65,23 +73,29 @@ async def measure(count: int) -> dict[str, list[float]]:
     os.environ["CONSTANT_ANSWER"] = answer["body"].value.decode()
     os.environ["PYTHON_SCRIPT_FILE_NAME"] = "constant_app.py"
     (constant,) = await worker.index(Path(__file__).parent / "constant")
-    turns = [
+    functions = [
         (f"{way}{name}", function, headers)
         for way, headers in (("", {}), ("far ", FRONT_END))
         for name, function in (("app", api), ("constant", constant))
     ]
-    samples: dict[str, list[float]] = {name: [] for name, *_ in turns}
+    samples: dict[str, list[float]] = {name: [] for name, *_ in functions}
     gc.collect()
     gc.freeze()
-    for _ in range(WARM_UP + count):
-        for name, function, headers in turns:
-            given = request(**headers)
-            start = time.perf_counter()
-            outcome = await worker.invoke(function, given)
-            samples[name].append(time.perf_counter() - start)
-            if outcome.error:
-                raise SystemExit(outcome.error)
+    for _ in range(WARM_UP + turns):
+        for name, function, headers in functions:
+            samples[name].append(median([await invoked(function, headers) for _ in range(TURN)]))
     return {name: values[WARM_UP:] for name, values in samples.items()}
+
+
+async def invoked(function: worker.Function, headers: Mapping[str, str]) -> float:
+    """Seconds of an invocation."""
+    given = request(**headers)
+    start = time.perf_counter()
+    outcome = await worker.invoke(function, given, None, TRACEPARENT, INVOCATION)
+    took = time.perf_counter() - start
+    if outcome.error:
+        raise SystemExit(outcome.error)
+    return took
 
 
 if __name__ == "__main__":

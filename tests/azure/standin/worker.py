@@ -91,12 +91,16 @@ async def index(folder: Path) -> list[Function]:
 
 
 async def invoke(
-    function: Function, value: Datum, metadata: dict[str, Datum] | None = None, traceparent: str = ""
+    function: Function,
+    value: Datum,
+    metadata: dict[str, Datum] | None = None,
+    traceparent: str = "",
+    invocation_id: str = "",
 ) -> Outcome:
     """One invocation: `value` is the trigger's."""
     traceparent = traceparent or _traceparent()
     ok, returned, outputs, error, trace = await invocation_request_native(
-        str(uuid.uuid4()),
+        invocation_id or str(uuid.uuid4()),
         function.id,
         [(function.trigger["name"], value)],
         metadata or {},
