@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -130,16 +132,18 @@ def test_a_log_that_is_gone_fails_nobody(log: logging.Logger, tmp_path: Path) ->
         Lines(stream, JsonFormatter("s")).write(logging.INFO, b"{}")
 
 
-def test_a_line_is_there_when_its_process_is_not(tmp_path: Path) -> None:
-    """Killed, not ended: nothing is kept back for later."""
-    target = tmp_path / "log"
-    with target.open("w") as stream:
-        handler = Lines(stream, JsonFormatter("s"))
-        if (child := os.fork()) == 0:
-            handler.write(logging.INFO, b'{"of":"the child"}')
-            os.kill(os.getpid(), 9)
-        os.waitpid(child, 0)
-    assert target.read_text() == '{"of":"the child"}\n'
+KILLED = """
+import logging, os, sys
+from inferry.logs import JsonFormatter, Lines
+Lines(sys.stdout, JsonFormatter("s")).write(logging.INFO, b'{"of":"the child"}')
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_line_is_there_when_its_process_is_not() -> None:
+    """Killed, not ended: nothing is kept back for later. Not a fork of this process, whose other threads hold locks."""
+    ended = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (-9, b'{"of":"the child"}\n')
 
 
 @pytest.mark.parametrize("add", [lambda log: log.addHandler(Records()), lambda log: log.addFilter(lambda _: True)])
