@@ -27,23 +27,9 @@ if pusher := open_pusher(settings, service.metrics, os.environ):
 gc.freeze()
 
 app = FunctionApp(create_app(service), auth_level(os.environ), function_name="api")
-
-
-@app.function_name("health")
-@app.route("health", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
-async def health(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-    """Open to everybody, like the next: probes have no keys."""
-    answer: func.HttpResponse = await app.middleware.handle_async(req, context)
-    return answer
-
-
-@app.function_name("probes")
-@app.route("v2/health/{probe}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
-async def probes(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-    """The protocol's own: live and ready."""
-    answer: func.HttpResponse = await app.middleware.handle_async(req, context)
-    return answer
-
+# Open to everybody: probes have no keys.
+app.add("health", "health", ["GET", "HEAD"], func.AuthLevel.ANONYMOUS)
+app.add("probes", "v2/health/{probe}", ["GET", "HEAD"], func.AuthLevel.ANONYMOUS)
 
 if settings.batch_output:
     from azure_app.triggers import add_triggers

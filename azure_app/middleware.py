@@ -6,7 +6,7 @@ azure.functions' own middleware makes a WSGI environment first, fails at paths t
 
 import asyncio
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,42 +19,39 @@ _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 class FunctionApp(func.AsgiFunctionApp):
-    """AsgiFunctionApp with `Middleware` for its own."""
-
-    middleware: "Middleware"
+    """AsgiFunctionApp with `Middleware` for its own, without a lifespan."""
 
     def _add_http_app(self, http_middleware: Any, function_name: str = "api") -> None:
-        self.middleware = Middleware(http_middleware._app)
-        super()._add_http_app(self.middleware, function_name)
+        self._answer = Middleware(http_middleware._app).answer
+        self.add(function_name, "/{*route}", func.HttpMethod, self.auth_level)
 
-    def __del__(self) -> None:
-        """Nothing: azure.functions would end a lifespan in an event loop of its own, which fails within another."""
+    def add(self, name: str, route: str, methods: Iterable[Any], auth_level: func.AuthLevel) -> None:
+        """A function whose requests go to the application, as those of all other routes do."""
+        self.function_name(name)(self.route(route, methods=methods, auth_level=auth_level)(self._answer))
 
 
-class Middleware(func.AsgiMiddleware):
-    """Makes an ASGI request of an invocation, and tells `app` its ids and its deadline. There is no lifespan."""
+class Middleware:
+    """Makes an ASGI request of an invocation, and tells `app` its ids and its deadline."""
 
     def __init__(self, app: ASGIApp) -> None:
-        super().__init__(app)  # type: ignore[no-untyped-call]
-        self._asgi = app
+        self._app = app
         self._cold = True
 
-    async def notify_startup(self) -> bool:
-        return True
-
-    async def handle_async(self, req: func.HttpRequest, context: Any = None) -> func.HttpResponse:
+    async def answer(self, req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+        """An invocation; the host goes by the names of the parameters."""
         exchange = Exchange(req.get_body())
-        await self._asgi(self._scope(req, context), exchange.receive, exchange.send)
+        await self._app(self._scope(req, context), exchange.receive, exchange.send)
         return exchange
 
-    def _scope(self, request: func.HttpRequest, context: Any) -> Scope:
+    def _scope(self, request: func.HttpRequest, context: func.Context) -> Scope:
         scheme, _, rest = request.url.partition("://")
         target, _, query = rest.partition("?")
         raw = target[target.find("/") :] if "/" in target else "/"
-        known = {"deadline": time.monotonic() + LIMIT, "cold_start": self._cold}
+        known: dict[str, Any] = {"deadline": time.monotonic() + LIMIT, "cold_start": self._cold}
         self._cold = False
-        given = request.headers
-        headers = [(name.encode(), given[name].encode()) for name in given]
+        # The dict below the headers: they look for each name in lower case again.
+        given = getattr(request.headers, "__http_headers__", request.headers)
+        headers = [(name.encode(), value.encode()) for name, value in given.items()]
         # The host's own span is the parent of ours; it belongs to the caller's trace, if there is one.
         if parent := context.trace_context.trace_parent:
             if "traceparent" in given:

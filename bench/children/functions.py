@@ -29,6 +29,7 @@ WARM_UP = 8
 # What the host makes before it asks the worker.
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 INVOCATION = "5b2d6e0a-54c1-4b6f-9a37-6c4f5d1f2f6b"
+BODY = infer_body()
 CURL = {"host": "app", "user-agent": "curl/8.14.1", "accept": "*/*", "content-type": "application/json"}
 # As many as App Service adds.
 FRONT_END = {
@@ -49,15 +50,14 @@ FRONT_END = {
 
 def request(**more: str) -> Any:
     """What the host hands to the worker of curl's request: a datum for each, as it makes one."""
-    body = infer_body()
-    headers = {**CURL, "content-length": str(len(body)), **more}
+    headers = {**CURL, "content-length": str(len(BODY)), **more}
     value = {
         "method": Datum("POST", "string"),
         "url": Datum("http://app/v2/models/digits/infer", "string"),
         "headers": {name: Datum(value, "string") for name, value in headers.items()},
         "query": {},
         "params": {},
-        "body": Datum(body, "bytes"),
+        "body": Datum(BODY, "bytes"),
     }
     return Datum(value, "http")
 

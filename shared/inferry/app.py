@@ -269,7 +269,7 @@ def _added(scope: Scope, headers: Mapping[bytes, bytes], seen: Observation | Non
     if seen is not None:
         return seen.headers
     if context.KEY in scope or context.REQUEST_ID in headers:
-        request_id, _ = context.ids(scope)
+        request_id = context.request_id(scope.get(context.KEY), headers)
         return [context.answered(request_id)] if request_id else []
     return []
 

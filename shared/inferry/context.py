@@ -43,12 +43,18 @@ def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
     """Of the request and of its trace; empty ones are unknown."""
     headers = dict(scope.get("headers") or ())
     host = scope.get(KEY)
-    request_id, trace_id = (host.get("request_id"), host.get("trace_id")) if host else ("", "")
-    if not request_id and REQUEST_ID in headers:
-        request_id = _printable(headers[REQUEST_ID]).decode()
+    trace_id = host.get("trace_id") if host else ""
     if not trace_id and _TRACEPARENT in headers:
         trace_id = _trace_id(headers[_TRACEPARENT])
-    return request_id or "", trace_id or ""
+    return request_id(host, headers), trace_id or ""
+
+
+def request_id(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -> str:
+    """The id that the host says, or else the client; empty when neither does."""
+    said: str = host.get("request_id", "") if host else ""
+    if said or REQUEST_ID not in headers:
+        return said
+    return _printable(headers[REQUEST_ID]).decode()
 
 
 def new_id() -> tuple[str, tuple[bytes, bytes]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from threading import local
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import azure.functions as func
 import onnx_models
@@ -143,6 +143,13 @@ def test_the_request_as_asgi_has_it(app: FunctionApp, recorder: Recorder) -> Non
         "server": None,
         "client": None,
     }
+
+
+def test_headers_in_a_mapping_of_another_library(app: FunctionApp, recorder: Recorder) -> None:
+    """The host may bring an azure.functions of its own, and what is read of its headers is not documented."""
+    given = SimpleNamespace(method="GET", url="http://app/", headers={"accept": "*/*"}, get_body=lambda: b"")
+    invoke(app, cast("func.HttpRequest", given), invocation=context(""))
+    assert recorder.scopes[0]["headers"] == [(b"accept", b"*/*")]
 
 
 @pytest.mark.parametrize("url", ["http://app", "http://app/"])
