@@ -134,7 +134,7 @@ class App:
                 await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen))
                 return
             try:
-                body = await read_body(headers, receive, self._limit)
+                body = await read_body(headers, receive, self._limit, seen)
             except BaseException as exc:
                 self._service.metrics.refused(exc)
                 raise
@@ -332,7 +332,7 @@ def _too_large(limit: int) -> RequestTooLarge:
     )
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int) -> bytes:
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, seen: Observation | None) -> bytes:
     """A request's body without its Content-Encoding. RequestTooLarge over `limit` bytes, before and after inflating."""
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
@@ -341,7 +341,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int
     body: bytes = message.get("body", b"")
     if message.get("more_body") or len(body) > limit:
         body = await _received(body, receive, limit)
-    if (seen := observed.get()) is not None:
+    if seen is not None:
         seen.received = len(body)
     encoding = headers.get(b"content-encoding")
     return compression.inflate(body, encoding.decode("latin-1"), limit) if encoding else body

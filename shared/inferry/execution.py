@@ -1,6 +1,7 @@
 """How a model's requests are run: on the event loop, in a thread, or batched."""
 
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from inferry.errors import InferenceTimeout, QueueFull
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 INLINE_NS = 1_000_000
 # A busy machine makes any single run a slow one.
 PATIENCE = 3
+
+_size = attrgetter("size")
 
 
 class Execution:
@@ -150,7 +153,4 @@ class Execution:
 
 def count_elements(feed: Feed) -> int:
     """Elements of all inputs together."""
-    elements = 0
-    for array in feed.values():
-        elements += array.size
-    return elements
+    return sum(map(_size, feed.values()))

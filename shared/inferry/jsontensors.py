@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Iterator
+from operator import countOf
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ _BUFFERS = {"float": ("d", np.dtype("f8")), "integer": ("i", np.dtype("i8")), "U
 
 # The Python types that JSON gives for the elements of each kind of tensor: exactly these, as bool is an int to Python.
 _TYPES: dict[str, set[type]] = {"float": {float, int}, "integer": {int}, "bool": {bool}, "string": {str}}
+# The one that most have: counting it costs less than a set of all types.
+_MOSTLY: dict[str, type] = {"float": float, "integer": int, "bool": bool, "string": str}
 _WANTED = {"float": "numbers or null", "integer": "integers", "bool": "true and false", "string": "strings"}
 
 
@@ -101,9 +104,10 @@ def _buffer(data: Any, datatype: Datatype) -> Array | None:
 
 
 def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
-    if not set(map(type, data)) <= _TYPES[datatype.kind]:
+    count, wanted = len(data), datatype.kind
+    if countOf(map(type, data), _MOSTLY[wanted]) != count and not set(map(type, data)) <= _TYPES[wanted]:
         data = _elements(data, datatype, shape, what)
-    count = len(data)
+        count = len(data)
     if count != math.prod(shape):
         raise _miscounted(count, shape, what)
     if not datatype.code:

@@ -202,7 +202,7 @@ class Management:
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         loaded = await self._service.model(model, None, context.deadline(request.scope))
         headers = dict(request.scope["headers"])
-        body = await read_body(headers, request.receive, self._service.settings.max_request_bytes)
+        body = await self._body(request)
         deferred = self._deferred()
         found = await self._in_thread(deferred.submit, loaded, body, headers.get(protocol.HEADER_LENGTH))
         if self._service.background is not None:
@@ -269,13 +269,15 @@ class Management:
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
         """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""
-        body = await read_body(
-            dict(request.scope["headers"]), request.receive, self._service.settings.max_request_bytes
-        )
+        body = await self._body(request)
         value = load(body) if body.strip() else {}
         if not isinstance(value, dict):
             raise InvalidRequest("the request must be a JSON object")
         return value
+
+    async def _body(self, request: HTTPRequest) -> bytes:
+        limit = self._service.settings.max_request_bytes
+        return await read_body(dict(request.scope["headers"]), request.receive, limit, observed.get())
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool

@@ -6,6 +6,7 @@ The wire is described in the specification's inference_rest.md and Triton's bina
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
@@ -23,6 +24,7 @@ OCTETS = (b"content-type", b"application/octet-stream")
 Parameters: TypeAlias = Mapping[str, Any]
 
 _NOTHING = memoryview(b"")
+_LISTS = Nesting()  # of documents that are Python's: nobody asks it
 
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
@@ -82,7 +84,8 @@ class InferRequest:
     def batch_size(self) -> int:
         """Rows of the request: axis 0 of its first input, 1 for scalars."""
         for tensor in self.inputs.values():
-            return int(tensor.array.shape[0]) if tensor.array.shape else 1
+            shape: Shape = tensor.array.shape
+            return shape[0] if shape else 1
         return 1
 
 
@@ -109,15 +112,18 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
         if size == 0:
             return InferRequest(raw=body, binary=True)
         text, tail = body[:size], memoryview(body)[size:]
-    document, nesting = parse(text), Nesting(text)
+    document = parse(text)
+    if isinstance(document, dict):
+        return _request(document, tail, _LISTS, model)
+    nesting = Nesting(text)
     try:
         request = _request(document, tail, nesting, model)
-        if isinstance(document, dict) or nesting.complete():
+        if nesting.complete():
             return request
     except _MemberTwice:
         pass
     del document  # many times as large as its text
-    return _request(load(text), tail, nesting, model)
+    return _request(load(text), tail, _LISTS, model)
 
 
 def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -132,7 +138,8 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
             output["parameters"] = {"binary_data_size": len(raw)}
             tail.append(raw)
         elif name not in stored:
-            output["data"] = to_list(tensor)
+            # What `to_list` does of numbers, without the call.
+            output["data"] = tensor.array.ravel() if tensor.datatype.code else to_list(tensor)
         outputs.append(output)
     answer: dict[str, Any] = {
         "model_name": response.model_name,
@@ -325,10 +332,15 @@ def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
         raise _bad_shape(next(length for length in shape if type(length) is not int or length < 0), what)
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidRequest(f"'shape' of {what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
-    # NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product.
-    if (math.prod(shape) or math.prod(filter(None, shape))) >= 2**58:
+    if not _is_countable(shape):
         raise InvalidRequest(f"'shape' of {what} is too large: {list(shape)}")
     return shape
+
+
+@lru_cache(maxsize=1024)
+def _is_countable(shape: Shape) -> bool:
+    """NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product."""
+    return (math.prod(shape) or math.prod(filter(None, shape))) < 2**58
 
 
 def _bad_shape(value: Any, what: str) -> InvalidRequest:
