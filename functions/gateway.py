@@ -79,12 +79,13 @@ class Gateway(Mangum):
 class _Exchange:
     """A request's body on its way to the application, and the answer on its way back."""
 
+    answer: dict[str, Any]
+    _asked = _answered = False
+    _waiting: "asyncio.Event | None" = None
+
     def __init__(self, body: bytes, is_base64: bool) -> None:
-        self.answer: dict[str, Any] = {}
         self._body = body
         self._is_base64 = is_base64
-        self._asked = self._answered = False
-        self._waiting: asyncio.Event | None = None
 
     async def receive(self) -> Message:
         """The body, and then that the client is gone, as soon as it has its answer."""
@@ -103,8 +104,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.answer = {"status": message["status"], "headers": message["headers"], "body": b""}
             return
-        body = message.get("body", b"")
-        self.answer["body"] = self.answer["body"] + body if self.answer["body"] else body
+        self.answer["body"] += message.get("body", b"")
         self._answered = not message.get("more_body")
         if self._answered and self._waiting is not None:
             self._waiting.set()

@@ -44,11 +44,8 @@ class _Source:
     def scope(self) -> Any:
         """Made once: Mangum looks into it for the answer, too."""
         if self._scope is None:  # functools.cached_property takes a lock before Python 3.12
-            self._scope = self._read()
+            self._scope = super().scope  # type: ignore[misc]
         return self._scope
-
-    def _read(self) -> Any:
-        return super().scope  # type: ignore[misc]
 
 
 class LoadBalancer(_Source, ALB):
@@ -62,24 +59,27 @@ class HTTPApi(_Source, HTTPGateway):
     takes as long as the prediction of a small model.
     """
 
-    def _read(self) -> Any:
+    @property
+    def scope(self) -> Any:
         event = self.event
         if event["version"] != "2.0" or event.get("cookies"):
-            return super()._read()
-        http = event["requestContext"]["http"]
+            return super().scope
+        context = event["requestContext"]
+        http = context["http"]
+        path = http["path"]
         given = event.get("headers", {})
         headers = [(name.lower().encode(), value.encode()) for name, value in given.items()]
         return {
             "type": "http",
             "http_version": "1.1",
             "method": http["method"],
-            "path": unquote(http["path"]) or "/",
+            "path": (unquote(path) if "%" in path else path) or "/",
             "raw_path": None,
             "root_path": "",
             "query_string": event.get("rawQueryString", "").encode(),
             "headers": headers,
             "scheme": given.get("x-forwarded-proto", "https"),
-            "server": (event["requestContext"].get("domainName", ""), 443),
+            "server": (context.get("domainName", ""), 443),
             "client": (http["sourceIp"], 0),
             "asgi": {"version": "3.0", "spec_version": "2.0"},
             "aws.event": event,
@@ -136,9 +136,13 @@ def decoded(body: bytes, is_base64: bool) -> bytes:
 def root_path(event: Mapping[str, Any]) -> str:
     """What the client's path has before the application's: a stage, or the mapping of a custom domain."""
     context = event["requestContext"]
-    path = unquote(context.get("path") or event.get("rawPath") or "")
+    path = context.get("path") or event.get("rawPath") or ""
     proxy = (event.get("pathParameters") or {}).get("proxy")
-    if proxy and path.endswith(own := f"/{unquote(proxy)}"):
-        return path.removesuffix(own)
+    if proxy:
+        if path == f"/{proxy}":  # nearly always
+            return ""
+        path, own = unquote(path), f"/{unquote(proxy)}"
+        if path.endswith(own):
+            return path.removesuffix(own)
     stage = context.get("stage", "$default")
     return "" if stage == "$default" else f"/{stage}"
