@@ -7,6 +7,7 @@ azure.functions' own middleware makes a WSGI environment first, fails at paths t
 import asyncio
 import time
 from collections.abc import Iterable, MutableMapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
@@ -44,9 +45,7 @@ class Middleware:
         return exchange
 
     def _scope(self, request: func.HttpRequest, context: func.Context) -> Scope:
-        scheme, _, rest = request.url.partition("://")
-        target, _, query = rest.partition("?")
-        raw = target[target.find("/") :] if "/" in target else "/"
+        scheme, path, raw, query = _parts(request.url)
         known: dict[str, Any] = {"deadline": time.monotonic() + LIMIT, "cold_start": self._cold}
         self._cold = False
         # The dict below the headers: they look for each name in lower case again.
@@ -66,15 +65,24 @@ class Middleware:
             "http_version": "1.1",
             "method": request.method,
             "scheme": scheme,
-            "path": unquote(raw) if "%" in raw else raw,
-            "raw_path": raw.encode(),
-            "query_string": query.encode(),
+            "path": path,
+            "raw_path": raw,
+            "query_string": query,
             "root_path": "",
             "headers": headers,
             "server": None,
             "client": None,
             "inferry": known,
         }
+
+
+@lru_cache(64)
+def _parts(url: str) -> tuple[str, str, bytes, bytes]:
+    """Scheme, path, raw path and query. Most requests of an app are for the same few."""
+    scheme, _, rest = url.partition("://")
+    target, _, query = rest.partition("?")
+    raw = target[target.find("/") :] if "/" in target else "/"
+    return scheme, unquote(raw), raw.encode(), query.encode()
 
 
 class Exchange(func.HttpResponse):
@@ -89,11 +97,12 @@ class Exchange(func.HttpResponse):
     # Of answers that have no content-type.
     mimetype, charset = "text/plain", "utf-8"
 
+    _complete = False
+    _answered: asyncio.Event | None = None
+
     def __init__(self, body: bytes) -> None:
         self._received: bytes | None = body
         self._sent: list[bytes] = []
-        self._complete = False
-        self._answered: asyncio.Event | None = None
 
     def get_body(self) -> bytes:
         return b"".join(self._sent)
