@@ -1,9 +1,11 @@
 """Servers that the contract tests share: starting one takes longer than most tests."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import googlestorage
 import onnx_models
 import pytest
 import services
@@ -13,6 +15,9 @@ from inferry.service import Service
 from inferry.settings import Settings
 from servers import EXAMPLES, Server, serving
 from tiny import MAX_REQUEST_BYTES, TINY
+
+# A URL's scheme, and the fixture of the service behind it.
+BUCKETS = {"s3": "s3", "az": "azurite", "gs": "google"}
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +48,33 @@ def azurite() -> Iterator[services.Azurite]:
         pytest.skip(services.AZURITE_MISSING)
     with services.azurite() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def google() -> Iterator[googlestorage.GoogleStorage]:
+    with googlestorage.running() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def service_of(request: pytest.FixtureRequest) -> Callable[[str], Any]:
+    """`service_of("gs")` is the running service behind such URLs."""
+    return lambda scheme: request.getfixturevalue(BUCKETS[scheme])
+
+
+@pytest.fixture
+def new_bucket(service_of: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """`new_bucket("gs")` is the URL of an empty bucket, and the environment has what opens it."""
+
+    def create(scheme: str) -> str:
+        service = service_of(scheme)
+        for variable, value in {"NO_PROXY": services.HOST, **service.environment}.items():
+            monkeypatch.setenv(variable, value)
+        name = f"bucket-{secrets.token_hex(4)}"
+        service.create(name)
+        return f"{scheme}://{name}"
+
+    return create
 
 
 @pytest.fixture

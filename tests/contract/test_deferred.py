@@ -8,7 +8,6 @@ from typing import Any
 
 import onnx_models
 import pytest
-from contract import services
 from contract.servers import EXAMPLES, Answer, Server, serving
 from inferry import jobs
 from inferry.deferred import Deferred
@@ -91,31 +90,18 @@ def test_without_places_for_them() -> None:
     assert "BATCH_INPUT" in answer.json["error"]
 
 
-def places(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch, name: str) -> Iterator[str]:
-    if store == "local":
-        yield str(tmp_path)
-        return
-    with getattr(services, store)() as service:
-        for variable, value in service.environment.items():
-            monkeypatch.setenv(variable, value)
-        service.create(name)
-        yield f"{'s3' if store == 'moto' else 'az'}://{name}"
-
-
-@pytest.fixture(params=["local", "moto", "azurite"])
+@pytest.fixture(params=["local", "s3", "az", "gs"])
 def deferred(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, new_bucket: Callable[[str], str]
 ) -> Iterator[tuple[Deferred, Service]]:
     """Under a host that answers nothing itself."""
-    if request.param == "azurite" and not services.AZURITE.exists():
-        pytest.skip(services.AZURITE_MISSING)
-    for place in places(tmp_path, request.param, monkeypatch, "data"):
-        settings = Settings(
-            model_path=str(EXAMPLES), batch_input=f"{place}/in", batch_output=f"{place}/out", batch_model="diabetes"
-        )
-        service = Service.from_settings(settings)
-        yield Deferred(settings), service
-        service.close()
+    place = str(tmp_path) if request.param == "local" else new_bucket(request.param)
+    settings = Settings(
+        model_path=str(EXAMPLES), batch_input=f"{place}/in", batch_output=f"{place}/out", batch_model="diabetes"
+    )
+    service = Service.from_settings(settings)
+    yield Deferred(settings), service
+    service.close()
 
 
 def test_whoever_finds_the_file_answers(deferred: tuple[Deferred, Service]) -> None:

@@ -16,7 +16,6 @@ import ml_dtypes
 import numpy as np
 import onnx_models
 import pytest
-import services
 import tritonclient.http as triton
 from inferry.asgi import ASGIApp
 from inferry.batch.files import open_files
@@ -48,18 +47,13 @@ class Place:
         return open_files(self.url).read(name)
 
 
-@pytest.fixture(params=["local", "file", "memory", "s3", "azure"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    name = f"data-{secrets.token_hex(4)}"
+@pytest.fixture(params=["local", "file", "memory", "s3", "az", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, new_bucket: Callable[[str], str]) -> Place:
     if request.param in ("local", "file"):
         return Place(f"{'file://' if request.param == 'file' else ''}{tmp_path}/data/sub")
     if request.param == "memory":
-        return Place(f"memory://{name}")
-    service = request.getfixturevalue("s3" if request.param == "s3" else "azurite")
-    for variable, value in {"NO_PROXY": services.HOST, **service.environment}.items():
-        monkeypatch.setenv(variable, value)
-    service.create(name)
-    return Place(f"{'s3' if request.param == 's3' else 'az'}://{name}/some/prefix")
+        return Place(f"memory://data-{secrets.token_hex(4)}")
+    return Place(f"{new_bucket(request.param)}/some/prefix")
 
 
 @pytest.fixture

@@ -23,14 +23,6 @@ RESOURCE = "https://storage.azure.com"
 LOCALLY = {"AZURE_ALLOW_HTTP": "true"}
 
 
-@pytest.fixture(scope="module")
-def azurite() -> Iterator[services.Azurite]:
-    if not services.AZURITE.exists():
-        pytest.skip(services.AZURITE_MISSING)
-    with services.azurite() as azurite:
-        yield azurite
-
-
 def test_messages(azurite: services.Azurite) -> None:
     """More than are put at once, and bytes of any value."""
     azurite.create_queue("jobs")

@@ -1,4 +1,7 @@
-"""The same promises from every kind of store; S3 and Azure over real HTTP, from moto and Azurite on loopback."""
+"""The same promises from every kind of store; those of the clouds over real HTTP, from servers on loopback.
+
+S3 is moto's and Azure Azurite; Google's is a stand-in of ours (`googlestorage`), as no emulator can be had here.
+"""
 
 import asyncio
 import os
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import googlestorage
 import numpy as np
 import onnx_models
 import pytest
@@ -59,19 +63,14 @@ def through_obstore(url: str, cache: Path) -> Place:
     return Place(url, opened.backend.put, opened)
 
 
-@pytest.fixture(params=["local", "memory", "s3", "azure"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+@pytest.fixture(params=["local", "memory", "s3", "az", "gs"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, cache: Path, new_bucket: Callable[[str], str]) -> Place:
     """An empty store of each kind."""
-    name = f"models-{time.monotonic_ns()}"
-    with_environment(monkeypatch, {"NO_PROXY": services.HOST})
     if request.param == "local":
         return local(tmp_path, cache)
     if request.param == "memory":
-        return through_obstore(f"memory://{name}", cache)
-    service = request.getfixturevalue("s3" if request.param == "s3" else "azurite")
-    with_environment(monkeypatch, service.environment)
-    service.create(name)
-    return through_obstore(f"{'s3' if request.param == 's3' else 'az'}://{name}/some/prefix/", cache)
+        return through_obstore(f"memory://models-{time.monotonic_ns()}", cache)
+    return through_obstore(f"{new_bucket(request.param)}/some/prefix/", cache)
 
 
 @pytest.fixture
@@ -156,7 +155,7 @@ def test_what_is_not_there_is_named(filled: Place) -> None:
 # What only remote stores do
 
 
-remote_only = pytest.mark.parametrize("place", ["memory", "s3", "azure"], indirect=True)
+remote_only = pytest.mark.parametrize("place", ["memory", "s3", "az", "gs"], indirect=True)
 
 
 @remote_only
@@ -233,6 +232,29 @@ def test_a_bucket_that_is_missing_is_named(bucket: str) -> None:
         open_store("s3://missing-bucket").list()
 
 
+# Google only
+
+
+def test_a_key_of_somebody_else(
+    google: googlestorage.GoogleStorage,
+    new_bucket: Callable[[str], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    url = new_bucket("gs")
+    googlestorage.write_key(tmp_path / "key.json")
+    with_environment(monkeypatch, googlestorage.GoogleStorage(google.endpoint, tmp_path / "key.json").environment)
+    with pytest.raises(StoreError, match=rf"^can't list {url}: .*401.*\(AuthenticationRequired\)$") as caught:
+        open_store(url).list()
+    assert "Bearer" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_bucket_of_google_that_is_missing_is_named(new_bucket: Callable[[str], str]) -> None:
+    new_bucket("gs")
+    with pytest.raises(StoreError, match=r"can't list gs://missing-bucket: .*404.*\(NoSuchBucket\)$"):
+        open_store("gs://missing-bucket").list()
+
+
 # Endpoints that are down
 
 
@@ -252,13 +274,15 @@ def silent(stack: ExitStack) -> int:
 
 
 @pytest.mark.parametrize("endpoint", [refusing, silent])
-@pytest.mark.parametrize("scheme", ["s3", "az"])
+@pytest.mark.parametrize("scheme", ["s3", "az", "gs"])
 def test_an_endpoint_that_is_down_is_given_up_in_time(
-    endpoint: Callable[[ExitStack], int], scheme: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: Callable[[ExitStack], int], scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as stack:
         url = f"http://{services.HOST}:{endpoint(stack)}"
         settings = services.S3(url).environment | services.Azurite("inferry", "c2VjcmV0", url, url).environment
+        googlestorage.write_key(tmp_path / "key.json")
+        settings |= googlestorage.GoogleStorage(url, tmp_path / "key.json").environment
         with_environment(monkeypatch, {"NO_PROXY": services.HOST, **settings})
         start = time.monotonic()
         with pytest.raises(StoreError, match=f"^can't list {scheme}://models/v1: .*after 3 retries") as caught:
