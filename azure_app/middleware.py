@@ -120,7 +120,9 @@ class Exchange(func.HttpResponse):
     async def send(self, message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
             self.status_code = message["status"]
-            self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
+            self.headers = headers = {}
+            for name, value in message["headers"]:  # a comprehension is a call more
+                headers[name.decode("latin-1")] = value.decode("latin-1")
             return
         self._sent.append(message.get("body", b""))
         if not message.get("more_body"):

@@ -33,10 +33,10 @@ def _request(turns: int, environment: dict[str, str]) -> Iterator[Row]:
     say(f"functions: {turns} turns of requests, twice")
     path = {"PYTHONPATH": os.pathsep.join(map(str, (STANDIN, RUNTIME, ROOT)))}
     samples = json.loads(run((sys.executable, "-m", "bench.children.functions", str(turns)), environment | path))
-    for what, way, target in ((name, "", REQUEST), ("with 12 headers of a front end", "far ", None)):
+    for what, way in ((name, ""), ("with 12 headers of a front end", "far ")):
         app, constant = samples[f"{way}app"], samples[f"{way}constant"]
         against = f"{microseconds(constant)} AsgiFunctionApp, constant answer"
-        yield Row(what, microseconds(app), against, ratio(app, constant), target)
+        yield Row(what, microseconds(app), against, ratio(app, constant), REQUEST)
 
 
 def _start(turns: int, environment: dict[str, str]) -> Iterator[Row]:
