@@ -46,10 +46,12 @@ class Middleware:
 
     def _scope(self, request: func.HttpRequest, context: func.Context) -> Scope:
         scheme, path, raw, query = _parts(request.url)
-        known: dict[str, Any] = {"deadline": time.monotonic() + LIMIT, "cold_start": self._cold}
-        self._cold = False
+        known: dict[str, Any] = {"deadline": time.monotonic() + LIMIT}
+        if self._cold:
+            known["cold_start"], self._cold = True, False
+        given = request.headers
         # The dict below the headers: they look for each name in lower case again.
-        given = getattr(request.headers, "__http_headers__", request.headers)
+        given = getattr(given, "__http_headers__", given)
         headers = [(name.encode(), value.encode()) for name, value in given.items()]
         # The host's own span is the parent of ours; it belongs to the caller's trace, if there is one.
         if parent := context.trace_context.trace_parent:

@@ -122,7 +122,7 @@ def test_only_the_first_request_is_cold_and_no_lifespan_reaches_the_application(
 ) -> None:
     invoke(app, *[request()] * 5)
     assert [scope["type"] for scope in recorder.scopes] == ["http"] * 5
-    assert [scope["inferry"]["cold_start"] for scope in recorder.scopes] == [True, False, False, False, False]
+    assert [read(scope).cold_start for scope in recorder.scopes] == [True, False, False, False, False]
 
 
 def test_the_request_as_asgi_has_it(app: FunctionApp, recorder: Recorder) -> None:
