@@ -81,6 +81,8 @@ class Batch(Construct):
         alarms.add("BatchAge", age, props.max_batch_age, "seconds old is the oldest message of the batch queue")
         dead = self.dead.metric_approximate_number_of_messages_visible()
         alarms.add("DeadLetters", dead, 0, "messages can't be done, and wait in the queue of dead letters")
+        # Those of single jobs are not among them: a run may tolerate some.
+        alarms.add("Runs", self.runs.machine.metric_failed(), 0, "runs of many files failed")
 
 
 def _notify(bucket: Bucket, queue: Queue) -> None:

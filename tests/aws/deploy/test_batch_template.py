@@ -171,6 +171,8 @@ def _place(resource: Any) -> str:
     """The resource's name, and what is behind it."""
     if isinstance(resource, str):
         return resource
+    if "Ref" in resource:
+        return str(resource["Ref"])
     if "Fn::GetAtt" in resource:
         return str(resource["Fn::GetAtt"][0])
     head, tail = resource["Fn::Join"][1]
@@ -181,12 +183,12 @@ def test_alarms(batch: Assembly) -> None:
     """None of them stops a rollout of the function behind the API."""
     found = {}
     for alarm, item in batch.resources("AWS::CloudWatch::Alarm").items():
-        if alarm.startswith(("AlarmsBatch", "AlarmsDead")):
+        if alarm.startswith(("AlarmsBatch", "AlarmsDead", "AlarmsRuns")):
             given = item["Properties"]
             [dimension] = given["Dimensions"]
             found[alarm[len("Alarms") : -len("01234567")]] = (
                 given["MetricName"],
-                dimension["Value"]["Fn::GetAtt"][0],
+                _place(dimension["Value"]),
                 given["Threshold"],
                 given["Statistic"],
             )
@@ -198,9 +200,10 @@ def test_alarms(batch: Assembly) -> None:
             0,
             "Maximum",
         ),
+        "Runs": ("ExecutionsFailed", name(batch, "AWS::StepFunctions::StateMachine", "BatchRuns"), 0, "Sum"),
     }
     group = json.dumps(batch.only("AWS::CodeDeploy::DeploymentGroup")["AlarmConfiguration"])
-    assert "Batch" not in group
+    assert [alarm for alarm in ("Batch", "DeadLetters", "Runs") if alarm in group] == []
 
 
 def test_outputs(batch: Assembly) -> None:
