@@ -123,10 +123,10 @@ class Batcher:
         except (InferenceFailed, InvalidRequest) as exc:
             await self._answer_alone(batch, exc)
         except Exception as exc:
-            if not isinstance(exc, InferryError):
-                log.exception("a batch of model '%s' failed", self._model)
-            for waiting in batch:
-                _fail(waiting, exc)
+            told = [_fail(waiting, exc) for waiting in batch]
+            # Who asked logs it, with the request's ids.
+            if not any(told) and not isinstance(exc, InferryError):
+                log.exception("a batch of model '%s' failed, after its requests were given up", self._model)
         else:
             took = time.perf_counter_ns() - start
             rows = sum([waiting.size for waiting in batch])
@@ -143,9 +143,12 @@ class Batcher:
             await self._answer([waiting])
 
 
-def _fail(waiting: _Waiting, exc: Exception) -> None:
-    if not waiting.future.done():
-        waiting.future.set_exception(exc)
+def _fail(waiting: _Waiting, exc: Exception) -> bool:
+    """Whether the request still waited for it."""
+    if waiting.future.done():
+        return False
+    waiting.future.set_exception(exc)
+    return True
 
 
 def _join(batch: list[_Waiting]) -> Feed:
