@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RUNTIME = ROOT / ".tools" / "azure"
 HERE = Path(__file__).parent
+SECONDS = 60.0
 # The contract tests find their helpers beside them.
 sys.path.insert(0, str(ROOT / "tests" / "contract"))
 
@@ -49,6 +51,15 @@ def running(folder: Path, **env: str) -> Iterator[servers.Server]:
             finally:
                 server.terminate()
                 server.wait()
+
+
+def until(found: Callable[[], Any], server: servers.Server) -> Any:
+    """What `found` gives as soon as it gives something."""
+    deadline = time.monotonic() + SECONDS
+    while not (result := found()):
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.05)
+    return result
 
 
 def invocation_id(name: str, value: str) -> bool:

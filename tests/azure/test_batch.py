@@ -3,17 +3,16 @@
 import json
 import random
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import services
-from functionhosts import ROOT, running
+from functionhosts import ROOT, running, until
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from otlp import Receiver, attributes, failed, receiving
-from rowfiles import FILES, SECONDS, drained, results, straight
+from rowfiles import FILES, drained, results, straight
 from servers import EXAMPLES, Server
 from standin.storage import Storage
 
@@ -80,15 +79,6 @@ def emptied(storage: Storage) -> Iterator[None]:
     yield
     assert storage.peek(names.JOBS_QUEUE) == []
     assert storage.peek(names.BLOB_POISON_QUEUE) == []
-
-
-def until(found: Callable[[], Any], server: Server) -> Any:
-    """What `found` gives as soon as it gives something."""
-    deadline = time.monotonic() + SECONDS
-    while not (result := found()):
-        assert time.monotonic() < deadline, server.log
-        time.sleep(0.05)
-    return result
 
 
 def outputs(storage: Storage, start: str = "") -> list[str]:

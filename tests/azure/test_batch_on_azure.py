@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 import services
-from functionhosts import ROOT, running
+from functionhosts import ROOT, running, until
 from inferry import cli
 from inferry.batch import elsewhere
 from inferry.batch.storagequeue import StorageQueue
 from rowfiles import FILES, SECONDS, SMALL, drained, results, straight
 from servers import EXAMPLES, Server, killed
 from standin.storage import Storage
-from test_batch import environment, until
+from test_batch import environment
 
 from azure_app import names
 

@@ -1,21 +1,18 @@
 """Queue and blob triggers end to end: Azurite, the stand-in's pollers, Microsoft's runtime, a small app."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import services
-from functionhosts import HERE, running
+from functionhosts import HERE, running, until
 from servers import Server
 from standin.storage import Storage
 
 if not services.AZURITE.exists():
     pytest.skip(services.AZURITE_MISSING, allow_module_level=True)
-
-SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -45,15 +42,6 @@ def app(storage: Storage, notes: Path) -> Iterator[Server]:
     }
     with running(HERE / "triggers_app", **env) as server:
         yield server
-
-
-def until(found: Callable[[], Any], server: Server) -> Any:
-    """What `found` gives as soon as it gives something."""
-    deadline = time.monotonic() + SECONDS
-    while not (result := found()):
-        assert time.monotonic() < deadline, server.log
-        time.sleep(0.05)
-    return result
 
 
 def written(notes: Path, text: str) -> list[dict[str, Any]]:

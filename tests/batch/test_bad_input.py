@@ -16,6 +16,7 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from arrayfiles import npy, npz
 from inferry.batch.files import open_files
 from inferry.errors import InferryError, StoreError
 from inferry.jobs import Job, run
@@ -39,18 +40,6 @@ LINE = b'{"x": [1, 2, 3]}\n'
 def parquet(**columns: object) -> bytes:
     file = BytesIO()
     pq.write_table(pa.table(columns), file)
-    return file.getvalue()
-
-
-def npy(array: object) -> bytes:
-    file = BytesIO()
-    np.save(file, np.asanyarray(array))
-    return file.getvalue()
-
-
-def npz(**arrays: object) -> bytes:
-    file = BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
     return file.getvalue()
 
 

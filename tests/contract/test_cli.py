@@ -13,6 +13,7 @@ import inferry
 import numpy as np
 import onnx_models
 import pytest
+from arrayfiles import npy
 from inferry import cli
 from servers import EXAMPLES, environment, serving, tensor
 
@@ -80,13 +81,6 @@ def infer(call: Call, folder: Path, tmp_path: Path) -> Call:
     return main
 
 
-def saved(array: Any) -> bytes:
-    """The content of an NPY file."""
-    file = BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
 INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
     "a row in JSON on stdin": ("row", "-", b"[1, 2, 3]", [{"y": [10.0, 20.0, 30.0]}]),
     "another version": ("row/1", "-", b"[1, 2, 3]", [{"y": [2.0, 4.0, 6.0]}]),
@@ -114,18 +108,18 @@ INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
     ),
     "quoted strings of a CSV file": ("words", "x.csv", b'one,two\n"a, b",\n', [{"y": ["a, b", ""]}]),
     "booleans of a CSV file": ("flags", "x.csv", b"one,two\ntrue,False\n", [{"y": [True, False]}]),
-    "an NPY file": ("row/1", "x.npy", saved(np.array([[1, 2, 3]], np.float32)), [{"y": [2.0, 4.0, 6.0]}]),
-    "an NPY file of one row of doubles": ("row/1", "x.npy", saved(np.array([1.0, 2, 3])), [{"y": [2.0, 4.0, 6.0]}]),
-    "an NPY file of integers for floats": ("row/1", "x.npy", saved(np.array([[1, 2, 3]])), [{"y": [2.0, 4.0, 6.0]}]),
-    "an NPY file of long integers that fit": ("bytes", "x.npy", saved(np.array([[-128, 127]])), [{"y": [-128, 127]}]),
+    "an NPY file": ("row/1", "x.npy", npy(np.array([[1, 2, 3]], np.float32)), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of one row of doubles": ("row/1", "x.npy", npy(np.array([1.0, 2, 3])), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of integers for floats": ("row/1", "x.npy", npy(np.array([[1, 2, 3]])), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of long integers that fit": ("bytes", "x.npy", npy(np.array([[-128, 127]])), [{"y": [-128, 127]}]),
     "an NPY file in Fortran order": (
         "bytes",
         "x.npy",
-        saved(np.asfortranarray(np.array([[1, 2], [3, 4]], np.int8))),
+        npy(np.asfortranarray(np.array([[1, 2], [3, 4]], np.int8))),
         [{"y": [1, 2]}, {"y": [3, 4]}],
     ),
-    "an NPY file for bfloat16": ("brain", "x.npy", saved(np.array([[1.5, 2]], np.float32)), [{"y": [1.5, 2.0]}]),
-    "an NPY file of strings": ("words", "x.npy", saved(np.array([["a", "ü"]])), [{"y": ["a", "ü"]}]),
+    "an NPY file for bfloat16": ("brain", "x.npy", npy(np.array([[1.5, 2]], np.float32)), [{"y": [1.5, 2.0]}]),
+    "an NPY file of strings": ("words", "x.npy", npy(np.array([["a", "ü"]])), [{"y": ["a", "ü"]}]),
     "NaN and infinity": ("row/1", "-", b"[null, Infinity, 1]", [{"y": [None, None, 2.0]}]),
 }
 
@@ -181,13 +175,13 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "x.csv is not a CSV file in UTF-8"),
     "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "x.csv is not a CSV file"),
     "an empty NPY file": ("row", "x.npy", b"", "x.npy is not an NPY file"),
-    "an NPY file cut off": ("row", "x.npy", saved(np.zeros((9, 3)))[:-5], "x.npy is not an NPY file"),
+    "an NPY file cut off": ("row", "x.npy", npy(np.zeros((9, 3)))[:-5], "x.npy is not an NPY file"),
     "an archive of arrays": ("row", "x.npy", b"PK\3\4" + bytes(50), "x.npy is not an NPY file"),
-    "a pickle in an NPY file": ("row", "x.npy", saved(np.array([{}], object)), "x.npy is not an NPY file"),
-    "dates in an NPY file": ("row", "x.npy", saved(np.array(["2026-01-01"], "M8[D]")), "holds datetime64[D]"),
-    "an NPY file out of range": ("bytes", "x.npy", saved(np.array([[1, 300]])), "300 is out of range"),
-    "fractions in an NPY file of integers": ("bytes", "x.npy", saved(np.array([[1.5, 2]])), "integers for INT8"),
-    "an NPY file for a table": ("table", "x.npy", saved(np.zeros((1, 2))), "takes 2 inputs; give them as JSON or CSV"),
+    "a pickle in an NPY file": ("row", "x.npy", npy(np.array([{}], object)), "x.npy is not an NPY file"),
+    "dates in an NPY file": ("row", "x.npy", npy(np.array(["2026-01-01"], "M8[D]")), "holds datetime64[D]"),
+    "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "300 is out of range"),
+    "fractions in an NPY file of integers": ("bytes", "x.npy", npy(np.array([[1.5, 2]])), "integers for INT8"),
+    "an NPY file for a table": ("table", "x.npy", npy(np.zeros((1, 2))), "takes 2 inputs; give them as JSON or CSV"),
     "a model that fails": ("failing", "-", b"[1, 2]", "model 'failing' failed"),
 }
 

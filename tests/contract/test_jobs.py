@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+from arrayfiles import npy, npz
 from inferry.batch import making
 from inferry.batch.report import Report
 from inferry.errors import NotSupported, StoreError, TooManyErrors
@@ -73,18 +74,6 @@ def parquet(**columns: Any) -> bytes:
     file = BytesIO()
     table = pa.table(columns)
     pq.write_table(table, file, row_group_size=max(len(table) // 20, 7))
-    return file.getvalue()
-
-
-def npy(array: Any) -> bytes:
-    file = BytesIO()
-    np.save(file, array)
-    return file.getvalue()
-
-
-def npz(**arrays: Any) -> bytes:
-    file = BytesIO()
-    np.savez(file, **arrays)
     return file.getvalue()
 
 

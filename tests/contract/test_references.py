@@ -1,7 +1,6 @@
 """Tensors by reference: one body over every store, and what may not be named."""
 
 import asyncio
-import io
 import json
 import os
 import secrets
@@ -17,6 +16,7 @@ import numpy as np
 import onnx_models
 import pytest
 import tritonclient.http as triton
+from arrayfiles import npy
 from inferry.asgi import ASGIApp
 from inferry.batch.files import open_files
 from inferry.protocol import Reference
@@ -59,12 +59,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, new_bucket: Callable[[
 @pytest.fixture
 def folder(tmp_path: Path) -> Place:
     return Place(str(tmp_path / "data"))
-
-
-def npy(array: Any) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array)
-    return file.getvalue()
 
 
 def infer(app: ASGIApp, model: str, inputs: list[dict[str, Any]], **members: Any) -> httpx.Response:

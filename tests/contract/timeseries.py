@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services import free_port
 
 START_SECONDS = 30.0
 
@@ -77,13 +77,6 @@ class Store:
                 return bool(response.status == 200)
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 def need(program: str) -> None:
