@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import tritonclient.http as triton
 from account import REGION, Account, emulated
-from assemblies import ROOT, sources, synthesise
+from assemblies import ROOT, Assembly, sources, synthesise
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -39,6 +39,8 @@ class Environment:
     others: Mapping[str, str] = field(default_factory=dict)
     """The URLs of the other handlers, where the stack has them."""
     deployments: int = 0
+    assembly: Assembly = field(init=False)
+    """What was synthesised last."""
 
     def deploy(self, models: Path | None, context: Mapping[str, Any], **told: str) -> "tuple[int, str]":
         """These models as a new version: the exit status, and all that the CDK said.
@@ -50,7 +52,7 @@ class Environment:
         source = sources(folder / "source")
         if models:
             shutil.copytree(models, source / "models", dirs_exist_ok=True)
-        assembly = synthesise(context, folder / "out", source)
+        self.assembly = assembly = synthesise(context, folder / "out", source)
         variables = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
         variables = {**variables, "MODEL_PATH": str(source / "models"), **told}
         function = self.emulators.enter_context(running(HANDLER, sys.executable, timeout=29, memory=1769, **variables))
@@ -149,11 +151,31 @@ class Environment:
 
     def predict_signed(self, credentials: Mapping[str, str]) -> httpx.Response:
         """The same in JSON, signed by botocore."""
-        body = json.dumps({"inputs": CARD["example"]["inputs"]})
-        request = AWSRequest("POST", f"http://{self.address}/v2/models/digits/infer", data=body)
-        who = Credentials(credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"])
-        SigV4Auth(who, "execute-api", REGION).add_auth(request)
-        return httpx.post(str(request.url), content=body, headers=dict(request.headers), timeout=60, trust_env=False)
+        return _post(f"http://{self.address}", _signed(f"http://{self.address}", "execute-api", credentials))
+
+    def predict_at_function_url(self, credentials: Mapping[str, str] | None = None, **headers: str) -> httpx.Response:
+        """The same past the API: at the function's own URL, whose host name leads here."""
+        url = self.outputs["FunctionUrl"].rstrip("/")
+        host = {"host": url.removeprefix("https://")}
+        signed = _signed(url, "lambda", credentials) if credentials else {}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return _post(self.account.endpoint, {**host, **signed, **named})
+
+
+PATH = "/v2/models/digits/infer"
+BODY = json.dumps({"inputs": CARD["example"]["inputs"]})
+
+
+def _signed(address: str, service: str, credentials: Mapping[str, str]) -> dict[str, str]:
+    """The headers of such a request, signed by botocore."""
+    request = AWSRequest("POST", f"{address}{PATH}", data=BODY)
+    who = Credentials(credentials["AWS_ACCESS_KEY_ID"], credentials["AWS_SECRET_ACCESS_KEY"])
+    SigV4Auth(who, service, REGION).add_auth(request)
+    return dict(request.headers)
+
+
+def _post(address: str, headers: Mapping[str, str]) -> httpx.Response:
+    return httpx.post(f"{address}{PATH}", content=BODY, headers=dict(headers), timeout=60, trust_env=False)
 
 
 def digits(folder: Path, *versions: int, **card: Any) -> Path:

@@ -10,10 +10,21 @@ from account import Account
 from codedeploy import CodeDeploy
 from deployed import Environment, digits
 
-CONTEXT = {"models": "bucket", "project": "bucket"}
+CONTEXT = {"models": "bucket", "project": "bucket", "function_url": "true"}
 CALLER = {
     "Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "arn:aws:execute-api:*:*:*"}],
+}
+
+URL_CALLER = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["lambda:InvokeFunctionUrl", "lambda:InvokeFunction"],
+            "Resource": "arn:aws:lambda:*:*:function:bucket-dev-*:live",
+        }
+    ],
 }
 
 
@@ -64,6 +75,17 @@ def test_who_may_call(environment: Environment) -> None:
     forged = {**caller, "AWS_SECRET_ACCESS_KEY": "guessed"}
     assert environment.predict_signed(forged).status_code == 403
     assert environment.curl(**caller) == {"live": True, "ready": True}
+
+
+def test_who_may_call_the_function_s_own_url(environment: Environment) -> None:
+    """The same, with a right of its own."""
+    assert environment.predict_at_function_url().status_code == 403
+    assert environment.predict_at_function_url(environment.user("of-the-api", CALLER)).status_code == 403
+    caller = environment.user("of-the-url", URL_CALLER)
+    answer = environment.predict_at_function_url(caller)
+    assert (answer.status_code, answer.json()["model_version"]) == (200, "5")
+    forged = {**caller, "AWS_SECRET_ACCESS_KEY": "guessed"}
+    assert environment.predict_at_function_url(forged).status_code == 403
 
 
 def test_destroy(environment: Environment) -> None:

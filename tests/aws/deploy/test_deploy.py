@@ -22,7 +22,7 @@ from cdk.api_keys import NOBODY
 
 KEY, CHECK_KEY = "the key of a caller", "the key of the check"
 DIGESTS = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in (KEY, CHECK_KEY))
-CLOSED = {"authorization": "api-keys"}
+CLOSED = {"authorization": "api-keys", "function_url": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,8 @@ def test_second_version(environment: Environment, version: str, tmp_path: Path) 
     assert environment.predict(x_api_key=KEY) == {"version": "2", "label": [7]}
     with pytest.raises(triton.InferenceServerException):
         environment.predict(x_api_key="another key")
+    assert environment.predict_at_function_url().status_code == 401
+    assert environment.predict_at_function_url(x_api_key=KEY).status_code == 200
     assert environment.curl(API_KEY=KEY)["model_version"] == "2"
 
 
