@@ -1,4 +1,4 @@
-"""An API for callers with tokens of an issuer, and for pages of one origin: what the gateway lets through."""
+"""An API with a domain, for callers with an issuer's tokens and pages of one origin: what the gateway lets through."""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from codedeploy import CodeDeploy
 from deployed import BODY, PATH, Environment, digits
 from issuer import Issuer, issuing
 
-AUDIENCE, ORIGIN = "predictions", "https://app.example"
+AUDIENCE, ORIGIN, DOMAIN = "predictions", "https://app.example", "predictions.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +24,13 @@ def issuer() -> Iterator[Issuer]:
 def url(
     account: Account, codedeploy: CodeDeploy, issuer: Issuer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Of the model's predictions."""
+    """Of the model's predictions, at the address to which the domain's name leads here."""
+    zone = account.client("route53").create_hosted_zone(Name="example.com", CallerReference="tests")["HostedZone"]
     context = {
         "project": "tokens",
+        "domain": DOMAIN,
+        "certificate": account.client("acm").request_certificate(DomainName=DOMAIN)["CertificateArn"],
+        "hosted_zone": zone["Id"].rpartition("/")[2],
         "authorization": "jwt",
         "jwt_issuer": issuer.url,
         "jwt_audience": AUDIENCE,
@@ -38,7 +42,8 @@ def url(
         status, said = environment.deploy(digits(tmp_path_factory.mktemp("models"), 1), context)
         assert status == 0, said
         _name_origins(environment)
-        yield f"http://{environment.address}{PATH}"
+        assert environment.outputs["Endpoint"] == f"https://{DOMAIN}"
+        yield f"{account.endpoint}{PATH}"
 
 
 def _name_origins(environment: Environment) -> None:
@@ -52,10 +57,20 @@ def _name_origins(environment: Environment) -> None:
 
 
 def ask(url: str, token: str = "", method: str = "POST", **headers: str) -> httpx.Response:
-    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    given = {"host": DOMAIN} | {name.replace("_", "-"): value for name, value in headers.items()}
     if token:
         given["authorization"] = f"Bearer {token}"
     return httpx.request(method, url, content=BODY, headers=given, timeout=60, trust_env=False)
+
+
+@pytest.mark.usefixtures("url")
+def test_a_domain_of_one_s_own(account: Account) -> None:
+    """That the gateway knows whose it is, the other tests show."""
+    client = account.client("route53")
+    [zone] = client.list_hosted_zones_by_name(DNSName="example.com")["HostedZones"]
+    records = client.list_resource_record_sets(HostedZoneId=zone["Id"])["ResourceRecordSets"]
+    [alias] = [record["AliasTarget"]["DNSName"] for record in records if record["Name"] == f"{DOMAIN}."]
+    assert ".execute-api." in alias
 
 
 def said(answer: httpx.Response, header: str) -> set[str]:
