@@ -34,10 +34,14 @@ def _requests(count: int) -> Iterator[Row]:
     say(f"metrics: three times {count} requests")
     with repository("digits") as folder:
         took = sample("observed", folder, count)
-    against = f"{microseconds(took['unseen'])} without"
-    for what, name in {"counting a request": "counted", "the same, with its line of JSON": "line"}.items():
-        more = median(seen - unseen for seen, unseen in zip(took[name], took["unseen"], strict=True))
-        yield Row(what, microseconds(took[name]), against, more * 1e6, REQUEST, MICROSECONDS)
+    for what, name, target in (
+        ("counting a request", "counted", REQUEST),
+        ("the same, with its line of JSON", "line", REQUEST),
+        ("the same, with its line, one by one", "line alone", None),
+    ):
+        unseen = took["unseen alone" if name.endswith("alone") else "unseen"]
+        more = median(seen - without for seen, without in zip(took[name], unseen, strict=True))
+        yield Row(what, microseconds(took[name]), f"{microseconds(unseen)} without", more * 1e6, target, MICROSECONDS)
     off = took["looks"]
     yield Row("traces that are off", microseconds(off), "", median(off) * 1e6, OFF, MICROSECONDS)
 

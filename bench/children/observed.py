@@ -1,8 +1,9 @@
 """A request through the application: with its line of JSON, counted only, and unseen: observed.py REPOSITORY N.
 
-Prints `{"line": [seconds], "counted": [seconds], "unseen": [seconds], "looks": [seconds]}`, means of AT_A_TIME requests
-in turns. Lines go into a pipe that another process reads, as under every container's runtime. The looks are all that a
-request does for traces and lines where both are off.
+Prints `{"line": [seconds], "counted": [seconds], "unseen": [seconds]}` of requests of which eight come in one turn of
+the event loop, the same as "line alone" and so on of those that come one by one, and "looks": means of AT_A_TIME
+requests in turns. Lines are written as under `inferry serve`, into a pipe that another process reads, as under every
+container's runtime. The looks are all that a request does for traces and lines where both are off.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any
 
+import uvloop
 from inferry import logs
 from inferry.app import create_app
 from inferry.asgi import ASGIApp
@@ -27,6 +29,7 @@ from bench.peers.example import infer_body
 # One clock read costs a part of what is measured, and a code that was just run is quicker.
 AT_A_TIME = 200
 WARM_UP = 5
+WAYS = {"": 8, " alone": 1}
 
 
 class Unseen:
@@ -66,10 +69,9 @@ def looks() -> float:
     return (time.perf_counter() - start) / AT_A_TIME
 
 
-async def measure(repository: str, count: int) -> dict[str, list[float]]:
-    """Samples of each."""
-    apps = applications(repository)
-    body = infer_body()
+async def turns(app: ASGIApp, clients: int) -> float:
+    """Seconds of a request, `clients` of which come in one turn; what is put off to its end is in them."""
+    body, sent = infer_body(), list[MutableMapping[str, Any]]()
     headers = [
         (b"host", b"127.0.0.1:8000"),
         (b"content-type", b"application/json"),
@@ -78,7 +80,6 @@ async def measure(repository: str, count: int) -> dict[str, list[float]]:
         (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
     ]
     scope = {"type": "http", "method": "POST", "path": "/v2/models/digits/infer", "headers": headers}
-    sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -86,20 +87,34 @@ async def measure(repository: str, count: int) -> dict[str, list[float]]:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    samples: dict[str, list[float]] = {name: [] for name in (*apps, "looks")}
+    async def request() -> None:
+        await app(scope, receive, send)
+
+    new = asyncio.get_running_loop().create_task
+    start = time.perf_counter()
+    for _ in range(AT_A_TIME // clients):
+        sent.clear()
+        for task in [new(request()) for _ in range(clients)]:
+            await task
+    took = time.perf_counter() - start
+    if sent[0]["status"] != 200:
+        raise SystemExit(f"{sent}")
+    return took / AT_A_TIME
+
+
+async def measure(repository: str, count: int) -> dict[str, list[float]]:
+    """Samples of each."""
+    apps = applications(repository)
+    kinds = [(f"{name}{how}", app, clients) for how, clients in WAYS.items() for name, app in apps.items()]
+    samples: dict[str, list[float]] = {name: [] for name in ("looks", *(name for name, *_ in kinds))}
     # As `inferry serve` does.
+    logs.together(asyncio.get_running_loop().call_soon)
     gc.collect()
     gc.freeze()
     for _ in range(WARM_UP + count // AT_A_TIME):
-        for name, app in apps.items():
-            start = time.perf_counter()
-            for _ in range(AT_A_TIME):
-                sent.clear()
-                await app(scope, receive, send)
-            samples[name].append((time.perf_counter() - start) / AT_A_TIME)
+        for name, app, clients in kinds:
+            samples[name].append(await turns(app, clients))
         samples["looks"].append(looks())
-    if sent[0]["status"] != 200:
-        raise SystemExit(f"{sent}")
     return {name: values[WARM_UP:] for name, values in samples.items()}
 
 
@@ -107,5 +122,7 @@ if __name__ == "__main__":
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
         assert reader.stdin is not None
         os.dup2(reader.stdin.fileno(), sys.stderr.fileno())
-        print(json.dumps(asyncio.run(measure(sys.argv[1], int(sys.argv[2])))))
-        os.close(sys.stderr.fileno())
+        try:
+            print(json.dumps(uvloop.run(measure(sys.argv[1], int(sys.argv[2])))))
+        finally:
+            os.close(sys.stderr.fileno())  # for the reader to end

@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TextIO
@@ -65,24 +66,45 @@ class JsonFormatter(logging.Formatter):
 
 
 class Lines(logging.StreamHandler[TextIO]):
-    """A handler that takes lines beside records, and writes each by a system call of its own."""
+    """A handler that takes lines beside records, and writes those that come together by one system call."""
 
     def __init__(self, stream: TextIO, formatter: JsonFormatter) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
         self.events = formatter
         self._descriptor = _descriptor(stream)
+        self._kept: list[bytes] = []
+        self.soon: Callable[[Callable[[], None]], object] | None = None
+        """Calls a function when what is at hand is done, as an event loop's `call_soon` does; None: at once."""
 
     def write(self, level: int, line: bytes) -> None:
-        """It is written when this returns. A log that is gone fails nobody."""
-        try:
-            if self._descriptor is None:
-                self.stream.write(line.decode() + self.terminator)
-                self.flush()
-            else:
-                _write(self._descriptor, line + b"\n")
-        except OSError:
-            pass
+        """It is written when this returns, or `soon`, but before any record. A log that is gone fails nobody."""
+        kept = self._kept
+        kept.append(line)
+        if self.soon is None:
+            self.flush()
+        elif len(kept) == 1:
+            self.soon(self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record, behind the lines that came before it."""
+        self.flush()
+        super().emit(record)
+
+    def flush(self) -> None:
+        """Writes what is kept."""
+        with self.lock or nullcontext():
+            lines = self._kept[:]
+            # Another thread may have added one meanwhile: that stays.
+            del self._kept[: len(lines)]
+            try:
+                if lines and self._descriptor is not None:
+                    _write(self._descriptor, b"\n".join((*lines, b"")))
+                elif lines:
+                    self.stream.write("".join(line.decode() + self.terminator for line in lines))
+                super().flush()
+            except OSError:
+                pass
 
 
 class Rendered(logging.Filter):
@@ -121,6 +143,12 @@ def writer() -> Lines | RenderedLines | None:
     """
     parts = [*log.filters, *log.handlers]
     return parts[0] if len(parts) == 1 and isinstance(parts[0], _WRITERS) else None
+
+
+def together(soon: Callable[[Callable[[], None]], object]) -> None:
+    """From now on lines are written `soon`, see `Lines`: waking their reader takes as long as making them."""
+    if isinstance(lines := writer(), Lines):
+        lines.soon = soon
 
 
 def record(level: int, function: str, message: str, fields: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
+from inferry import logs
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
 
@@ -63,9 +64,13 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's, with one system call per answer: it writes the head and the body of one apart."""
+    """uvicorn's, with one system call per answer: it writes the head and the body of one apart.
+
+    What the log has of the requests of one turn of the event loop comes behind their answers, by one more.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        logs.together(self.loop.call_soon)
         super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
 
 

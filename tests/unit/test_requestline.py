@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inferry import requestline
+from inferry import logs, requestline
 from inferry.errors import InferenceTimeout
 from inferry.logs import JsonFormatter, Lines
 from inferry.observation import Observation
@@ -144,6 +144,41 @@ def test_a_line_is_there_when_its_process_is_not() -> None:
     """Killed, not ended: nothing is kept back for later. Not a fork of this process, whose other threads hold locks."""
     ended = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, timeout=60)
     assert (ended.returncode, ended.stdout) == (-9, b'{"of":"the child"}\n')
+
+
+def test_lines_of_one_turn_come_by_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In their order, when the turn is over, or before a record if one comes."""
+    writes: list[bytes] = []
+    monkeypatch.setattr(os, "write", lambda _, line: writes.append(line) or len(line))
+    put_off: list[Callable[[], None]] = []
+    with open(os.devnull, "w") as stream:
+        handler = Lines(stream, JsonFormatter("s"))
+        handler.soon = put_off.append
+        handler.write(logging.INFO, b"1")
+        handler.write(logging.INFO, b"2")
+        assert (writes, len(put_off)) == ([], 1)
+        put_off.pop()()
+        assert writes == [b"1\n2\n"]
+        handler.write(logging.INFO, b"3")
+        handler.emit(logging.makeLogRecord({"msg": "4"}))
+        assert writes == [b"1\n2\n", b"3\n"]
+        put_off.pop()()
+        assert writes == [b"1\n2\n", b"3\n"]
+
+
+def test_lines_that_are_kept_come_before_a_record(log: logging.Logger) -> None:
+    stream = StringIO()
+    log.handlers = [Lines(stream, JsonFormatter("s"))]
+    logs.together(lambda _: None)
+    log.setLevel(logging.INFO)
+    requestline.write("POST", PATH, observation(**PREDICTION), TOOK, {})
+    assert stream.getvalue() == ""
+    log.warning("the next")
+    requestline.write("POST", PATH, observation(**PREDICTION), TOOK, {})
+    logging.shutdown([lambda: log.handlers[0]])  # type: ignore[list-item]  what is done at the end of a process
+    said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
+    predicted = f"POST {PATH} 200 in 12.346 ms"
+    assert said == [predicted, "the next", predicted]
 
 
 @pytest.mark.parametrize("add", [lambda log: log.addHandler(Records()), lambda log: log.addFilter(lambda _: True)])
