@@ -23,10 +23,14 @@ def turns(count: int) -> dict[str, Any]:
 
 
 def turns_for(server: Server, seconds: float) -> int:
-    """How many turns of the slow model take this long here and now."""
-    start = time.monotonic()
-    assert server.infer("slow", turns(100)).status == 200
-    return int(seconds / (time.monotonic() - start) * 100)
+    """How many turns of the slow model take this long here, or longer while others use the machine."""
+
+    def took() -> float:
+        start = time.monotonic()
+        assert server.infer("slow", turns(100)).status == 200
+        return time.monotonic() - start
+
+    return int(seconds / min(took() for _ in range(5)) * 100)
 
 
 @pytest.fixture
