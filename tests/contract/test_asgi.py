@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+import httpx
 import onnx_models
 import pytest
 from inferry.asgi import ASGIApp
@@ -178,3 +179,26 @@ def test_a_bug_of_ours_without_a_request_id_gets_one(
     request_id = error.removeprefix("internal error (request ").removesuffix(")")
     assert len(bytes.fromhex(request_id)) == 8
     assert f"request {request_id} failed" in caplog.text
+
+
+def test_a_bug_of_ours_in_a_batch_is_a_line_for_each_of_its_requests(
+    app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("a secret of ours")
+
+    monkeypatch.setattr("inferry.batching._join", fail)
+    config = json.dumps({"max_batch_size": 8, "dynamic_batching": {}}).encode()
+    served = app({"m/1/model.onnx": onnx_models.scaled(2.0), "m/config.json": config})
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}
+
+    async def together() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(served)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            asked = (client.post("/v2/models/m/infer", json=body, headers={"X-Request-Id": f"{n}"}) for n in range(4))
+            return await asyncio.gather(*asked)
+
+    answers = asyncio.run(together())
+    failed = [answer.headers["x-request-id"] for answer in answers if answer.status_code == 500]
+    assert len(failed) >= 2, [answer.text for answer in answers]
+    assert sorted(record.getMessage() for record in caplog.records) == [f"request {n} failed" for n in failed]
