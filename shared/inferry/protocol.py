@@ -172,7 +172,19 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> I
             raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
         document = _members(document)
     request = InferRequest()
-    # What most requests don't have costs them no call.
+    if len(document) > 1:
+        _add_options(request, document, nesting)
+    used = _add_inputs(request, document.get("inputs"), tail, nesting, model)
+    if used != len(tail):
+        raise InvalidRequest(
+            f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model '{model}'"
+            ": check that no gateway changed the body, and Inference-Header-Content-Length"
+        )
+    return request
+
+
+def _add_options(request: InferRequest, document: Mapping[str, Any], nesting: Nesting) -> None:
+    """Adds what a request may have beside its inputs."""
     if document.get("parameters") is not None:
         parameters = _request_parameters(document["parameters"])
         request.binary = _flag(parameters, "binary_data_output", False, "the request")
@@ -184,13 +196,6 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> I
         for output in request.outputs:
             if output.uri:
                 request.by_reference = True
-    used = _add_inputs(request, document.get("inputs"), tail, nesting, model)
-    if used != len(tail):
-        raise InvalidRequest(
-            f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model '{model}'"
-            ": check that no gateway changed the body, and Inference-Header-Content-Length"
-        )
-    return request
 
 
 def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:

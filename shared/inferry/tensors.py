@@ -19,6 +19,11 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 # start: every input starts on this boundary (bytes).
 ALIGNMENT = 64
 
+# To look for the boundary takes as long as storing 64 numbers: small arrays share a block, each with a part (bytes) of
+# its own that nobody else gets. The block goes with the last of them.
+_SMALL, _AT_A_TIME = 1024, 16
+_cells: list[tuple[Array, int]] = []
+
 
 class Datatype(NamedTuple):
     """One row of the table. BF16 travels as its 16 raw bits in uint16, BYTES as `str` objects.
@@ -89,6 +94,17 @@ def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
 
 def memory(size: int) -> tuple[Array, int]:
     """Memory for `size` bytes, and the offset in it at which an `ALIGNMENT` boundary is."""
+    if size > _SMALL:
+        return _block(size)
+    while True:
+        try:
+            return _cells.pop()
+        except IndexError:
+            block, offset = _block(_SMALL * _AT_A_TIME)
+            _cells.extend([(block, offset + _SMALL * cell) for cell in range(_AT_A_TIME)])
+
+
+def _block(size: int) -> tuple[Array, int]:
     block = np.empty(size + ALIGNMENT, np.uint8)
     return block, -addressof(c_char.from_buffer(block)) % ALIGNMENT  # type: ignore[arg-type]
 

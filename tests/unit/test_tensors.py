@@ -1,6 +1,7 @@
 """Tensors as bytes: the layout of every datatype, and what is refused."""
 
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ml_dtypes
@@ -189,6 +190,21 @@ def test_aligned(shape: tuple[int, ...]) -> None:
         assert copy.__array_interface__["data"][0] % ALIGNMENT == 0
         assert copy.flags.c_contiguous
         assert same(copy, array)
+
+
+def test_small_arrays_share_no_byte() -> None:
+    """Whatever thread asks for them, and as long as they live: blocks that end with a part at their edge included."""
+    sizes = (0, 1, 63, 1000, 1023, 1024, 1025)
+
+    def filled(number: int) -> tuple[int, np.ndarray]:
+        array = empty((sizes[number % len(sizes)],), DATATYPES["UINT8"].dtype)
+        assert array.size == 0 or array.__array_interface__["data"][0] % ALIGNMENT == 0
+        array[:] = number % 251
+        return number, array
+
+    with ThreadPoolExecutor(4) as pool:
+        arrays = list(pool.map(filled, range(2000)))
+    assert all((array == number % 251).all() for number, array in arrays)
 
 
 def test_aligned_leaves_strings_alone() -> None:
