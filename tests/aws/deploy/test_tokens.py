@@ -44,6 +44,8 @@ def url(
         _name_origins(environment)
         assert environment.outputs["Endpoint"] == f"https://{DOMAIN}"
         yield f"{account.endpoint}{PATH}"
+        status, said = environment.destroy()
+        assert status == 0, said
 
 
 def _name_origins(environment: Environment) -> None:
