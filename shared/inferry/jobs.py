@@ -134,7 +134,8 @@ class _Work:
             raise InvalidRequest(f"the results of {job.input} would replace it: name another output")
         self._metrics = service.metrics
         settings = service.settings
-        self._predictor = Predictor(model, job.batch_size, settings.model_timeout, settings.session_threads)
+        self._predictor = Predictor(model, job.batch_size, settings.model_timeout)
+        self._threads = settings.session_threads
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 
@@ -213,7 +214,7 @@ class _Work:
             done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
             return min(done, 1.0)
 
-        return Making(reader, self._predictor, writer, self._results, limits, progress, share)
+        return Making(reader, self._predictor, writer, self._results, limits, progress, share, self._threads)
 
     def _publish(self, making: Making) -> Report:
         if self._source.stat(self._input.path) != self._input:

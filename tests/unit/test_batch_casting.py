@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from inferry.batch.casting import cast
-from inferry.batch.pipeline import ahead
 from inferry.errors import InvalidRequest
 from inferry.tensors import DATATYPES
 
@@ -53,31 +52,3 @@ def test_values(values: Any, datatype: str, expected: list[Any], lost: list[bool
 def test_kinds_that_never_fit(values: Any, datatype: str) -> None:
     with pytest.raises(InvalidRequest, match=f"x holds .*, but {datatype} is expected"):
         cast(values, DATATYPES[datatype], "x")
-
-
-def test_ahead_keeps_the_order_and_passes_errors_on() -> None:
-    def items() -> Any:
-        yield from range(5)
-        raise ValueError("the end")
-
-    found = []
-    with pytest.raises(ValueError, match="the end"), ahead(items(), 2, "test") as made:
-        found.extend(made)
-    assert found == [0, 1, 2, 3, 4]
-
-
-def test_ahead_ends_its_thread() -> None:
-    """Also when nobody takes what it made."""
-    count = 0
-
-    def items() -> Any:
-        nonlocal count
-        while True:
-            count += 1
-            yield count
-
-    with ahead(items(), 2, "test") as made:
-        assert next(iter(made)) == 1
-    before = count
-    assert before <= 6
-    assert count == before

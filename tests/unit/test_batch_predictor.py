@@ -1,6 +1,5 @@
 """Blocks through a model: batches, order, and rows that fail by themselves."""
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -97,7 +96,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[Model, int], list[int]]:
 @pytest.mark.parametrize(
     ("nanoseconds", "batch_size", "expected"),
     [
-        (100, 0, [2048, *[4096] * 6, 3376]),
+        (100, 0, [2048, 4096, 8192, 8192, 7472]),
         (600, 0, [2048] * 14 + [1328]),
         (100, 16_000, [16_000, 14_000]),
     ],
@@ -121,27 +120,35 @@ def test_large_runs_that_are_slow_become_smaller(load: Load, slow: Callable[[Mod
     predictor.answer(x)
     found = slow(model, 1000)
     predictor.answer(x)
-    assert found == [4096, *[2048] * 7, 1568]
+    assert found == [8192, 4096, *[2048] * 3, 1568]
 
 
-def test_short_runs_go_on_side_by_side(
-    load: Load, slow: Callable[[Model, int], list[int]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("rows", "nanoseconds", "max_batch_size", "expected"),
+    [
+        ([2048, 4096], 100, 0, [True, True]),
+        ([2048, 4096, 10], 3000, 0, [False, False, False]),
+        # What is less than a full run says nothing of one.
+        ([64, 2048, 64], 100, 0, [False, True, True]),
+        ([64, 8], 1000, 8, [True, True]),
+        ([64], 1_000_000, 8, [False]),
+    ],
+)
+def test_short_runs_may_be_side_by_side(
+    load: Load,
+    slow: Callable[[Model, int], list[int]],
+    rows: list[int],
+    nanoseconds: int,
+    max_batch_size: int,
+    expected: list[bool],
 ) -> None:
-    """Each waits for another: alone, none would end."""
-    model = load(onnx_models.scaled(2, 3), max_batch_size=2000)
-    slow(model, 100)
-    real, meeting = model.session.run, threading.Barrier(2)
-
-    def run(feed: Any, names: Any, deadline: float) -> Any:
-        if feed["x"][0, 0]:
-            meeting.wait(10)
-        return real(feed, names, deadline)
-
-    monkeypatch.setattr(model.session, "run", run)
-    x = np.arange(1, 24_001, dtype=np.float32).reshape(8000, 3)
-    blocks = [block(Group({"x": rows}), count=len(rows)) for rows in (np.zeros((2000, 3), np.float32), x)]
-    outputs = [answer.outputs["y"] for answer in Predictor(model, 0, 10, threads=2).answers(blocks)]
-    np.testing.assert_array_equal(outputs[1], x * 2)
+    model = load(onnx_models.scaled(2, 3), max_batch_size=max_batch_size)
+    slow(model, nanoseconds)
+    predictor, found = Predictor(model, 0, 10), []
+    for count in rows:
+        predictor.answer(block(Group({"x": np.zeros((count, 3), np.float32)}), count=count))
+        found.append(predictor.is_quick)
+    assert found == expected
 
 
 def test_the_first_block_of_a_quick_model_is_large(load: Load) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from inferry.batch.blocks import Answer, Cursor, Reader
 from inferry.batch.formats import Writer
-from inferry.batch.pipeline import ahead
+from inferry.batch.pipeline import side_by_side
 from inferry.batch.predictor import Predictor
 from inferry.batch.results import Memory, Part, Results, error_line
 from inferry.errors import TooManyErrors
@@ -16,7 +16,8 @@ from inferry.errors import TooManyErrors
 PART_BYTES, PART_SECONDS = 16 << 20, 30.0
 # Rows from which on a share of errors is judged; a count is judged at once.
 JUDGED = 1000
-AHEAD = 2
+# With less, nothing could go on while the model runs; each more holds a block in memory, or two.
+THREADS, MOST_THREADS = 2, 4
 
 
 @dataclass(slots=True)
@@ -56,11 +57,13 @@ class Making:
         limits: Limits,
         progress: Callable[[Progress], None],
         share: Callable[[int], float],
+        threads: int,
     ) -> None:
         self.writer = writer
         self._reader, self._predictor, self._results = reader, predictor, results
         self._limits = limits
         self._report = progress
+        self._threads = min(max(threads, THREADS), MOST_THREADS)
         self._progress = Progress()
         self._share = share
         self.parts: list[Part] = []
@@ -103,12 +106,10 @@ class Making:
     def _make(self, cursor: Cursor, stop: int | None, lone: bool) -> bool:
         """The parts from `cursor` to the row `stop` or the end of the file; False when the time was over."""
         open_part = _Open(cursor)
-        with (
-            ahead(self._reader.blocks(cursor, stop), AHEAD, "inferry-read") as blocks,
-            ahead(self._predictor.answers(blocks), AHEAD, "inferry-predict") as answers,
-        ):
-            for answer in answers:
-                open_part.add(self.writer.encode(answer), answer)
+        blocks = self._reader.blocks(cursor, stop)
+        with side_by_side(blocks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
+            for piece, answer in made:
+                open_part.add(piece, answer)
                 self._progress.rows += len(answer.positions) + len(answer.rejected)
                 self._progress.errors += len(answer.rejected)
                 self._progress.share = self._share(self._progress.rows)
@@ -128,6 +129,12 @@ class Making:
         if open_part.end != open_part.start or last:
             self._close(open_part, last, lone and not self.parts)
         return True
+
+    def _is_quick(self) -> bool:
+        return self._predictor.is_quick
+
+    def _encoded(self, answer: Answer) -> tuple[Any, Answer]:
+        return self.writer.encode(answer), answer
 
     def _close(self, open_part: "_Open", last: bool, lone: bool) -> None:
         part = open_part.part(last)

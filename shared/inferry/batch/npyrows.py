@@ -15,7 +15,7 @@ from inferry.signature import TensorSpec
 from inferry.tensors import Array, aligned, empty
 
 # Bytes of a block: the largest rows are not too many at once.
-BLOCK = 16 << 20
+BLOCK = 4 << 20
 
 
 class NpyRows:

@@ -1,60 +1,96 @@
-"""Stages of work that overlap: each in a thread, with a short queue behind it."""
+"""Stages of work that overlap: threads that each take an item through all of them."""
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-
-_END = object()
+R = TypeVar("R")
+S = TypeVar("S")
 
 
 @contextmanager
-def ahead(items: Iterable[T], depth: int, name: str) -> Generator[Iterable[T]]:
-    """`items` as another thread makes them, up to `depth` ahead of who takes them; what it raises is raised here.
+def side_by_side(
+    items: Iterable[T], act: Callable[[T], R], shared: Callable[[], bool], then: Callable[[R], S], threads: int
+) -> Generator[Iterable[S]]:
+    """For each item `then(act(item))`, in order and up to `threads` ahead; what is raised is raised here.
 
-    The thread has ended when the block does.
+    One thread at a time takes an item, and one at a time acts unless it is a time for `shared` acts. All threads have
+    ended when the block does. None of them hands an item to another: where work is short, waking a thread takes as
+    long, and the kernel may leave one that was woken behind another on a busy processor although the next is idle.
     """
-    made: queue.Queue[Any] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def make() -> None:
-        end: Any = (_END, None)
-        try:
-            for item in items:
-                made.put((item, None))
-                if stopped.is_set():
-                    return
-        except BaseException as exc:  # noqa: BLE001  it goes to who waits for the items
-            end = (_END, exc)
-        finally:
-            made.put(end)
-
-    def take() -> Generator[T]:
-        while True:
-            item, exc = made.get()
-            if item is _END:
-                if exc is not None:
-                    raise exc
-                return
-            yield item
-
-    thread = threading.Thread(target=make, name=name, daemon=True)
-    thread.start()
+    line = _Line(items, act, shared, then, threads)
+    crew = [threading.Thread(target=line.work, name=f"inferry-{number}", daemon=True) for number in range(threads)]
+    for thread in crew:
+        thread.start()
     try:
-        yield take()
+        yield line.made()
     finally:
-        stopped.set()
-        while thread.is_alive():
-            _drain(made)
-            thread.join(0.01)
+        line.stopped.set()
+        for thread in crew:
+            while thread.is_alive():
+                line.drain()
+                thread.join(0.01)
 
 
-def _drain(made: "queue.Queue[Any]") -> None:
-    try:
-        while True:
-            made.get_nowait()
-    except queue.Empty:
-        pass
+class _Line:
+    """What the threads share."""
+
+    def __init__(
+        self, items: Iterable[Any], act: Callable[[Any], Any], shared: Callable[[], bool], then: Any, threads: int
+    ) -> None:
+        self.stopped = threading.Event()
+        self._ended = False
+        self._items = iter(items)
+        self._act, self._shared, self._then = act, shared, then
+        self._taking, self._acting = threading.Lock(), threading.Lock()
+        self._made: queue.Queue[Future[Any] | None] = queue.Queue(threads)
+
+    def work(self) -> None:
+        """Takes items until there are none."""
+        while (taken := self._take()) is not None:
+            item, future = taken
+            try:
+                with nullcontext() if self._shared() else self._acting:
+                    if self.stopped.is_set():
+                        return
+                    acted = self._act(item)
+                future.set_result(self._then(acted))
+            except BaseException as exc:  # noqa: BLE001  it goes to who waits for the items
+                future.set_exception(exc)
+                return
+
+    def _take(self) -> tuple[Any, Future[Any]] | None:
+        with self._taking:
+            if self._ended or self.stopped.is_set():
+                return None
+            future = Future[Any]()
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._ended = True
+                self._made.put(None)
+                return None
+            except BaseException as exc:  # noqa: BLE001  as below
+                self._ended = True
+                future.set_exception(exc)
+                self._made.put(future)
+                return None
+            self._made.put(future)
+            return item, future
+
+    def made(self) -> Generator[Any]:
+        """What was made of each item."""
+        while (future := self._made.get()) is not None:
+            yield future.result()
+
+    def drain(self) -> None:
+        """Lets a thread go on that waits for room."""
+        try:
+            while True:
+                self._made.get_nowait()
+        except queue.Empty:
+            pass

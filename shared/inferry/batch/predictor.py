@@ -1,8 +1,7 @@
 """Blocks of rows to their outputs: in batches of the model's best size, a row that fails by itself."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,26 +15,22 @@ from inferry.tensors import Array, aligned, empty
 # Without max_batch_size: so many values of inputs, and rows, are few enough for a run of any model at first.
 ELEMENTS, MOST = 131_072, 2048
 # A run that is over so soon is mostly what each one costs, whatever is in it: the next have more, up to so many times.
-RUN_SECONDS, GROWTH = 1e-3, 2
+RUN_SECONDS, GROWTH = 1e-3, 4
 # A block should take about so long: a job that has to end looks at the time between two of them.
 BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
 # Rows of the first block, where nothing is known of how long one takes; and how many times more the next may have.
 FIRST, STEP = 64, 32
-# Runs that take so long have too little that a session's own threads could share, and enough for a thread each.
-SHORT = (1e-4, 5e-3)
+# Runs that take less have too little that a session's own threads could share: each has a thread.
+SHORT = 5e-3
 
-Each: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 Piece: TypeAlias = tuple[Array, list[Array]]
 """Positions in a block, and for each output an array with a row for each."""
 
 
 class Predictor:
-    """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say.
+    """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say."""
 
-    Short runs go on in up to `threads` threads.
-    """
-
-    def __init__(self, model: Model, batch_size: int, timeout: float, threads: int = 1) -> None:
+    def __init__(self, model: Model, batch_size: int, timeout: float) -> None:
         """NotSupported when the model takes neither rows nor single ones."""
         self._model = model
         self._signature = model.session.signature
@@ -50,9 +45,8 @@ class Predictor:
         self._limit = min(limits, default=0)
         self._names = tuple(self._signature.outputs)
         self._growth = 1
-        self._threads = threads
-        self._longest = 0.0
-        """Seconds of the longest run of a block."""
+        self.is_quick = False
+        """Whether runs are so short that several blocks should be answered at once."""
         self.pace = Pace(self._limit or self._first())
 
     def _first(self) -> int:
@@ -62,16 +56,10 @@ class Predictor:
         nanoseconds, _ = self._model.warm_run
         return max(FIRST, min(int(BLOCK_SECONDS * 1e8 / nanoseconds), MOST))
 
-    def answers(self, blocks: Iterable[Block]) -> Iterator[Answer]:
-        """The outputs of each block."""
-        with ThreadPoolExecutor(self._threads, "inferry-run") as pool:
-            for block in blocks:
-                yield self.answer(block, pool.map if self._threads > 1 else map)
-
-    def answer(self, block: Block, at_once: Each = map) -> Answer:
-        """The block's outputs; rows for which the model fails are rejected. `at_once` is a map for short runs."""
+    def answer(self, block: Block) -> Answer:
+        """The block's outputs; rows for which the model fails are rejected. Several threads may ask at once."""
         start = time.perf_counter()
-        answer = self._answer_requests(block) if block.requests else self._answer_rows(block, at_once)
+        answer = self._answer_requests(block) if block.requests else self._answer_rows(block)
         self._set_pace(time.perf_counter() - start, len(block.rows), sum(map(_bytes, answer.outputs.values())))
         return answer
 
@@ -85,18 +73,13 @@ class Predictor:
         wanted = max(min(wanted, BLOCK_BATCHES * batch, STEP * max(rows, self.pace.rows)), 1)
         self.pace.rows = wanted // batch * batch or wanted
 
-    def _answer_rows(self, block: Block, at_once: Each) -> Answer:
+    def _answer_rows(self, block: Block) -> Answer:
         rejected: list[Rejected] = []
-
-        def run(batch: tuple[Group, slice]) -> list[Piece]:
-            group, rows = batch
+        pieces: list[Piece] = []
+        for group, rows in self._batches(block):
             feed = {name: aligned(array[rows]) for name, array in group.feed.items()}
             positions = np.arange(rows.start, rows.stop) if group.positions is None else group.positions[rows]
-            return list(self._rows(feed, positions, block, rejected))
-
-        each = at_once if SHORT[0] <= self._longest < SHORT[1] else map
-        self._longest = 0.0
-        pieces = [piece for found in each(run, self._batches(block)) for piece in found]
+            pieces += self._rows(feed, positions, block, rejected)
         positions, outputs = _assembled(pieces, self._names)
         return Answer(block, positions, outputs, sorted((*block.rejected, *rejected), key=lambda item: item.row))
 
@@ -136,12 +119,12 @@ class Predictor:
         took = time.perf_counter_ns() - start
         rows = len(next(iter(feed.values())))
         self._model.stats.executed(rows, took)
-        self._longest = max(self._longest, took / 1e9)
-        self._grow(took / 1e9, rows >= _batch_size(feed, self._growth))
+        self._grow(took / 1e9, rows >= (self._limit or _batch_size(feed, self._growth)))
         return arrays
 
     def _grow(self, seconds: float, full: bool) -> None:
         """More rows in a run when one with all that it may have was quick, fewer when one was not."""
+        self.is_quick = seconds < SHORT and (full or self.is_quick)
         if full and seconds < RUN_SECONDS:
             self._growth = min(self._growth * 2, GROWTH)
         elif seconds > 4 * RUN_SECONDS:
