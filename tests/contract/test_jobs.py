@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 from arrayfiles import npy, npz
 from inferry.batch import making
+from inferry.batch.blocks import Cursor, Pace
+from inferry.batch.gathering import Wanted
+from inferry.batch.parquetrows import ParquetRows
 from inferry.batch.report import Report
 from inferry.errors import NotSupported, StoreError, TooManyErrors
 from inferry.jobs import Job, borders, cut, run
@@ -368,6 +371,16 @@ def test_kept_columns_of_csv(predict: Predict) -> None:
         ['a "word"', "007", "2", "4", "6"],
         ["", "8", "8", "10", "12"],
     ]
+
+
+def test_wide_rows_of_parquet_are_few_at_a_time(service: Service) -> None:
+    """A row of 2 MB, which its encoding makes small in the file: 8 MB of them are in memory at a time."""
+    column = pa.array([[7] * 262_144] * 10, pa.list_(pa.int64()))
+    file = BytesIO()
+    pq.write_table(pa.table({"x": column}), file)
+    wanted = Wanted(service.repository.get("ragged"), (), Pace(1000), "wide.parquet")
+    blocks = ParquetRows(file, "", wanted).blocks(Cursor())
+    assert [len(block.rows) for block in blocks] == [4, 4, 2]
 
 
 def test_a_model_without_a_batch_axis(predict: Predict) -> None:

@@ -1,5 +1,6 @@
 """Blocks through a model: batches, order, and rows that fail by themselves."""
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -126,29 +127,45 @@ def test_large_runs_that_are_slow_become_smaller(load: Load, slow: Callable[[Mod
 @pytest.mark.parametrize(
     ("rows", "nanoseconds", "max_batch_size", "expected"),
     [
-        ([2048, 4096], 100, 0, [True, True]),
-        ([2048, 4096, 10], 3000, 0, [False, False, False]),
+        ([2048, 4096], [100, 100], 0, [True, True]),
+        ([2048, 2048], [3000, 3000], 0, [False, False]),
         # What is less than a full run says nothing of one.
-        ([64, 2048, 64], 100, 0, [False, True, True]),
-        ([64, 8], 1000, 8, [True, True]),
-        ([64], 1_000_000, 8, [False]),
+        ([64, 2048, 64], [100, 100, 100], 0, [False, True, True]),
+        # Side by side they take longer.
+        ([64, 8, 8, 8], [500_000, 2_000_000, 3_000_000, 1_000_000], 8, [True, True, False, False]),
     ],
 )
 def test_short_runs_may_be_side_by_side(
     load: Load,
     slow: Callable[[Model, int], list[int]],
     rows: list[int],
-    nanoseconds: int,
+    nanoseconds: list[int],
     max_batch_size: int,
     expected: list[bool],
 ) -> None:
     model = load(onnx_models.scaled(2, 3), max_batch_size=max_batch_size)
-    slow(model, nanoseconds)
-    predictor, found = Predictor(model, 0, 10), []
-    for count in rows:
+    real, predictor, found = model.session.run, Predictor(model, 0, 10), []
+    for count, each in zip(rows, nanoseconds, strict=True):
+        model.session.run = real  # type: ignore[method-assign]
+        slow(model, each)
         predictor.answer(block(Group({"x": np.zeros((count, 3), np.float32)}), count=count))
         found.append(predictor.is_quick)
     assert found == expected
+
+
+def test_blocks_of_short_runs_are_short(
+    load: Load, slow: Callable[[Model, int], list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of others take about a second."""
+    model, now = load(onnx_models.scaled(2, 3), max_batch_size=10), itertools.count(0, 0.005)
+    slow(model, 100)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+    predictor, paces = Predictor(model, 0, 10), []
+    for quick in (True, False):
+        predictor.is_quick = quick
+        predictor.answer(block(Group({"x": np.zeros((9, 3), np.float32)}), count=9))
+        paces.append(predictor.pace.rows)
+    assert paces == [10, 320]
 
 
 def test_the_first_block_of_a_quick_model_is_large(load: Load) -> None:

@@ -14,7 +14,7 @@ from inferry.errors import InvalidFile
 # Bytes of each column that are read at a time, and of all columns together.
 COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20
 # Rows and bytes of a batch.
-BATCH, BATCH_BYTES = 1 << 13, 4 << 20
+BATCH, BATCH_BYTES = 1 << 14, 8 << 20
 
 
 class ParquetRows:
@@ -66,7 +66,8 @@ class ParquetRows:
     def _batches(self, group: int, skip: int) -> Iterator[pa.RecordBatch]:
         """The group's rows behind the first `skip`."""
         try:
-            for batch in self._file.iter_batches(BATCH, row_groups=[group], columns=self._columns, use_threads=False):
+            step = self._step(group)
+            for batch in self._file.iter_batches(step, row_groups=[group], columns=self._columns, use_threads=False):
                 if skip < len(batch):
                     yield batch.slice(skip)
                 skip = max(skip - len(batch), 0)

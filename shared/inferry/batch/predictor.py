@@ -18,10 +18,13 @@ ELEMENTS, MOST = 131_072, 2048
 RUN_SECONDS, GROWTH = 1e-3, 4
 # A block should take about so long: a job that has to end looks at the time between two of them.
 BLOCK_SECONDS, BLOCK_BATCHES, BLOCK_BYTES = 1.0, 64, 16 << 20
+# One of short runs is shorter, so that there is one for each thread, and much longer than what each costs.
+QUICK_SECONDS = 1e-2
 # Rows of the first block, where nothing is known of how long one takes; and how many times more the next may have.
 FIRST, STEP = 64, 32
-# Runs that take less have too little that a session's own threads could share: each has a thread.
-SHORT = 5e-3
+# Runs that take less have too little that a session's own threads could share: each has a thread. Side by side they
+# take longer, up to so many times.
+SHORT, SLOWER = 5e-3, 4
 
 Piece: TypeAlias = tuple[Array, list[Array]]
 """Positions in a block, and for each output an array with a row for each."""
@@ -69,7 +72,8 @@ class Predictor:
         self.pace.seconds = seconds
         if not rows:
             return
-        wanted = min(int(rows * BLOCK_SECONDS / max(seconds, 1e-6)), int(rows * BLOCK_BYTES / max(size, 1)))
+        most = QUICK_SECONDS if self.is_quick else BLOCK_SECONDS
+        wanted = min(int(rows * most / max(seconds, 1e-6)), int(rows * BLOCK_BYTES / max(size, 1)))
         wanted = max(min(wanted, BLOCK_BATCHES * batch, STEP * max(rows, self.pace.rows)), 1)
         self.pace.rows = wanted // batch * batch or wanted
 
@@ -124,7 +128,7 @@ class Predictor:
 
     def _grow(self, seconds: float, full: bool) -> None:
         """More rows in a run when one with all that it may have was quick, fewer when one was not."""
-        self.is_quick = seconds < SHORT and (full or self.is_quick)
+        self.is_quick = seconds < SHORT * SLOWER if self.is_quick else full and seconds < SHORT
         if full and seconds < RUN_SECONDS:
             self._growth = min(self._growth * 2, GROWTH)
         elif seconds > 4 * RUN_SECONDS:
