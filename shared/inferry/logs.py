@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from functools import lru_cache
 from itertools import islice
@@ -16,6 +16,8 @@ from inferry.settings import Settings
 
 log = logging.getLogger("inferry")
 
+# Bytes that a pipe takes in one piece, pipe(7).
+_PIPE_BUF = 4096
 # Of the loggers whose lines are ours to format.
 LOGGERS = (log.name, "uvicorn", "uvicorn.access")
 # Whatever a record has behind what it is made with, and what formatters add, was given to it as `extra`.
@@ -36,7 +38,7 @@ class JsonFormatter(logging.Formatter):
             record.levelname,
             f"{record.funcName}:{record.lineno}",
             record.getMessage(),
-            timestamp(record.created),
+            timestamp(int(record.created * 1000)),
         )
         extra = islice(vars(record).items(), _MADE_WITH, None)
         line |= {name: value for name, value in extra if name not in _ADDED}
@@ -47,7 +49,7 @@ class JsonFormatter(logging.Formatter):
 
     def event(self, level: int, location: str, message: str, fields: Mapping[str, Any]) -> bytes:
         """The line of a record that is made now, with `fields` for its `extra`, without making it."""
-        head = self.head(logging.getLevelName(level), location, message, timestamp(time.time()))
+        head = self.head(logging.getLevelName(level), location, message, timestamp(time.time_ns() // 1_000_000))
         return _json({**head, **fields, **self.more()})
 
     def head(self, level: str, location: str, message: str, timestamp: str) -> dict[str, Any]:
@@ -82,27 +84,32 @@ class Lines(logging.StreamHandler[TextIO]):
         kept = self._kept
         kept.append(line)
         if self.soon is None:
-            self.flush()
+            self._write_kept()
         elif len(kept) == 1:
-            self.soon(self.flush)
+            self.soon(self._write_kept)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record, behind the lines that came before it."""
-        self.flush()
+        self._write_kept()
         super().emit(record)
 
     def flush(self) -> None:
-        """Writes what is kept."""
+        """Writes what is kept; `logging` asks for it at the end of the process."""
+        self._write_kept()
+        super().flush()
+
+    def _write_kept(self) -> None:
         with self.lock or nullcontext():
             lines = self._kept[:]
             # Another thread may have added one meanwhile: that stays.
             del self._kept[: len(lines)]
             try:
-                if lines and self._descriptor is not None:
-                    _write(self._descriptor, b"\n".join((*lines, b"")))
+                if self._descriptor is not None:
+                    for part in _parts(lines):
+                        _write(self._descriptor, part)
                 elif lines:
                     self.stream.write("".join(line.decode() + self.terminator for line in lines))
-                super().flush()
+                    self.stream.flush()
             except OSError:
                 pass
 
@@ -141,8 +148,11 @@ def writer() -> Lines | RenderedLines | None:
 
     Nobody where they have a form that isn't ours, or where somebody has added a filter or a handler to the log.
     """
-    parts = [*log.filters, *log.handlers]
-    return parts[0] if len(parts) == 1 and isinstance(parts[0], _WRITERS) else None
+    filters, handlers = log.filters, log.handlers
+    if len(filters) + len(handlers) != 1:
+        return None
+    part = handlers[0] if handlers else filters[0]
+    return part if isinstance(part, _WRITERS) else None
 
 
 def together(soon: Callable[[Callable[[], None]], object]) -> None:
@@ -197,29 +207,43 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _write(descriptor: int, line: bytes) -> None:
+def _parts(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines, as many as a pipe takes in one piece: those of several processes don't mix."""
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        size += len(line) + 1
+        if size > _PIPE_BUF and part:
+            yield b"\n".join([*part, b""])
+            part, size = [], len(line) + 1
+        part.append(line)
+    if part:
+        yield b"\n".join([*part, b""])
+
+
+def _write(descriptor: int, lines: bytes) -> None:
     """All of it; a full pipe is waited for, whether or not it blocks by itself."""
-    while line:
+    while lines:
         try:
-            line = line[os.write(descriptor, line) :]
+            lines = lines[os.write(descriptor, lines) :]
         except BlockingIOError:
             import select
 
             select.select((), (descriptor,), ())
 
 
-def timestamp(seconds: float) -> str:
+@lru_cache(2)
+def timestamp(milliseconds: int) -> str:
     """A moment of time.time as lines have it."""
-    whole = int(seconds)
-    before, zone = second(whole)
-    return f"{before.decode()},{int((seconds - whole) * 1000):03d}{zone.decode()}"
+    before, zone = _second(milliseconds // 1000)
+    return f"{before},{milliseconds % 1000:03d}{zone}"
 
 
 @lru_cache(2)
-def second(seconds: int) -> tuple[bytes, bytes]:
-    """A second as timestamps have it: what comes before its milliseconds, and the time's zone behind them."""
+def _second(seconds: int) -> tuple[str, str]:
+    """What comes before its milliseconds, and the time's zone behind them."""
     now = time.localtime(seconds)
-    return time.strftime("%Y-%m-%d %H:%M:%S", now).encode(), time.strftime("%z", now).encode()
+    return time.strftime("%Y-%m-%d %H:%M:%S", now), time.strftime("%z", now)
 
 
 def _json(line: dict[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from contextvars import ContextVar
 
+from inferry import context
 from inferry.stats import Timings
 
 
@@ -26,11 +27,16 @@ class Observation:
     sent: int = 0
     cold_start: bool = False
 
-    def __init__(self, request_id: str, trace_id: str, headers: list[tuple[bytes, bytes]]) -> None:
-        """`headers` belong into the answer."""
+    def __init__(self, request_id: str, trace: str | bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        """`trace`: as `context.trace_id` takes it; `headers` belong into the answer."""
         self.request_id = request_id
-        self.trace_id = trace_id
+        self.trace = trace
         self.headers = headers
+
+    @property
+    def trace_id(self) -> str:
+        """Read when it is asked for, which is when nobody waits for the answer any more."""
+        return context.trace_id(self.trace)
 
     def begin(self, model: str, version: str, timings: Timings, taken: int) -> None:
         """The request goes to this version; `timings` is what its parts will have taken."""

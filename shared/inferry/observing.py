@@ -30,17 +30,13 @@ class Observing:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter_ns()
-        request_id, trace_id = context.ids(scope)
-        if request_id:
-            header = context.answered(request_id)
-        else:
-            request_id, header = context.new_id()
-        seen = Observation(request_id, trace_id, [header])
-        if context.is_cold(scope):
+        request_id, header, trace = context.named(scope)
+        seen = Observation(request_id, trace, [header])
+        if context.KEY in scope and context.is_cold(scope):
             seen.cold_start = True
         span = self._tracer.start(scope, request_id) if self._tracer else None
         if span:
-            seen.trace_id = trace_id or span.trace_id
+            seen.trace = seen.trace_id or span.trace_id
             seen.headers += span.headers
         payloads = _Payloads(scope, receive, send, self._payloads) if self._payloads else None
         if payloads:

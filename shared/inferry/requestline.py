@@ -83,14 +83,10 @@ def _ms(ns: int) -> float:
 
 def _prediction(events: JsonFormatter, method: str, path: str, seen: Observation, took: int, timings: Timings) -> bytes:
     """What `event` makes of the request that there are most of, in a third of the time."""
-    now = time.time_ns()
-    second, zone = logs.second(now // 1_000_000_000)
     more = events.more()
     return _template(events, method, path, seen.model, seen.version) % (
         took / 1e6,
-        second,
-        now // 1_000_000 % 1000,
-        zone,
+        logs.timestamp(time.time_ns() // 1_000_000).encode(),
         orjson.dumps(seen.request_id),
         orjson.dumps(seen.trace_id),
         b"true" if seen.cold_start else b"false",
@@ -113,7 +109,7 @@ _PLACES = {
     b'"\\u0002"': b"%d",
     b'"\\u0003"': b"%.3f",
     b"\\u0003": b"%.3f",
-    b"\\u0004": b"%b,%03d%b",
+    b"\\u0004": b"%b",
 }
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -164,6 +165,22 @@ def test_lines_of_one_turn_come_by_one_write(monkeypatch: pytest.MonkeyPatch) ->
         assert writes == [b"1\n2\n", b"3\n"]
         put_off.pop()()
         assert writes == [b"1\n2\n", b"3\n"]
+
+
+def test_lines_of_several_processes_do_not_mix() -> None:
+    """What a pipe takes in one piece (PIPE_BUF) has whole lines, unless a line is longer."""
+    sizes = (4095, 4096, 1000, 3094, 1000, 3095)
+    lines = [bytes([letter]) * size for letter, size in zip(b"abcdef", sizes, strict=True)]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, open(ours.detach(), "w") as stream:
+        handler = Lines(stream, JsonFormatter("s"))
+        handler.soon = lambda _: None
+        for line in lines:
+            handler.write(logging.INFO, line)
+        handler.flush()
+        parts = [theirs.recv(10_000) for _ in range(5)]
+    a, b, c, d, e, f = (line + b"\n" for line in lines)
+    assert parts == [a, b, c + d, e, f]
 
 
 def test_lines_that_are_kept_come_before_a_record(log: logging.Logger) -> None:
