@@ -9,7 +9,7 @@ from inferry.batch.making import Progress
 from inferry.batch.merging import REASONS, UNKNOWN, UNREAD, Merged, merge
 from inferry.batch.report import FAILED, FINISHED
 from inferry.batch.runs import FILES, SLICES, Outcome, Plan, Run
-from inferry.errors import InvalidRequest
+from inferry.errors import InvalidRequest, StoreError
 
 PARTS = [{"start": [0, 0], "stop": 5}, {"start": [5, 99], "stop": None}]
 
@@ -129,6 +129,28 @@ def test_many_reasons(tmp_path: Path) -> None:
     merge(run)
     report = json.loads(Path(run.report).read_bytes())
     assert [item["reason"] for item in report["failed"]] == ["no model"] * REASONS + [UNREAD]
+
+
+def test_a_merge_that_is_ended_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is there before anything is removed; the next one removes the rest, and says the same."""
+    run = planned(tmp_path)
+    for number in range(3):
+        run.record(Outcome(number, None, FINISHED, 1))
+    delete, left = run._store.delete, [2]
+
+    def some(paths: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StoreError("the time is over")
+        delete(paths)
+
+    monkeypatch.setattr(run._store, "delete", some)
+    with pytest.raises(StoreError, match="the time is over"):
+        merge(run)
+    assert 0 < len(run.outcomes()) < 3
+    monkeypatch.undo()
+    assert merge(run) == Merged(f"{tmp_path}/out/first-1.run.json", files=3, failed=0, rows=3, errors=0, seconds=0.0)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["first-1.run.json"]
 
 
 def test_a_merge_that_is_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
