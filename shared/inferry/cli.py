@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from inferry.asgi import ASGIApp
     from inferry.batch.progress import Display
     from inferry.jobs import Job
+    from inferry.pushing import Pusher
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -261,21 +262,31 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    app = create_app(service)
-    return _until_shutdown(app, pusher.start().close) if pusher else app
+    return _until_shutdown(create_app(service), pusher.start() if pusher else None)
 
 
-def _until_shutdown(app: "ASGIApp", close: Callable[[], None]) -> "ASGIApp":
-    """`app`, after whose last request `close` is called: uvicorn ends by a signal, and nothing runs behind it."""
+def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
+    """`app`, after whose last request everything is sent and written: uvicorn ends by a signal, and nothing runs behind
+    it.
+    """
 
-    async def ending(scope: Any, receive: Any, send: Any) -> None:
+    def close() -> None:
+        if pusher:
+            pusher.close()
+        logs.together(None)
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
         async def watched() -> Any:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 await asyncio.get_running_loop().run_in_executor(None, close)
             return message
 
-        await app(scope, watched if scope["type"] == "lifespan" else receive, send)
+        await app(scope, watched, send)
+
+    # No coroutine of its own: every request comes by.
+    def ending(scope: Any, receive: Any, send: Any) -> Any:
+        return (lifespan if scope["type"] == "lifespan" else app)(scope, receive, send)
 
     return ending
 

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
 import orjson
 
@@ -16,8 +16,13 @@ from inferry.settings import Settings
 
 log = logging.getLogger("inferry")
 
+# Makes a line, of a JsonFormatter and what else it was given.
+Make: TypeAlias = Callable[..., bytes]
+
 # Bytes that a pipe takes in one piece, pipe(7).
 _PIPE_BUF = 4096
+# Lines that wait for each other.
+_MOST = 64
 # Of the loggers whose lines are ours to format.
 LOGGERS = (log.name, "uvicorn", "uvicorn.access")
 # Whatever a record has behind what it is made with, and what formatters add, was given to it as `extra`.
@@ -47,9 +52,9 @@ class JsonFormatter(logging.Formatter):
             line["exception_name"] = record.exc_info[0].__name__
         return _json(line).decode()
 
-    def event(self, level: int, location: str, message: str, fields: Mapping[str, Any]) -> bytes:
-        """The line of a record that is made now, with `fields` for its `extra`, without making it."""
-        head = self.head(logging.getLevelName(level), location, message, timestamp(time.time_ns() // 1_000_000))
+    def event(self, level: int, location: str, message: str, fields: Mapping[str, Any], now: int) -> bytes:
+        """The line of a record with `fields` for its `extra`, made `now` (of time.time_ns), without making it."""
+        head = self.head(logging.getLevelName(level), location, message, timestamp(now // 1_000_000))
         return _json({**head, **fields, **self.more()})
 
     def head(self, level: str, location: str, message: str, timestamp: str) -> dict[str, Any]:
@@ -68,25 +73,30 @@ class JsonFormatter(logging.Formatter):
 
 
 class Lines(logging.StreamHandler[TextIO]):
-    """A handler that takes lines beside records, and writes those that come together by one system call."""
+    """A handler that takes lines beside records, and makes and writes those that come within a moment together."""
 
     def __init__(self, stream: TextIO, formatter: JsonFormatter) -> None:
         super().__init__(stream)
         self.setFormatter(formatter)
         self.events = formatter
         self._descriptor = _descriptor(stream)
-        self._kept: list[bytes] = []
+        self._kept: list[tuple[Make, tuple[Any, ...]]] = []
         self.soon: Callable[[Callable[[], None]], object] | None = None
-        """Calls a function when what is at hand is done, as an event loop's `call_soon` does; None: at once."""
+        """Calls a function a moment later, as an event loop's `call_later` does; None: lines are written at once."""
+        self._due = False
 
-    def write(self, level: int, line: bytes) -> None:
-        """It is written when this returns, or `soon`, but before any record. A log that is gone fails nobody."""
+    def add(self, level: int, make: Make, of: tuple[Any, ...]) -> None:
+        """What `make` makes of the formatter and `of` is written when this returns, or made and written `soon`.
+
+        It comes before any record that is later. A log that is gone fails nobody.
+        """
         kept = self._kept
-        kept.append(line)
-        if self.soon is None:
+        kept.append((make, of))
+        if self.soon is None or len(kept) >= _MOST:
             self._write_kept()
-        elif len(kept) == 1:
-            self.soon(self._write_kept)
+        elif not self._due:
+            self._due = True
+            self.soon(self._write_due)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record, behind the lines that came before it."""
@@ -98,11 +108,16 @@ class Lines(logging.StreamHandler[TextIO]):
         self._write_kept()
         super().flush()
 
+    def _write_due(self) -> None:
+        self._due = False
+        self._write_kept()
+
     def _write_kept(self) -> None:
         with self.lock or nullcontext():
-            lines = self._kept[:]
+            kept = self._kept[:]
             # Another thread may have added one meanwhile: that stays.
-            del self._kept[: len(lines)]
+            del self._kept[: len(kept)]
+            lines = [make(self.events, *of) for make, of in kept]
             try:
                 if self._descriptor is not None:
                     for part in _parts(lines):
@@ -134,9 +149,10 @@ class RenderedLines(Rendered):
         super().__init__(formatter)
         self.events = formatter
 
-    def write(self, level: int, line: bytes) -> None:
-        """Hands it on, in a record that has nothing but its message."""
-        log.callHandlers(logging.LogRecord(log.name, level, __file__, 0, line.decode(), None, None))
+    def add(self, level: int, make: Make, of: tuple[Any, ...]) -> None:
+        """Hands on what `make` makes of the formatter and `of`, in a record that has nothing but its message."""
+        line = make(self.events, *of).decode()
+        log.callHandlers(logging.LogRecord(log.name, level, __file__, 0, line, None, None))
 
 
 # A union would be made anew at each look.
@@ -155,10 +171,21 @@ def writer() -> Lines | RenderedLines | None:
     return part if isinstance(part, _WRITERS) else None
 
 
-def together(soon: Callable[[Callable[[], None]], object]) -> None:
+def together(soon: Callable[[Callable[[], None]], object] | None) -> None:
     """From now on lines are written `soon`, see `Lines`: waking their reader takes as long as making them."""
     if isinstance(lines := writer(), Lines):
         lines.soon = soon
+        if soon is None:
+            lines.flush()
+
+
+def _flush() -> None:
+    if isinstance(lines := writer(), Lines):
+        lines.flush()
+
+
+# What waits is written once, and by a process that runs what writes it.
+os.register_at_fork(before=_flush, after_in_child=partial(together, None))
 
 
 def record(level: int, function: str, message: str, fields: Mapping[str, Any]) -> None:

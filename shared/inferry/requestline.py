@@ -28,18 +28,19 @@ def write(method: str, path: str, seen: Observation, took: int, payloads: Mappin
         return
     path = path[:_PATH_LENGTH]
     writer = logs.writer()
+    timings = seen.timings
     if writer is None:
         logs.record(level, _FUNCTION, _message(method, path, seen, took), _fields(method, path, seen, took, payloads))
-        return
-    timings = seen.timings
-    if timings is not None and seen.status == 200 and not (timings.batch or seen.loaded or payloads):
-        try:
-            writer.write(level, _prediction(writer.events, method, path, seen, took, timings))
-            return
-        except TypeError:  # an id that is no text for JSON
-            pass
-    fields = _fields(method, path, seen, took, payloads)
-    writer.write(level, writer.events.event(level, _LOCATION, _message(method, path, seen, took), fields))
+    elif timings is None or seen.status != 200 or timings.batch or seen.loaded or payloads:
+        # Its parts are taken now: an error holds on to all of its request.
+        fields = _fields(method, path, seen, took, payloads)
+        writer.add(level, _line, (level, _message(method, path, seen, took), fields, time.time_ns()))
+    else:
+        writer.add(level, _prediction, (method, path, seen, took, timings, time.time_ns()))
+
+
+def _line(events: JsonFormatter, level: int, message: str, fields: Mapping[str, Any], now: int) -> bytes:
+    return events.event(level, _LOCATION, message, fields, now)
 
 
 def _message(method: str, path: str, seen: Observation, took: int) -> str:
@@ -81,25 +82,31 @@ def _ms(ns: int) -> float:
     return round(ns / 1e6, 3)
 
 
-def _prediction(events: JsonFormatter, method: str, path: str, seen: Observation, took: int, timings: Timings) -> bytes:
-    """What `event` makes of the request that there are most of, in a third of the time."""
+def _prediction(
+    events: JsonFormatter, method: str, path: str, seen: Observation, took: int, timings: Timings, now: int
+) -> bytes:
+    """What `_line` makes of the request that there are most of, in a third of the time."""
     more = events.more()
-    return _template(events, method, path, seen.model, seen.version) % (
-        took / 1e6,
-        logs.timestamp(time.time_ns() // 1_000_000).encode(),
-        orjson.dumps(seen.request_id),
-        orjson.dumps(seen.trace_id),
-        b"true" if seen.cold_start else b"false",
-        took / 1e6,
-        seen.received,
-        seen.sent,
-        seen.rows,
-        timings.decode / 1e6,
-        timings.queue / 1e6,
-        timings.infer / 1e6,
-        timings.encode / 1e6,
-        b"," + orjson.dumps(more)[1:] if more else b"}",
-    )
+    try:
+        return _template(events, method, path, seen.model, seen.version) % (
+            took / 1e6,
+            logs.timestamp(now // 1_000_000).encode(),
+            orjson.dumps(seen.request_id),
+            orjson.dumps(seen.trace_id),
+            b"true" if seen.cold_start else b"false",
+            took / 1e6,
+            seen.received,
+            seen.sent,
+            seen.rows,
+            timings.decode / 1e6,
+            timings.queue / 1e6,
+            timings.infer / 1e6,
+            timings.encode / 1e6,
+            b"," + orjson.dumps(more)[1:] if more else b"}",
+        )
+    except TypeError:  # an id that is no text for JSON
+        fields = _fields(method, path, seen, took, {})
+        return _line(events, logging.INFO, _message(method, path, seen, took), fields, now)
 
 
 # Control characters stand for what differs between two lines; no other text of a template holds one.

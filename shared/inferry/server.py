@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -12,6 +13,9 @@ from uvicorn.supervisors import Multiprocess
 from inferry import logs
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
+
+# A line waits for others no longer than this.
+_LINE_SECONDS = 0.05
 
 
 def run(app: Any, listener: socket.socket, settings: Settings) -> None:
@@ -49,6 +53,7 @@ def _options(settings: Settings) -> dict[str, Any]:
     json = settings.log_format == "json"
     return {
         "http": Protocol,
+        "interface": "asgi3",
         "lifespan": "on",
         # In JSON, `logs` has formatted these loggers, and each request has its line already.
         **({"log_config": None} if json else {}),
@@ -66,12 +71,15 @@ def _options(settings: Settings) -> dict[str, Any]:
 class Protocol(HttpToolsProtocol):
     """uvicorn's, with one system call per answer: it writes the head and the body of one apart.
 
-    What the log has of the requests of one turn of the event loop comes behind their answers, by one more.
+    What the log has of requests comes behind their answers, of many by one more: soon, but not at once.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        logs.together(self.loop.call_soon)
+        logs.together(self._later)
         super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
+
+    def _later(self, write: Callable[[], None]) -> None:
+        self.loop.call_later(_LINE_SECONDS, write)
 
 
 class _Joined:

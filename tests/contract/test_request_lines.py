@@ -1,16 +1,19 @@
 """The lines of requests: what each says, and what none ever says."""
 
+import asyncio
 import hashlib
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 import onnx_models
 import pytest
-from inferry import logs
+from inferry import asgi, logs
 from inferry.asgi import ASGIApp
+from inferry.cli import _until_shutdown
 from inferry.settings import Settings
 from servers import ask, serving
 
@@ -256,10 +259,53 @@ def test_a_server_logs_json_only(repository: Callable[..., str], workers: str) -
     logged = [json.loads(line) for line in server.final_log.splitlines()]
     assert {line["service"] for line in logged} == {"mine"}
     assert all(line["level"] and line["location"] and line["timestamp"] for line in logged)
-    requests = [line for line in logged if line.get("path", "").endswith("/infer")]
+    # Lines of different workers are written within a moment, in no order.
+    requests = sorted(
+        (line for line in logged if line.get("path", "").endswith("/infer")), key=lambda line: line["request_id"]
+    )
     assert [(line["request_id"], line["status"], line["model"]) for line in requests] == [
         ("42", 200, "m"),
         ("43", 500, "failing"),
     ]
     assert re.fullmatch(r"POST /v2/models/m/infer 200 in [\d.]+ ms", requests[0]["message"])
     assert any("broken" in line["message"] for line in logged)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_writes_lines_soon_and_at_its_end(repository: Callable[..., str], workers: str) -> None:
+    """Lines wait for each other, but the last of them for nothing."""
+    with serving(repository(FILES), "--workers", workers, LOG_FORMAT="json") as server:
+        assert server.ask("POST", "/v2/models/m/infer", TEXT, {"X-Request-Id": "soon"}).status == 200
+        deadline = time.monotonic() + 10
+        while '"soon"' not in server.log and time.monotonic() < deadline:
+            time.sleep(0.02)
+        before = server.log
+        for _ in range(5):
+            assert server.ask("POST", "/v2/models/m/infer", TEXT, {"X-Request-Id": "last"}).status == 200
+    assert (before.count('"soon"'), server.final_log.count('"last"')) == (1, 5)
+
+
+def test_nothing_waits_behind_the_last_request(capfd: pytest.CaptureFixture[str]) -> None:
+    """uvicorn's workers are ended by their signal: nothing is written behind their lifespan."""
+    logs.configure(Settings(log_format="json"))
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    async def send(_: Any) -> None:
+        pass
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await asgi.not_http(scope["type"], receive, send)
+
+    async def ended() -> list[str]:
+        logs.together(lambda _: None)
+        writer = logs.writer()
+        assert writer
+        writer.add(logging.INFO, lambda _: b"a line", ())
+        waiting = capfd.readouterr().err
+        await _until_shutdown(app, None)({"type": "lifespan"}, receive, send)
+        return [waiting, capfd.readouterr().err]
+
+    assert asyncio.run(ended()) == ["", "a line\n"]

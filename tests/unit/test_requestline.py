@@ -103,6 +103,10 @@ def test_levels(log: logging.Logger) -> None:
     assert found == [(PATH, 200), ("/health", 503)]
 
 
+def as_it_is(_: JsonFormatter, line: bytes) -> bytes:
+    return line
+
+
 @pytest.mark.parametrize("blocking", [True, False])
 def test_a_pipe_that_is_full(log: logging.Logger, blocking: bool) -> None:
     """Whoever reads it gets all of it, whether or not a write waits by itself."""
@@ -120,7 +124,7 @@ def test_a_pipe_that_is_full(log: logging.Logger, blocking: bool) -> None:
         lines = [b"%d" % number * 10_000 for number in range(30)]
         threading.Timer(0.05, reader.start).start()
         for line in lines:
-            handler.write(logging.INFO, line)
+            handler.add(logging.INFO, as_it_is, (line,))
     reader.join(10)
     os.close(reading)
     assert b"".join(got).splitlines() == lines
@@ -130,13 +134,13 @@ def test_a_log_that_is_gone_fails_nobody(log: logging.Logger, tmp_path: Path) ->
     reading, writing = os.pipe()
     with open(writing, "w") as stream:
         os.close(reading)
-        Lines(stream, JsonFormatter("s")).write(logging.INFO, b"{}")
+        Lines(stream, JsonFormatter("s")).add(logging.INFO, as_it_is, (b"{}",))
 
 
 KILLED = """
 import logging, os, sys
 from inferry.logs import JsonFormatter, Lines
-Lines(sys.stdout, JsonFormatter("s")).write(logging.INFO, b'{"of":"the child"}')
+Lines(sys.stdout, JsonFormatter("s")).add(logging.INFO, lambda _, line: line, (b'{"of":"the child"}',))
 os.kill(os.getpid(), 9)
 """
 
@@ -155,16 +159,48 @@ def test_lines_of_one_turn_come_by_one_write(monkeypatch: pytest.MonkeyPatch) ->
     with open(os.devnull, "w") as stream:
         handler = Lines(stream, JsonFormatter("s"))
         handler.soon = put_off.append
-        handler.write(logging.INFO, b"1")
-        handler.write(logging.INFO, b"2")
+        handler.add(logging.INFO, as_it_is, (b"1",))
+        handler.add(logging.INFO, as_it_is, (b"2",))
         assert (writes, len(put_off)) == ([], 1)
         put_off.pop()()
         assert writes == [b"1\n2\n"]
-        handler.write(logging.INFO, b"3")
+        handler.add(logging.INFO, as_it_is, (b"3",))
         handler.emit(logging.makeLogRecord({"msg": "4"}))
         assert writes == [b"1\n2\n", b"3\n"]
         put_off.pop()()
         assert writes == [b"1\n2\n", b"3\n"]
+
+
+def test_no_line_waits_for_more_than_64(log: logging.Logger) -> None:
+    stream = StringIO()
+    log.handlers = [Lines(stream, JsonFormatter("s"))]
+    logs.together(lambda _: None)
+    writer = logs.writer()
+    assert writer
+    for number in range(65):
+        writer.add(logging.INFO, as_it_is, (b"%d" % number,))
+    assert stream.getvalue().splitlines() == [str(number) for number in range(64)]
+
+
+ENDED = """
+import os, sys
+from inferry import logs
+from inferry.settings import Settings
+logs.configure(Settings(log_format="json"))
+logs.together(lambda _: None)
+add = logs.writer().add
+add(20, lambda _, line: line, (b"before the fork",))
+if not os.fork():
+    add(20, lambda _, line: line, (b"of the child",))
+    sys.exit()
+os.wait()
+add(20, lambda _, line: line, (b"of the parent",))
+"""
+
+
+def test_what_waits_is_written_at_the_end_once() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDED], capture_output=True, timeout=60)
+    assert ended.stderr.decode().splitlines() == ["before the fork", "of the child", "of the parent"]
 
 
 def test_lines_of_several_processes_do_not_mix() -> None:
@@ -176,7 +212,7 @@ def test_lines_of_several_processes_do_not_mix() -> None:
         handler = Lines(stream, JsonFormatter("s"))
         handler.soon = lambda _: None
         for line in lines:
-            handler.write(logging.INFO, line)
+            handler.add(logging.INFO, as_it_is, (line,))
         handler.flush()
         parts = [theirs.recv(10_000) for _ in range(5)]
     a, b, c, d, e, f = (line + b"\n" for line in lines)
