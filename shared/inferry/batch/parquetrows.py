@@ -1,6 +1,7 @@
 """Parquet files: their columns, of values or of lists, as a model's inputs."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -48,7 +49,7 @@ class ParquetRows:
                 continue
             if row >= end:
                 return
-            for batch in self._batches(group, row - first):
+            for batch in _ahead(self._batches(group, row - first)):
                 for rows in self._pieces(batch.slice(0, end - row)):
                     yield to_block(rows, self._assigned, self._wanted, Cursor(row, row), row + len(rows))
                     row += len(rows)
@@ -82,3 +83,12 @@ class ParquetRows:
         size: int = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
         rows: int = metadata.num_rows
         return max(min(BATCH, BATCH_BYTES * rows // max(size, 1)), 1)
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same, each read while what is before it is worked on: reading takes longer than a quick model does."""
+    with ThreadPoolExecutor(1, "inferry-parse") as pool:
+        following = pool.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = pool.submit(next, batches, None)
+            yield batch
