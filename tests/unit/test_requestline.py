@@ -208,6 +208,7 @@ def test_lines_of_several_processes_do_not_mix() -> None:
     sizes = (4095, 4096, 1000, 3094, 1000, 3095)
     lines = [bytes([letter]) * size for letter, size in zip(b"abcdef", sizes, strict=True)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.settimeout(10)
     with theirs, open(ours.detach(), "w") as stream:
         handler = Lines(stream, JsonFormatter("s"))
         handler.soon = lambda _: None
