@@ -35,7 +35,7 @@ def files(quick: bool) -> Iterator[Row]:
         for suffix, target in ENCODER.items():
             say(f"files: {model}, {suffix}")
             with repository(model) as models, TemporaryDirectory() as folder:
-                samples = sample("files", models, folder, suffix, 3 if quick else 9 if model == "digits" else 5)
+                samples = sample("files", models, folder, suffix, 3 if quick else 25 if model == "digits" else 5)
             ours, theirs = samples["inferry"], samples[other]
             against = f"{1 / median(theirs):,.0f} /s {AGAINST[other]}"
             what = f"rows/s of {model} from {suffix}"
