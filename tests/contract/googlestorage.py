@@ -249,6 +249,8 @@ def _handler(buckets: Buckets, key: rsa.RSAPublicKey) -> type[BaseHTTPRequestHan
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # Head and body are written apart: without it the body waits for the other side to acknowledge the head.
+        disable_nagle_algorithm = True
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from services import free_port
+from contract.services import free_port
 
 START_SECONDS = 30.0
 
