@@ -23,7 +23,7 @@ PARTS = {"fastapi_pydantic": ("fastapi", "pydantic"), "asgi": ("uvicorn",)}
 
 def rps(quick: bool) -> Iterator[Row]:
     """A row for each peer, measured in turns with us; those that can't run here say why."""
-    rounds, seconds = (1, 2) if quick else (4, 2)
+    rounds, seconds = (1, 2) if quick else (8, 2)
     pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in TARGETS}
     failures: dict[str, str] = {}
     for number in range(1, rounds + 1):

@@ -118,7 +118,8 @@ class App:
             send = asgi.without_body(send)
         headers = dict(scope["headers"])
         seen = observed.get()
-        added = _added(scope, headers, seen)
+        named = seen is not None or context.REQUEST_ID in headers or context.KEY in scope
+        added = _added(scope, headers, seen) if named else []
         try:
             root = scope.get("root_path", "")
             path = asgi.below(root, scope["path"]) if root else scope["path"]
@@ -265,13 +266,11 @@ def _deferring(parameters: Mapping[str, str]) -> str:
 
 
 def _added(scope: Scope, headers: Mapping[bytes, bytes], seen: Observation | None) -> asgi.Headers:
-    """The headers of an answer that are not its own."""
+    """The headers of an answer that are not its own: of a request that is observed, or has a name."""
     if seen is not None:
         return seen.headers
-    if context.KEY in scope or context.REQUEST_ID in headers:
-        request_id = context.request_id(scope.get(context.KEY), headers)
-        return [context.answered(request_id)] if request_id else []
-    return []
+    request_id = context.request_id(scope.get(context.KEY), headers)
+    return [context.answered(request_id)] if request_id else []
 
 
 def json_response(value: Any, status: int = 200) -> Response:

@@ -262,7 +262,10 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    return _until_shutdown(create_app(service), pusher.start() if pusher else None)
+    app = create_app(service)
+    if pusher is None and settings.log_format == "text":
+        return app
+    return _until_shutdown(app, pusher.start() if pusher else None)
 
 
 def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
