@@ -74,20 +74,45 @@ class Protocol(HttpToolsProtocol):
     What the log has of requests comes behind their answers, of many by one more: soon, but not at once.
     """
 
+    _turn: "_Turn | None" = None  # of the process's one loop
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         logs.together(self._later)
-        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]
+        if Protocol._turn is None or Protocol._turn.loop is not self.loop:
+            Protocol._turn = _Turn(self.loop)
+        super().connection_made(_Joined(transport, Protocol._turn))  # type: ignore[arg-type]
 
     def _later(self, write: Callable[[], None]) -> None:
         self.loop.call_later(_LINE_SECONDS, write)
 
 
+class _Turn:
+    """The transports of a loop that have something to send when its turn is over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: list[_Joined] = []
+
+    def add(self, transport: "_Joined") -> None:
+        if not self._waiting:
+            self.loop.call_soon(self._send)
+        self._waiting.append(transport)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            try:  # noqa: SIM105  suppress() would be three calls more for every answer
+                transport.send()
+            except RuntimeError:  # uvloop's, of a connection that was lost meanwhile: the others have theirs
+                pass
+
+
 class _Joined:
     """A transport that sends what is written in one turn of the event loop together."""
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, transport: asyncio.Transport, turn: _Turn) -> None:
         self._transport = transport
-        self._loop = loop
+        self._turn = turn
         self._parts: list[bytes] = []
         self.is_closing = transport.is_closing  # asked for at every answer
 
@@ -96,14 +121,15 @@ class _Joined:
 
     def write(self, data: bytes) -> None:
         if not self._parts:
-            self._loop.call_soon(self._send)
+            self._turn.add(self)
         self._parts.append(data)
 
     def close(self) -> None:
-        self._send()
+        self.send()
         self._transport.close()
 
-    def _send(self) -> None:
+    def send(self) -> None:
+        """What was written since the last time."""
         if self._parts:
             parts, self._parts = self._parts, []
             self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])
