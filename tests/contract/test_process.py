@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import onnx_models
 import pytest
+from inferry.server import _Joined, _Turn
 from servers import JSON, Answer, Server, environment, received, serving, tensor
 
 SLOW = {"slow.onnx": onnx_models.slow()}
@@ -293,3 +294,35 @@ def test_the_environment_is_enough(repository: Callable[..., str]) -> None:
         status = process.wait(30)
         process.stdout.close()
     assert status == 0
+
+
+def test_the_answers_of_a_turn_come_though_a_connection_is_lost() -> None:
+    """Each connection's parts in one write, and one call of the loop for all of them."""
+
+    class Loop:
+        calls: ClassVar[list[Callable[[], None]]] = []
+
+        def call_soon(self, call: Callable[[], None]) -> None:
+            self.calls.append(call)
+
+    class Transport:
+        def __init__(self, lost: bool) -> None:
+            self.lost, self.sent = lost, list[bytes]()
+
+        def is_closing(self) -> bool:
+            return False
+
+        def write(self, data: bytes) -> None:
+            if self.lost:
+                raise RuntimeError("unable to perform operation; the handler is closed")  # as uvloop
+            self.sent.append(data)
+
+    turn = _Turn(Loop())  # type: ignore[arg-type]
+    transports = [Transport(lost) for lost in (False, True, False)]
+    for transport in transports:
+        joined = _Joined(transport, turn)  # type: ignore[arg-type]
+        joined.write(b"head ")
+        joined.write(b"body")
+    (call,) = Loop.calls
+    call()
+    assert [transport.sent for transport in transports] == [[b"head body"], [], [b"head body"]]
