@@ -6,11 +6,12 @@ It has the role that the template gives to CodeDeploy. What this doesn't cover i
 """
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from loopback import listening
 
 STAND_IN = """
 import json, os, urllib.request, uuid
@@ -81,16 +82,9 @@ def codedeploy() -> Iterator[CodeDeploy]:
         def log_message(self, *_: Any) -> None:
             """Nobody reads it."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    service = CodeDeploy(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
+    with listening(Handler) as url:
+        service = CodeDeploy(url)
         yield service
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def played(template: dict[str, Any], endpoint: str, runtime: str) -> None:
