@@ -379,8 +379,8 @@ def test_wide_rows_of_parquet_are_few_at_a_time(service: Service) -> None:
     file = BytesIO()
     pq.write_table(pa.table({"x": column}), file)
     wanted = Wanted(service.repository.get("ragged"), (), Pace(1000), "wide.parquet")
-    blocks = ParquetRows(file, "", wanted).blocks(Cursor())
-    assert [len(block.rows) for block in blocks] == [4, 4, 2]
+    chunks = ParquetRows(file, "", wanted).chunks(Cursor())
+    assert [len(block.rows) for chunk in chunks for block in chunk()] == [4, 4, 2]
 
 
 def test_a_model_without_a_batch_axis(predict: Predict) -> None:
@@ -470,6 +470,24 @@ def test_slices(predict: Predict, service: Service, tmp_path: Path, name: str) -
     report = run(job, service, until=0.0)
     assert (report.state, report.rows, report.errors) == ("finished", straight.rows, straight.errors)
     assert contents(tmp_path / "again", name) == contents(tmp_path / "out", name)
+
+
+GOOD = {
+    "x.jsonl": b'{"features":[1,2,3]}\n' * 3_000,
+    "x.csv": b"p,q,r\n" + b"1,2,3\n" * 3_000,
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_slices_end_within_blocks(service: Service, tmp_path: Path, name: str) -> None:
+    """Where no row is bad, what is read at a time goes on behind the end of a slice."""
+    (tmp_path / name).write_bytes(GOOD[name])
+    job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/out/", model="row")
+    slices = borders(job, service, 700)
+    done = [run(replace(job, part=part), service) for part in slices]
+    assert [report.rows for report in done] == [(part.stop or 3_000) - part.start.row for part in slices]
+    assert run(job, service).rows == 3_000
+    assert values(tmp_path / "out" / name) == [[2, 4, 6]] * 3_000
 
 
 @pytest.mark.parametrize("name", LONG)

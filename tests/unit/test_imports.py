@@ -28,7 +28,7 @@ LAYERS = [
     "protocol batch.remotefiles observing uploads",
     "signature references",
     "session batch.blocks",
-    "model batching batch.lines",
+    "model batching batch.lines batch.numbering",
     "entry",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
     "refresher",

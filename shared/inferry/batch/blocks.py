@@ -60,6 +60,10 @@ class Block:
     raw: Callable[[int], Any] = lambda position: None
 
 
+Chunk: TypeAlias = Callable[[], Sequence[Block]]
+"""A piece of a file that is read and not looked at yet: makes its blocks."""
+
+
 @dataclass(slots=True)
 class Answer:
     """A block's outputs: one value for each of the `positions` that have one, and all rows that have none, in order."""
@@ -86,11 +90,19 @@ class Reader(Protocol):
     has_requests: bool
     """Whether each row is a request of the protocol."""
 
-    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
-        """The blocks from `start` to the row `stop`, to the end without it. InvalidFile when it can't be read."""
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        """The blocks from `start` to the row `stop`, to the end without it. InvalidFile when it can't be read.
+
+        Chunks may be made by several threads at a time, those that come first first, and each that was taken must be.
+        """
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         """Where blocks may start that are at least `rows` rows behind each other, the file's start and end left out."""
+
+
+def chunk(make: Callable[..., Block], *args: Any) -> Chunk:
+    """The block that `make` makes of `args`."""
+    return lambda: (make(*args),)
 
 
 def numbers(first: int, count: int) -> Array:

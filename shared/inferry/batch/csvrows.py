@@ -1,9 +1,8 @@
 """CSV files with a header: their columns as a model's inputs."""
 
 import csv
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO
 
 import orjson
@@ -11,17 +10,15 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from inferry import rows
-from inferry.batch.blocks import Block, Cursor, Pace, row_shape
+from inferry.batch.blocks import Block, Chunk, Cursor, Pace, row_shape
 from inferry.batch.gathering import Gathering, Wanted
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
+from inferry.batch.numbering import Numbering
 from inferry.batch.tables import Assigned, assign, check_width, to_block
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.settings import cpus
 from inferry.signature import TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
-# Blocks that are parsed at the same time, if there are so many processors.
-PARSERS = 4
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
@@ -35,7 +32,6 @@ class CsvRows:
     def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
         """InvalidFile when it isn't text, or when its columns don't make the model's inputs."""
         self._wanted = wanted
-        self._threads = min(cpus(), PARSERS)
         self._text = opened(file, compression, wanted.file)
         self._names, self._start = self._header()
         self._assigned = assign(self._names, wanted)
@@ -48,29 +44,18 @@ class CsvRows:
             name: _arrow(item.spec) for item in self._assigned for name in item.columns
         }
 
-    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
-        row, offset = start.row, start.offset or self._start
-        for lines, table in self._parsed(offset):
-            if stop is not None and (table is None or row + len(table) > stop):
-                lines = head(lines, stop - row, quoted=True)
-                table = self._table(lines)
-            for block in self._blocks(lines, table, row):
-                yield block
-                row = block.end.row
-            if row == stop:
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        numbering, offset = Numbering(start.row, stop), start.offset or self._start
+        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
+            yield numbering.chunk(partial(self._table, lines), partial(self._numbered, lines, stop))
+            if numbering.is_over:
                 return
 
-    def _parsed(self, offset: int) -> Iterator[tuple[Lines, pa.Table | None]]:
-        """Blocks of lines with their columns, the next ones parsed meanwhile."""
-        with ThreadPoolExecutor(self._threads, "inferry-parse") as pool:
-            ahead = deque[tuple[Lines, Future[pa.Table | None]]]()
-            for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
-                ahead.append((lines, pool.submit(self._table, lines)))
-                if len(ahead) > self._threads:
-                    lines, table = ahead.popleft()
-                    yield lines, table.result()
-            for lines, table in ahead:
-                yield lines, table.result()
+    def _numbered(self, lines: Lines, stop: int | None, table: pa.Table | None, row: int) -> list[Block]:
+        if stop is not None and (table is None or row + len(table) > stop):
+            lines = head(lines, stop - row, quoted=True)
+            table = self._table(lines)
+        return list(self._blocks(lines, table, row))
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return borders(self._text, self._start, rows, self._wanted.file, quoted=True)

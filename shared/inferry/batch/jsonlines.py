@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, BinaryIO
 
 from inferry import protocol, rows
 from inferry.batch import numberlines
-from inferry.batch.blocks import Block, Cursor, Pace, numbers
+from inferry.batch.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.batch.gathering import Gathering, Wanted, legible
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.document import load
@@ -40,14 +41,15 @@ class JsonLines:
         alone = len(required) == 1 and _FEATURES in first and required[0].name not in first
         return [(_FEATURES if alone else spec.name, spec) for spec in required]
 
-    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row, offset = start.row, start.offset or self._start
         for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file):
             if stop is not None:
                 lines = head(lines, stop - row)
-            for block in self._blocks(lines, row):
-                yield block
-                row = block.end.row
+            # Made at once: parsing JSON keeps other threads from running anyway.
+            blocks = list(self._blocks(lines, row))
+            yield partial(list, blocks)
+            row = blocks[-1].end.row
             if row == stop:
                 return
 

@@ -106,8 +106,8 @@ class Making:
     def _make(self, cursor: Cursor, stop: int | None, lone: bool) -> bool:
         """The parts from `cursor` to the row `stop` or the end of the file; False when the time was over."""
         open_part = _Open(cursor)
-        blocks = self._reader.blocks(cursor, stop)
-        with side_by_side(blocks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
+        chunks = self._reader.chunks(cursor, stop)
+        with side_by_side(chunks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
             for piece, answer in made:
                 open_part.add(piece, answer)
                 self._progress.rows += len(answer.positions) + len(answer.rejected)

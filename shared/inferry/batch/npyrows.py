@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from inferry.batch import casting
-from inferry.batch.blocks import Block, Cursor, Group, Pace, Rejected, numbers, row_shape
+from inferry.batch.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers, row_shape
 from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidFile
 from inferry.signature import TensorSpec
@@ -36,11 +36,11 @@ class NpyRows:
             if wanted.keep:
                 raise InvalidFile(f"{wanted.file} has no column '{wanted.keep[0]}' to keep: it is one plain array")
 
-    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         for row, array in self._stream.arrays(start.row, stop, self._wanted.pace, self._stream.row_bytes):
             fields = array.dtype.names
             arrays = {name: array[name] for name in fields} if fields else {self._inputs[0].name: array}
-            yield to_block(arrays, self._inputs, self._wanted, row)
+            yield chunk(to_block, arrays, self._inputs, self._wanted, row)
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return (Cursor(row, row) for row in range(rows, self.total, rows))
@@ -72,13 +72,13 @@ class NpzRows:
             raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")
         self.total: int = next(iter(counts.values()))
 
-    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row_bytes = sum(stream.row_bytes for stream in self._streams.values())
         pace = self._wanted.pace
         together = [stream.arrays(start.row, stop, pace, row_bytes) for stream in self._streams.values()]
         for parts in zip(*together, strict=True):
             arrays = {name: array for name, (_, array) in zip(self._streams, parts, strict=True)}
-            yield to_block(arrays, self._inputs, self._wanted, parts[0][0])
+            yield chunk(to_block, arrays, self._inputs, self._wanted, parts[0][0])
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return (Cursor(row, row) for row in range(rows, self.total, rows))

@@ -7,7 +7,7 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inferry.batch.blocks import Block, Cursor
+from inferry.batch.blocks import Chunk, Cursor, chunk
 from inferry.batch.gathering import Wanted
 from inferry.batch.tables import assign, to_block
 from inferry.errors import InvalidFile
@@ -40,7 +40,7 @@ class ParquetRows:
         )
         self.total: int = self._metadata.num_rows
 
-    def blocks(self, start: Cursor, stop: int | None = None) -> Iterator[Block]:
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row, before = start.row, 0
         end = self.total if stop is None else min(stop, self.total)
         for group in range(self._metadata.num_row_groups):
@@ -51,7 +51,7 @@ class ParquetRows:
                 return
             for batch in _ahead(self._batches(group, row - first)):
                 for rows in self._pieces(batch.slice(0, end - row)):
-                    yield to_block(rows, self._assigned, self._wanted, Cursor(row, row), row + len(rows))
+                    yield chunk(to_block, rows, self._assigned, self._wanted, Cursor(row, row), row + len(rows))
                     row += len(rows)
 
     def borders(self, rows: int) -> Iterator[Cursor]:

@@ -1,9 +1,9 @@
-"""Stages of work that overlap: threads that each take an item through all of them."""
+"""Stages of work that overlap: threads that each take a chunk of items through all of them."""
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -14,15 +14,20 @@ S = TypeVar("S")
 
 @contextmanager
 def side_by_side(
-    items: Iterable[T], act: Callable[[T], R], shared: Callable[[], bool], then: Callable[[R], S], threads: int
+    chunks: Iterable[Callable[[], Sequence[T]]],
+    act: Callable[[T], R],
+    shared: Callable[[], bool],
+    then: Callable[[R], S],
+    threads: int,
 ) -> Generator[Iterable[S]]:
-    """For each item `then(act(item))`, in order and up to `threads` ahead; what is raised is raised here.
+    """For each item of each chunk `then(act(item))`, in order and up to `threads` chunks ahead.
 
-    One thread at a time takes an item, and one at a time acts unless it is a time for `shared` acts. All threads have
-    ended when the block does. None of them hands an item to another: where work is short, waking a thread takes as
-    long, and the kernel may leave one that was woken behind another on a busy processor although the next is idle.
+    What is raised is raised here. One thread at a time takes a chunk, which each that was taken calls for its items,
+    and one at a time acts unless it is a time for `shared` acts. All threads have ended when the block does. None of
+    them hands anything to another: where work is short, waking a thread takes as long, and the kernel may leave one
+    that was woken behind another on a busy processor although the next is idle.
     """
-    line = _Line(items, act, shared, then, threads)
+    line = _Line(chunks, act, shared, then, threads)
     crew = [threading.Thread(target=line.work, name=f"inferry-{number}", daemon=True) for number in range(threads)]
     for thread in crew:
         thread.start()
@@ -40,36 +45,39 @@ class _Line:
     """What the threads share."""
 
     def __init__(
-        self, items: Iterable[Any], act: Callable[[Any], Any], shared: Callable[[], bool], then: Any, threads: int
+        self, chunks: Iterable[Any], act: Callable[[Any], Any], shared: Callable[[], bool], then: Any, threads: int
     ) -> None:
         self.stopped = threading.Event()
         self._ended = False
-        self._items = iter(items)
+        self._chunks = iter(chunks)
         self._act, self._shared, self._then = act, shared, then
         self._taking, self._acting = threading.Lock(), threading.Lock()
-        self._made: queue.Queue[Future[Any] | None] = queue.Queue(threads)
+        self._made: queue.Queue[Future[list[Any]] | None] = queue.Queue(threads)
 
     def work(self) -> None:
-        """Takes items until there are none."""
+        """Takes chunks until there are none."""
         while (taken := self._take()) is not None:
-            item, future = taken
+            chunk, future = taken
             try:
-                with nullcontext() if self._shared() else self._acting:
-                    if self.stopped.is_set():
-                        return
-                    acted = self._act(item)
-                future.set_result(self._then(acted))
+                future.set_result([self._through(item) for item in chunk()])
             except BaseException as exc:  # noqa: BLE001  it goes to who waits for the items
                 future.set_exception(exc)
                 return
 
-    def _take(self) -> tuple[Any, Future[Any]] | None:
+    def _through(self, item: Any) -> Any:
+        with nullcontext() if self._shared() else self._acting:
+            if self.stopped.is_set():
+                raise CancelledError
+            acted = self._act(item)
+        return self._then(acted)
+
+    def _take(self) -> tuple[Any, Future[list[Any]]] | None:
         with self._taking:
             if self._ended or self.stopped.is_set():
                 return None
-            future = Future[Any]()
+            future = Future[list[Any]]()
             try:
-                item = next(self._items)
+                chunk = next(self._chunks)
             except StopIteration:
                 self._ended = True
                 self._made.put(None)
@@ -80,12 +88,12 @@ class _Line:
                 self._made.put(future)
                 return None
             self._made.put(future)
-            return item, future
+            return chunk, future
 
     def made(self) -> Generator[Any]:
         """What was made of each item."""
         while (future := self._made.get()) is not None:
-            yield future.result()
+            yield from future.result()
 
     def drain(self) -> None:
         """Lets a thread go on that waits for room."""
