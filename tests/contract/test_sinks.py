@@ -20,7 +20,7 @@ from gate import gate
 from inferry.app import ASGIApp
 from inferry.sinks.prometheus import text as prometheus_text
 from servers import Server, ask, environment, received, serving, tensor
-from timeseries import STORES, Store, free_port, prometheus
+from timeseries import STORES, Store, eventually, free_port, prometheus
 
 ONE = {"quick.onnx": onnx_models.identity()}
 ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
@@ -44,13 +44,6 @@ def requests(text: str) -> dict[str, float]:
     """By worker."""
     found = re.findall(r'^inferry_requests_total{model="quick",version="1"(?:,worker="(\d+)")?} (\d+)$', text, re.M)
     return {worker: float(value) for worker, value in found}
-
-
-def eventually(check: Callable[[], Any], expected: Any, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while (found := check()) != expected and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert found == expected
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +77,14 @@ class Store:
                 return bool(response.status == 200)
         except OSError:
             return False
+
+
+def eventually(check: Callable[[], Any], expected: Any, seconds: float = 10) -> None:
+    """What `check` returns is what is expected, within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (found := check()) != expected and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert found == expected
 
 
 def need(program: str) -> None:
