@@ -32,9 +32,10 @@ class Nesting:
     an array in a member that we ignore) the caller decodes again from lists.
     """
 
-    def __init__(self, text: bytes = b"") -> None:
-        """`text` is the request's JSON."""
+    def __init__(self, text: bytes = b"", truths: bool = True) -> None:
+        """`text` is the request's JSON; `truths`: whether it may hold true or false, which are numbers to Python."""
         self.arrays = 0
+        self.truths = truths
         self._text = text
 
     def complete(self) -> bool:
@@ -79,12 +80,12 @@ def to_array(data: Any, datatype: Datatype, shape: Shape, nesting: Nesting, what
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidRequest(f"{what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
     if isinstance(data, list):
-        return _from_list(data, datatype, shape, what)
+        return _from_list(data, datatype, shape, nesting, what)
     if not is_array_view(data):
         raise InvalidRequest(f"'data' of {what} must be an array, got {kind(data)}")
     flat = _buffer(data, datatype)
     if flat is None:
-        return _from_list(nesting.listed(data, shape, what), datatype, shape, what)
+        return _from_list(nesting.listed(data, shape, what), datatype, shape, nesting, what)
     if len(flat) != math.prod(shape):
         raise _miscounted(len(flat), shape, what)
     if not nesting.regular(data, shape):
@@ -103,7 +104,12 @@ def _buffer(data: Any, datatype: Datatype) -> Array | None:
         return None
 
 
-def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> Array:
+def _from_list(data: list[Any], datatype: Datatype, shape: Shape, nesting: Nesting, what: str) -> Array:
+    if datatype.is_number and datatype.code and not nesting.truths and len(data) == math.prod(shape):
+        try:  # `struct` refuses all that is not a number in range, and what follows says why
+            return _packed(data, datatype, shape)
+        except (struct.error, OverflowError):
+            pass
     count, wanted = len(data), datatype.kind
     if countOf(map(type, data), _MOSTLY[wanted]) != count and not set(map(type, data)) <= _TYPES[wanted]:
         data = _elements(data, datatype, shape, what)
@@ -112,14 +118,19 @@ def _from_list(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> 
         raise _miscounted(count, shape, what)
     if not datatype.code:
         return _stored(data, datatype, shape, what)
-    dtype = datatype.dtype
-    block, offset = memory(count * dtype.itemsize)
-    try:  # `struct` checks the range of the elements as it stores them
-        struct.pack_into(f"<{count}{datatype.code}", block, offset, *data)  # type: ignore[arg-type]
+    try:
+        return _packed(data, datatype, shape)
     except (struct.error, OverflowError) as exc:
         if datatype.is_integer:
             _check_range(data, datatype, what)
         raise _overflow(datatype, what) from exc
+
+
+def _packed(data: list[Any], datatype: Datatype, shape: Shape) -> Array:
+    """An array of as many elements; `struct` checks their range as it stores them."""
+    count, dtype = len(data), datatype.dtype
+    block, offset = memory(count * dtype.itemsize)
+    struct.pack_into(f"<{count}{datatype.code}", block, offset, *data)  # type: ignore[arg-type]
     return np.ndarray(shape, dtype, block, offset)
 
 

@@ -24,12 +24,12 @@ OCTETS = (b"content-type", b"application/octet-stream")
 Parameters: TypeAlias = Mapping[str, Any]
 
 _NOTHING = memoryview(b"")
-_LISTS = Nesting()  # of documents that are Python's: nobody asks it
+# Of documents that are Python's: nobody asks where their arrays are.
+_LISTS, _NUMBERS = Nesting(), Nesting(truths=False)
 
 _SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
 _URI = "uri"
-_INTEGERS = {int}  # and not bool, whose values are integers to Python
 # Every member and parameter that means something here.
 _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
@@ -114,7 +114,8 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
         text, tail = body[:size], memoryview(body)[size:]
     document = parse(text)
     if isinstance(document, dict):
-        return _request(document, tail, _LISTS, model)
+        nesting = _LISTS if b"true" in text or b"false" in text else _NUMBERS
+        return _request(document, tail, nesting, model)
     nesting = Nesting(text)
     try:
         request = _request(document, tail, nesting, model)
@@ -333,10 +334,11 @@ def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
         raise _bad_shape(value, what)
     nesting.arrays += 1
     shape = tuple(value)
-    if shape and (set(map(type, shape)) != _INTEGERS or min(shape) < 0):
-        raise _bad_shape(next(length for length in shape if type(length) is not int or length < 0), what)
     if len(shape) > MAX_DIMENSIONS:
         raise InvalidRequest(f"'shape' of {what} has {len(shape)} dimensions, more than {MAX_DIMENSIONS}")
+    for length in shape:
+        if type(length) is not int or length < 0:  # a bool is an int to Python
+            raise _bad_shape(length, what)
     if not _is_countable(shape):
         raise InvalidRequest(f"'shape' of {what} is too large: {list(shape)}")
     return shape
