@@ -72,7 +72,7 @@ format: .venv/dev  ## format the code and fix what can be fixed
 bench: .venv/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
 	$(BIN)/python -m bench
 
-fuzz: .venv/dev  ## the property and schema tests, for ten minutes instead of seconds
+fuzz: .venv/dev  ## the property and schema tests, for minutes instead of seconds
 	FUZZ=long $(BIN)/python -m pytest tests -m fuzz
 
 models: .venv/dev  ## build the example models again
