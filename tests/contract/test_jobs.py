@@ -328,8 +328,9 @@ def test_types(predict: Predict, case: str) -> None:
 
 CSV: dict[str, tuple[bytes, str, str]] = {
     "floats": (b"a,b,c\n1,2.5,3e-9\n-0.5,1e20,0\n", "row", "y_0,y_1,y_2\n2.0,5.0,6e-9\n-1.0,2e+20,0.0\n"),
-    "a missing value": (b"a,b,c\n1,,3\n4,5,6\n", "row", "y_0,y_1,y_2\n2,nan,6\n8,10,12\n"),
-    "infinity": (b"a,b,c\n1,inf,3\n", "row", "y_0,y_1,y_2\n2,inf,6\n"),
+    "a missing value": (b"a,b,c\n1,,3\n4,5,6\n", "row", "y_0,y_1,y_2\n2.0,nan,6.0\n8.0,10.0,12.0\n"),
+    "infinity": (b"a,b,c\n1,inf,3\n-inf,0.1,nan\n", "row", "y_0,y_1,y_2\n2.0,inf,6.0\n-inf,0.2,nan\n"),
+    "infinity alone": (b"a,b\n1,inf\n", "half", "y_0,y_1\n1.0,inf\n"),
     "integers": (b"a,b\n1,-2\n", "small", "y_0,y_1\n1,-2\n"),
     "booleans": (b"x\ntrue\nfalse\n", "flags", "y\ntrue\nfalse\n"),
     "half floats": (b"a,b\n1.5,2\n", "half", "y_0,y_1\n1.5,2.0\n"),
