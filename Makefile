@@ -37,7 +37,7 @@ test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/ch
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
 
-image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them
+image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
@@ -151,6 +151,15 @@ models/encoder/1/model.onnx:
 	@if command -v mmdebstrap >/dev/null; then \
 		mmdebstrap --quiet --variant=minbase --include=python3,python3-pip,ca-certificates trixie $@; \
 	else echo "mmdebstrap is missing: NO IMAGE WILL BE TESTED; .ci/install installs it"; fi
+
+# Debian's Python for the other processor, which is only unpacked here: qemu runs it.
+.tools/images/arm64:
+	@mkdir -p .tools/images
+	@if command -v mmdebstrap >/dev/null; then \
+		rm -rf $@.new && \
+		mmdebstrap --quiet --variant=extract --architectures=arm64 --include=python3,libstdc++6 trixie $@.new && \
+		ln -s usr/lib $@.new/lib && mv $@.new $@; \
+	else echo "mmdebstrap is missing: NOTHING WILL BE TESTED ON ARM64; .ci/install installs it"; fi
 
 # Programs from npm: Azure's storage emulator for the tests, and the CDK's command line. No lock file: it would name a
 # registry.
