@@ -3,6 +3,7 @@
 import threading
 import time
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -106,7 +107,7 @@ class ModelStats:
         self._decode = self._queue = self._infer = self._encode = 0
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
-        self._batches: dict[int, Duration] = {}
+        self._batches: defaultdict[int, Duration] = defaultdict(Duration)
         # Numbers that are not added up yet: eight for each answer, two for each run. Extending a list is atomic.
         self._answered: list[int] = []
         self._runs: list[int] = []
@@ -156,7 +157,7 @@ class ModelStats:
             self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
         alone = [(size, ns) for size, ns, batch in zip(rows, infer, batches, strict=True) if not batch]
         for size, ns in (*alone, *zip(*_columns(self._runs, 2), strict=True)):
-            self._batches.setdefault(size, Duration()).add(ns)
+            self._batches[size].add(ns)
 
     def as_dict(self) -> dict[str, Any]:
         """The protocol's statistics object, without name, version and memory."""
