@@ -12,14 +12,15 @@ import orjson
 from inferry import asgi, compression, context, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
-from inferry.observation import Observation, observed
+from inferry.observation import Observation, looked_at
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.stats import Timings
+from inferry.stats import Timings, reason_of
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from inferry.keys import Keys
+    from inferry.observing import Observer
 
 log = logging.getLogger("inferry")
 
@@ -63,16 +64,17 @@ CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "retry-
 # RFC 7240, 4.1: the client will fetch its answer elsewhere.
 _RESPOND_ASYNC = b"respond-async"
 
-# What a data-plane handler makes of path parameters, headers, body and scope.
-Handler: TypeAlias = Callable[[Mapping[str, str], Mapping[bytes, bytes], bytes, Scope], Awaitable[Response]]
+# What a data-plane handler makes of path parameters, headers, body and scope; it fills in what is observed.
+Handler: TypeAlias = Callable[
+    [Mapping[str, str], Mapping[bytes, bytes], bytes, Scope, Observation | None], Awaitable[Response]
+]
 
 
 def create_app(service: Service) -> ASGIApp:
     """The application over a service; the same on every host. It has no lifespan: `service` is ready as it is."""
-    app: ASGIApp = App(service, service.settings.api_keys)
-    if service.settings.log_format == "json" or service.settings.traces:
-        app = _observing(app, service.settings)
-    origins = service.settings.cors_origins
+    settings = service.settings
+    app = App(service, settings.api_keys, _observer(settings))
+    origins = settings.cors_origins
     if not origins:
         return app
     from inferry.management import cors
@@ -80,22 +82,25 @@ def create_app(service: Service) -> ASGIApp:
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
 
 
-def _observing(app: ASGIApp, settings: Settings) -> ASGIApp:
-    from inferry.observing import Observing
+def _observer(settings: Settings) -> "Observer | None":
+    if settings.log_format != "json" and not settings.traces:
+        return None
+    from inferry.observing import Observer
 
     if not settings.traces:
-        return Observing(app, settings, None)
+        return Observer(settings, None)
     from inferry.traces import tracer
 
-    return Observing(app, settings, tracer(settings))
+    return Observer(settings, tracer(settings))
 
 
 class App:
     """Answers the data plane's routes itself and hands the others to `management`."""
 
-    def __init__(self, service: Service, keys: tuple[str, ...]) -> None:
+    def __init__(self, service: Service, keys: tuple[str, ...], observer: "Observer | None" = None) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
+        self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
         self._keys = _keys(keys)
@@ -109,52 +114,61 @@ class App:
             "metrics": self._metrics,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901  every request would pay for one coroutine more
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
         if scope["type"] != "http":
             await asgi.not_http(scope["type"], receive, send)
             return
-        if scope["method"] == "HEAD":
-            send = asgi.without_body(send)
+        seen: Observation | None = None
         headers = dict(scope["headers"])
-        seen = observed.get()
-        named = seen is not None or context.REQUEST_ID in headers or context.KEY in scope
-        added = _added(scope, headers, seen) if named else []
+        if self._observer is None:
+            added = _added(scope, headers) if context.REQUEST_ID in headers or context.KEY in scope else []
+        else:
+            seen, added, receive, send = self._observer.begin(scope, headers, receive, send)
         try:
-            root = scope.get("root_path", "")
-            path = asgi.below(root, scope["path"]) if root else scope["path"]
-            route, parameters = routes.match(scope["method"], path or "/")
-            if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
-                path = _deferring(parameters)
-                route, parameters = routes.match("POST", path)
-            if self._keys and not route.public:
-                self._check_key(self._keys, headers)
-            handler = self._handlers.get(route.operation)
-            if handler is None:
-                rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
-                await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen))
-                return
+            if scope["method"] == "HEAD":
+                send = asgi.without_body(send)
             try:
-                body = await read_body(headers, receive, self._limit, seen)
-            except BaseException as exc:
-                self._service.metrics.refused(exc)
-                raise
-            status, body, answer = await handler(parameters, headers, body, scope)
-        except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
-            status, body, answer = error_response(exc, scope)
-        if seen is not None:
-            seen.status, seen.sent = status, len(body)
-        answer.append((b"content-length", b"%d" % len(body)))
-        answer += added
-        await send({"type": "http.response.start", "status": status, "headers": answer})
-        await send({"type": "http.response.body", "body": body})
+                root = scope.get("root_path", "")
+                path = asgi.below(root, scope["path"]) if root else scope["path"]
+                route, parameters = routes.match(scope["method"], path or "/")
+                if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
+                    path = _deferring(parameters)
+                    route, parameters = routes.match("POST", path)
+                if self._keys and not route.public:
+                    self._check_key(self._keys, headers)
+                handler = self._handlers.get(route.operation)
+                if handler is None:
+                    rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
+                    await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen), seen)
+                    return
+                try:
+                    body = await read_body(headers, receive, self._limit, seen)
+                except BaseException as exc:
+                    self._service.metrics.refused(exc)
+                    raise
+                status, body, answer = await handler(parameters, headers, body, scope, seen)
+            except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
+                status, body, answer = error_response(exc, scope, seen)
+            if seen is not None:
+                seen.status, seen.sent = status, len(body)
+            answer.append((b"content-length", b"%d" % len(body)))
+            answer += added
+            await send({"type": "http.response.start", "status": status, "headers": answer})
+            await send({"type": "http.response.body", "body": body})
+        finally:
+            if seen is not None:
+                seen.end()
 
-    async def _hand_over(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _hand_over(self, scope: Scope, receive: Receive, send: Send, seen: Observation | None) -> None:
         await on_loop()
         management = await self._manage()
         if self._max_response:
-            send = asgi.limited(send, self._check_size, lambda exc: error_response(exc, scope))
-        await management(scope, receive, send)
+            send = asgi.limited(send, self._check_size, lambda exc: error_response(exc, scope, seen))
+        with looked_at(seen):
+            await management(scope, receive, send)
 
     def _check_key(self, keys: "Keys", headers: Mapping[bytes, bytes]) -> None:
         try:
@@ -164,7 +178,12 @@ class App:
             raise
 
     async def _infer(
-        self, parameters: Mapping[str, str], headers: Mapping[bytes, bytes], body: bytes, scope: Scope
+        self,
+        parameters: Mapping[str, str],
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        scope: Scope,
+        seen: Observation | None,
     ) -> Response:
         service = self._service
         deadline = context.deadline(scope) if context.KEY in scope else math.inf
@@ -172,7 +191,8 @@ class App:
         model = service.loaded(name, version)
         if model is None:
             try:
-                model = await service.model(name, version, deadline)
+                with looked_at(seen):
+                    model = await service.model(name, version, deadline)
             except BaseException as exc:
                 service.metrics.refused(exc)
                 raise
@@ -180,9 +200,12 @@ class App:
         stats.in_flight += 1
         start = time.perf_counter_ns()
         received = len(body)
-        timings = Timings()
-        if (seen := observed.get()) is not None:
-            seen.begin(model.name, model.version, timings, start)
+        timings: Timings
+        if seen is None:
+            timings = Timings()
+        else:
+            timings = seen
+            seen.begin(model.name, model.version, start)
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
@@ -204,8 +227,11 @@ class App:
             seen.rows = rows
         return 200, body, answer_headers
 
-    async def _model_ready(self, parameters: Mapping[str, str], *_: Any) -> Response:
-        model = await self._service.model(parameters["model"], parameters.get("version"))
+    async def _model_ready(
+        self, parameters: Mapping[str, str], _headers: Any, _body: bytes, _scope: Scope, seen: Observation | None
+    ) -> Response:
+        with looked_at(seen):
+            model = await self._service.model(parameters["model"], parameters.get("version"))
         return json_response({"name": model.name, "ready": True})
 
     async def _live(self, *_: Any) -> Response:
@@ -265,10 +291,8 @@ def _deferring(parameters: Mapping[str, str]) -> str:
     return f"/v2/models/{parameters['model']}/requests"
 
 
-def _added(scope: Scope, headers: Mapping[bytes, bytes], seen: Observation | None) -> asgi.Headers:
-    """The headers of an answer that are not its own: of a request that is observed, or has a name."""
-    if seen is not None:
-        return seen.headers
+def _added(scope: Scope, headers: Mapping[bytes, bytes]) -> asgi.Headers:
+    """The headers of an answer that are not its own: of a request that has a name."""
     request_id = context.request_id(scope.get(context.KEY), headers)
     return [context.answered(request_id)] if request_id else []
 
@@ -278,14 +302,14 @@ def json_response(value: Any, status: int = 200) -> Response:
     return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [protocol.JSON]
 
 
-def error_response(exc: Exception, scope: Mapping[str, Any]) -> Response:
+def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation | None = None) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = str(exc)
-    if (seen := observed.get()) is not None:
-        seen.error = exc
+    if seen is not None:
+        seen.reason = reason_of(exc)
     if status == 500:
-        text = _logged(exc, scope)
+        text = _logged(exc, seen or context.read(scope))
     elif status == 504 and context.deadline(scope) <= time.monotonic():
         text = f"{text}; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
     # A lone surrogate of the request's is no text that JSON can hold.
@@ -299,9 +323,8 @@ def error_response(exc: Exception, scope: Mapping[str, Any]) -> Response:
     return response
 
 
-def _logged(exc: Exception, scope: Mapping[str, Any]) -> str:
+def _logged(exc: Exception, known: Observation | context.Context) -> str:
     """Logs a failure, and returns what its caller may know of it: how to find it in the log."""
-    known = observed.get() or context.read(scope)
     request_id = known.request_id or os.urandom(8).hex()
     extra = {"request_id": request_id, "trace_id": known.trace_id}
     if isinstance(exc, InferryError):

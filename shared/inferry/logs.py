@@ -4,11 +4,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from itertools import islice
-from typing import Any, TextIO, TypeAlias
+from typing import Any, Protocol, TextIO
 
 import orjson
 
@@ -16,18 +16,31 @@ from inferry.settings import Settings
 
 log = logging.getLogger("inferry")
 
-# Makes a line, of a JsonFormatter and what else it was given.
-Make: TypeAlias = Callable[..., bytes]
+# The lines that wait for each other. While there is one, and up to MOST, the next may be put there whatever the level,
+# filters and handlers of the log are meanwhile: looking at them takes as long as making a line.
+waiting: list["Line"] = []
 
 # Bytes that a pipe takes in one piece, pipe(7).
 _PIPE_BUF = 4096
 # Lines that wait for each other.
-_MOST = 64
+MOST = 64
 # Of the loggers whose lines are ours to format.
 LOGGERS = (log.name, "uvicorn", "uvicorn.access")
 # Whatever a record has behind what it is made with, and what formatters add, was given to it as `extra`.
 _MADE_WITH = len(vars(logging.makeLogRecord({})))
 _ADDED = ("message", "asctime", "taskName", "color_message")
+
+
+class Line(Protocol):
+    """What a line is made of when it is written. A log has one kind of them."""
+
+    @property
+    def level(self) -> int:
+        """As `logging` has it."""
+
+    @staticmethod
+    def lines(events: "JsonFormatter", some: Sequence[Any]) -> Iterable[bytes]:
+        """The lines of `some` of this kind, without their ends."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -80,22 +93,23 @@ class Lines(logging.StreamHandler[TextIO]):
         self.setFormatter(formatter)
         self.events = formatter
         self._descriptor = _descriptor(stream)
-        self._kept: list[tuple[Make, tuple[Any, ...]]] = []
+        self._kept: list[Line] = []
         self.soon: Callable[[Callable[[], None]], object] | None = None
         """Calls a function a moment later, as an event loop's `call_later` does; None: lines are written at once."""
         self._due = False
 
-    def add(self, level: int, make: Make, of: tuple[Any, ...]) -> None:
-        """What `make` makes of the formatter and `of` is written when this returns, or made and written `soon`.
+    def add(self, line: Line) -> None:
+        """The line is written when this returns, or made and written `soon`.
 
         It comes before any record that is later. A log that is gone fails nobody.
         """
         kept = self._kept
-        kept.append((make, of))
-        if self.soon is None or len(kept) >= _MOST:
+        kept.append(line)
+        if self.soon is None or len(kept) >= MOST:
             self._write_kept()
         elif not self._due:
             self._due = True
+            _wait(kept)
             self.soon(self._write_due)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -117,16 +131,24 @@ class Lines(logging.StreamHandler[TextIO]):
             kept = self._kept[:]
             # Another thread may have added one meanwhile: that stays.
             del self._kept[: len(kept)]
-            lines = [make(self.events, *of) for make, of in kept]
-            try:
-                if self._descriptor is not None:
-                    for part in _parts(lines):
-                        _write(self._descriptor, part)
-                elif lines:
-                    self.stream.write("".join(line.decode() + self.terminator for line in lines))
-                    self.stream.flush()
-            except OSError:
-                pass
+            if kept:
+                self._write(kept[0].lines(self.events, kept))
+
+    def _write(self, lines: Iterable[bytes]) -> None:
+        try:
+            if self._descriptor is not None:
+                for part in _parts(lines):
+                    _write(self._descriptor, part)
+            else:
+                self.stream.writelines(line.decode() + self.terminator for line in lines)
+                self.stream.flush()
+        except OSError:
+            pass
+
+
+def _wait(kept: list[Line]) -> None:
+    global waiting
+    waiting = kept
 
 
 class Rendered(logging.Filter):
@@ -149,10 +171,10 @@ class RenderedLines(Rendered):
         super().__init__(formatter)
         self.events = formatter
 
-    def add(self, level: int, make: Make, of: tuple[Any, ...]) -> None:
-        """Hands on what `make` makes of the formatter and `of`, in a record that has nothing but its message."""
-        line = make(self.events, *of).decode()
-        log.callHandlers(logging.LogRecord(log.name, level, __file__, 0, line, None, None))
+    def add(self, line: Line) -> None:
+        """Hands on the line in a record that has nothing but its message."""
+        for made in line.lines(self.events, [line]):
+            log.callHandlers(logging.LogRecord(log.name, line.level, __file__, 0, made.decode(), None, None))
 
 
 # A union would be made anew at each look.
@@ -202,6 +224,7 @@ def configure(settings: Settings, formatter: logging.Formatter | None = None, *,
     Lines go to stderr, or with `hosted` through the handlers that the host has set up. `formatter` is its own for
     JSON, Powertools' for example.
     """
+    _flush()
     log.setLevel("DEBUG" if settings.debug else settings.log_level)
     if settings.log_format == "text":
         if not hosted:
@@ -234,21 +257,18 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _parts(lines: Iterable[bytes]) -> Iterator[bytes]:
+def _parts(lines: Iterable[bytes]) -> Iterator[memoryview]:
     """Whole lines, as many as a pipe takes in one piece: those of several processes don't mix."""
-    part: list[bytes] = []
-    size = 0
-    for line in lines:
-        size += len(line) + 1
-        if size > _PIPE_BUF and part:
-            yield b"\n".join([*part, b""])
-            part, size = [], len(line) + 1
-        part.append(line)
-    if part:
-        yield b"\n".join([*part, b""])
+    text = b"\n".join(lines) + b"\n"
+    start, last = 0, len(text)
+    with memoryview(text) as view:
+        while start < last:
+            end = text.rfind(b"\n", start, start + _PIPE_BUF) + 1 or text.index(b"\n", start) + 1
+            yield view[start:end]
+            start = end
 
 
-def _write(descriptor: int, lines: bytes) -> None:
+def _write(descriptor: int, lines: memoryview) -> None:
     """All of it; a full pipe is waited for, whether or not it blocks by itself."""
     while lines:
         try:

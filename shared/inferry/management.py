@@ -94,7 +94,7 @@ class _Failures:
         try:
             await self._app(scope, receive, send)
         except Exception as exc:  # noqa: BLE001  every failure becomes an answer
-            await _http(error_response(exc, scope))(scope, receive, send)
+            await _http(error_response(exc, scope, observed.get()))(scope, receive, send)
 
 
 class _DataPlane:
@@ -249,10 +249,11 @@ class Management:
             raise
 
     async def _predict(self, model: Model, instances: Sequence[Any], deadline: float) -> list[dict[str, Any]]:
-        timings, start = Timings(), time.perf_counter_ns()
+        seen, start = observed.get(), time.perf_counter_ns()
+        timings = seen or Timings()
         model.stats.in_flight += 1
-        if (seen := observed.get()) is not None:
-            seen.begin(model.name, model.version, timings, start)
+        if seen is not None:
+            seen.begin(model.name, model.version, start)
             seen.rows = len(instances)
         try:
             request = rows.to_request(instances, model)
@@ -311,4 +312,4 @@ def _http(response: Response) -> HTTPResponse:
 async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     if isinstance(exc, HTTPException):
         exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
-    return _http(error_response(exc, request.scope))
+    return _http(error_response(exc, request.scope, observed.get()))

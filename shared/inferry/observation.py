@@ -1,47 +1,99 @@
 """What is seen of one request on its way: by whom it was predicted, how long each part took, why it failed."""
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
 from inferry import context
 from inferry.stats import Timings
 
 
-class Observation:
-    """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen.
+class Span(Protocol):
+    """Of a trace."""
 
-    The defaults are the class's: a request sets few of them.
-    """
+    def end(self, seen: "Observation") -> None:
+        """The answer is sent."""
 
-    model: str = ""
-    version: str = ""
-    rows: int = 0
-    timings: Timings | None = None
-    taken: int = 0
-    """When the request was handed to its loaded model."""
-    loading: int = 0
-    loaded: int = 0
-    error: BaseException | None = None
-    status: int = 0
-    received: int = 0
-    """Bytes of the request's body, as they came."""
-    sent: int = 0
-    cold_start: bool = False
 
-    def __init__(self, request_id: str, trace: str | bytes, headers: list[tuple[bytes, bytes]]) -> None:
-        """`trace`: as `context.trace_id` takes it; `headers` belong into the answer."""
+class Payloads(Protocol):
+    """The starts of the two bodies."""
+
+    def fields(self) -> dict[str, str]:
+        """By their names in the log."""
+
+
+class Observation(Timings):
+    """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
+
+    # Written and read several times as fast as attributes whose defaults are the class's.
+    __slots__ = (
+        "cold_start",
+        "ended",
+        "loaded",
+        "loading",
+        "method",
+        "model",
+        "path",
+        "payloads",
+        "reason",
+        "received",
+        "request_id",
+        "rows",
+        "sent",
+        "span",
+        "started",
+        "status",
+        "taken",
+        "trace",
+        "version",
+    )
+
+    def __init__(self, method: str, path: str, request_id: str, trace: str | bytes, started: int) -> None:
+        """`trace`: as `context.trace_id` takes it."""
+        self.method = method
+        self.path = path
         self.request_id = request_id
         self.trace = trace
-        self.headers = headers
+        self.started = started
+        self.cold_start = False
+        self.model = self.version = self.reason = ""
+        self.decode = self.queue = self.infer = self.encode = self.batch = 0
+        self.rows = self.status = self.received = self.sent = 0
+        self.taken = self.loading = self.loaded = self.ended = 0
+        self.span: Span | None = None
+        self.payloads: Payloads | None = None
+
+    def end(self) -> None:
+        """The request is over, answered or not."""
+        self.ended = time.perf_counter_ns()
+        if self.span is not None:
+            self.span.end(self)
+        self.write()
+
+    def write(self) -> None:
+        """Nothing: who has a line in the log writes it."""
 
     @property
     def trace_id(self) -> str:
         """Read when it is asked for, which is when nobody waits for the answer any more."""
         return context.trace_id(self.trace)
 
-    def begin(self, model: str, version: str, timings: Timings, taken: int) -> None:
-        """The request goes to this version; `timings` is what its parts will have taken."""
-        self.model, self.version, self.timings, self.taken = model, version, timings, taken
+    def begin(self, model: str, version: str, taken: int) -> None:
+        """The request goes to this version."""
+        self.model, self.version, self.taken = model, version, taken
 
 
-# None where nobody looks: then a request pays for one look at this variable.
+# What is seen of the request that a service, or an endpoint, works for; None where nobody looks.
 observed: ContextVar[Observation | None] = ContextVar("inferry.observation", default=None)
+
+
+@contextmanager
+def looked_at(seen: Observation | None) -> Iterator[None]:
+    """Makes `seen` the one that is `observed` inside."""
+    token = observed.set(seen)
+    try:
+        yield
+    finally:
+        observed.reset(token)

@@ -1,76 +1,77 @@
-"""Sees every request from outside of the application: a line of the log, and a trace, for each."""
+"""How every request is seen: with an id, for a line of the log, and for a trace."""
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from inferry import context, requestline
-from inferry.asgi import ASGIApp, Message, Receive, Scope, Send
-from inferry.observation import Observation, observed
+from inferry import context
+from inferry.asgi import Headers, Message, Receive, Scope, Send
+from inferry.observation import Observation
+from inferry.requestline import Request
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.traces import Tracer
 
 _ENCODED = b"content-encoding"
-_NONE: dict[str, str] = {}
 
 
-class Observing:
-    """`app` with a request id for each request, its line in the log, and its spans where there is a `tracer`."""
+class Observer:
+    """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, tracer: "Tracer | None") -> None:
-        self._app = app
-        self._lines = settings.log_format == "json"
+    def __init__(self, settings: Settings, tracer: "Tracer | None") -> None:
+        self._seen = Request if settings.log_format == "json" else Observation
         self._payloads = settings.log_payloads
         self._tracer = tracer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection. `app` fills in what it knows of the answer, and adds the headers of what is observed."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start = time.perf_counter_ns()
-        request_id, header, trace = context.named(scope)
-        seen = Observation(request_id, trace, [header])
-        if context.KEY in scope and context.is_cold(scope):
+    def begin(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> tuple[Observation, Headers, Receive, Send]:
+        """What is seen of a request that comes, its answer's headers, and how it is read and answered from now on.
+
+        Whoever answers it fills in what it knows, and says when it ends.
+        """
+        started = time.perf_counter_ns()
+        host = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
+        request_id, header = context.named(host, headers)
+        trace = context.trace(host, headers)
+        seen = self._seen(scope["method"], scope["path"], request_id, trace, started)
+        if host and host.get("cold_start"):
             seen.cold_start = True
-        span = self._tracer.start(scope, request_id) if self._tracer else None
-        if span:
+        added = [header]
+        if self._tracer:
+            seen.span = span = self._tracer.start(scope, seen.request_id)
             seen.trace = seen.trace_id or span.trace_id
-            seen.headers += span.headers
-        payloads = _Payloads(scope, receive, send, self._payloads) if self._payloads else None
-        if payloads:
-            receive, send = payloads.receive, payloads.send
-        token = observed.set(seen)
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            observed.reset(token)
-            took = time.perf_counter_ns() - start
-            if span:
-                span.end(seen, start, took)
-            if self._lines:
-                requestline.write(scope["method"], scope["path"], seen, took, payloads.fields() if payloads else _NONE)
+            added += span.headers
+        if self._payloads:
+            seen.payloads = payloads = _Payloads(scope, self._payloads)
+            receive, send = payloads.received(receive), payloads.sent(send)
+        return seen, added, receive, send
 
 
 class _Payloads:
     """The first bytes of the two bodies of an exchange, unless they are compressed."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limit: int) -> None:
+    def __init__(self, scope: Scope, limit: int) -> None:
         self._request = _Start(0 if _is_encoded(scope["headers"]) else limit)
         self._response = _Start(limit)
-        self._receive, self._send = receive, send
 
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self._request.add(message.get("body", b""))
-        return message
+    def received(self, receive: Receive) -> Receive:
+        async def received() -> Message:
+            message = await receive()
+            self._request.add(message.get("body", b""))
+            return message
 
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and _is_encoded(message["headers"]):
-            self._response.limit = 0
-        self._response.add(message.get("body", b""))
-        await self._send(message)
+        return received
+
+    def sent(self, send: Send) -> Send:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start" and _is_encoded(message["headers"]):
+                self._response.limit = 0
+            self._response.add(message.get("body", b""))
+            await send(message)
+
+        return sent
 
     def fields(self) -> dict[str, str]:
         bodies = {"request_payload": self._request, "response_payload": self._response}

@@ -2,79 +2,133 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
-from inferry import logs
+from inferry import context, logs
 from inferry.catalogue import PHASES
 from inferry.logs import JsonFormatter, log
 from inferry.observation import Observation
-from inferry.stats import Timings, reason_of
 
 # Asked for every few seconds by machines: their lines are for LOG_LEVEL=DEBUG.
 _PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
 _FUNCTION = "request"
 _LOCATION = f"{_FUNCTION}:0"
 _PATH_LENGTH = 200
+_ROOM = logs.MOST - 1
 
 
-def write(method: str, path: str, seen: Observation, took: int, payloads: Mapping[str, str]) -> None:
-    """Writes the line of a request that took so many nanoseconds."""
-    level = logging.DEBUG if seen.status == 200 and path in _PROBES else logging.INFO
-    if not log.isEnabledFor(level):
-        return
-    path = path[:_PATH_LENGTH]
+class Request(Observation):
+    """What is seen of a request that has a line in the log."""
+
+    __slots__ = ()
+
+    @property
+    def level(self) -> int:
+        """The line's."""
+        return logging.DEBUG if self.status == 200 and self.path in _PROBES else logging.INFO
+
+    @staticmethod
+    def lines(events: JsonFormatter, some: "Sequence[Request]") -> Iterator[bytes]:
+        """The lines of requests that are over."""
+        return _lines(events, some)
+
+    def write(self) -> None:
+        """Writes the line, or puts it with those that are written soon."""
+        waiting = logs.waiting
+        if self.taken and 0 < len(waiting) < _ROOM:
+            waiting.append(self)
+        elif log.isEnabledFor(self.level):
+            _write(self)
+
+
+def _write(seen: Request) -> None:
     writer = logs.writer()
-    timings = seen.timings
     if writer is None:
-        logs.record(level, _FUNCTION, _message(method, path, seen, took), _fields(method, path, seen, took, payloads))
-    elif timings is None or seen.status != 200 or timings.batch or seen.loaded or payloads:
-        # Its parts are taken now: an error holds on to all of its request.
-        fields = _fields(method, path, seen, took, payloads)
-        writer.add(level, _line, (level, _message(method, path, seen, took), fields, time.time_ns()))
+        logs.record(seen.level, _FUNCTION, _message(seen), _fields(seen))
     else:
-        writer.add(level, _prediction, (method, path, seen, took, timings, time.time_ns()))
+        writer.add(seen)
 
 
-def _line(events: JsonFormatter, level: int, message: str, fields: Mapping[str, Any], now: int) -> bytes:
-    return events.event(level, _LOCATION, message, fields, now)
+def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes]:
+    """What `_line` makes of each, in a third of the time of those that there are most of."""
+    more = events.more()
+    end = b"," + orjson.dumps(more)[1:] if more else b"}"
+    offset = time.time_ns() - time.perf_counter_ns()
+    path = model = version = ""
+    template = stamp = b""
+    stamped = 0
+    for seen, trace in zip(requests, context.plain([seen.trace for seen in requests]), strict=True):
+        if not seen.taken or seen.status != 200 or seen.batch or seen.loaded or seen.payloads:
+            yield _line(events, seen, offset)
+            continue
+        if seen.path != path or seen.version != version or seen.model != model:
+            path, model, version = seen.path, seen.model, seen.version
+            template = _template(events, seen.method, path[:_PATH_LENGTH], model, version)
+        if (now := (seen.ended + offset) // 1_000_000) != stamped:
+            stamped, stamp = now, logs.timestamp(now).encode()
+        took = (seen.ended - seen.started) / 1e6
+        try:
+            line = template % (
+                took,
+                stamp,
+                orjson.dumps(seen.request_id),
+                trace or orjson.dumps(seen.trace_id)[1:-1],
+                b"true" if seen.cold_start else b"false",
+                took,
+                seen.received,
+                seen.sent,
+                seen.rows,
+                seen.decode / 1e6,
+                seen.queue / 1e6,
+                seen.infer / 1e6,
+                seen.encode / 1e6,
+                end,
+            )
+        except TypeError:  # an id that is no text for JSON
+            line = _line(events, seen, offset)
+        yield line
 
 
-def _message(method: str, path: str, seen: Observation, took: int) -> str:
-    return f"{method} {path} {seen.status} in {took / 1e6:.3f} ms"
+def _line(events: JsonFormatter, seen: Request, offset: int) -> bytes:
+    return events.event(seen.level, _LOCATION, _message(seen), _fields(seen), seen.ended + offset)
 
 
-def _fields(method: str, path: str, seen: Observation, took: int, payloads: Mapping[str, str]) -> dict[str, Any]:
+def _message(seen: Request) -> str:
+    took = (seen.ended - seen.started) / 1e6
+    return f"{seen.method} {seen.path[:_PATH_LENGTH]} {seen.status} in {took:.3f} ms"
+
+
+def _fields(seen: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "request_id": seen.request_id,
         "trace_id": seen.trace_id,
         "cold_start": seen.cold_start,
-        "method": method,
-        "path": path,
+        "method": seen.method,
+        "path": seen.path[:_PATH_LENGTH],
         "status": seen.status,
-        "outcome": _outcome(seen.error, seen.status),
-        "duration_ms": _ms(took),
+        "outcome": _outcome(seen.reason, seen.status),
+        "duration_ms": _ms(seen.ended - seen.started),
         "request_bytes": seen.received,
-        "response_bytes": seen.sent if method != "HEAD" else 0,
+        "response_bytes": seen.sent if seen.method != "HEAD" else 0,
     }
-    if seen.timings:
+    if seen.taken:
         fields |= {"model": seen.model, "version": seen.version, "rows": seen.rows}
-        fields |= {f"{part}_ms": _ms(getattr(seen.timings, part)) for part in PHASES}
-        if seen.timings.batch:
-            fields["batch_rows"] = seen.timings.batch
+        fields |= {f"{part}_ms": _ms(getattr(seen, part)) for part in PHASES}
+        if seen.batch:
+            fields["batch_rows"] = seen.batch
     if seen.loaded:
         fields["load_ms"] = _ms(seen.loaded - seen.loading)
-    return {**fields, **payloads}
+    return fields | (seen.payloads.fields() if seen.payloads else {})
 
 
-def _outcome(error: BaseException | None, status: int) -> str:
+def _outcome(reason: str, status: int) -> str:
     """As in our metrics; below 500 what isn't counted there, no route for example, is the caller's fault."""
-    if error is None:
+    if not reason:
         return "success" if status < 400 else "error"
-    reason = reason_of(error)
     return "invalid" if reason == "error" and status < 500 else reason
 
 
@@ -82,35 +136,8 @@ def _ms(ns: int) -> float:
     return round(ns / 1e6, 3)
 
 
-def _prediction(
-    events: JsonFormatter, method: str, path: str, seen: Observation, took: int, timings: Timings, now: int
-) -> bytes:
-    """What `_line` makes of the request that there are most of, in a third of the time."""
-    more = events.more()
-    try:
-        return _template(events, method, path, seen.model, seen.version) % (
-            took / 1e6,
-            logs.timestamp(now // 1_000_000).encode(),
-            orjson.dumps(seen.request_id),
-            orjson.dumps(seen.trace_id),
-            b"true" if seen.cold_start else b"false",
-            took / 1e6,
-            seen.received,
-            seen.sent,
-            seen.rows,
-            timings.decode / 1e6,
-            timings.queue / 1e6,
-            timings.infer / 1e6,
-            timings.encode / 1e6,
-            b"," + orjson.dumps(more)[1:] if more else b"}",
-        )
-    except TypeError:  # an id that is no text for JSON
-        fields = _fields(method, path, seen, took, {})
-        return _line(events, logging.INFO, _message(method, path, seen, took), fields, now)
-
-
 # Control characters stand for what differs between two lines; no other text of a template holds one.
-_TEXT, _COUNT, _MS, _TIME = "\1", "\2", "\3", "\4"
+_VALUE, _COUNT, _MS, _INSIDE = "\1", "\2", "\3", "\4"
 _PLACES = {
     b'"\\u0001"': b"%b",
     b'"\\u0002"': b"%d",
@@ -123,9 +150,9 @@ _PLACES = {
 @lru_cache(256)
 def _template(events: JsonFormatter, method: str, path: str, model: str, version: str) -> bytes:
     fields = {
-        "request_id": _TEXT,
-        "trace_id": _TEXT,
-        "cold_start": _TEXT,
+        "request_id": _VALUE,
+        "trace_id": _INSIDE,
+        "cold_start": _VALUE,
         "method": method,
         "path": path,
         "status": 200,
@@ -138,7 +165,7 @@ def _template(events: JsonFormatter, method: str, path: str, model: str, version
         "rows": _COUNT,
     }
     fields |= {f"{part}_ms": _MS for part in PHASES}
-    head = events.head("INFO", _LOCATION, f"{method} {path} 200 in {_MS} ms", _TIME)
+    head = events.head("INFO", _LOCATION, f"{method} {path} 200 in {_MS} ms", _INSIDE)
     template = orjson.dumps({**head, **fields}).removesuffix(b"}").replace(b"%", b"%%")
     for place, form in _PLACES.items():
         template = template.replace(place, form)

@@ -11,7 +11,7 @@ from inferry.batch.report import Report
 from inferry.errors import InvalidSettings
 from inferry.observation import Observation
 from inferry.settings import Settings
-from inferry.stats import Timings, reason_of
+from inferry.stats import reason_of
 
 try:
     from opentelemetry import propagate, trace
@@ -110,31 +110,31 @@ class RequestSpan:
         propagate.inject(carrier, trace.set_span_in_context(self._span))
         return [(name.encode(), value.encode()) for name, value in carrier.items() if name == "traceparent"]
 
-    def end(self, seen: Observation, started: int, took: int) -> None:
-        """The answer is sent. `started` is the start on the clock of `seen`."""
-        offset = self._start - started
+    def end(self, seen: Observation) -> None:
+        """The answer is sent."""
+        offset = self._start - seen.started
         self._span.set_attribute("http.response.status_code", seen.status)
         if seen.loaded:
             self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
-        if seen.timings:
+        if seen.taken:
             self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
-            self._predicted(seen, seen.timings, seen.taken + offset)
-        if seen.error:
-            self._span.set_attribute("error.type", reason_of(seen.error))
+            self._predicted(seen, seen.taken + offset)
+        if seen.reason:
+            self._span.set_attribute("error.type", seen.reason)
         if seen.status >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end(self._start + took)
+        self._span.end(seen.ended + offset)
 
-    def _predicted(self, seen: Observation, timings: Timings, taken: int) -> None:
-        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": timings.queue / 1e6}
-        ready = taken + timings.decode
+    def _predicted(self, seen: Observation, taken: int) -> None:
+        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
+        ready = taken + seen.decode
         parent = self._span
-        if timings.batch:
+        if seen.batch:
             # From the moment that a request waits for its batch to the end of the run that it shares.
-            rows = {"inferry.batch_rows": timings.batch}
-            parent = self._child("batch", ready, timings.queue + timings.infer, rows)
-        if timings.infer:
-            self._child("infer", ready + timings.queue, timings.infer, attributes, parent)
+            rows = {"inferry.batch_rows": seen.batch}
+            parent = self._child("batch", ready, seen.queue + seen.infer, rows)
+        if seen.infer:
+            self._child("infer", ready + seen.queue, seen.infer, attributes, parent)
 
     def _child(self, name: str, start: int, took: int, attributes: dict[str, Any], parent: Span | None = None) -> Span:
         context = trace.set_span_in_context(parent or self._span)

@@ -14,6 +14,7 @@ import pytest
 from inferry import asgi, logs
 from inferry.asgi import ASGIApp
 from inferry.cli import _until_shutdown
+from inferry.requestline import Request
 from inferry.settings import Settings
 from servers import ask, serving
 
@@ -303,9 +304,9 @@ def test_nothing_waits_behind_the_last_request(capfd: pytest.CaptureFixture[str]
         logs.together(lambda _: None)
         writer = logs.writer()
         assert writer
-        writer.add(logging.INFO, lambda _: b"a line", ())
+        writer.add(Request("GET", "/v2", "42", "", 0))
         waiting = capfd.readouterr().err
         await _until_shutdown(app, None)({"type": "lifespan"}, receive, send)
-        return [waiting, capfd.readouterr().err]
+        return [waiting, *(json.loads(line)["request_id"] for line in capfd.readouterr().err.splitlines())]
 
-    assert asyncio.run(ended()) == ["", "a line\n"]
+    assert asyncio.run(ended()) == ["", "42"]

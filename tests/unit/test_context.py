@@ -58,6 +58,30 @@ def test_no_traceparent(header: str) -> None:
     assert context.read(scope(traceparent=header)).trace_id == ""
 
 
+@pytest.mark.parametrize(
+    ("traces", "expected"),
+    [
+        ([], []),
+        ([PARENT], [TRACE]),
+        ([PARENT, PARENT.replace("4b", "cc")], [TRACE, TRACE.replace("4b", "cc")]),
+        ([PARENT, ""], ["", ""]),
+        ([PARENT, f"00-{'0' * 32}-00f067aa0ba902b7-01"], ["", ""]),
+        ([PARENT, f"00-{TRACE}-{'0' * 16}-01"], ["", ""]),
+        ([PARENT, f"ff-{TRACE}-00f067aa0ba902b7-01"], ["", ""]),
+        ([PARENT[:-1], f"0{PARENT}"], ["", ""]),
+        ([f"{PARENT},{PARENT}", ""], ["", ""]),
+        ([f"{PARENT},{PARENT}", PARENT], ["", ""]),
+    ],
+)
+def test_plain_traceparents(traces: list[str], expected: list[str]) -> None:
+    """All of them or none: what is none of most is for `trace_id`."""
+    assert context.plain([trace.encode() for trace in traces]) == [trace.encode() for trace in expected]
+
+
+def test_ids_of_hosts_are_no_traceparents() -> None:
+    assert context.plain([PARENT.encode(), "1-abc-def"]) == [b"", b""]
+
+
 def test_a_later_version_of_traceparent_may_have_more() -> None:
     assert context.read(scope(traceparent=f"cc-{TRACE}-00f067aa0ba902b7-01-more")).trace_id == TRACE
 

@@ -8,48 +8,57 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from inferry import logs, requestline
-from inferry.errors import InferenceTimeout
+from inferry import logs
 from inferry.logs import JsonFormatter, Lines
-from inferry.observation import Observation
-from inferry.stats import Timings
+from inferry.requestline import Request
 
 LOG = logging.getLogger("inferry")
 PATH = "/v2/models/m/infer"
 TOOK = 12_345_678
-TIMINGS = Timings(1_000_400, 0, 2_000_500, 999)
+STARTED = 1_000_000_000
 
 
-def observation(request_id: str = "42", status: int = 200, **seen: Any) -> Observation:
-    made = Observation(request_id, "4bf92f3577b34da6a3ce929d0e0e4736", [])
-    for name, value in {"status": status, "received": 300, "sent": 205, **seen}.items():
+def request(request_id: str = "42", path: str = PATH, status: int = 200, **seen: Any) -> Request:
+    made = Request("POST", path, request_id, "4bf92f3577b34da6a3ce929d0e0e4736", STARTED)
+    for name, value in {"status": status, "received": 300, "sent": 205, "ended": STARTED + TOOK, **seen}.items():
         setattr(made, name, value)
     return made
 
 
-PREDICTION = {"model": "m", "version": "2", "rows": 3, "timings": TIMINGS}
-CASES: dict[str, tuple[str, Observation, dict[str, str]]] = {
-    "a prediction": (PATH, observation(**PREDICTION), {}),
-    "the first of a process": (PATH, observation(**PREDICTION, cold_start=True), {}),
-    "no model": ("/v2", observation(), {}),
-    "a probe": ("/health", observation(), {}),
-    "a failed probe": ("/health", observation(status=503), {}),
-    "of a batch": (PATH, observation(**PREDICTION | {"timings": Timings(1, 2, 3, 4, 8)}), {}),
-    "after a load": (PATH, observation(**PREDICTION, loading=5_000_000, loaded=9_000_000), {}),
-    "too late": (PATH, observation(status=504, **PREDICTION, error=InferenceTimeout("late")), {}),
-    "the client left": (PATH, observation(status=0, **PREDICTION), {}),
-    "with payloads": (PATH, observation(**PREDICTION), {"request_payload": "{", "response_payload": "}"}),
-    "an id with quotes": (PATH, observation('"\\u0001"%d%', **PREDICTION), {}),
-    "an id that is no text": (PATH, observation("\ud800", **PREDICTION), {}),
-    "a path with quotes": ('/%d"\\u0003"/%s/infer', observation(**PREDICTION), {}),
-    "a path with control characters": ("/\3/\1\n/infer", observation(**PREDICTION), {}),
-    "a long path": ("/v2/" + "m" * 300, observation(**PREDICTION), {}),
+class Bodies:
+    def fields(self) -> dict[str, str]:
+        return {"request_payload": "{", "response_payload": "}"}
+
+
+PARTS = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
+PREDICTION = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
+PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+CASES: dict[str, Request] = {
+    "a prediction": request(**PREDICTION),
+    "the first of a process": request(**PREDICTION, cold_start=True),
+    "of a client's trace": request(**PREDICTION, trace=PARENT),
+    "of no trace": request(**PREDICTION, trace=b""),
+    "a trace with quotes": request(**PREDICTION, trace='"\\'),
+    "a trace that is no text": request(**PREDICTION, trace="\ud800"),
+    "no model": request(path="/v2"),
+    "a probe": request(path="/health"),
+    "a failed probe": request(path="/health", status=503),
+    "of a batch": request(**PREDICTION, batch=8),
+    "after a load": request(**PREDICTION, loading=5_000_000, loaded=9_000_000),
+    "too late": request(status=504, **PREDICTION, reason="timeout"),
+    "the client left": request(status=0, **PREDICTION),
+    "with payloads": request(**PREDICTION, payloads=Bodies()),
+    "an id with quotes": request('"\\u0001"%d%', **PREDICTION),
+    "an id that is no text": request("\ud800", **PREDICTION),
+    "a path with quotes": request(path='/%d"\\u0003"/%s/infer', **PREDICTION),
+    "a path with control characters": request(path="/\3/\1\n/infer", **PREDICTION),
+    "a long path": request(path="/v2/" + "m" * 300, **PREDICTION),
 }
 
 
@@ -58,6 +67,7 @@ def log() -> Iterator[logging.Logger]:
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     yield LOG
+    logs.together(None)
     LOG.handlers = []
 
 
@@ -74,13 +84,30 @@ class Records(logging.Handler):
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_either_way(log: logging.Logger, case: str) -> None:
-    path, seen, payloads = CASES[case]
     records, stream = Records(), StringIO()
     for handler in (records, Lines(stream, JsonFormatter("s"))):
         log.handlers = [handler]
-        requestline.write("POST", path, seen, TOOK, payloads)
+        CASES[case].write()
     (expected,), (found,) = records.lines, stream.getvalue().splitlines()
     assert fields(found) == fields(expected)
+
+
+def test_lines_together_are_as_those_alone(log: logging.Logger) -> None:
+    """Byte for byte, but for the time; in their order, whatever was before."""
+    alone, together = StringIO(), StringIO()
+    cases = [case for name, case in CASES.items() if "probe" not in name for _ in range(2)]
+    log.handlers = [Lines(alone, JsonFormatter("s"))]
+    for case in cases:
+        case.write()
+    log.handlers = [Lines(together, JsonFormatter("s"))]
+    logs.together(lambda _: None)
+    for case in cases:
+        case.write()
+    assert together.getvalue() == ""
+    logs.together(None)
+    expected, found = (re.sub(r'(?<="timestamp":")[^"]*', "", stream.getvalue()) for stream in (alone, together))
+    assert found == expected
+    assert len(found.splitlines()) == len(cases)
 
 
 def fields(line: str) -> list[tuple[str, Any]]:
@@ -95,16 +122,21 @@ def test_levels(log: logging.Logger) -> None:
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     log.setLevel(logging.INFO)
     for case in ("a prediction", "a probe", "a failed probe"):
-        path, seen, payloads = CASES[case]
-        requestline.write("GET", path, seen, TOOK, payloads)
+        CASES[case].write()
     log.setLevel(logging.WARNING)
-    requestline.write("GET", "/v2", observation(), TOOK, {})
+    request(path="/v2").write()
     found = [(line["path"], line["status"]) for line in map(json.loads, stream.getvalue().splitlines())]
     assert found == [(PATH, 200), ("/health", 503)]
 
 
-def as_it_is(_: JsonFormatter, line: bytes) -> bytes:
-    return line
+class Text(bytes):
+    """A line that is made."""
+
+    level = logging.INFO
+
+    @staticmethod
+    def lines(events: JsonFormatter, some: "Sequence[Text]") -> "Sequence[Text]":
+        return some
 
 
 @pytest.mark.parametrize("blocking", [True, False])
@@ -124,7 +156,7 @@ def test_a_pipe_that_is_full(log: logging.Logger, blocking: bool) -> None:
         lines = [b"%d" % number * 10_000 for number in range(30)]
         threading.Timer(0.05, reader.start).start()
         for line in lines:
-            handler.add(logging.INFO, as_it_is, (line,))
+            handler.add(Text(line))
     reader.join(10)
     os.close(reading)
     assert b"".join(got).splitlines() == lines
@@ -134,13 +166,20 @@ def test_a_log_that_is_gone_fails_nobody(log: logging.Logger, tmp_path: Path) ->
     reading, writing = os.pipe()
     with open(writing, "w") as stream:
         os.close(reading)
-        Lines(stream, JsonFormatter("s")).add(logging.INFO, as_it_is, (b"{}",))
+        Lines(stream, JsonFormatter("s")).add(Text(b"{}"))
 
 
-KILLED = """
-import logging, os, sys
+TEXT = """
+class Text(bytes):
+    level = 20
+    lines = staticmethod(lambda _, some: some)
+"""
+
+KILLED = f"""
+import os, sys
 from inferry.logs import JsonFormatter, Lines
-Lines(sys.stdout, JsonFormatter("s")).add(logging.INFO, lambda _, line: line, (b'{"of":"the child"}',))
+{TEXT}
+Lines(sys.stdout, JsonFormatter("s")).add(Text(b'{{"of":"the child"}}'))
 os.kill(os.getpid(), 9)
 """
 
@@ -154,17 +193,17 @@ def test_a_line_is_there_when_its_process_is_not() -> None:
 def test_lines_of_one_turn_come_by_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """In their order, when the turn is over, or before a record if one comes."""
     writes: list[bytes] = []
-    monkeypatch.setattr(os, "write", lambda _, line: writes.append(line) or len(line))
+    monkeypatch.setattr(os, "write", lambda _, lines: writes.append(bytes(lines)) or len(lines))
     put_off: list[Callable[[], None]] = []
     with open(os.devnull, "w") as stream:
         handler = Lines(stream, JsonFormatter("s"))
         handler.soon = put_off.append
-        handler.add(logging.INFO, as_it_is, (b"1",))
-        handler.add(logging.INFO, as_it_is, (b"2",))
+        handler.add(Text(b"1"))
+        handler.add(Text(b"2"))
         assert (writes, len(put_off)) == ([], 1)
         put_off.pop()()
         assert writes == [b"1\n2\n"]
-        handler.add(logging.INFO, as_it_is, (b"3",))
+        handler.add(Text(b"3"))
         handler.emit(logging.makeLogRecord({"msg": "4"}))
         assert writes == [b"1\n2\n", b"3\n"]
         put_off.pop()()
@@ -175,26 +214,26 @@ def test_no_line_waits_for_more_than_64(log: logging.Logger) -> None:
     stream = StringIO()
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     logs.together(lambda _: None)
-    writer = logs.writer()
-    assert writer
     for number in range(65):
-        writer.add(logging.INFO, as_it_is, (b"%d" % number,))
-    assert stream.getvalue().splitlines() == [str(number) for number in range(64)]
+        request(str(number), **PREDICTION).write()
+    said = [json.loads(line)["request_id"] for line in stream.getvalue().splitlines()]
+    assert said == [str(number) for number in range(64)]
 
 
-ENDED = """
+ENDED = f"""
 import os, sys
 from inferry import logs
 from inferry.settings import Settings
+{TEXT}
 logs.configure(Settings(log_format="json"))
 logs.together(lambda _: None)
 add = logs.writer().add
-add(20, lambda _, line: line, (b"before the fork",))
+add(Text(b"before the fork"))
 if not os.fork():
-    add(20, lambda _, line: line, (b"of the child",))
+    add(Text(b"of the child"))
     sys.exit()
 os.wait()
-add(20, lambda _, line: line, (b"of the parent",))
+add(Text(b"of the parent"))
 """
 
 
@@ -213,7 +252,7 @@ def test_lines_of_several_processes_do_not_mix() -> None:
         handler = Lines(stream, JsonFormatter("s"))
         handler.soon = lambda _: None
         for line in lines:
-            handler.add(logging.INFO, as_it_is, (line,))
+            handler.add(Text(line))
         handler.flush()
         parts = [theirs.recv(10_000) for _ in range(5)]
     a, b, c, d, e, f = (line + b"\n" for line in lines)
@@ -225,10 +264,10 @@ def test_lines_that_are_kept_come_before_a_record(log: logging.Logger) -> None:
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     logs.together(lambda _: None)
     log.setLevel(logging.INFO)
-    requestline.write("POST", PATH, observation(**PREDICTION), TOOK, {})
+    request(**PREDICTION).write()
     assert stream.getvalue() == ""
     log.warning("the next")
-    requestline.write("POST", PATH, observation(**PREDICTION), TOOK, {})
+    request(**PREDICTION).write()
     logging.shutdown([lambda: log.handlers[0]])  # type: ignore[list-item]  what is done at the end of a process
     said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
     predicted = f"POST {PATH} 200 in 12.346 ms"
@@ -242,7 +281,7 @@ def test_others_who_listen_get_records(log: logging.Logger, add: Callable[[loggi
     add(log)
     seen: list[str] = []
     log.addFilter(lambda record: seen.append(record.getMessage()) is None)
-    requestline.write("POST", PATH, observation(**PREDICTION), TOOK, {})
+    request(**PREDICTION).write()
     log.filters = []
     assert seen == [f"POST {PATH} 200 in 12.346 ms"]
     assert json.loads(stream.getvalue())["message"] == seen[0]

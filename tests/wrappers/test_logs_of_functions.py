@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
-from inferry import requestline
-from inferry.observation import Observation
+from inferry.requestline import Request
 from inferry.settings import Settings
-from inferry.stats import Timings
 
 from functions import logs
 
@@ -66,20 +64,23 @@ class Theirs(logging.Handler):
 
 
 @pytest.mark.parametrize("trace", ["", HEADER, "Root=1-a", "Sampled=0"])
-@pytest.mark.parametrize("timings", [None, Timings(1_000_000, 2_000, 3_000, 4_000)])
+@pytest.mark.parametrize("parts", [None, (1_000_000, 2_000, 3_000, 4_000)])
 def test_lines_without_a_record_are_as_powertools_has_them(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trace: str, timings: Timings | None
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trace: str, parts: tuple[int, ...] | None
 ) -> None:
     """Field by field, in their order."""
     monkeypatch.setenv("_X_AMZN_TRACE_ID", trace)
-    seen = Observation("42", "1-a", [])
-    seen.status, seen.timings = 200, timings
+    seen = Request("POST", "/v2/models/m/infer", "42", "1-a", 1_000_000_000)
+    seen.status, seen.ended = 200, 1_005_000_000
+    if parts:
+        seen.begin("m", "2", 1_001_000_000)
+        seen.decode, seen.queue, seen.infer, seen.encode = parts
     logs.configure(Settings(log_format="json", app_name="mine"))
     log = logging.getLogger("inferry")
-    requestline.write("POST", "/v2/models/m/infer", seen, 5_000_000, {})
+    seen.write()
     log.warning("a record")
     log.handlers = [theirs := Theirs()]
-    requestline.write("POST", "/v2/models/m/infer", seen, 5_000_000, {})
+    seen.write()
     log.warning("a record")
     ours = capsys.readouterr().err.splitlines()
     assert [fields(line) for line in ours] == [fields(line) for line in theirs.lines]
