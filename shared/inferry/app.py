@@ -205,7 +205,7 @@ class App:
             timings = Timings()
         else:
             timings = seen
-            seen.begin(model.name, model.version, start)
+            seen.model, seen.version, seen.taken = model.name, model.version, start
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
@@ -221,8 +221,9 @@ class App:
         except BaseException as exc:
             stats.failed(exc, time.perf_counter_ns() - start)
             raise
-        timings.encode += time.perf_counter_ns() - encoding
-        stats.succeeded(timings, rows := decoded.batch_size, received, len(body))
+        ended = time.perf_counter_ns()
+        timings.encode += ended - encoding
+        stats.succeeded(timings, rows := decoded.batch_size, ended, received, len(body))
         if seen is not None:
             seen.rows = rows
         return 200, body, answer_headers

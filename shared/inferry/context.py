@@ -44,23 +44,23 @@ def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
     """Of the request and of its trace; empty ones are unknown."""
     headers = dict(scope.get("headers") or ())
     host = scope.get(KEY)
-    return request_id(host, headers), trace_id(trace(host, headers))
+    said = host.get("trace_id") if host else ""
+    return request_id(host, headers), trace_id(said or headers.get(_TRACEPARENT, b""))
 
 
-def named(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -> tuple[str, tuple[bytes, bytes]]:
-    """The request's id, a new one if need be, and the answer's header that repeats it."""
-    if host and (said := host.get("request_id")):
-        return said, answered(said)
+def named(
+    host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]
+) -> tuple[str, tuple[bytes, bytes], str | bytes]:
+    """The request's id, a new one if need be, the answer's header that repeats it, and what `trace_id` takes."""
+    trace: str | bytes = headers.get(_TRACEPARENT, b"")
+    if host:
+        trace = host.get("trace_id") or trace
+        if said := host.get("request_id"):
+            return said, answered(said), trace
     if asked := headers.get(REQUEST_ID):
         value = asked[:_ID_LENGTH].translate(_PRINTABLE)
-        return value.decode(), (REQUEST_ID, value)
-    return new_id()
-
-
-def trace(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -> str | bytes:
-    """What `trace_id` takes: the id of the trace that the host says, or else the client's traceparent."""
-    said: str = host.get("trace_id", "") if host else ""
-    return said or headers.get(_TRACEPARENT, b"")
+        return value.decode(), (REQUEST_ID, value), trace
+    return *new_id(), trace
 
 
 def request_id(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -> str:

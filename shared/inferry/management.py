@@ -253,7 +253,7 @@ class Management:
         timings = seen or Timings()
         model.stats.in_flight += 1
         if seen is not None:
-            seen.begin(model.name, model.version, start)
+            seen.model, seen.version, seen.taken = model.name, model.version, start
             seen.rows = len(instances)
         try:
             request = rows.to_request(instances, model)
@@ -264,8 +264,9 @@ class Management:
         except BaseException as exc:
             model.stats.failed(exc, time.perf_counter_ns() - start)
             raise
-        timings.encode = time.perf_counter_ns() - encoding
-        model.stats.succeeded(timings, request.batch_size)
+        ended = time.perf_counter_ns()
+        timings.encode = ended - encoding
+        model.stats.succeeded(timings, request.batch_size, ended)
         return predictions
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:

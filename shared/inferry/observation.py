@@ -80,10 +80,6 @@ class Observation(Timings):
         """Read when it is asked for, which is when nobody waits for the answer any more."""
         return context.trace_id(self.trace)
 
-    def begin(self, model: str, version: str, taken: int) -> None:
-        """The request goes to this version."""
-        self.model, self.version, self.taken = model, version, taken
-
 
 # What is seen of the request that a service, or an endpoint, works for; None where nobody looks.
 observed: ContextVar[Observation | None] = ContextVar("inferry.observation", default=None)

@@ -85,7 +85,7 @@ class ModelStats:
         "_encode",
         "_failures",
         "_infer",
-        "_last_inference",
+        "_last",
         "_lock",
         "_queue",
         "_received",
@@ -111,15 +111,17 @@ class ModelStats:
         # Numbers that are not added up yet: eight for each answer, two for each run. Extending a list is atomic.
         self._answered: list[int] = []
         self._runs: list[int] = []
-        self._last_inference = 0.0
+        self._last = 0
 
-    def succeeded(self, timings: Timings, rows: int, received: int = 0, sent: int = 0) -> None:
+    def succeeded(self, timings: Timings, rows: int, ended: int, received: int = 0, sent: int = 0) -> None:
         """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`.
+
+        `ended` is the moment, of time.perf_counter_ns.
 
         One that was in no batch was a run of its own.
         """
         self.in_flight -= 1
-        self._last_inference = time.time()
+        self._last = ended
         answered = self._answered
         batch = timings.batch
         answered += (timings.decode, timings.queue, timings.infer, timings.encode, batch, rows, received, sent)
@@ -157,7 +159,9 @@ class ModelStats:
             self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
         alone = [(size, ns) for size, ns, batch in zip(rows, infer, batches, strict=True) if not batch]
         for size, ns in (*alone, *zip(*_columns(self._runs, 2), strict=True)):
-            self._batches[size].add(ns)
+            run = self._batches[size]
+            run.count += 1
+            run.ns += ns
 
     def as_dict(self) -> dict[str, Any]:
         """The protocol's statistics object, without name, version and memory."""
@@ -173,7 +177,7 @@ class ModelStats:
             durations = {name: Duration(self._requests, ns) for name, ns in parts.items()}
             durations |= {"fail": self._failed(), "cache_hit": Duration(), "cache_miss": Duration()}
             return {
-                "last_inference": int(self._last_inference * 1000),
+                "last_inference": self._last_inference(),
                 "inference_count": self._rows,
                 "execution_count": self._executions(),
                 "inference_stats": {name: duration.as_dict() for name, duration in durations.items()},
@@ -213,6 +217,10 @@ class ModelStats:
     def _failed(self) -> Duration:
         failures = self._failures.values()
         return Duration(sum(failure.count for failure in failures), sum(failure.ns for failure in failures))
+
+    def _last_inference(self) -> int:
+        """Milliseconds since the epoch, 0 for none."""
+        return (self._last + time.time_ns() - time.perf_counter_ns()) // 1_000_000 if self._last else 0
 
     def _executions(self) -> int:
         return sum(runs.count for runs in self._batches.values())

@@ -36,7 +36,7 @@ AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRETS[0], 
 
 def answered(stats: ModelStats, ms: int, rows: int = 1) -> None:
     stats.in_flight += 1
-    stats.succeeded(Timings(infer=ms * 1_000_000), rows, 100, 50)
+    stats.succeeded(Timings(infer=ms * 1_000_000), rows, 1, 100, 50)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ class Environment:
     def predict(self, model: str, rows: int) -> None:
         stats = self.metrics.model(model, "1")
         stats.in_flight += 1
-        stats.succeeded(Timings(infer=2_000_000), rows)
+        stats.succeeded(Timings(infer=2_000_000), rows, 1)
 
 
 Make = Callable[[str, float], Environment]

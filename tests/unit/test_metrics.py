@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def test_labels_are_bounded() -> None:
 
 def answered(stats: ModelStats, *phases: int, rows: int = 1, received: int = 0, sent: int = 0) -> None:
     stats.in_flight += 1
-    stats.succeeded(Timings(*phases), rows, received, sent)
+    stats.succeeded(Timings(*phases), rows, time.perf_counter_ns(), received, sent)
 
 
 def failed(stats: ModelStats, exc: BaseException, ns: int) -> None:
@@ -110,7 +111,7 @@ def test_what_a_model_did() -> None:
         "nv_inference_compute_output_duration_us": {model: 4000},
     }
     statistics = stats.as_dict()
-    assert statistics.pop("last_inference") > 0
+    assert statistics.pop("last_inference") == pytest.approx(time.time() * 1000, abs=60_000)
     assert statistics == {
         "inference_count": 4,
         "execution_count": 2,
@@ -142,7 +143,7 @@ def test_runs_of_batches_and_of_single_requests() -> None:
     stats = ModelStats()
     stats.in_flight += 3
     for rows, batch in ((2, 5), (3, 5), (7, 0)):
-        stats.succeeded(Timings(infer=MS, batch=batch), rows)
+        stats.succeeded(Timings(infer=MS, batch=batch), rows, 1)
     stats.executed(5, MS)
     counted = stats.as_dict()
     assert (counted["inference_count"], counted["execution_count"]) == (12, 2)

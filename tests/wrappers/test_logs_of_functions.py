@@ -73,7 +73,7 @@ def test_lines_without_a_record_are_as_powertools_has_them(
     seen = Request("POST", "/v2/models/m/infer", "42", "1-a", 1_000_000_000)
     seen.status, seen.ended = 200, 1_005_000_000
     if parts:
-        seen.begin("m", "2", 1_001_000_000)
+        seen.model, seen.version, seen.taken = "m", "2", 1_001_000_000
         seen.decode, seen.queue, seen.infer, seen.encode = parts
     logs.configure(Settings(log_format="json", app_name="mine"))
     log = logging.getLogger("inferry")
