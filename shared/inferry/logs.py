@@ -22,8 +22,8 @@ waiting: list["Line"] = []
 
 # Bytes that a pipe takes in one piece, pipe(7).
 _PIPE_BUF = 4096
-# Lines that wait for each other.
-MOST = 64
+# Lines that wait for each other: with usual ones, what a pipe has room for while its reader wakes up.
+MOST = 100
 # Of the loggers whose lines are ours to format.
 LOGGERS = (log.name, "uvicorn", "uvicorn.access")
 # Whatever a record has behind what it is made with, and what formatters add, was given to it as `extra`.

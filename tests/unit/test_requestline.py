@@ -210,14 +210,14 @@ def test_lines_of_one_turn_come_by_one_write(monkeypatch: pytest.MonkeyPatch) ->
         assert writes == [b"1\n2\n", b"3\n"]
 
 
-def test_no_line_waits_for_more_than_64(log: logging.Logger) -> None:
+def test_no_line_waits_for_more_than_100(log: logging.Logger) -> None:
     stream = StringIO()
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     logs.together(lambda _: None)
-    for number in range(65):
+    for number in range(101):
         request(str(number), **PREDICTION).write()
     said = [json.loads(line)["request_id"] for line in stream.getvalue().splitlines()]
-    assert said == [str(number) for number in range(64)]
+    assert said == [str(number) for number in range(100)]
 
 
 ENDED = f"""
