@@ -3,7 +3,8 @@
 Prints `{"line": [seconds], "counted": [seconds], "unseen": [seconds]}` of requests of which eight come in one turn of
 the event loop, the same as "line alone" and so on of those that come one by one, and "looks": means of AT_A_TIME
 requests in turns. Lines are written as under `inferry serve`, into a pipe that another process reads, as under every
-container's runtime. The looks are all that a request does for traces and lines where both are off.
+container's runtime. The looks are more than a request does for traces and lines where both are off: what is far below
+the app asks a variable, the app itself has nothing but arguments to look at.
 """
 
 import asyncio

@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain, compress
+from operator import not_
 from typing import Any, NamedTuple, TypeAlias
 
 from inferry import catalogue, errors
@@ -157,8 +158,8 @@ class ModelStats:
         self._sent += sum(sent)
         for took in map(sum, zip(decode, queue, infer, encode, strict=True)):
             self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
-        alone = [(size, ns) for size, ns, batch in zip(rows, infer, batches, strict=True) if not batch]
-        for size, ns in (*alone, *zip(*_columns(self._runs, 2), strict=True)):
+        alone = compress(zip(rows, infer, strict=True), map(not_, batches))
+        for size, ns in chain(alone, zip(*_columns(self._runs, 2), strict=True)):
             run = self._batches[size]
             run.count += 1
             run.ns += ns
