@@ -15,6 +15,7 @@ REQUEST_ID = b"x-request-id"
 _TRACEPARENT = b"traceparent"
 # W3C Trace Context: version, trace id, parent id, flags, with an x for each hexadecimal digit.
 _TRACE = b"xx-" + b"x" * 32 + b"-" + b"x" * 16 + b"-xx"
+TRACE_ID = slice(3, 35)
 _ZEROS = b"0" * 16
 _DIGITS = bytes(0x78 if byte in b"0123456789abcdef" else 0x2D if byte == 0x2D else 0 for byte in range(256))
 _ID_LENGTH = 100
@@ -115,13 +116,13 @@ def trace_id(trace: str | bytes) -> str:
     return found.decode() if found.strip(b"0") and parent.strip(b"0") else ""
 
 
-def plain(traces: Sequence[str | bytes]) -> list[bytes]:
-    """What `trace_id` says of each, in a third of the time, if all are traceparents as most are; else empty ones."""
-    if set(map(type, traces)) != {bytes}:
-        return [b""] * len(traces)
-    parents: Sequence[Any] = traces
-    joined = b",".join(parents)
-    form = b"\0".join([_TRACE] * len(traces))
-    if joined.translate(_DIGITS) != form or _ZEROS in joined or b"f" in joined[:: len(_TRACE) + 1]:
-        return [b""] * len(traces)
-    return [parent[3:35] for parent in parents]
+def are_plain(traces: Sequence[Any]) -> bool:
+    """Whether all are traceparents as most are: `trace_id` would find the id of each at TRACE_ID."""
+    try:
+        joined = b",".join(traces) + b","
+    except TypeError:  # a host's id
+        return False
+    # The versions' first digits are that far apart.
+    apart = len(_TRACE) + 1
+    as_most = joined.translate(_DIGITS) == (_TRACE + b"\0") * len(traces)
+    return as_most and _ZEROS not in joined and b"f" not in joined[::apart]

@@ -61,7 +61,9 @@ def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes
     path = model = version = ""
     template = stamp = b""
     stamped = 0
-    for seen, trace in zip(requests, context.plain([seen.trace for seen in requests]), strict=True):
+    are_plain = context.are_plain([seen.trace for seen in requests])
+    trace_id = context.TRACE_ID
+    for seen in requests:
         if not seen.taken or seen.status != 200 or seen.batch or seen.loaded or seen.payloads:
             yield _line(events, seen, offset)
             continue
@@ -76,7 +78,7 @@ def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes
                 took,
                 stamp,
                 orjson.dumps(seen.request_id),
-                trace or orjson.dumps(seen.trace_id)[1:-1],
+                seen.trace[trace_id] if are_plain else orjson.dumps(seen.trace_id)[1:-1],
                 b"true" if seen.cold_start else b"false",
                 took,
                 seen.received,
