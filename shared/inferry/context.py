@@ -23,7 +23,7 @@ _ID_LENGTH = 100
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
 # One system call makes many. They are not for children of this process.
 _AT_A_TIME = 64
-_NEW_IDS: list[tuple[str, tuple[bytes, bytes]]] = []
+_NEW_IDS: list[bytes] = []
 os.register_at_fork(after_in_child=_NEW_IDS.clear)
 
 
@@ -51,17 +51,19 @@ def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
 
 def named(
     host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]
-) -> tuple[str, tuple[bytes, bytes], str | bytes]:
-    """The request's id, a new one if need be, the answer's header that repeats it, and what `trace_id` takes."""
+) -> tuple[str | bytes, tuple[bytes, bytes], str | bytes]:
+    """The request's id, a new one if need be, the answer's header that repeats it, and what `trace_id` takes.
+
+    The id is text if the host says it, else bytes that can stand in a header and in a line.
+    """
     trace: str | bytes = headers.get(_TRACEPARENT, b"")
     if host:
         trace = host.get("trace_id") or trace
         if said := host.get("request_id"):
             return said, answered(said), trace
-    if asked := headers.get(REQUEST_ID):
-        value = asked[:_ID_LENGTH].translate(_PRINTABLE)
-        return value.decode(), (REQUEST_ID, value), trace
-    return *new_id(), trace
+    asked = headers.get(REQUEST_ID)
+    value = _printable(asked) if asked else new_id()
+    return value, (REQUEST_ID, value), trace
 
 
 def request_id(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -> str:
@@ -72,12 +74,11 @@ def request_id(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -
     return _printable(headers[REQUEST_ID]).decode()
 
 
-def new_id() -> tuple[str, tuple[bytes, bytes]]:
-    """For a request that has none: 64 random bits, and the answer's header."""
+def new_id() -> bytes:
+    """For a request that has none: 64 random bits."""
     if not _NEW_IDS:
-        digits = os.urandom(8 * _AT_A_TIME).hex()
-        made = [digits[at : at + 16] for at in range(0, len(digits), 16)]
-        _NEW_IDS.extend([(request_id, (REQUEST_ID, request_id.encode())) for request_id in made])
+        digits = os.urandom(8 * _AT_A_TIME).hex().encode()
+        _NEW_IDS.extend([digits[at : at + 16] for at in range(0, len(digits), 16)])
     return _NEW_IDS.pop()
 
 
@@ -116,7 +117,16 @@ def trace_id(trace: str | bytes) -> str:
     return found.decode() if found.strip(b"0") and parent.strip(b"0") else ""
 
 
-def are_plain(traces: Sequence[Any]) -> bool:
+def are_plain_ids(ids: Sequence[Any]) -> bool:
+    """Whether all can stand in JSON as they are."""
+    try:
+        joined = b"".join(ids)
+    except TypeError:  # a host's id
+        return False
+    return b'"' not in joined and b"\\" not in joined
+
+
+def are_plain_traces(traces: Sequence[Any]) -> bool:
     """Whether all are traceparents as most are: `trace_id` would find the id of each at TRACE_ID."""
     try:
         joined = b",".join(traces) + b","

@@ -35,11 +35,11 @@ class Observation(Timings):
         "loading",
         "method",
         "model",
+        "name",
         "path",
         "payloads",
         "reason",
         "received",
-        "request_id",
         "rows",
         "sent",
         "span",
@@ -50,11 +50,11 @@ class Observation(Timings):
         "version",
     )
 
-    def __init__(self, method: str, path: str, request_id: str, trace: str | bytes, started: int) -> None:
-        """`trace`: as `context.trace_id` takes it."""
+    def __init__(self, method: str, path: str, name: str | bytes, trace: str | bytes, started: int) -> None:
+        """`name` and `trace`: as `context.named` has them."""
         self.method = method
         self.path = path
-        self.request_id = request_id
+        self.name = name
         self.trace = trace
         self.started = started
         self.cold_start = False
@@ -70,14 +70,17 @@ class Observation(Timings):
         self.ended = time.perf_counter_ns()
         if self.span is not None:
             self.span.end(self)
-        self.write()
 
-    def write(self) -> None:
-        """Nothing: who has a line in the log writes it."""
+    # Read when they are asked for, which is when nobody waits for the answer any more.
+
+    @property
+    def request_id(self) -> str:
+        """The one that the answer repeats."""
+        return self.name if isinstance(self.name, str) else self.name.decode()
 
     @property
     def trace_id(self) -> str:
-        """Read when it is asked for, which is when nobody waits for the answer any more."""
+        """Empty without a trace."""
         return context.trace_id(self.trace)
 
 

@@ -33,8 +33,8 @@ class Observer:
         """
         started = time.perf_counter_ns()
         host = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
-        request_id, header, trace = context.named(host, headers)
-        seen = self._seen(scope["method"], scope["path"], request_id, trace, started)
+        name, header, trace = context.named(host, headers)
+        seen = self._seen(scope["method"], scope["path"], name, trace, started)
         if host and host.get("cold_start"):
             seen.cold_start = True
         added = [header]

@@ -36,21 +36,25 @@ class Request(Observation):
         """The lines of requests that are over."""
         return _lines(events, some)
 
-    def write(self) -> None:
-        """Writes the line, or puts it with those that are written soon."""
+    def end(self) -> None:
+        """The request is over: its line is written, or put with those that are written soon."""
         waiting = logs.waiting
-        if self.taken and 0 < len(waiting) < _ROOM:
+        if self.taken and 0 < len(waiting) < _ROOM and self.span is None:
+            self.ended = time.perf_counter_ns()
             waiting.append(self)
-        elif log.isEnabledFor(self.level):
-            _write(self)
+        else:
+            super().end()
+            self.write()
 
-
-def _write(seen: Request) -> None:
-    writer = logs.writer()
-    if writer is None:
-        logs.record(seen.level, _FUNCTION, _message(seen), _fields(seen))
-    else:
-        writer.add(seen)
+    def write(self) -> None:
+        """Writes the line as the log's level and its handlers are now."""
+        if not log.isEnabledFor(self.level):
+            return
+        writer = logs.writer()
+        if writer is None:
+            logs.record(self.level, _FUNCTION, _message(self), _fields(self))
+        else:
+            writer.add(self)
 
 
 def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes]:
@@ -61,7 +65,8 @@ def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes
     path = model = version = ""
     template = stamp = b""
     stamped = 0
-    are_plain = context.are_plain([seen.trace for seen in requests])
+    plain_ids = context.are_plain_ids([seen.name for seen in requests])
+    plain_traces = context.are_plain_traces([seen.trace for seen in requests])
     trace_id = context.TRACE_ID
     for seen in requests:
         if not seen.taken or seen.status != 200 or seen.batch or seen.loaded or seen.payloads:
@@ -77,8 +82,8 @@ def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes
             line = template % (
                 took,
                 stamp,
-                orjson.dumps(seen.request_id),
-                seen.trace[trace_id] if are_plain else orjson.dumps(seen.trace_id)[1:-1],
+                seen.name if plain_ids else orjson.dumps(seen.request_id)[1:-1],
+                seen.trace[trace_id] if plain_traces else orjson.dumps(seen.trace_id)[1:-1],
                 b"true" if seen.cold_start else b"false",
                 took,
                 seen.received,
@@ -152,7 +157,7 @@ _PLACES = {
 @lru_cache(256)
 def _template(events: JsonFormatter, method: str, path: str, model: str, version: str) -> bytes:
     fields = {
-        "request_id": _VALUE,
+        "request_id": _INSIDE,
         "trace_id": _INSIDE,
         "cold_start": _VALUE,
         "method": method,

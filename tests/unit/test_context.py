@@ -74,13 +74,19 @@ def test_no_traceparent(header: str) -> None:
 )
 def test_plain_traceparents(traces: list[str], expected: bool) -> None:
     given = [trace.encode() for trace in traces]
-    assert context.are_plain(given) == expected
+    assert context.are_plain_traces(given) == expected
     if expected:
         assert [trace[context.TRACE_ID].decode() for trace in given] == list(map(context.trace_id, given))
 
 
 def test_ids_of_hosts_are_no_traceparents() -> None:
-    assert not context.are_plain([PARENT.encode(), PARENT])
+    assert not context.are_plain_traces([PARENT.encode(), PARENT])
+    assert not context.are_plain_ids([b"42", "42"])
+
+
+@pytest.mark.parametrize(("name", "expected"), [(b"42", True), (b'4"2', False), (b"4\\2", False)])
+def test_plain_ids(name: bytes, expected: bool) -> None:
+    assert context.are_plain_ids([b"42", name]) == expected
 
 
 def test_a_later_version_of_traceparent_may_have_more() -> None:
@@ -104,16 +110,15 @@ def test_answered(given: dict[str, Any], expected: bytes) -> None:
 
 
 def test_new_ids() -> None:
-    """Each is there once, in this process and in its children, and so is its header."""
+    """Each is there once, in this process and in its children."""
     made = [context.new_id() for _ in range(200)]
-    assert [header for _, header in made] == [(b"x-request-id", request_id.encode()) for request_id, _ in made]
-    assert all(re.fullmatch("[0-9a-f]{16}", request_id) for request_id, _ in made)
+    assert all(re.fullmatch(b"[0-9a-f]{16}", name) for name in made)
     read, write = os.pipe()
     if (child := os.fork()) == 0:
-        os.write(write, context.new_id()[0].encode())
+        os.write(write, context.new_id())
         os._exit(0)
     os.waitpid(child, 0)
-    others = {request_id for request_id, _ in made} | {os.read(read, 16).decode(), context.new_id()[0]}
+    others = {*made, os.read(read, 16), context.new_id()}
     assert len(others) == 202
     os.close(read)
     os.close(write)

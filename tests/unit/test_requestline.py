@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from io import StringIO
 from pathlib import Path
@@ -24,10 +25,13 @@ TOOK = 12_345_678
 STARTED = 1_000_000_000
 
 
-def request(request_id: str = "42", path: str = PATH, status: int = 200, **seen: Any) -> Request:
-    made = Request("POST", path, request_id, "4bf92f3577b34da6a3ce929d0e0e4736", STARTED)
-    for name, value in {"status": status, "received": 300, "sent": 205, "ended": STARTED + TOOK, **seen}.items():
-        setattr(made, name, value)
+PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def request(name: str | bytes = b"42", path: str = PATH, status: int = 200, **seen: Any) -> Request:
+    made = Request("POST", path, name, PARENT, STARTED)
+    for field, value in {"status": status, "received": 300, "sent": 205, **seen}.items():
+        setattr(made, field, value)
     return made
 
 
@@ -38,11 +42,11 @@ class Bodies:
 
 PARTS = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
 PREDICTION = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
-PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 CASES: dict[str, Request] = {
     "a prediction": request(**PREDICTION),
     "the first of a process": request(**PREDICTION, cold_start=True),
-    "of a client's trace": request(**PREDICTION, trace=PARENT),
+    "of a host's trace": request(**PREDICTION, trace="1-abc-def"),
+    "a host's id": request("42", **PREDICTION),
     "of no trace": request(**PREDICTION, trace=b""),
     "a trace with quotes": request(**PREDICTION, trace='"\\'),
     "a trace that is no text": request(**PREDICTION, trace="\ud800"),
@@ -55,6 +59,7 @@ CASES: dict[str, Request] = {
     "the client left": request(status=0, **PREDICTION),
     "with payloads": request(**PREDICTION, payloads=Bodies()),
     "an id with quotes": request('"\\u0001"%d%', **PREDICTION),
+    "a client's id with quotes": request(b'"%d%\\', **PREDICTION),
     "an id that is no text": request("\ud800", **PREDICTION),
     "a path with quotes": request(path='/%d"\\u0003"/%s/infer', **PREDICTION),
     "a path with control characters": request(path="/\3/\1\n/infer", **PREDICTION),
@@ -63,7 +68,9 @@ CASES: dict[str, Request] = {
 
 
 @pytest.fixture
-def log() -> Iterator[logging.Logger]:
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
+    """All requests end at one moment."""
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: STARTED + TOOK)
     LOG.setLevel(logging.DEBUG)
     LOG.propagate = False
     yield LOG
@@ -87,22 +94,23 @@ def test_one_line_either_way(log: logging.Logger, case: str) -> None:
     records, stream = Records(), StringIO()
     for handler in (records, Lines(stream, JsonFormatter("s"))):
         log.handlers = [handler]
-        CASES[case].write()
+        CASES[case].end()
     (expected,), (found,) = records.lines, stream.getvalue().splitlines()
     assert fields(found) == fields(expected)
 
 
-def test_lines_together_are_as_those_alone(log: logging.Logger) -> None:
+@pytest.mark.parametrize("names", [list(CASES), ["a prediction", "no model", "a long path", "a prediction"]])
+def test_lines_together_are_as_those_alone(log: logging.Logger, names: list[str]) -> None:
     """Byte for byte, but for the time; in their order, whatever was before."""
     alone, together = StringIO(), StringIO()
-    cases = [case for name, case in CASES.items() if "probe" not in name for _ in range(2)]
+    cases = [CASES[name] for name in names if "probe" not in name for _ in range(2)]
     log.handlers = [Lines(alone, JsonFormatter("s"))]
     for case in cases:
-        case.write()
+        case.end()
     log.handlers = [Lines(together, JsonFormatter("s"))]
     logs.together(lambda _: None)
     for case in cases:
-        case.write()
+        case.end()
     assert together.getvalue() == ""
     logs.together(None)
     expected, found = (re.sub(r'(?<="timestamp":")[^"]*', "", stream.getvalue()) for stream in (alone, together))
@@ -122,9 +130,9 @@ def test_levels(log: logging.Logger) -> None:
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     log.setLevel(logging.INFO)
     for case in ("a prediction", "a probe", "a failed probe"):
-        CASES[case].write()
+        CASES[case].end()
     log.setLevel(logging.WARNING)
-    request(path="/v2").write()
+    request(path="/v2").end()
     found = [(line["path"], line["status"]) for line in map(json.loads, stream.getvalue().splitlines())]
     assert found == [(PATH, 200), ("/health", 503)]
 
@@ -215,7 +223,7 @@ def test_no_line_waits_for_more_than_100(log: logging.Logger) -> None:
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     logs.together(lambda _: None)
     for number in range(101):
-        request(str(number), **PREDICTION).write()
+        request(b"%d" % number, **PREDICTION).end()
     said = [json.loads(line)["request_id"] for line in stream.getvalue().splitlines()]
     assert said == [str(number) for number in range(100)]
 
@@ -264,10 +272,10 @@ def test_lines_that_are_kept_come_before_a_record(log: logging.Logger) -> None:
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     logs.together(lambda _: None)
     log.setLevel(logging.INFO)
-    request(**PREDICTION).write()
+    request(**PREDICTION).end()
     assert stream.getvalue() == ""
     log.warning("the next")
-    request(**PREDICTION).write()
+    request(**PREDICTION).end()
     logging.shutdown([lambda: log.handlers[0]])  # type: ignore[list-item]  what is done at the end of a process
     said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
     predicted = f"POST {PATH} 200 in 12.346 ms"
@@ -281,7 +289,7 @@ def test_others_who_listen_get_records(log: logging.Logger, add: Callable[[loggi
     add(log)
     seen: list[str] = []
     log.addFilter(lambda record: seen.append(record.getMessage()) is None)
-    request(**PREDICTION).write()
+    request(**PREDICTION).end()
     log.filters = []
     assert seen == [f"POST {PATH} 200 in 12.346 ms"]
     assert json.loads(stream.getvalue())["message"] == seen[0]
