@@ -72,13 +72,13 @@ def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes
         if not seen.taken or seen.status != 200 or seen.batch or seen.loaded or seen.payloads:
             yield _line(events, seen, offset)
             continue
-        if seen.path != path or seen.version != version or seen.model != model:
-            path, model, version = seen.path, seen.model, seen.version
-            template = _template(events, seen.method, path[:_PATH_LENGTH], model, version)
         if (now := (seen.ended + offset) // 1_000_000) != stamped:
             stamped, stamp = now, logs.timestamp(now).encode()
         took = (seen.ended - seen.started) / 1e6
         try:
+            if seen.path != path or seen.version != version or seen.model != model:
+                template = _template(events, seen.method, seen.path[:_PATH_LENGTH], seen.model, seen.version)
+                path, model, version = seen.path, seen.model, seen.version
             line = template % (
                 took,
                 stamp,
@@ -95,7 +95,7 @@ def _lines(events: JsonFormatter, requests: Sequence[Request]) -> Iterator[bytes
                 seen.encode / 1e6,
                 end,
             )
-        except TypeError:  # an id that is no text for JSON
+        except TypeError:  # an id or a path that is no text for JSON
             line = _line(events, seen, offset)
         yield line
 

@@ -44,6 +44,8 @@ PARTS = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
 PREDICTION = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
 CASES: dict[str, Request] = {
     "a prediction": request(**PREDICTION),
+    "of another version": request(**PREDICTION | {"version": "3"}),
+    "of another model": request(**PREDICTION | {"version": "3", "model": "n"}),
     "the first of a process": request(**PREDICTION, cold_start=True),
     "of a host's trace": request(**PREDICTION, trace="1-abc-def"),
     "a host's id": request("42", **PREDICTION),
@@ -62,6 +64,7 @@ CASES: dict[str, Request] = {
     "a client's id with quotes": request(b'"%d%\\', **PREDICTION),
     "an id that is no text": request("\ud800", **PREDICTION),
     "a path with quotes": request(path='/%d"\\u0003"/%s/infer', **PREDICTION),
+    "a path that is no text": request(path="/\ud800/infer", **PREDICTION),
     "a path with control characters": request(path="/\3/\1\n/infer", **PREDICTION),
     "a long path": request(path="/v2/" + "m" * 300, **PREDICTION),
 }
