@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from itertools import islice
@@ -39,8 +39,8 @@ class Line(Protocol):
         """As `logging` has it."""
 
     @staticmethod
-    def lines(events: "JsonFormatter", some: Sequence[Any]) -> Iterable[bytes]:
-        """The lines of `some` of this kind, without their ends."""
+    def text(events: "JsonFormatter", some: Sequence[Any]) -> bytes:
+        """The lines of `some` of this kind, each with its end."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -132,15 +132,15 @@ class Lines(logging.StreamHandler[TextIO]):
             # Another thread may have added one meanwhile: that stays.
             del self._kept[: len(kept)]
             if kept:
-                self._write(kept[0].lines(self.events, kept))
+                self._write(kept[0].text(self.events, kept))
 
-    def _write(self, lines: Iterable[bytes]) -> None:
+    def _write(self, text: bytes) -> None:
         try:
             if self._descriptor is not None:
-                for part in _parts(lines):
+                for part in _parts(text):
                     _write(self._descriptor, part)
             else:
-                self.stream.writelines(line.decode() + self.terminator for line in lines)
+                self.stream.write(text.decode())
                 self.stream.flush()
         except OSError:
             pass
@@ -173,8 +173,8 @@ class RenderedLines(Rendered):
 
     def add(self, line: Line) -> None:
         """Hands on the line in a record that has nothing but its message."""
-        for made in line.lines(self.events, [line]):
-            log.callHandlers(logging.LogRecord(log.name, line.level, __file__, 0, made.decode(), None, None))
+        message = line.text(self.events, [line]).decode().removesuffix("\n")
+        log.callHandlers(logging.LogRecord(log.name, line.level, __file__, 0, message, None, None))
 
 
 # A union would be made anew at each look.
@@ -257,12 +257,11 @@ def _descriptor(stream: TextIO) -> int | None:
         return None
 
 
-def _parts(lines: Iterable[bytes]) -> Iterator[memoryview]:
+def _parts(text: bytes) -> Iterator[memoryview]:
     """Whole lines, as many as a pipe takes in one piece: those of several processes don't mix."""
-    text = b"\n".join(lines) + b"\n"
-    start, last = 0, len(text)
+    start = 0
     with memoryview(text) as view:
-        while start < last:
+        while start < len(text):
             end = text.rfind(b"\n", start, start + _PIPE_BUF) + 1 or text.index(b"\n", start) + 1
             yield view[start:end]
             start = end
