@@ -81,6 +81,17 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     LOG.handlers = []
 
 
+def test_times_in_a_line(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In milliseconds to the nearest microsecond, however many of their texts are kept."""
+    monkeypatch.setattr("inferry.requestline._TEXTS", 2)
+    stream = StringIO()
+    log.handlers = [Lines(stream, JsonFormatter("s"))]
+    times = {0: 0.0, 499: 0.0, 500: 0.001, 1_000: 0.001, 12_345_678: 12.346, 3_600_000_000_000: 3_600_000.0}
+    for took in times:
+        request(**PREDICTION | {"infer": took}).write()
+    assert [json.loads(line)["infer_ms"] for line in stream.getvalue().splitlines()] == list(times.values())
+
+
 class Records(logging.Handler):
     """Formats them as `Lines` would if it was given one."""
 
