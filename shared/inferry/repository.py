@@ -94,7 +94,9 @@ class Repository:
         default = self._defaults.get(name)
         model = self._ready(self._entry(name, default)) if default else self._newest(name)
         with self._lock:
-            if (name, model.version) in self._loaded:
+            # Others may have evicted it meanwhile, and loaded it once more.
+            entry = self._loaded.get((name, model.version))
+            if entry is not None and entry.model is model:
                 self._served[name] = model
         return model
 

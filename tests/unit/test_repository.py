@@ -178,6 +178,30 @@ def test_many_threads_and_a_small_cache(folder: Path) -> None:
     assert sum(repository.peek(name, None) is not None for name in "abcd") <= 2
 
 
+def test_a_model_that_is_evicted_and_loaded_while_another_thread_gets_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that thread got is not what is loaded, and not what others get from then on."""
+    for name in "abc":
+        write(folder, f"{name}.onnx", DOUBLE)
+    repository = open_repository(str(folder), cache_size=2)
+    ready, others = repository._ready, iter("bca")
+
+    def slow(entry: Any) -> Any:
+        model = ready(entry)
+        for name in others:
+            repository.get(name)
+        return model
+
+    monkeypatch.setattr(repository, "_ready", slow)
+    got = repository.get("a")
+    assert repository.peek("a", None) is not got
+    assert factor(got) == 2.0
+    repository.get("b")
+    repository.get("c")
+    assert repository.peek("a", None) is None
+
+
 def test_a_broken_model_is_unavailable_and_the_others_serve(folder: Path) -> None:
     write(folder, "good.onnx", DOUBLE)
     write(folder, "broken.onnx", BROKEN)
