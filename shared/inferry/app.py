@@ -200,11 +200,8 @@ class App:
         stats.in_flight += 1
         start = time.perf_counter_ns()
         received = len(body)
-        timings: Timings
-        if seen is None:
-            timings = Timings()
-        else:
-            timings = seen
+        timings = seen or Timings()
+        if seen is not None:
             seen.model, seen.version, seen.taken = model.name, model.version, start
         try:
             decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)

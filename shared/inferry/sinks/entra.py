@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -17,7 +18,7 @@ _REFRESH_SECONDS = 300.0
 _UNKNOWN_SECONDS = 600.0
 
 
-class Tokens:
+class Tokens(ABC):
     """For one `resource`: kept until some minutes before they end. Subclasses ask for new ones."""
 
     def __init__(self, resource: str) -> None:
@@ -31,8 +32,9 @@ class Tokens:
             self._token, self._until = self._fetch(deadline)
         return self._token
 
+    @abstractmethod
     def _fetch(self, deadline: float) -> tuple[str, float]:
-        raise NotImplementedError
+        """A new one, and when it ends, on time.time. NoAnswer."""
 
 
 class ManagedIdentity(Tokens):

@@ -8,6 +8,7 @@ request's id is the client's where it sends one.
 import json
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -57,13 +58,14 @@ def gateway(emulator: Emulator) -> Iterator[int]:
             thread.join()
 
 
-class Gateway(BaseHTTPRequestHandler):
+class Gateway(BaseHTTPRequestHandler, ABC):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
 
+    @abstractmethod
     def invoke(self, event: Any) -> Any:
-        raise NotImplementedError
+        """What the function says to an event."""
 
     def __getattr__(self, name: str) -> Callable[[], None]:
         if not name.startswith("do_"):
