@@ -9,7 +9,7 @@ from inferry.app import create_app
 from inferry.service import Service
 from inferry.settings import Settings
 
-from functions import initialization, logs, marshaller, metrics
+from functions import initialization, logs, metrics
 from functions.gateway import Gateway
 
 settings = Settings.from_env(initialization.defaults(os.environ) | os.environ)
@@ -22,6 +22,5 @@ mangum = Gateway(create_app(service), lifespan="off")
 if initialization.requests_will_wait(service, os.environ):
     mangum.open_loop()
 handler = metrics.pushing(mangum, service, os.environ)
-marshaller.install()
 # What the init has made stays: no search for garbage looks at it again.
 gc.freeze()

@@ -1,9 +1,12 @@
-"""Events from JSON, and answers to JSON, by orjson in the place of what Lambda's runtime does it with."""
+"""Events from JSON, and answers to JSON, by orjson.
+
+What Lambda's runtime does it with takes longer for the JSON around a small request and its answer than a small model
+for its prediction.
+"""
 
 from typing import Any
 
 import orjson
-from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
 
 _JSON = "application/json"
@@ -28,12 +31,3 @@ class Marshaller(LambdaMarshaller):  # type: ignore[misc]
         except orjson.JSONEncodeError:
             marshalled: tuple[bytes | str, str] = super().marshal_response(response)
             return marshalled
-
-
-def install() -> None:
-    """From the next event on.
-
-    The runtime has this attribute for authors of functions to replace. Its own library takes longer for the JSON around
-    a small request and its answer than a small model for its prediction.
-    """
-    LambdaRuntimeClient.marshaller = Marshaller()

@@ -69,9 +69,14 @@ class Emulator:
 
 
 @contextmanager
-def emulated(handler: str, python: str | Path, timeout: int = 30, memory: int = 1024, **env: str) -> Iterator[Emulator]:
-    """`handler` under the emulator with this Python, as a function of this timeout (s) and memory (MB)."""
-    command = (str(python), "-m", "awslambdaric", handler)
+def emulated(
+    handler: str, python: str | Path, timeout: int = 30, memory: int = 1024, runtime: str = "functions", **env: str
+) -> Iterator[Emulator]:
+    """`handler` under the emulator with this Python, as a function of this timeout (s) and memory (MB).
+
+    `runtime` is the module that runs it: "functions" as in our image, "awslambdaric" as everywhere else.
+    """
+    command = (str(python), "-m", runtime, handler)
     with TemporaryDirectory() as folder:
         given = {
             "PATH": os.environ["PATH"],

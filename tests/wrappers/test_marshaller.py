@@ -6,11 +6,11 @@ from typing import Any
 
 import lambda_events as events
 import pytest
-from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 from awslambdaric.lambda_runtime_exception import FaultException
 from awslambdaric.lambda_runtime_marshaller import LambdaMarshaller
 
-from functions.marshaller import Marshaller, install
+from functions.marshaller import Marshaller
+from functions.runtime import RuntimeClient
 
 OURS, THEIRS = Marshaller(), LambdaMarshaller()
 REQUESTS = {
@@ -65,7 +65,5 @@ def test_answers_that_cannot_be_json() -> None:
         OURS.marshal_response({"x": object()})
 
 
-def test_the_runtime_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(LambdaRuntimeClient, "marshaller", THEIRS)
-    install()
-    assert isinstance(LambdaRuntimeClient("127.0.0.1:1").marshaller, Marshaller)
+def test_the_runtime_uses_it() -> None:
+    assert isinstance(RuntimeClient("127.0.0.1:1").marshaller, Marshaller)

@@ -47,6 +47,13 @@ def test_every_event_gets_its_prediction(examples: Emulator, name: str) -> None:
     assert (answer["statusCode"], digit(answer)) == (200, [7])
 
 
+def test_aws_own_runtime_client_runs_the_handler_too(python: Path) -> None:
+    env = {"MODEL_PATH": str(ROOT / "models"), "DEFAULT_MODEL": "digits"}
+    with emulated(HANDLER, python, runtime="awslambdaric", **env) as emulator:
+        answers = [emulator.invoke(events.load(name)) for name in events.HTTP if name != "http-api-get"]
+    assert [(answer["statusCode"], digit(answer)) for answer in answers] == [(200, [7])] * len(answers)
+
+
 def test_what_is_not_the_data_plane(examples: Emulator) -> None:
     answer = examples.invoke(events.load("http-api-get"))
     assert (answer["statusCode"], json.loads(answer["body"])["name"]) == (200, "digits")
