@@ -84,7 +84,10 @@ class _Connection:
         self._socket: socket.socket | None = None
 
     def ask(self, method: str, path: str, headers: str = "", body: bytes = b"") -> "_Response":
-        """The response to a request, without a limit of time: the environment may be frozen while it waits. OSError."""
+        """The response to a request, without a limit of time: the environment may be frozen while it waits.
+
+        OSError, and HttpParserError for what is no response.
+        """
         request = f"{method} {path} HTTP/1.1\r\n{self._always}{headers}\r\n".encode() + body
         response = _Response()
         parser = HttpResponseParser(response)
@@ -129,16 +132,20 @@ class _Response:
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
-        self.body = b""
+        self._parts: list[bytes] = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self.headers[name.lower()] = value
 
     def on_body(self, part: bytes) -> None:
-        self.body += part
+        self._parts.append(part)
 
     def on_message_complete(self) -> None:
         self.is_complete = True
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self._parts)
 
     def error(self, path: str) -> LambdaRuntimeClientError:
         return LambdaRuntimeClientError(path, self.status, self.body[:1000].decode(errors="replace"))

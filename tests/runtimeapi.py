@@ -1,6 +1,7 @@
 """Lambda's runtime API as a server of the tests' own, whose responses are bytes that a test writes."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import NamedTuple
 ID = "8476a536-e9f4-11e8-9739-2dfe598c3fcd"
 # A response, or a piece of one, that never comes: the connection is closed instead.
 CLOSED = b""
+# The same, with a reset: what is sent into the connection fails.
+RESET = b"\0"
 ACCEPTED = b'HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{"status":"OK"}\n'
 
 
@@ -29,11 +32,15 @@ def event(body: bytes = b"{}", *headers: str) -> bytes:
 
 
 class RuntimeApi:
-    """`requests` are those that came so far; when no response is left, a request gets none, and nothing is closed."""
+    """`requests` are those that came so far; when no response is left, a request gets none, and nothing is closed.
+
+    `gone` is set when a connection was ended from this side.
+    """
 
     def __init__(self, listener: socket.socket, responses: Sequence[bytes | Sequence[bytes]]) -> None:
         self.address = "{}:{}".format(*listener.getsockname())
         self.requests: list[Request] = []
+        self.gone = threading.Event()
         self._responses = list(responses)
         self._listener = listener
         self._open: list[socket.socket] = []
@@ -62,6 +69,10 @@ class RuntimeApi:
             connection.close()
 
     def _answer(self, connection: socket.socket, number: int) -> None:
+        self._exchange(connection, number)
+        self.gone.set()
+
+    def _exchange(self, connection: socket.socket, number: int) -> None:
         with connection, connection.makefile("rb") as sent:
             while line := sent.readline().decode():
                 method, path, _ = line.split(" ")
@@ -77,6 +88,9 @@ class RuntimeApi:
                 if response is None:
                     continue
                 for part in (response,) if isinstance(response, bytes) else response:
+                    if part == RESET:
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        return
                     if part == CLOSED:
                         connection.shutdown(socket.SHUT_RDWR)
                         return

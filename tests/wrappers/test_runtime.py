@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from awslambdaric.lambda_runtime_client import LambdaRuntimeClientError
-from runtimeapi import ACCEPTED, CLOSED, ID, RuntimeApi, event, runtime_api
+from runtimeapi import ACCEPTED, CLOSED, ID, RESET, RuntimeApi, event, runtime_api
 
 from functions.runtime import RuntimeClient
 
@@ -191,6 +191,14 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
     assert [request.body for request in api.requests[1:3]] == [b'"1"'] * 2
 
 
+def test_a_connection_that_was_reset_meanwhile_is_opened_again() -> None:
+    with client([event(), RESET], ACCEPTED) as (ours, api):
+        ours.wait_next_invocation()
+        api.gone.wait(20)
+        ours.post_invocation_result(ID, "{}")
+    assert [request.connection for request in api.requests] == [1, 2]
+
+
 def test_a_new_connection_that_is_closed_is_an_error() -> None:
     with client(CLOSED) as (ours, api), pytest.raises(ConnectionResetError, match="too early"):
         ours.wait_next_invocation()
@@ -207,7 +215,7 @@ def test_a_response_that_breaks_off_is_an_error_and_not_asked_for_again() -> Non
 
 @pytest.mark.parametrize(
     "response",
-    [b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nNo", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"],
+    [event(b"No").replace(b"200 OK", b"500 No"), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"],
     ids=["500", "no id"],
 )
 def test_what_is_no_event_is_an_error(response: bytes) -> None:
