@@ -268,7 +268,7 @@ def left(store: Files) -> list[str]:
     """Parts that nobody needs. Half-written files of a folder are swept when they are a day old."""
     if "://" in store.url:
         return [path for folder in range(7) for path in open_files(f"{store.url}/out/{folder}").below(".inferry")]
-    return [path.name for path in Path(store.url).glob("out/*/.inferry/*/*") if path.parent.name != "writing"]
+    return [path.name for path in Path(store.url).glob("out/*/.inferry/*/*")]
 
 
 def rows(name: str, data: bytes | None) -> list[dict[str, Any]]:

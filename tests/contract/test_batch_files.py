@@ -60,6 +60,17 @@ def test_files(place: str) -> None:
     assert (files.stat("x"), files.below(".inferry/k"), files.list()) == (None, [], [])
 
 
+def test_what_a_killed_process_was_writing_goes_after_a_day(tmp_path: Path) -> None:
+    hidden = tmp_path / ".inferry"
+    hidden.mkdir()
+    yesterday = time.time() - 25 * 60 * 60
+    for name, age in (("writing-1", yesterday), ("writing-2", time.time()), ("another", yesterday)):
+        (hidden / name).touch()
+        os.utime(hidden / name, (age, age))
+    put(open_files(str(tmp_path)), "x", b"one")
+    assert sorted(path.name for path in hidden.iterdir()) == ["another", "writing-2"]
+
+
 def test_a_store_without_conditional_writes(new_bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
     files = open_files(f"{new_bucket('s3')}/prefix")

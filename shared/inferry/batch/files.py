@@ -13,7 +13,7 @@ from inferry.store import LocalStore, StoredFile, file_path, is_plain, translate
 HIDDEN = ".inferry"
 """Where unfinished work is kept, below the folder of the results; no listing shows it."""
 
-TEMPORARY = "writing"
+TEMPORARY = "writing-"
 ABANDONED = 24 * 60 * 60
 RACES = 20
 T = TypeVar("T")
@@ -153,7 +153,7 @@ class LocalFiles:
                 self._path(path).unlink(missing_ok=True)
                 self._remove_empty(self._path(path).parent)
             if ours:
-                self._remove_empty(self._root / HIDDEN / TEMPORARY)
+                self._remove_empty(self._root / HIDDEN)
 
     def _path(self, path: str) -> Path:
         if not is_plain(path.removeprefix(f"{HIDDEN}/")):
@@ -170,8 +170,8 @@ class LocalFiles:
     @contextmanager
     def _temporary(self) -> Iterator[tuple[Path, BinaryIO]]:
         """A new file on the same disk as what it will be renamed to; nothing is there afterwards."""
-        folder = self._root / HIDDEN / TEMPORARY
-        path = folder / os.urandom(8).hex()
+        folder = self._root / HIDDEN
+        path = folder / f"{TEMPORARY}{os.urandom(8).hex()}"
         file = _in_folder(path, lambda path: path.open("xb"))
         _sweep(folder)
         try:
@@ -184,16 +184,16 @@ class LocalFiles:
 def _in_folder(path: Path, make: Callable[[Path], T]) -> T:
     """What `make` returns, in a folder that is there: other workers remove it when they have nothing left in it."""
     for _ in range(RACES):
-        with suppress(FileExistsError, FileNotFoundError):
-            path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             return make(path)
+        with suppress(FileExistsError, FileNotFoundError):
+            path.parent.mkdir(parents=True, exist_ok=True)
     return make(path)
 
 
 def _sweep(folder: Path) -> None:
     """Removes what killed processes left behind."""
-    for left in folder.iterdir():
+    for left in folder.glob(f"{TEMPORARY}*"):
         with suppress(FileNotFoundError):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
