@@ -89,6 +89,8 @@ def account() -> Iterator[Account]:
         "GATEWAY_PORT": str(port),
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "LAMBDA_EXECUTOR": "local",
+        # It would listen on all addresses.
+        "IOT_MTLS_ENABLED": "0",
         # Signatures and policies count, those of the functions' roles too.
         "AUTH": "true",
     }
