@@ -17,7 +17,7 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors waiting threads batch batch.pipeline",
-    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
+    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document verdicts",
     "stats batch.report logs fetched",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
@@ -27,7 +27,7 @@ LAYERS = [
     "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
     "protocol batch.remotefiles observing uploads",
     "signature references",
-    "session batch.blocks",
+    "session batch.blocks row_proof",
     "model batching batch.lines batch.numbering",
     "entry",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
