@@ -77,15 +77,17 @@ class RowProof:
         if self._verdict.rows == UNPROVEN:
             with self._lock:
                 if self.verdict.rows == UNPROVEN:
-                    self._prove([_most_different(feed)], deadline)
+                    some = _most_different(feed)
+                    self._prove([_with_others(some, self._session.signature), some], deadline)
         return self._verdict.rows == PROVEN
 
     def by_example(self, example: Feed | None, deadline: float) -> Verdict:
         """The verdict by the rows of an example, else by random ones; UNPROVEN where the model runs with none."""
         with self._lock:
             if self.verdict.rows == UNPROVEN:
-                given = [] if example is None else [_varied(_most_different(example), self._session.signature)]
-                self._prove([*given, *_random(self._session.signature)], deadline)
+                signature = self._session.signature
+                given = [] if example is None else [_with_others(_most_different(example), signature)]
+                self._prove([*given, *_random(signature)], deadline)
             return self._verdict
 
     def refute(self, arrays: Mapping[str, Array], rows: int) -> bool:
@@ -107,18 +109,8 @@ class RowProof:
             except InferryError as exc:
                 log.debug("these rows prove nothing of model '%s': %s", self._session.signature.model, exc)
                 continue
-            if verdict.rows == PROVEN:
-                verdict = self._once_more(feed, deadline) or verdict
             self._decide(verdict)
             return
-
-    def _once_more(self, feed: Feed, deadline: float) -> Verdict | None:
-        """The verdict by rows of other signs and sizes, as an `If` over a sum needs them; None where they don't run."""
-        varied = _varied(feed, self._session.signature)
-        try:
-            return compared(self._session, varied, deadline)
-        except InferryError:
-            return None
 
     def _decide(self, verdict: Verdict) -> None:
         self._verdict = verdict
@@ -185,6 +177,8 @@ def _difference(together: Array, alone: Sequence[Array], datatype: Datatype) -> 
         each = ", ".join(str(list(shape)) for shape in dict.fromkeys(array.shape for array in alone))
         return f"has the shape {list(together.shape)} for {len(alone)} rows together, and {each} for each alone"
     apart = np.concatenate(alone)
+    if not datatype.dtype.hasobject and together.tobytes() == apart.tobytes():
+        return ""
     if not datatype.is_float:
         same = bool(np.array_equal(together, apart))
         return "" if same else "has other values for rows together than for each alone"
@@ -213,16 +207,16 @@ def _most_different(feed: Feed) -> Feed:
         if flat.dtype.hasobject:
             sums += [sum(map(len, map(str, row))) for row in flat]
         elif flat.size:
-            sums += np.nan_to_num(flat.astype(np.float64)).sum(1)
-    order = np.argsort(sums, kind="stable")
+            sums += flat.sum(1, np.float64)
+    order = np.argsort(sums, kind="stable")  # NaN comes last
     chosen = order[[0, -1, count // 2]]
     return {name: aligned(array[chosen]) for name, array in feed.items()}
 
 
-def _varied(feed: Feed, signature: Signature) -> Feed:
-    """The rows with other signs and sizes where they are floats; else each with its values in another order or halved.
+def _with_others(feed: Feed, signature: Signature) -> Feed:
+    """The rows, and behind them the same ones with other signs and sizes: an `If` over a sum hides in rows alike.
 
-    Halves and orders, because whole numbers are mostly places in a table: they must not become larger.
+    Whole numbers are mostly places in a table and must not become larger: theirs are in another order, or halves.
     """
     floats = any(signature.inputs[name].datatype.is_float for name in feed)
     made = {}
@@ -232,12 +226,12 @@ def _varied(feed: Feed, signature: Signature) -> Feed:
             shape = (ROWS, *[1] * (array.ndim - 1))
             factors, offsets = (np.reshape(values, shape) for values in (_FACTORS, _OFFSETS))
             with np.errstate(over="ignore", invalid="ignore"):
-                made[name] = aligned((array * factors + offsets).astype(array.dtype))
+                others = (array * factors + offsets).astype(array.dtype)
         elif datatype.is_integer and not floats:
-            rows = [array[0], np.roll(array[1].reshape(-1), 1).reshape(array[1].shape), array[2] // 2]
-            made[name] = aligned(np.stack(rows))
+            others = np.stack([array[0], np.roll(array[1].reshape(-1), 1).reshape(array[1].shape), array[2] // 2])
         else:
-            made[name] = array
+            others = array
+        made[name] = aligned(np.concatenate((array, others)))
     return made
 
 

@@ -17,8 +17,8 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors waiting threads batch batch.pipeline",
-    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document verdicts",
-    "stats batch.report logs fetched",
+    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
+    "stats batch.report logs fetched verdicts",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",

@@ -156,8 +156,7 @@ class Predictor:
         start = time.perf_counter_ns()
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
-        first = next(iter(feed.values()), None)
-        rows = len(first) if first is not None and first.ndim else 1
+        rows = _rows(next(iter(feed.values())))
         self._model.stats.executed(rows, took)
         self._grow(took / 1e9, rows >= self._most(feed))
         return arrays
@@ -251,8 +250,12 @@ def _bytes(values: Values) -> int:
 
 
 def _batch_size(feed: Feed, growth: int) -> int:
-    row = sum(array[:1].size for array in feed.values())
+    row = sum(array.size // max(_rows(array), 1) for array in feed.values())
     return max(1, min(MOST * growth, ELEMENTS * growth // max(row, 1)))
+
+
+def _rows(array: Array) -> int:
+    return len(array) if array.ndim else 1
 
 
 def _kind(feed: Feed) -> Any:
