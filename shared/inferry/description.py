@@ -119,6 +119,7 @@ def _properties(model: Model) -> Mapping[str, str]:
         "size": str(model.size),
         "producer": file.producer,
         "description": model.config.description,
+        "numerics": "; ".join(model.session.notes),
         **opsets,
     }
     return {name: value for name, value in values.items() if value}

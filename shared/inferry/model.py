@@ -69,7 +69,7 @@ def load(
             f"the SHA-256 of model '{name}' version {version} is {digest}, but its config.json names {expected}: "
             "the file was changed or not copied whole; put the right one in place, or correct config.json"
         )
-    session = Session(folder / files.model, name, SessionOptions(config.threads or threads, config.max_batch_size))
+    session = Session(folder / files.model, name, SessionOptions(threads, config.max_batch_size, config.threads))
     model = Model(name, version, config, session, digest, files.size, stats)
     if config.warm_up:
         model.warm_run = _warm_up(model)

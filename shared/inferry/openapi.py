@@ -65,7 +65,10 @@ class ModelMetadata(BaseModel):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
-    properties: dict[str, str] = Field(description="sha256, size (bytes), producer, opset, and the file's own metadata")
+    properties: dict[str, str] = Field(
+        description="sha256, size (bytes), producer, opset, numerics (what makes results depend on the host), and the "
+        "file's own metadata"
+    )
 
 
 class Index(BaseModel):

@@ -16,7 +16,8 @@ PACKAGE = Path(inferry.__file__).parent
 
 # A module imports only modules of the lines above its own.
 LAYERS = [
-    "__init__ errors waiting threads batch batch.pipeline",
+    "__init__ errors waiting threads protobuf batch batch.pipeline",
+    "numerics",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
     "stats batch.report logs fetched",
     "metrics observation",
