@@ -42,8 +42,8 @@ _DYNAMIC = ("DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
 _DEQUANTISED = ("Conv", "Gemm", "MatMul")
 # What ONNX Runtime moves a dequantisation past.
 _SHAPES = frozenset(
-    "Concat Expand Flatten Gather Identity MaxPool Pad Reshape Resize Slice Split Squeeze Tile Transpose Unsqueeze".split()
-)
+    ["Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "Split"]
+) | {"Squeeze", "Tile", "Transpose", "Unsqueeze"}
 # protobuf's own limit.
 _DEPTH = 100
 
