@@ -107,7 +107,9 @@ def read(model: Value) -> Numerics:
             walk.graph(value, {}, has_defaults)
         elif number == _MODEL_FUNCTIONS:
             walk.nodes((node for key, node in fields(value) if key == _FUNCTION_NODES), {})
-    return Numerics(tuple(sorted(walk.trees)), tuple(sorted(walk.mixed)), walk.can_widen and not walk.signed)
+    return Numerics(
+        tuple(sorted(walk.trees)), tuple(sorted(walk.mixed)), walk.can_widen and not (walk.mixed and walk.signed)
+    )
 
 
 class _Walk:

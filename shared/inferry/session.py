@@ -179,11 +179,11 @@ def _opened(path: Path, options: SessionOptions, facts: Numerics) -> tuple[Any, 
     """The session, and whether its products of uint8 and int8 are exact on every kind of CPU."""
     threads = options.threads or (1 if facts.trees else options.intra_op_threads)
     settings = _session_options(threads)
-    if facts.mixed and facts.widened and _saturates():
+    if facts.mixed and _saturates():
         with suppress(Exception):  # a kind of graph that ONNX Runtime can't widen
             widening = _session_options(threads)
             widening.add_session_config_entry("session.x64quantprecision", "1")
-            return ort.InferenceSession(path, widening, providers=_PROVIDERS), True
+            return ort.InferenceSession(path, widening, providers=_PROVIDERS), facts.widened
         return ort.InferenceSession(path, settings, providers=_PROVIDERS), False
     return ort.InferenceSession(path, settings, providers=_PROVIDERS), facts.widened
 
