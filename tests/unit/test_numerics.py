@@ -132,7 +132,7 @@ def test_both_kinds_of_products(tmp_path: Path) -> None:
 
 def test_graphs_within_graphs_end(tmp_path: Path) -> None:
     """A file that is made to exhaust the stack is refused as any other that is broken."""
-    graph = b""
+    graph = field(1, field(4, b"MatMulInteger"))
     for _ in range(200):
         graph = field(1, field(5, field(6, graph)))
     (tmp_path / "model.onnx").write_bytes(field(7, graph))
