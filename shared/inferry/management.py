@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import context, description, openapi, protocol, rows, uploads
+from inferry import class_names, context, description, openapi, protocol, rows, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.document import load
@@ -184,8 +184,9 @@ class Management:
             if name is not None and not isinstance(name, str):
                 raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
             model = await self._service.model(self._service.default_model(name), None, deadline)
-        predictions = await self._predict(model, rows.as_rows(body["features"], model), deadline)
-        return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
+        predictions, classes = await self._predict(model, rows.as_rows(body["features"], model), deadline)
+        answer = {"model_name": model.name, "model_version": model.version, "predictions": predictions}
+        return _json({**answer, **_classes(classes)})
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = context.deadline(request.scope)
@@ -194,10 +195,10 @@ class Management:
             instances = (await self._object(request)).get("instances")
             if not isinstance(instances, list):
                 raise InvalidRequest("'instances' must be an array with one item per prediction")
-        predictions = await self._predict(loaded, instances, deadline)
+        predictions, classes = await self._predict(loaded, instances, deadline)
         if len(loaded.session.signature.outputs) == 1:
-            return _json({"predictions": [value for row in predictions for value in row.values()]})
-        return _json({"predictions": predictions})
+            predictions = [value for row in predictions for value in row.values()]
+        return _json({"predictions": predictions, **_classes(classes)})
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         loaded = await self._service.model(model, None, context.deadline(request.scope))
@@ -248,7 +249,9 @@ class Management:
             self._service.metrics.refused(exc)
             raise
 
-    async def _predict(self, model: Model, instances: Sequence[Any], deadline: float) -> list[dict[str, Any]]:
+    async def _predict(
+        self, model: Model, instances: Sequence[Any], deadline: float
+    ) -> tuple[list[Any], class_names.Classes | None]:
         seen, start = observed.get(), time.perf_counter_ns()
         timings = seen or Timings()
         model.stats.in_flight += 1
@@ -261,13 +264,14 @@ class Management:
             response = await self._service.infer(model, request, timings, deadline)
             encoding = time.perf_counter_ns()
             predictions = rows.from_response(response, len(instances))
+            classes = model.classes(response.outputs, len(instances))
         except BaseException as exc:
             model.stats.failed(exc, time.perf_counter_ns() - start)
             raise
         ended = time.perf_counter_ns()
         timings.encode = ended - encoding
         model.stats.succeeded(timings, request.batch_size, ended)
-        return predictions
+        return predictions, classes
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
         """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""
@@ -297,6 +301,11 @@ def _work(job: "Job", service: Service) -> None:
         log.warning("the request in %s has no answer: %s", job.input, exc)
     except Exception:
         log.exception("the request in %s has no answer", job.input)
+
+
+def _classes(classes: class_names.Classes | None) -> dict[str, Any]:
+    """The members of an answer that name its classes."""
+    return {"labels": classes.labels, "classes": classes.best} if classes else {}
 
 
 def _json(value: Any) -> HTTPResponse:

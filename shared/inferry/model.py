@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +10,14 @@ from typing import Any
 
 import orjson
 
-from inferry import store
+from inferry import class_names, store
 from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel
 from inferry.layout import VersionFiles
 from inferry.protocol import decode
 from inferry.session import Session, SessionOptions
 from inferry.stats import ModelStats
+from inferry.tensors import Tensor
 
 WARM_UP_TIMEOUT = 60.0
 
@@ -56,11 +57,28 @@ class Model:
         """Class names of an output: the config's, else those in the ONNX file."""
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels
 
+    def classes(self, outputs: Sequence[Tensor], rows: int) -> class_names.Classes | None:
+        """The classes that the outputs of `rows` rows tell, by name; None where none are known."""
+        known = {tensor.name: self.labels(tensor.name) for tensor in outputs}
+        if not any(known.values()):
+            return None
+        return class_names.named(known, self.session.signature, {tensor.name: tensor.array for tensor in outputs}, rows)
+
 
 def load(
-    name: str, version: str, folder: Path, files: VersionFiles, config: ModelConfig, threads: int, stats: ModelStats
+    name: str,
+    version: str,
+    folder: Path,
+    files: VersionFiles,
+    config: ModelConfig,
+    threads: int,
+    stats: ModelStats,
+    shared: bool = False,
 ) -> Model:
-    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not."""
+    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not.
+
+    `shared`: its config is that of other versions as well.
+    """
     start = time.perf_counter()
     digest = store.digest(folder, files.paths)
     expected = config.sha256.get(version)
@@ -70,6 +88,7 @@ def load(
             "the file was changed or not copied whole; put the right one in place, or correct config.json"
         )
     session = Session(folder / files.model, name, SessionOptions(threads, config.max_batch_size, config.threads))
+    class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
     model = Model(name, version, config, session, digest, files.size, stats)
     if config.warm_up:
         model.warm_run = _warm_up(model)
@@ -84,9 +103,12 @@ def _warm_up(model: Model) -> tuple[int, int]:
         request = decode(orjson.dumps({"inputs": model.config.example.get("inputs")}), None, model.name)
         feed = signature.feed(request)
         deadline = time.monotonic() + WARM_UP_TIMEOUT
-        model.session.run(feed, list(signature.outputs), deadline)
+        arrays = model.session.run(feed, list(signature.outputs), deadline)
         start = time.perf_counter_ns()
         model.session.run(feed, list(signature.outputs), deadline)
     except (InferryError, orjson.JSONEncodeError) as exc:
         raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
-    return time.perf_counter_ns() - start, sum(array.size for array in feed.values())
+    took = time.perf_counter_ns() - start
+    what = f"version {model.version} of model '{model.name}'"
+    class_names.check_run(model.config.labels, signature, arrays, what)
+    return took, sum(array.size for array in feed.values())

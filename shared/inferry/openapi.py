@@ -107,14 +107,22 @@ class Deferred(BaseModel):
     url: str = Field(description="where the answer will be")
 
 
+_LABELS = "the names of an output's scores, in their order, by output; where they are known"
+_CLASSES = "per row, the name of the best score of each of these outputs, or of the class that its number means"
+
+
 class Predictions(BaseModel):
     model_name: str
     model_version: str
     predictions: list[dict[str, Any]] = Field(description="per row, the value of each output by name")
+    labels: dict[str, list[str]] | None = Field(default=None, description=_LABELS)
+    classes: list[dict[str, Any]] | None = Field(default=None, description=_CLASSES)
 
 
 class V1Predictions(BaseModel):
     predictions: list[Any]
+    labels: dict[str, list[str]] | None = Field(default=None, description=_LABELS)
+    classes: list[dict[str, Any]] | None = Field(default=None, description=_CLASSES)
 
 
 RESPONSES: dict[str, Any] = {

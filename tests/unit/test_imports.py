@@ -28,7 +28,7 @@ LAYERS = [
     "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
     "protocol batch.remotefiles observing uploads",
     "signature references",
-    "session batch.blocks",
+    "session class_names batch.blocks",
     "model batching batch.lines batch.numbering",
     "entry",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
