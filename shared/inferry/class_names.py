@@ -15,7 +15,7 @@ _SCORES = ("FP16", "FP32", "FP64", "INT8", "UINT8", "INT16", "UINT16")
 
 
 class Classes(NamedTuple):
-    """`labels` by output, in the order of its scores; `best` of each row by output, as many as the row has vectors."""
+    """`labels` of an output's scores, in their order; `best` is the class of each row, or of each vector in it."""
 
     labels: dict[str, Sequence[str]]
     best: list[dict[str, Any]]
@@ -64,10 +64,11 @@ def named(
         names = _best(signature.outputs[name], array, labels.get(name, ())) if array.shape[:1] == (rows,) else None
         if names is None:
             continue
-        known[name] = labels[name]
+        if not are_indices(signature.outputs[name], len(labels[name])):
+            known[name] = labels[name]
         for row, value in zip(best, names.tolist(), strict=True):
             row[name] = value[0] if isinstance(value, list) and len(value) == 1 else value
-    return Classes(known, best) if known else None
+    return Classes(known, best) if any(best) else None
 
 
 def _best(spec: TensorSpec, array: Array, labels: Sequence[str]) -> Array | None:

@@ -305,7 +305,9 @@ def _work(job: "Job", service: Service) -> None:
 
 def _classes(classes: class_names.Classes | None) -> dict[str, Any]:
     """The members of an answer that name its classes."""
-    return {"labels": classes.labels, "classes": classes.best} if classes else {}
+    if classes is None:
+        return {}
+    return {**({"labels": classes.labels} if classes.labels else {}), "classes": classes.best}
 
 
 def _json(value: Any) -> HTTPResponse:
