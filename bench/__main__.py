@@ -24,6 +24,7 @@ from .peers.errors import PeerError
 from .rps import rps
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
+from .trees import trees
 
 Measure: TypeAlias = Callable[[bool], Iterator[Row]]
 
@@ -36,6 +37,7 @@ ROWS: dict[str, Measure] = {
     "batching": batching,
     "memory": memory,
     "growth": growth,
+    "trees": trees,
     "metrics": metrics,
     "files": files,
     "functions": functions,
