@@ -119,6 +119,7 @@ def _properties(model: Model) -> Mapping[str, str]:
         "size": str(model.size),
         "producer": file.producer,
         "description": model.config.description,
+        "threads": f"1, because of {', '.join(file.numerics.trees)}" if model.has_one_thread else "",
         "numerics": "; ".join(model.session.notes),
         **opsets,
     }

@@ -53,6 +53,11 @@ class Model:
             with self._lock:
                 self.users -= 1
 
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether its results would depend on the number of threads, which its config doesn't name."""
+        return bool(self.session.file.numerics.trees) and not self.config.threads
+
     def labels(self, output: str) -> tuple[str, ...]:
         """Class names of an output: the config's, else those in the ONNX file."""
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels

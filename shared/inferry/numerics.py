@@ -85,10 +85,11 @@ class _Node(NamedTuple):
 def notes(numerics: Numerics, threads: int) -> list[str]:
     """What to know of a model before its results of two hosts are compared; `threads` 0: the config names none."""
     found = []
-    if numerics.trees:
+    if numerics.trees and threads:
         names = ", ".join(numerics.trees)
-        which = f"{threads} threads, as its config.json says" if threads else "one thread"
-        found.append(f"runs with {which}: {names} gives other last digits with another number of them")
+        found.append(
+            f"has the {threads} threads of its config.json: {names} gives other last digits with another number of them"
+        )
     if numerics.mixed:
         there = "multiplied as uint8 by uint8 there: exact, and slower" if numerics.widened else "OTHER RESULTS there"
         found.append(

@@ -183,7 +183,9 @@ def test_trees_of_a_branch(tmp_path: Path) -> None:
     assert read(tmp_path / "model.onnx").numerics == Numerics(("TreeEnsembleRegressor",))
 
 
-TREES = "runs with {}: TreeEnsembleRegressor gives other last digits with another number of them"
+TREES = (
+    "has the {} threads of its config.json: TreeEnsembleRegressor gives other last digits with another number of them"
+)
 SATURATES = (
     "multiplies uint8 by int8 (MatMulInteger), whose sums saturate on x86 CPUs with AVX2 and without VNNI: {}. "
     "Quantise its weights to uint8, or to 7 bits (reduce_range)"
@@ -194,8 +196,8 @@ SATURATES = (
     ("numerics", "threads", "expected"),
     [
         (Numerics(), 0, []),
-        (Numerics(("TreeEnsembleRegressor",)), 0, [TREES.format("one thread")]),
-        (Numerics(("TreeEnsembleRegressor",)), 3, [TREES.format("3 threads, as its config.json says")]),
+        (Numerics(("TreeEnsembleRegressor",)), 0, []),
+        (Numerics(("TreeEnsembleRegressor",)), 3, [TREES.format(3)]),
         (EXACT, 0, [SATURATES.format("multiplied as uint8 by uint8 there: exact, and slower")]),
         (OTHER, 3, [SATURATES.format("OTHER RESULTS there")]),
     ],
@@ -217,19 +219,19 @@ def test_they_are_named_by_the_log_the_metadata_and_inspect(
         }
     )
     expected = {
-        "forest": TREES.format("one thread"),
-        "threads": TREES.format("2 threads, as its config.json says"),
+        "threads": TREES.format(2),
         "products": SATURATES.format("multiplied as uint8 by uint8 there: exact, and slower"),
     }
-    caplog.set_level(logging.INFO)
-    models = [open_repository(path, threads=2).get(name) for name in (*expected, "exact")]
-    said = [(record.levelname, record.getMessage()) for record in caplog.records]
-    levels = {"forest": "INFO", "threads": "INFO", "products": "WARNING"}
-    assert [line for line in said if "loaded model" not in line[1]] == [
-        (levels[name], f"model '{name}' version 1 {note}") for name, note in expected.items()
-    ]
-    found = {model.name: description.metadata(model, ["1"])["properties"].get("numerics") for model in models}
-    assert found == {**expected, "exact": None}
+    models = [open_repository(path, threads=2).get(name) for name in (*expected, "exact", "forest")]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"model '{name}' version 1 {note}" for name, note in expected.items()]
+    properties = {model.name: description.metadata(model, ["1"])["properties"] for model in models}
+    found = {name: (values.get("numerics"), values.get("threads")) for name, values in properties.items()}
+    assert found == {
+        **{name: (note, None) for name, note in expected.items()},
+        "exact": (None, None),
+        "forest": (None, "1, because of TreeEnsembleRegressor"),
+    }
     report = inspection.inspect(Settings(model_path=path))
     assert not inspection.has_problems(report)
     assert [line for line in inspection.table(report).splitlines() if line.startswith("* ")] == [
