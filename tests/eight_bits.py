@@ -80,6 +80,17 @@ def _models(a: Any, b: Any, bits: int) -> Iterator[tuple[str, bytes, Any]]:
         yield built("ToFloat", [node("MatMulIntegerToFloat", "x w sa sb za zb", **microsoft)], x, w, "FP32")
     if a is np.uint8:
         yield built("Dynamic", [node("DynamicQuantizeMatMul", "x w sb zb", **microsoft)], floats, w, "FP32")
+    if (a, b, bits) == (np.uint8, np.int8, 8):
+        both = [
+            node("MatMulInteger", "x w za zb", "i"),
+            helper.make_node("Cast", ["i"], ["f"], to=1),
+            node("QuantizeLinear", "f sf zb", "q"),
+            node("QLinearMatMul", "q sf zb square sb zb sf zb", "r"),
+            node("DequantizeLinear", "r sf zb"),
+        ]
+        zeros["sf"] = np.array(1000, np.float32)
+        zeros["square"] = values(np.int8, (WIDTH, WIDTH))
+        yield built("Both", both, x, w, "FP32")
     around = [
         [node("QuantizeLinear", "x sa za", "q"), node("DequantizeLinear", "q sa za", "d")],
         [node("DequantizeLinear", "w sb zb", "v")],

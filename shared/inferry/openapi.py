@@ -66,7 +66,8 @@ class ModelMetadata(BaseModel):
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
     properties: dict[str, str] = Field(
-        description="sha256, size (bytes), producer, opset, threads (where the model has one), numerics (what makes results depend on the host), and the "
+        description="sha256, size (bytes), producer, opset, threads (where the model has one), numerics "
+        "(what makes results depend on the host), and the "
         "file's own metadata"
     )
 
