@@ -51,7 +51,7 @@ PREDICTIONS = {
     "without an optional input": ("scaled", [1, 2, 3], [{"y": [2.0, 4.0, 6.0]}]),
     "with an optional input": ("scaled", {"x": [1, 2, 3], "factor": 10}, [{"y": [10.0, 20.0, 30.0]}]),
     "scikit-learn's maps": ("classifier", [0.25, 0.75], [{"label": "yes", "probabilities": [0.25, 0.75]}]),
-    "an output for all rows": ("maximum", [3, 9, 5], [{"y": 9.0}]),
+    "an output for all rows, of each by itself": ("maximum", [3, 9, 5], [{"y": 3.0}, {"y": 9.0}, {"y": 5.0}]),
 }
 
 
