@@ -56,7 +56,9 @@ class TensorMetadata(BaseModel):
     name: str
     datatype: str
     shape: list[int] = Field(description="-1 stands for any length")
-    parameters: dict[str, Any] | None = Field(default=None, description="'labels' of classes, when known")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="'labels' of classes, when known; 'rank' is 'any' where any shape is right"
+    )
 
 
 class ModelMetadata(BaseModel):

@@ -213,4 +213,4 @@ def test_the_pace_follows_the_size_of_outputs(load: Load) -> None:
 
 def test_a_model_of_fixed_batches(load: Load) -> None:
     with pytest.raises(NotSupported, match=r"first axis of its inputs is \[4\]"):
-        Predictor(load(onnx_models.identity("FP32", (4, 3))), 0, 10)
+        Predictor(load(onnx_models.identity("FP32", (4, 3))), 0, 10).check_rows()

@@ -106,9 +106,9 @@ WHAT = "input 'x' for model 'm'"
     ("inputs", "rows", "message"),
     [
         (ROW, [], "there are no rows for model 'm'"),
-        (ROW, [[1, 2]], f"unexpected shape for {WHAT}. Expected [-1, 3], got [1, 2] (-1 stands for any length)"),
+        (ROW, [[1, 2]], f"each row of {WHAT} must have the shape [3], got [2]"),
         (ROW, [1, 2], f"each row of {WHAT} must have the shape [3], got []"),
-        (ROW, [[]], f"unexpected shape for {WHAT}. Expected [-1, 3], got [1, 0] (-1 stands for any length)"),
+        (ROW, [[]], f"each row of {WHAT} must have the shape [3], got [0]"),
         (ROW, [[1, 2, 3], [4, 5]], f"'data' of {WHAT} is ragged"),
         (ROW, [[1, 2, 3], 4], f"'data' of {WHAT} is ragged"),
         (ROW, [[1, 2, [3]]], f"'data' of {WHAT} is ragged"),

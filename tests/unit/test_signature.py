@@ -7,10 +7,10 @@ import pytest
 from inferry.errors import InvalidRequest
 from inferry.protocol import InferRequest, RequestedOutput
 from inferry.signature import Requested, Signature, TensorSpec
-from inferry.tensors import DATATYPES, Tensor
+from inferry.tensors import DATATYPES, Shape, Tensor
 
 
-def spec(name: str, datatype: str = "FP32", shape: tuple[int, ...] = (-1, 3), optional: bool = False) -> TensorSpec:
+def spec(name: str, datatype: str = "FP32", shape: Shape | None = (-1, 3), optional: bool = False) -> TensorSpec:
     return TensorSpec(name, DATATYPES[datatype], shape, optional)
 
 
@@ -245,3 +245,32 @@ SHAPELESS = "can't be told from the {} bytes of a raw binary request; send a JSO
 )
 def test_bad_raw(inputs: tuple[TensorSpec, ...], max_batch_size: int, body: bytes, message: str) -> None:
     assert refused(signature(*inputs, max_batch_size=max_batch_size), raw(body)) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "expected"),
+    {
+        "a single value": ((), (-1,), ()),
+        "one in a list": ((1,), (-1,), ()),
+        "one for a row of one": ((), (-1, 1), (1,)),
+        "too many": ((2,), (-1,), None),
+        "as it is": ((3,), (-1, 3), (3,)),
+        "too few": ((4,), (-1, 3), None),
+        "flat": ((4,), (-1, 1, 2, 2), (1, 2, 2)),
+        "deeper": ((1, 2, 2), (-1, 4), (4,)),
+        "flat, of a length that the number tells": ((6,), (-1, -1, 3), (2, 3)),
+        "an axis of any length": ((2, 3), (-1, -1, 3), (2, 3)),
+        "two axes of any length": ((2, 3), (-1, -1, -1), (2, 3)),
+        "none": ((0,), (-1, -1), (0,)),
+        "no multiple": ((7,), (-1, -1, 3), None),
+        "flat, for two axes of any length": ((6,), (-1, -1, -1), None),
+        "flat, for an axis without values": ((0,), (-1, -1, 0), None),
+        "the same rank and other lengths": ((3, 4, 5), (-1, 4, 5, 3), None),
+        "the same rank with an axis of any length": ((3, 4, 5), (-1, -1, 5, 3), None),
+        "its first and last axes exchanged": ((3, 2), (-1, 2, 3), None),
+        "no rank is stated": ((3, 4, 5), None, (3, 4, 5)),
+        "no rank is stated, a single value": ((), None, ()),
+    }.values(),
+)
+def test_the_shape_of_a_row(values: Shape, wanted: Shape | None, expected: Shape | None) -> None:
+    assert spec("x", shape=wanted).fitted(values) == expected

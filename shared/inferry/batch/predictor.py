@@ -34,23 +34,31 @@ class Predictor:
     """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say."""
 
     def __init__(self, model: Model, batch_size: int, timeout: float) -> None:
-        """NotSupported when the model takes neither rows nor single ones."""
         self._model = model
         self._signature = model.session.signature
         self._timeout = timeout
-        first = {spec.shape[0] if spec.shape else 0 for spec in self._signature.inputs.values() if not spec.optional}
-        if not first <= {-1, 1}:
-            raise NotSupported(
-                f"model '{model.name}' takes no rows: the first axis of its inputs is {sorted(first)}; export it with "
-                "a dynamic batch axis"
-            )
-        limits = [size for size in (batch_size, self._signature.max_batch_size, 1 if first != {-1} else 0) if size]
+        alone = 1 if self._first_axes() != {-1} else 0
+        limits = [size for size in (batch_size, self._signature.max_batch_size, alone) if size]
         self._limit = min(limits, default=0)
         self._names = tuple(self._signature.outputs)
         self._growth = 1
         self.is_quick = False
         """Whether runs are so short that several blocks should be answered at once."""
         self.pace = Pace(self._limit or self._first())
+
+    def check_rows(self) -> None:
+        """NotSupported when the model takes neither rows nor single ones, which requests of the protocol need not."""
+        first = self._first_axes()
+        if not first <= {-1, 1}:
+            raise NotSupported(
+                f"model '{self._model.name}' takes no rows: the first axis of its inputs is {sorted(first)}; export it "
+                "with a dynamic batch axis, or give requests of the protocol in JSON lines"
+            )
+
+    def _first_axes(self) -> set[int]:
+        """The lengths of the inputs' first axes: -1 for any, 0 for a scalar."""
+        shapes = [spec.shape for spec in self._signature.inputs.values() if not spec.optional]
+        return {-1 if shape is None else shape[0] if shape else 0 for shape in shapes}
 
     def _first(self) -> int:
         """Rows of the first block: those that take a tenth of what a block should, if they are as the example is."""
@@ -121,7 +129,8 @@ class Predictor:
         start = time.perf_counter_ns()
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
-        rows = len(next(iter(feed.values())))
+        first = next(iter(feed.values()))
+        rows = len(first) if first.ndim else 1
         self._model.stats.executed(rows, took)
         self._grow(took / 1e9, rows >= (self._limit or _batch_size(feed, self._growth)))
         return arrays
@@ -203,7 +212,7 @@ def _bytes(values: Values) -> int:
 
 
 def _batch_size(feed: Feed, growth: int) -> int:
-    row = sum(array[:1].size for array in feed.values())
+    row = sum(array[:1].size if array.ndim else 1 for array in feed.values())
     return max(1, min(MOST * growth, ELEMENTS * growth // max(row, 1)))
 
 
