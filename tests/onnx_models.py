@@ -184,6 +184,14 @@ def proto(
     return built
 
 
+def unranked(content: bytes) -> bytes:
+    """The model without the shapes of its inputs and outputs, which some exporters leave out."""
+    stripped = ModelProto.FromString(content)
+    for value in (*stripped.graph.input, *stripped.graph.output):
+        value.type.tensor_type.ClearField("shape")
+    return stripped.SerializeToString()
+
+
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     """`folder` as a repository of `files`, by path: {"echo/1/model.onnx": identity(), "flat.onnx": add()}."""
     for path, content in files.items():

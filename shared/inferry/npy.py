@@ -34,7 +34,7 @@ def read_header(file: BinaryIO, size: int, what: str) -> Header:
     except InferryError:
         raise  # the store's
     except Exception as exc:  # NumPy evaluates the header, which may raise anything
-        raise InvalidFile(f"{what} is not an NPY file: {exc}") from exc
+        raise InvalidFile(f"{what} is not an NPY file: {' '.join(str(exc).split())[:200]}") from exc
     _check_dtype(dtype, what)
     _check_shape(shape, what)
     expected, found = math.prod(shape) * dtype.itemsize, size - offset

@@ -136,6 +136,11 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
     return _request(load(text), tail, _LISTS, model)
 
 
+def decode_document(document: Any, tail: bytes, model: str) -> InferRequest:
+    """The same of a request's JSON as Python objects, and the bytes behind it."""
+    return _request(document, memoryview(tail), _LISTS, model)
+
+
 def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
     outputs, tail = [], []

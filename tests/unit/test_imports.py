@@ -26,7 +26,7 @@ LAYERS = [
     "sinks.amp sinks.azure_monitor",
     "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
     "protocol batch.remotefiles observing uploads",
-    "signature references",
+    "signature references textbodies",
     "session batch.blocks",
     "model batching batch.lines batch.numbering",
     "entry",

@@ -63,7 +63,7 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
     bad: dict[int, tuple[str, str]] = {}
     for column in columns:
         bad = column.bad | bad
-    good = np.array([row for row in range(len(table)) if row not in bad]) if bad else np.arange(len(table))
+    good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
     kept = table.select(list(dict.fromkeys(wanted.keep)))
     names = [name for item in assigned for name in item.columns]
 
