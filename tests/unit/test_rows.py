@@ -218,6 +218,17 @@ def test_cells_that_are_no_value(cell: str, datatype: str) -> None:
         from_text(cell, DATATYPES[datatype])
 
 
+@pytest.mark.parametrize("cell", ["1e400", "-1e400", "1" + "0" * 400, "1e0400", "-9.9E+999"])
+def test_cells_beyond_all_numbers(cell: str) -> None:
+    with pytest.raises(InvalidRequest, match="is out of range for FP64; infinity is written inf"):
+        from_text(cell, DATATYPES["FP64"])
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "Infinity", "-INFINITY", "+inf"])
+def test_infinity_in_cells(cell: str) -> None:
+    assert from_text(cell, DATATYPES["FP32"]) == (-math.inf if cell.startswith("-") else math.inf)
+
+
 def response(**outputs: tuple[str, Any]) -> InferResponse:
     tensors = [
         Tensor(name, DATATYPES[datatype], np.array(value, DATATYPES[datatype].dtype))

@@ -274,3 +274,27 @@ def test_bad_raw(inputs: tuple[TensorSpec, ...], max_batch_size: int, body: byte
 )
 def test_the_shape_of_a_row(values: Shape, wanted: Shape | None, expected: Shape | None) -> None:
     assert spec("x", shape=wanted).fitted(values) == expected
+
+
+@pytest.mark.parametrize("value", [1.5, [1.5], [[1.5, 2], [3, 4]], np.zeros((1, 2, 3, 4))])
+def test_where_no_rank_is_stated_any_shape_is_right(value: Any) -> None:
+    feed = signature(spec("a", shape=None)).feed(request(a=("FP32", value)))
+    assert feed["a"].shape == np.shape(value)
+
+
+def test_a_batch_where_no_rank_is_stated() -> None:
+    model = signature(spec("a", shape=None), max_batch_size=2)
+    assert lists(model.feed(request(a=("FP32", [[1], [2]])))) == {"a": [[1], [2]]}
+    assert "must be <= 2" in refused(model, request(a=("FP32", [1, 2, 3])))
+    assert refused(model, request(a=("FP32", 1))) == (
+        "the inputs of model 'm' must have a batch axis (axis 0), got the shapes {'a': []}"
+    )
+
+
+@pytest.mark.parametrize(("max_batch_size", "expected"), [(0, [1.0, 2.0]), (4, [[1.0, 2.0]])])
+def test_raw_binary_where_no_rank_is_stated(max_batch_size: int, expected: Any) -> None:
+    model = signature(spec("a", shape=None), max_batch_size=max_batch_size)
+    assert lists(model.feed(raw(np.float32([1, 2]).tobytes()))) == {"a": expected}
+    assert "can't be told from the 7 bytes" in refused(model, raw(bytes(7)))
+    text = signature(spec("a", "BYTES", shape=None))
+    assert lists(text.feed(raw(b"abc"))) == {"a": ["abc"]}
