@@ -184,11 +184,12 @@ def proto(
     return built
 
 
-def unranked(content: bytes) -> bytes:
-    """The model without the shapes of its inputs and outputs, which some exporters leave out."""
+def unranked(content: bytes, *names: str) -> bytes:
+    """The model without the shapes of these inputs and outputs, by default all, which some exporters leave out."""
     stripped = ModelProto.FromString(content)
     for value in (*stripped.graph.input, *stripped.graph.output):
-        value.type.tensor_type.ClearField("shape")
+        if not names or value.name in names:
+            value.type.tensor_type.ClearField("shape")
     return stripped.SerializeToString()
 
 

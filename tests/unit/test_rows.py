@@ -294,3 +294,35 @@ def test_there_and_back(model: Make) -> None:
     given = [{"age": 1.5, "name": "a"}, {"age": -2.0, "name": "é"}]
     tensors = list(to_request(given, echo).inputs.values())
     assert written(from_response(InferResponse("m", "1", tensors), 2)) == given
+
+
+PIXELS: Inputs = {"x": ("FP32", ("n", "height", 5, 3))}
+STEPS: Inputs = {"x": ("FP32", ("n", "steps", 3))}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "expected"),
+    [
+        (PIXELS, (4, 5, 3), (1, 4, 5, 3)),
+        (PIXELS, (2, 4, 5, 3), (2, 4, 5, 3)),
+        (PIXELS, (2, 60), (2, 4, 5, 3)),
+        (PIXELS, (60,), (1, 4, 5, 3)),
+        (STEPS, (7, 3), (1, 7, 3)),
+        (STEPS, (1, 7, 3), (1, 7, 3)),
+        (STEPS, (2, 21), (2, 7, 3)),
+    ],
+)
+def test_rows_by_their_rank(model: Make, inputs: Inputs, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """A list that is nested as a row is one, and values keep their order."""
+    features = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    made = model(inputs)
+    array = to_request(as_rows(features.tolist(), made), made).inputs["x"].array
+    assert (array.shape, array.tolist()) == (expected, features.reshape(expected).tolist())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (2, 5, 4, 3), (3, 4, 5), (2, 4, 15, 1)])
+def test_rows_of_their_own_rank_are_not_reshaped(model: Make, shape: tuple[int, ...]) -> None:
+    made = model({"x": ("FP32", ("n", 4, 5, 3))})
+    features = np.zeros(shape).tolist()
+    with pytest.raises(InvalidRequest, match=r"must have the shape \[4, 5, 3\], got"):
+        to_request(as_rows(features, made), made)
