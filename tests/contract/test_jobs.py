@@ -413,6 +413,36 @@ def test_requests_that_have_no_rows(predict: Predict) -> None:
         }
 
 
+def test_requests_of_any_rank(predict: Predict) -> None:
+    """Scalars among vectors: they have no rows that could be joined."""
+    shapes: list[list[int]] = [[], [], [2], [1], [], [1, 2], [2, 2], []]
+    tensors = [
+        {"name": "x", "datatype": "FP32", "shape": shape, "data": [float(number)] * math.prod(shape)}
+        for number, shape in enumerate(shapes)
+    ]
+    report = predict("x.jsonl", jsonl(*({"inputs": [tensor]} for tensor in tensors)), "any")
+    answers = map(json.loads, Path(report.output).read_bytes().splitlines())
+    assert [answer["outputs"] for answer in answers] == [[{**tensor, "name": "y"}] for tensor in tensors]
+
+
+def test_missing_rows_of_fixed_shapes(predict: Predict, tmp_path: Path) -> None:
+    image = IMAGE.reshape(4, 5, 3).tolist()
+    nested = pa.list_(pa.list_(pa.list_(pa.float32(), 3), 5), 4)
+    flat = pa.array([IMAGE.reshape(-1).tolist(), None, IMAGE.reshape(-1).tolist()], pa.list_(pa.float32(), 60))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (4, 5, 3)), flat)
+    for name, column in (("lists", pa.array([image, None, image], nested)), ("tensors", tensors)):
+        report = predict(f"{name}.parquet", parquet(x=column), "pixels", to="jsonl")
+        assert values(Path(report.output)) == [image, image]
+        assert errors(Path(f"{report.output}.errors.jsonl")) == [(2, "x", "the value is missing")]
+
+
+def test_tensors_of_permuted_axes_are_refused(predict: Predict) -> None:
+    kind = pa.fixed_shape_tensor(pa.float32(), (4, 5, 3), permutation=[2, 0, 1])
+    tensors = pa.ExtensionArray.from_storage(kind, pa.array([IMAGE.reshape(-1).tolist()], pa.list_(pa.float32(), 60)))
+    with pytest.raises(InvalidFile, match="axes are permuted"):
+        predict("x.parquet", parquet(x=tensors), "pixels")
+
+
 def test_requests_in_binary(predict: Predict) -> None:
     """Lines carry the bytes of binary tensors in base64, there and back."""
     bits = np.array([0x7FC00001, 0xFF800000, 0x80000000], np.uint32)

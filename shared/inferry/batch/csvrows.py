@@ -104,7 +104,7 @@ class CsvRows:
         except pa.ArrowInvalid:
             return None
         # Arrow takes a number beyond all others for infinity.
-        return None if _BEYOND.search(lines.data) and _has_infinity(table) else table
+        return None if _has_infinity(table) and _BEYOND.search(lines.data) else table
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""

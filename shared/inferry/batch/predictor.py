@@ -170,7 +170,7 @@ class Predictor:
                 rejected.append(Rejected(int(block.rows[position]), None, str(exc), block.raw(position)))
                 continue
             size, kind = request.batch_size, _kind(feed)
-            joins = self._limit != 1 and feed.keys() == self._signature.required and kind == key
+            joins = self._limit != 1 and feed.keys() == self._signature.required and kind == key and _has_rows(feed)
             if run and not (joins and rows + size <= (self._limit or _batch_size(feed, self._growth))):
                 yield run
                 run, rows = [], 0
@@ -217,7 +217,12 @@ def _batch_size(feed: Feed, growth: int) -> int:
 
 
 def _kind(feed: Feed) -> Any:
-    return tuple((name, array.shape[1:]) for name, array in feed.items())
+    return tuple((name, array.ndim, array.shape[1:]) for name, array in feed.items())
+
+
+def _has_rows(feed: Feed) -> bool:
+    """Where no rank is stated, a scalar is an input too."""
+    return all(array.ndim for array in feed.values())
 
 
 def _joined(feeds: Sequence[Feed]) -> Feed:
