@@ -443,6 +443,12 @@ def test_tensors_of_permuted_axes_are_refused(predict: Predict) -> None:
         predict("x.parquet", parquet(x=tensors), "pixels")
 
 
+@pytest.mark.parametrize("rows", [[[], []], [[], [1], None]])
+def test_empty_lists_of_parquet(predict: Predict, rows: list[Any]) -> None:
+    report = predict("x.parquet", parquet(x=pa.array(rows, pa.list_(pa.int64()))), "ragged")
+    assert pq.read_table(report.output)["y"].to_pylist() == [row for row in rows if row is not None]
+
+
 def test_requests_in_binary(predict: Predict) -> None:
     """Lines carry the bytes of binary tensors in base64, there and back."""
     bits = np.array([0x7FC00001, 0xFF800000, 0x80000000], np.uint32)

@@ -90,7 +90,7 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
 class _Column:
     """An input's values, all rows behind each other.
 
-    `shapes` says how they are nested in each row, one shape when all are alike, and `sizes` how many they then are.
+    `shapes` says how they are nested in each row, one shape when all are alike; `sizes` how many each row of lists has.
     `bad` has the column and the reason for rows that can't be used.
     """
 
@@ -267,7 +267,8 @@ def _checked_shapes(lists: _Lists, spec: TensorSpec, name: str, bad: dict[int, t
             said = f"{lengths[0]} values" if len(lengths) == 1 else f"lists of the shape {lengths}"
             for row in np.flatnonzero(inverse.reshape(-1) == number).tolist():
                 bad.setdefault(row, (name, f"{said}, but rows have {spec.rows}"))
-    are_alike = len(distinct) == 1 and bool((lists.sizes == distinct.prod()).all())
+    size = distinct.prod() if len(distinct) == 1 else 0
+    are_alike = size > 0 and bool((lists.sizes == size).all())
     return tuple(distinct[0].tolist()) if are_alike else shapes
 
 
