@@ -67,7 +67,7 @@ class Fanout:
             return {"state": UNFINISHED}
         messages = self._worker.messages
         try:
-            report = self._worker.run(messages.checked(messages.job(document["job"])), until)
+            report = self._worker.run(messages.checked(messages.job(document["job"])), until, last=last)
         except Exception as exc:
             final = last or is_final(exc)
             run.record(Outcome(file, part, FAILED if final else UNFINISHED), str(exc))

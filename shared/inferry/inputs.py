@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
-from inferry import protocol, rows
+from inferry import npy, protocol, rows
 from inferry.document import load
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import Nesting, to_array
@@ -17,8 +16,8 @@ from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.signature import TensorSpec
-from inferry.tensors import Tensor
+from inferry.signature import TensorSpec, fits
+from inferry.tensors import Shape, Tensor
 from inferry.verdicts import NONE
 
 
@@ -67,22 +66,28 @@ def _request(source: str, model: Model) -> InferRequest:
 
 
 def _from_npy(path: Path, model: Model) -> InferRequest:
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as exc:
-        raise InvalidRequest(f"{path} is not an NPY file of plain values: {exc}") from exc
+    array = npy.read_array(path.read_bytes(), str(path))
     required = sorted(model.session.signature.required)
     if len(required) != 1:
         raise InvalidRequest(f"model '{model.name}' takes {len(required)} inputs; give them as JSON or CSV")
     spec = model.session.signature.inputs[required[0]]
     if array.dtype.kind not in "biufU":
         raise InvalidRequest(f"{path} holds {array.dtype}, but model '{model.name}' expects {spec.datatype.name}")
-    shape = (1, *array.shape) if array.ndim == len(spec.shape) - 1 else array.shape
+    shape = _rows_of(array.shape, spec)
     what = f"input '{spec.name}' for model '{model.name}'"
     # The values are checked as those of JSON are: none is wrapped or cut to make it fit.
     values = to_array(array.reshape(-1).tolist(), spec.datatype, shape, Nesting(), what)
     return InferRequest({spec.name: Tensor(spec.name, spec.datatype, values)})
+
+
+def _rows_of(shape: Shape, spec: TensorSpec) -> Shape:
+    """The input's shape for an array: of rows, or one row. Of what fits neither way the signature says why."""
+    if spec.shape is None:
+        return shape
+    if len(shape) == len(spec.shape) - 1 and fits(shape, spec.row):
+        return (1, *shape)
+    row = spec.fitted(shape[1:]) if shape else None
+    return shape if row is None else (shape[0], *row)
 
 
 def _from_json(text: bytes, model: Model) -> InferRequest:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import orjson
-
 from inferry.batch.blocks import Cursor
 from inferry.batch.files import keep_apart
 from inferry.deferred import REQUESTS
+from inferry.document import load
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
 from inferry.jobs import Job, Slice
 from inferry.jsontensors import kind
@@ -53,8 +52,8 @@ class Messages:
     def read(self, body: bytes, name: str) -> Job | Prediction:
         """The message in `body`; `name` is the queue's id for it. InvalidRequest, DataRefused."""
         try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as exc:
+            document = load(body)
+        except InvalidRequest as exc:
             raise InvalidRequest(f"{_SHAPES}; this is no JSON") from exc
         if isinstance(document, dict) and "input" in document:
             return self.checked(self.job(document))

@@ -10,7 +10,7 @@ from inferry.errors import InvalidRequest
 from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
-from inferry.signature import TensorSpec
+from inferry.signature import TensorSpec, fits
 from inferry.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
@@ -40,11 +40,11 @@ def as_rows(features: Any, model: Model) -> list[Any]:
     required = model.session.signature.required
     if len(required) != 1:
         return features if isinstance(features[0], list) else [features]
-    row = model.session.signature.inputs[next(iter(required))].shape[1:]
+    row = model.session.signature.inputs[next(iter(required))].row
     shape = _shape_of(features)
     if len(shape) == 1:
-        return features if math.prod(row) == 1 else [features]
-    return [features] if len(row) > 1 and shape == row else features
+        return features if row is not None and math.prod(row) == 1 else [features]
+    return [features] if row is not None and len(row) > 1 and fits(shape, row) else features
 
 
 def from_text(cell: str, datatype: Datatype) -> Any:
@@ -55,9 +55,12 @@ def from_text(cell: str, datatype: Datatype) -> Any:
         return _BOOLS[cell.lower()]
     try:
         # Python's own numbers may have underscores in them.
-        return float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))
+        number = float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))
     except ValueError as exc:
         raise InvalidRequest(f"{cell[:40]!r} is found where {datatype.name} is expected") from exc
+    if number in (math.inf, -math.inf) and any(character.isdigit() for character in cell):
+        raise InvalidRequest(f"{cell[:40]} is out of range for {datatype.name}; infinity is written inf")
+    return number
 
 
 def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
@@ -67,7 +70,7 @@ def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
         inputs = {}
         for name, tensor in request.inputs.items():
             array = tensor.array[row : row + 1] if tensor.array.ndim else tensor.array
-            array = aligned(array if specs[name].shape else array.reshape(()))
+            array = aligned(array.reshape(()) if specs[name].shape == () else array)
             inputs[name] = Tensor(name, tensor.datatype, array)
         yield InferRequest(inputs)
 
@@ -144,18 +147,13 @@ def tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
 
 
 def _fitted(shape: Shape, spec: TensorSpec, what: str) -> Shape:
-    """The input's shape for rows of this nesting: as many rows, and the model's own axes where the size allows."""
-    row, size = spec.shape[1:], math.prod(shape[1:])
-    if not spec.shape and shape == (1,):
+    """The input's shape for rows of this nesting."""
+    if spec.shape == () and shape == (1,):
         return ()
-    known = math.prod(length for length in row if length != -1)
-    if row.count(-1) == 0 and size == known:
-        return (shape[0], *row)
-    if row.count(-1) == 1 and len(shape) != len(spec.shape) and known and size % known == 0:
-        return (shape[0], *(size // known if length == -1 else length for length in row))
-    if len(shape) == len(spec.shape):
-        return shape
-    raise InvalidRequest(f"each row of {what} must have the shape {list(row)}, got {list(shape[1:])}")
+    row = spec.fitted(shape[1:])
+    if row is None:
+        raise InvalidRequest(f"each row of {what} must have {spec.rows}, got {list(shape[1:])}")
+    return (shape[0], *row)
 
 
 def _shape_of(values: Any) -> Shape:

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from arrayfiles import npy, npz
+from arrayfiles import LIES, archived, npy, npz
 from inferry.batch.files import open_files
 from inferry.errors import InferryError, StoreError
 from inferry.jobs import Job, run
@@ -85,6 +86,13 @@ UNREADABLE: dict[str, tuple[str, bytes, str, str]] = {
     "cut-off Parquet": ("x.parquet", TABLE[:-1000], "row", "is not a Parquet file"),
     "damaged Parquet": ("x.parquet", TABLE[:5000] + b"?" * 5000 + TABLE[10_000:], "row", "can't be read"),
     "cut-off NPY": ("x.npy", npy(np.ones((1000, 3)))[:-100], "row", "is cut off"),
+    **{f"NPY with {name}": ("x.npy", content, "row", re.escape(said)) for name, (content, said) in LIES.items()},
+    **{
+        f"NPZ with {name}": ("x.npz", archived("x.npy", content), "row", re.escape(said))
+        for name, (content, said) in LIES.items()
+    },
+    "rows of no values": ("x.npy", npy(np.zeros((5, 0))), "ragged", "rows hold no values"),
+    "images in another order": ("x.npy", npy(np.ones((5, 2, 2, 1))), "image", r"have the shape \[1, 2, 2\]"),
     "cut-off NPZ": ("x.npz", npz(x=np.ones((1000, 3)))[:-100], "row", "is not an NPZ archive"),
     "UTF-16": ("x.csv", "p,q,r\n1,2,3\n".encode("utf-16"), "row", "is UTF-16"),
     "a header in Latin-1": ("x.csv", b"p,q,\xfc\n1,2,3\n", "row", "can't be read"),

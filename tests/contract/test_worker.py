@@ -15,6 +15,7 @@ from inferry.errors import (
     InferenceTimeout,
     InferryError,
     InvalidFile,
+    InvalidRequest,
     ModelNotFound,
     ModelUnavailable,
     QueueFull,
@@ -109,6 +110,7 @@ ERRORS: dict[str, tuple[bytes, int, str]] = {
     "shape": (request([1, 2]), 400, "shape"),
     "model": (request([1], model_name="absent"), 404, "absent"),
     "version": (request([1], model_version="7"), 404, "7"),
+    "no model": (request([1], model_name=""), 400, "name a model"),
     "no route": (request([1], model_name="a/b"), 404, "a/b"),
     "binary": (request([1, 2, 3], parameters={"binary_data_output": True}), 501, "binary"),
     "run": (
@@ -136,6 +138,26 @@ def test_what_may_go_well_another_time_is_no_answer(worker: Worker, tmp_path: Pa
     with pytest.raises(InferenceTimeout, match="the host would have ended the request"):
         answer(worker, json.dumps({"model_name": "slow", **turns}).encode(), deadline=time.monotonic() + 0.5)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_last_time_an_error_is_an_answer(worker: Worker, tmp_path: Path) -> None:
+    body = request([1], model_name="broken")
+    with pytest.raises(ModelUnavailable) as caught:
+        answer(worker, body, last=True)
+    said = json.loads((tmp_path / "out/answers/an-id.json").read_bytes())
+    assert said == {"error": str(caught.value), "status": 503}
+    turns = {"inputs": [{"name": "turns", "datatype": "INT64", "shape": [1], "data": [10**9]}]}
+    late = json.dumps({"model_name": "slow", "id": "late", **turns}).encode()
+    with pytest.raises(InferenceTimeout):
+        answer(worker, late, deadline=time.monotonic() - 1, last=True)
+    assert json.loads((tmp_path / "out/answers/late.json").read_bytes())["status"] == 504
+
+
+def test_infinity_in_a_message(worker: Worker) -> None:
+    body = request([1, 2, 3]).replace(b"[1, 2, 3]", b"[NaN, Infinity, 3]")
+    assert answer(worker, body)[1]["outputs"][0]["data"] == [None, None, 6.0]
+    with pytest.raises(InvalidRequest, match="this is no JSON"):
+        worker.messages.read(request([1, 2, 3], id="NaN").replace(b"[1, 2, 3]", b"[-1e400, 2, 3]"), "an-id")
 
 
 @pytest.mark.parametrize(

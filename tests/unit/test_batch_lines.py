@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferry.batch import lines as lines_module
-from inferry.batch.blocks import Cursor, Pace, row_shape
+from inferry.batch.blocks import Cursor, Pace
 from inferry.batch.lines import Lines, borders, halves, head, opened, read_lines, records, start_of
 from inferry.errors import InvalidFile
 
@@ -102,25 +102,6 @@ def test_what_is_no_text(content: bytes, compression: str, said: str) -> None:
 def test_a_byte_order_mark() -> None:
     assert start_of(opened(BytesIO(b"\xef\xbb\xbfa"), "", "x")) == 3
     assert start_of(opened(BytesIO(b"abc"), "", "x")) == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "wanted", "expected"),
-    [
-        (1, (-1,), ()),
-        (2, (-1,), None),
-        (3, (-1, 3), (3,)),
-        (4, (-1, 3), None),
-        (4, (-1, 1, 2, 2), (1, 2, 2)),
-        (6, (-1, -1, 3), (2, 3)),
-        (0, (-1, -1), (0,)),
-        (7, (-1, -1, 3), None),
-        (6, (-1, -1, -1), None),
-        (0, (-1, -1, 0), None),
-    ],
-)
-def test_the_shape_of_a_row(size: int, wanted: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
-    assert row_shape(size, wanted) == expected
 
 
 def test_a_cursor_is_at_the_start() -> None:

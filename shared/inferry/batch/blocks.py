@@ -1,6 +1,5 @@
 """Rows on their way from a file to its results: a block at a time, with those that can't be used beside them."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -9,7 +8,7 @@ import numpy as np
 
 from inferry.protocol import InferRequest
 from inferry.signature import Feed
-from inferry.tensors import Array, Shape
+from inferry.tensors import Array
 
 
 class Cursor(NamedTuple):
@@ -108,13 +107,3 @@ def chunk(make: Callable[..., Block], *args: Any) -> Chunk:
 def numbers(first: int, count: int) -> Array:
     """The numbers of `count` rows when `first` rows are before them."""
     return np.arange(first + 1, first + 1 + count)
-
-
-def row_shape(size: int, wanted: Shape) -> Shape | None:
-    """The shape of a row of `size` values for an input of shape `wanted` (-1: any length), None when there is none."""
-    row = wanted[1:]
-    known = math.prod(length for length in row if length != -1)
-    free = row.count(-1)
-    if free > 1 or (free and (not known or size % known)) or (not free and size != known):
-        return None
-    return tuple(size // known if length == -1 else length for length in row)

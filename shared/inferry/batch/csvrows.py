@@ -1,24 +1,28 @@
 """CSV files with a header: their columns as a model's inputs."""
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
-import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from inferry import rows
-from inferry.batch.blocks import Block, Chunk, Cursor, Pace, row_shape
+from inferry.batch.blocks import Block, Chunk, Cursor, Pace
 from inferry.batch.gathering import Gathering, Wanted
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.batch.numbering import Numbering
 from inferry.batch.tables import Assigned, assign, check_width, to_block
+from inferry.document import load
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# A number beyond the largest has an exponent of three digits, or over 200 digits.
+_BEYOND = re.compile(rb"[0-9.][eE]\+?[0-9]{3}|[0-9]{200}")
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
@@ -89,7 +93,7 @@ class CsvRows:
         if lines.oversize or self._arrays:
             return None
         try:
-            return arrow_csv.read_csv(
+            table = arrow_csv.read_csv(
                 pa.py_buffer(lines.data),
                 arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
                 arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data),
@@ -99,6 +103,8 @@ class CsvRows:
             )
         except pa.ArrowInvalid:
             return None
+        # Arrow takes a number beyond all others for infinity.
+        return None if _has_infinity(table) and _BEYOND.search(lines.data) else table
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
@@ -140,8 +146,8 @@ class CsvRows:
     def _value(self, cell: str, spec: TensorSpec) -> Any:
         if spec.name in self._arrays:
             try:
-                return orjson.loads(cell)
-            except orjson.JSONDecodeError as exc:
+                return load(cell.encode())
+            except InvalidRequest as exc:
                 raise InvalidRequest(f"{cell[:40]!r} is not a JSON array of {spec.datatype.name}") from exc
         if cell.strip() in NULLS and not spec.datatype.dtype.hasobject:
             if spec.datatype.is_float:
@@ -150,8 +156,17 @@ class CsvRows:
         return rows.from_text(cell, spec.datatype)
 
 
+def _has_infinity(table: pa.Table) -> bool:
+    floats = [column for column in table.columns if pa.types.is_floating(column.type)]
+    return any(pc.any(pc.is_inf(column)).as_py() for column in floats)
+
+
 def _is_array(item: Assigned) -> bool:
-    return item.columns == (item.spec.name,) and (row_shape(1, item.spec.shape) is None or -1 in item.spec.shape[1:])
+    if item.columns != (item.spec.name,):
+        return False
+    if item.spec.shape is None:  # a text may look like an array
+        return item.spec.datatype.kind != "string"
+    return not item.spec.is_fixed or item.spec.fitted(()) is None
 
 
 def _arrow(spec: TensorSpec) -> pa.DataType:

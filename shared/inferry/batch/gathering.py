@@ -62,8 +62,8 @@ class Gathering:
         array = rows.tensor(spec, [value], self._model.name).array
         if not fits(array.shape, spec.shape):
             raise InvalidRequest(
-                f"each row of input '{spec.name}' for model '{self._model.name}' must have the shape "
-                f"{list(spec.shape[1:])}, got {list(array.shape[1:])}"
+                f"each row of input '{spec.name}' for model '{self._model.name}' must have {spec.rows}, "
+                f"got {list(array.shape[1:])}"
             )
         return array if array.ndim else array.reshape(1)  # rows of scalars lie behind each other too
 

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from inferry import classification, protocol
+from inferry import classification, protocol, textbodies
 from inferry.batch.blocks import Answer
 from inferry.batch.texts import Texts, lines, of_numbers, of_values
 from inferry.model import Model
@@ -53,8 +53,8 @@ class JsonAnswers:
         requested = self._model.session.signature.requested(request)
         found = dict(zip(self._specs, arrays, strict=True))
         tensors = [self._tensor(name, found[name], requested.classes.get(name, 0)) for name in requested.names]
-        response = InferResponse(self._model.name, self._model.version, tensors, frozenset(), request.id)
-        return protocol.encode(response)[0] + b"\n"
+        response = InferResponse(self._model.name, self._model.version, tensors, requested.binary, request.id)
+        return textbodies.of_response(response) + b"\n"
 
     def _tensor(self, name: str, array: Array, classes: int) -> Tensor:
         tensor = Tensor(name, self._specs[name].datatype, array)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
-from inferry import protocol, rows
+from inferry import rows, textbodies
 from inferry.batch import numberlines
 from inferry.batch.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.batch.gathering import Gathering, Wanted, legible
@@ -127,7 +127,7 @@ class JsonLines:
         requests = []
         for line in records(lines.data):
             try:
-                requests.append(protocol.decode(line, None, self._wanted.model.name))
+                requests.append(textbodies.to_request(line, self._wanted.model.name))
                 gathering.add_arrays({}, line, [None] * len(self._wanted.keep))
             except InvalidRequest as exc:
                 gathering.reject(str(exc), line)

@@ -23,10 +23,10 @@ class NpyAnswers:
         if requests or keep or text:
             what = "answers to requests" if requests else f"the column '{(*keep, *text)[0]}'"
             raise NotSupported(f"{what} can't be written as NPY: write jsonl, csv or parquet")
-        free = [spec.name for spec in self._specs if -1 in spec.shape[1:]]
+        free = [spec.name for spec in self._specs if not spec.is_fixed]
         if free:
             raise NotSupported(f"output '{free[0]}' has rows of any shape: write jsonl or parquet")
-        fields = [(spec.name, _dtype(spec), spec.shape[1:]) for spec in self._specs]
+        fields = [(spec.name, _dtype(spec), spec.row or ()) for spec in self._specs]
         self._dtype = np.dtype(fields)
 
     def encode(self, answer: Answer) -> Any:

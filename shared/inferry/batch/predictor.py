@@ -142,7 +142,7 @@ class Predictor:
     def _alone(self, feed: Feed) -> Feed:
         """A row as a run of its own takes it: a scalar has no axis."""
         specs = self._signature.inputs
-        return {name: array if specs[name].shape else array.reshape(()) for name, array in feed.items()}
+        return {name: array.reshape(()) if specs[name].shape == () else array for name, array in feed.items()}
 
     def _own(self, outputs: Sequence[Array]) -> list[Array]:
         """The outputs of a row that ran alone, each with one row: of an output without rows that is all of it."""
@@ -259,7 +259,7 @@ def _rows(array: Array) -> int:
 
 
 def _kind(feed: Feed) -> Any:
-    return tuple((name, array.shape[1:]) for name, array in feed.items())
+    return tuple((name, array.ndim, array.shape[1:]) for name, array in feed.items())
 
 
 def _joined(feeds: Sequence[Feed]) -> Feed:

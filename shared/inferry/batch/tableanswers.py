@@ -104,7 +104,7 @@ class CsvAnswers(_Tables):
         found = []
         for name, values in answer.outputs.items():
             spec = self._specs[name]
-            if not isinstance(values, np.ndarray) or values.dtype.hasobject or -1 in spec.shape[1:]:
+            if not isinstance(values, np.ndarray) or values.dtype.hasobject or not spec.is_fixed:
                 return None
             flat = _flat(values, spec)
             if not flat.size:
@@ -173,7 +173,7 @@ def _text_only(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 def _no_rows(spec: TensorSpec) -> Array:
-    return np.empty((0, *(max(length, 0) for length in spec.shape[1:])), spec.datatype.dtype)
+    return np.empty((0, *(max(length, 0) for length in spec.row or ())), spec.datatype.dtype)
 
 
 def _readable(values: Array, spec: TensorSpec) -> Array:
@@ -186,7 +186,7 @@ def _lists(values: Values, spec: TensorSpec) -> pa.Array:
     if not isinstance(values, np.ndarray):
         return pa.concat_arrays([_lists(row[np.newaxis], spec) for row in values])
     values = _readable(values, spec)
-    if len(spec.shape) > 1 and _is_single(spec):
+    if spec.row and _is_single(spec):
         values = values.reshape(len(values))
     column = pa.array(values.reshape(-1), pa.string() if values.dtype.hasobject else None)
     for axis in range(values.ndim - 1, 0, -1):
@@ -196,12 +196,12 @@ def _lists(values: Values, spec: TensorSpec) -> pa.Array:
 
 
 def _is_single(spec: TensorSpec) -> bool:
-    return all(length == 1 for length in spec.shape[1:])
+    return spec.row is not None and all(length == 1 for length in spec.row)
 
 
 def _cells(values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
     """An output as columns of CSV."""
-    if not isinstance(values, np.ndarray) or -1 in spec.shape[1:]:
+    if not isinstance(values, np.ndarray) or not spec.is_fixed:
         texts = [_text(_readable(np.asarray(row), spec).tolist()) for row in values]
         return {spec.name: pa.array(texts, pa.string())}
     flat = _flat(values, spec)
@@ -212,7 +212,7 @@ def _cells(values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
 
 def _flat(values: Array, spec: TensorSpec) -> Array:
     """The rows' values behind each other."""
-    flat = _readable(values, spec).reshape(len(values), math.prod(spec.shape[1:]))
+    flat = _readable(values, spec).reshape(len(values), math.prod(spec.row or ()))
     return flat.astype(np.float32) if flat.dtype == np.float16 else flat
 
 
