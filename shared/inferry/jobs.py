@@ -48,7 +48,7 @@ class Job:
     `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over; `max_errors`: a count of rows, or a share as a float; `batch_size`: rows of a run,
-    0 for the model's own; `part`: only these rows, whose results are published by a later run without it.
+    0 for the model's own; `header`: whether the first line of CSV names the columns, where it may be a row; `part`: only these rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -60,6 +60,7 @@ class Job:
     keep: tuple[str, ...] = ()
     max_errors: int | float | None = None
     batch_size: int = 0
+    header: bool | None = None
     part: Slice | None = None
 
 
@@ -161,7 +162,8 @@ class _Work:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        return formats.open_reader(self._from, file, Wanted(self._model, self._job.keep, pace, self._job.input))
+        wanted = Wanted(self._model, self._job.keep, pace, self._job.input, self._job.header)
+        return formats.open_reader(self._from, file, wanted)
 
     def opened(self) -> BinaryIO:
         """The input's bytes."""
@@ -296,5 +298,5 @@ def _target(job: Job, source: Format, path: str) -> tuple[Format, str]:
 def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str:
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
-    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name)
+    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]

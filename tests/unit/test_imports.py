@@ -29,7 +29,7 @@ LAYERS = [
     "signature references",
     "session batch.blocks",
     "model batching batch.lines batch.numbering",
-    "entry",
+    "entry columns",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
     "refresher",
     "service description batch.gathering",

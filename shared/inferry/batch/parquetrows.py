@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from inferry.batch.blocks import Chunk, Cursor, chunk
 from inferry.batch.gathering import Wanted
-from inferry.batch.tables import assign, to_block
+from inferry.batch.tables import to_block
+from inferry.columns import assign
 from inferry.errors import InvalidFile
 
 # Bytes of each column that are read at a time, and of all columns together.
@@ -31,7 +32,7 @@ class ParquetRows:
             schema = self._metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError) as exc:
             raise InvalidFile(f"{wanted.file} is not a Parquet file: {exc}") from exc
-        self._assigned = assign(schema.names, wanted)
+        self._assigned = assign(schema.names, wanted.model, wanted.keep, wanted.file)
         columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
         self._columns = list(columns)
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))

@@ -10,34 +10,10 @@ import pyarrow as pa
 from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers, row_shape
 from inferry.batch.casting import cast
 from inferry.batch.gathering import Wanted
+from inferry.columns import Assigned, some
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
 from inferry.tensors import Array, aligned, empty
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """An input and the columns that make a row of it."""
-
-    spec: TensorSpec
-    columns: tuple[str, ...]
-
-
-def assign(names: Sequence[str], wanted: Wanted) -> list[Assigned]:
-    """The columns of each input: those of its name, else for a model of one input the card's list or all but the kept.
-
-    InvalidFile says which columns are missing or too many.
-    """
-    signature, config = wanted.model.session.signature, wanted.model.config
-    required = [spec for name, spec in signature.inputs.items() if name in signature.required]
-    _check_there(wanted.keep, names, wanted, "to keep")
-    if not {spec.name for spec in required} - set(names):
-        return [Assigned(spec, (spec.name,)) for spec in required]
-    if len(required) != 1:
-        _check_there([spec.name for spec in required], names, wanted, f"that model '{wanted.model.name}' takes")
-    if config.columns:
-        _check_there(config.columns, names, wanted, f"that the card of model '{wanted.model.name}' names")
-    return [Assigned(required[0], config.columns or tuple(name for name in names if name not in wanted.keep))]
 
 
 def check_width(assigned: Assigned, wanted: Wanted) -> None:
@@ -46,7 +22,7 @@ def check_width(assigned: Assigned, wanted: Wanted) -> None:
     if row_shape(count, spec.shape) is None:
         raise InvalidFile(
             f"{wanted.file} has {count} columns for input '{spec.name}' of model '{wanted.model.name}', whose rows "
-            f"have the shape {list(spec.shape[1:])}: {_some(assigned.columns)}. Name a column '{spec.name}', list the "
+            f"have the shape {list(spec.shape[1:])}: {some(assigned.columns)}. Name a column '{spec.name}', list the "
             "columns in the model's config.json, or keep what is no input out with --keep"
         )
 
@@ -57,7 +33,7 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
     bad: dict[int, tuple[str, str]] = {}
     for column in columns:
         bad = column.bad | bad
-    good = np.array([row for row in range(len(table)) if row not in bad]) if bad else np.arange(len(table))
+    good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
     kept = table.select(list(dict.fromkeys(wanted.keep)))
     names = [name for item in assigned for name in item.columns]
 
@@ -259,16 +235,6 @@ def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: di
 
 def _is_list(type_: pa.DataType) -> bool:
     return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
-
-
-def _check_there(wanted_names: Sequence[str], names: Sequence[str], wanted: Wanted, what: str) -> None:
-    missing = [name for name in wanted_names if name not in names]
-    if missing:
-        raise InvalidFile(f"{wanted.file} has no column '{missing[0]}' {what}; its columns are {_some(names)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _out_of_range(value: Any, spec: TensorSpec) -> str:
