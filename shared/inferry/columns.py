@@ -79,7 +79,7 @@ def of_object(found: Mapping[str, Any], model: Model) -> dict[str, Any]:
 def is_header(cells: Sequence[str], given: bool | None, file: str) -> bool:
     """Whether the first line of a CSV file names the columns; `given`: what the user says of it.
 
-    InvalidFile when it holds numbers alone: it may be a row. 0, 1, 2 and so on are what pandas names an array's columns.
+    InvalidFile when it holds numbers alone: it may be a row. 0, 1, 2 and so on are pandas' names of an array's columns.
     """
     values = [cell for cell in cells if cell.strip() not in NULLS]
     if given is not None or not values or not all(map(_is_number, values)) or _counts(cells):

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def _request(source: str, model: Model, header: bool | None) -> InferRequest:
     if source == "-":
         return _from_json(sys.stdin.buffer.read(), model)
     path = Path(source)
-    readers = {
+    readers: dict[str, Callable[[Path, Model], InferRequest]] = {
         ".npy": _from_npy,
         ".json": lambda p, m: _from_json(p.read_bytes(), m),
         ".csv": lambda p, m: _from_csv(p, m, header),

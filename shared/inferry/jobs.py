@@ -48,7 +48,8 @@ class Job:
     `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over; `max_errors`: a count of rows, or a share as a float; `batch_size`: rows of a run,
-    0 for the model's own; `header`: whether the first line of CSV names the columns, where it may be a row; `part`: only these rows, whose results are published by a later run without it.
+    0 for the model's own; `header`: whether the first line of CSV names the columns, where it might be a row; `part`:
+    only these rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -208,7 +209,7 @@ class _Work:
 
     def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
         reader = self.reader(file, self._predictor.pace)
-        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests)
+        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests, reader.kept)
         limits = Limits(until, self._job.max_errors)
 
         def share(rows: int) -> float:

@@ -166,7 +166,7 @@ BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None
             (2, None, "the request is not JSON"),
             (3, "x", "must hold numbers or null"),
             (4, "x", "must have the shape [3], got [1]"),
-            (5, "x", "there is no value for input 'x'"),
+            (5, "x", "the row has none of the names that model 'row' takes, x, factor; its own are y"),
             (6, None, "each line must be a JSON object, got the number 7"),
         ],
     ),
@@ -303,7 +303,7 @@ def test_rows_of_different_shapes(predict: Predict, tmp_path: Path) -> None:
 
 
 TYPES: dict[str, tuple[str, bytes, str, list[Any]]] = {
-    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "two, three"]),
+    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "", "two, three"]),
     "text of Parquet": ("x.parquet", parquet(x=["one", ""]), "words", ["one", ""]),
     "text of NPY": ("x.npy", npy(np.array([["one"], ["\u00fc"]])), "words", ["one", "\u00fc"]),
     "booleans": ("x.csv", b"x\ntrue\nFalse\n1\n", "flags", [True, False, True]),

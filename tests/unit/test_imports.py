@@ -30,7 +30,8 @@ LAYERS = [
     "session batch.blocks",
     "model batching batch.lines batch.numbering",
     "entry columns",
-    "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
+    "repository rows execution batch.predictor batch.numberlines batch.keptcolumns batch.npyanswers",
+    "batch.jsonanswers batch.tableanswers",
     "refresher",
     "service description batch.gathering",
     "batch.tables batch.jsonlines batch.npyrows",
@@ -56,7 +57,10 @@ OWNERS = {
     "obstore": {"batch.remotefiles", "remote"},
     "onnxruntime": {"session"},
     "opentelemetry": {"traces"},
-    "pyarrow": {f"batch.{name}" for name in ("csvrows", "formats", "lines", "parquetrows", "tableanswers", "tables")},
+    "pyarrow": {
+        f"batch.{name}"
+        for name in ("csvrows", "formats", "keptcolumns", "lines", "parquetrows", "tableanswers", "tables")
+    },
     "pydantic": {"openapi"},
     "simdjson": {"batch.numberlines", "document"},
     "starlette": {"documentation", "management"},

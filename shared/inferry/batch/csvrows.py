@@ -36,6 +36,7 @@ class CsvRows:
         self._wanted = wanted
         self._text = opened(file, compression, wanted.file)
         self._names, self._start = self._header()
+        self.kept = dict.fromkeys(wanted.keep, pa.string())
         self._is_narrow = len(self._names) == 1
         self._assigned = assign(self._names, wanted.model, wanted.keep, wanted.file)
         read = {name for item in self._assigned for name in item.columns}
@@ -105,9 +106,7 @@ class CsvRows:
             return arrow_csv.read_csv(
                 pa.py_buffer(lines.data),
                 arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
-                arrow_csv.ParseOptions(
-                    newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow
-                ),
+                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow),
                 arrow_csv.ConvertOptions(
                     include_columns=list(self._types), column_types=self._types, null_values=NULLS
                 ),
@@ -140,7 +139,7 @@ class CsvRows:
         found = dict(zip(self._names, cells, strict=True))
         foreign = [name for name in self._types if not _is_text(found[name])]
         if foreign:
-            raise InvalidRequest(f"column '{foreign[0]}' is not text in UTF-8")
+            raise InvalidRequest(f"the line is not CSV in UTF-8: column '{foreign[0]}' holds other bytes")
         return found
 
     def _add(self, gathering: Gathering, cells: dict[str, str], line: bytes) -> None:

@@ -1,6 +1,6 @@
 """JSON Lines: a row or a request of the protocol on each line in, an answer on each line out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
@@ -25,6 +25,7 @@ class JsonLines:
     """The rows of a JSONL file; how the first line is made says what all are."""
 
     total = None
+    kept: Mapping[str, Any] = {}
 
     def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
         """InvalidFile when it isn't text, or when its first line is no JSON object."""

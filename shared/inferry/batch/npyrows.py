@@ -27,10 +27,12 @@ class NpyRows:
         """InvalidFile when it isn't an NPY file, or not of the model's input."""
         self._wanted = wanted
         self._stream = _Stream(file, wanted.file)
+        self.kept: Mapping[str, Any] = {}
         self.total: int = self._stream.count
         fields = self._stream.dtype.names
         if fields:
             self._inputs = _by_name(fields, wanted)
+            self.kept = {name: self._stream.dtype[name].base for name in wanted.keep}
         else:
             self._inputs = [_only(wanted)]
             if wanted.keep:
@@ -67,6 +69,7 @@ class NpzRows:
         self._streams = {
             name: _Stream(cast("BinaryIO", archive.open(members[name])), f"{name} in {wanted.file}") for name in chosen
         }
+        self.kept = {name: self._streams[name].dtype for name in wanted.keep}
         counts = {name: stream.count for name, stream in self._streams.items()}
         if len(set(counts.values())) != 1:
             raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")

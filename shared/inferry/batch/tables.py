@@ -116,18 +116,11 @@ def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
     if quick is not None:
         return _Column(item.spec, quick.reshape(-1), len(item.columns), {})
     bad: dict[int, tuple[str, str]] = {}
-    parts = []
-    for name in item.columns:
-        part = _plain(table.column(name).combine_chunks(), item.spec, name, wanted, bad)
-        parts.append(part)
-    matrix = np.empty((len(table), len(parts)), np.result_type(*parts))
-    for index, part in enumerate(parts):
-        matrix[:, index] = part
-    values, lost = cast(matrix, item.spec.datatype, wanted.file)
-    if lost is not None:
-        for row, index in np.argwhere(lost)[::-1].tolist():
-            bad[row] = (item.columns[index], _out_of_range(matrix[row, index], item.spec))
-    return _Column(item.spec, values.reshape(-1), len(parts), bad)
+    matrix = np.empty((len(table), len(item.columns)), item.spec.datatype.dtype)
+    for index, name in enumerate(item.columns):
+        matrix[:, index], wrong = _values(table.column(name).combine_chunks(), item.spec, name, wanted)
+        bad = wrong | bad
+    return _Column(item.spec, matrix.reshape(-1), len(item.columns), bad)
 
 
 def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
@@ -156,19 +149,24 @@ def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
         array, sizes = _flat(array, name, bad)
     elif row_shape(1, spec.shape) is None:
         check_width(item, wanted)
-    nulls: dict[int, tuple[str, str]] = {}
-    plain = _plain(array, spec, name, wanted, nulls)
-    try:
-        values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
-    except InvalidRequest as exc:
-        raise InvalidFile(str(exc)) from exc
-    wrong = dict(nulls)
-    if lost is not None:
-        wrong |= {at: (name, _out_of_range(plain[at], spec)) for at in np.flatnonzero(lost).tolist()}
+    values, wrong = _values(array, spec, name, wanted)
     bad |= wrong if isinstance(sizes, int) else _by_row(wrong, sizes)
     if not isinstance(sizes, int):
         sizes = _checked_sizes(sizes, spec, name, bad)
     return _Column(spec, values, sizes, bad)
+
+
+def _values(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted) -> tuple[Array, dict[int, tuple[str, str]]]:
+    """A column of plain values in the input's datatype, and what is wrong with those that can't be."""
+    wrong: dict[int, tuple[str, str]] = {}
+    plain = _plain(array, spec, name, wanted, wrong)
+    try:
+        values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
+    except InvalidRequest as exc:
+        raise InvalidFile(str(exc)) from exc
+    if lost is not None:
+        wrong |= {at: (name, _out_of_range(plain[at], spec)) for at in np.flatnonzero(lost).tolist()}
+    return values, wrong
 
 
 def _flat(array: pa.Array, name: str, bad: dict[int, tuple[str, str]]) -> tuple[pa.Array, Array]:
@@ -219,6 +217,8 @@ def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: di
     """A column of plain values as NumPy's; missing ones are NaN where the input is a float, else their rows are bad."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_null(array.type):
+        array = array.cast(_NULLS[spec.datatype.kind])
     fits = _READS[spec.datatype.kind]
     if not any(test(array.type) for test in fits):
         raise InvalidFile(
@@ -242,9 +242,10 @@ def _out_of_range(value: Any, spec: TensorSpec) -> str:
 
 
 _READS = {
-    "float": (pa.types.is_floating, pa.types.is_integer, pa.types.is_null),
+    "float": (pa.types.is_floating, pa.types.is_integer),
     "integer": (pa.types.is_integer,),
     "bool": (pa.types.is_boolean,),
     "string": (pa.types.is_string, pa.types.is_large_string),
 }
 _NOTHING: dict[str, Any] = {"integer": 0, "bool": False, "string": ""}
+_NULLS = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
