@@ -73,8 +73,9 @@ def _checked(name: str, held: Any) -> Any:
         from inferry.batch.keptcolumns import text_type
 
         return text_type(held, name, "jsonl")
-    if held.kind not in "biufU" or (held.kind != "U" and held.itemsize > 8):
-        raise NotSupported(f"the column '{name}' holds {held}, which jsonl has no form for: save it as numbers or text")
+    base = held.base
+    if base.kind not in "biufU" or (base.kind != "U" and base.itemsize > 8):
+        raise NotSupported(f"the column '{name}' holds {base}, which jsonl has no form for: save it as numbers or text")
     return None
 
 

@@ -65,9 +65,12 @@ def known_type(held: Any, column: str, format_: str) -> pa.DataType:
     if not isinstance(held, np.dtype):
         return held
     try:
-        return pa.array(np.empty(0, held.newbyteorder("="))).type
+        found = pa.array(np.empty(0, held.base.newbyteorder("="))).type
     except pa.ArrowException as exc:
         raise NotSupported(_refusal(column, held, format_, "save it as numbers or text")) from exc
+    for _ in held.shape:
+        found = pa.list_(found)
+    return found
 
 
 def without_views(held: pa.DataType) -> pa.DataType:

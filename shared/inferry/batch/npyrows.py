@@ -32,7 +32,7 @@ class NpyRows:
         fields = self._stream.dtype.names
         if fields:
             self._inputs = _by_name(fields, wanted)
-            self.kept = {name: self._stream.dtype[name].base for name in wanted.keep}
+            self.kept = {name: self._stream.dtype[name] for name in wanted.keep}
         else:
             self._inputs = [_only(wanted)]
             if wanted.keep:
@@ -69,7 +69,7 @@ class NpzRows:
         self._streams = {
             name: _Stream(cast("BinaryIO", archive.open(members[name])), f"{name} in {wanted.file}") for name in chosen
         }
-        self.kept = {name: self._streams[name].dtype for name in wanted.keep}
+        self.kept = {name: self._streams[name].row_type for name in wanted.keep}
         counts = {name: stream.count for name, stream in self._streams.items()}
         if len(set(counts.values())) != 1:
             raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")
@@ -171,6 +171,11 @@ class _Stream:
         self.count, self._row = shape[0], shape[1:]
         self.row_bytes = int(np.prod(self._row)) * self.dtype.itemsize
         self._data = file.tell()
+
+    @property
+    def row_type(self) -> "np.dtype[Any]":
+        """The type of a row: an array's where it has several values."""
+        return np.dtype((self.dtype, self._row))
 
     def arrays(self, start: int, stop: int | None, pace: Pace, row_bytes: int) -> Iterator[tuple[int, Array]]:
         """`pace.rows` rows at a time, fewer when they would be too large, and how many rows are before them."""

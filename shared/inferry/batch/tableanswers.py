@@ -188,7 +188,7 @@ class CsvAnswers(_Tables):
         return found
 
     def _has_columns(self, spec: TensorSpec) -> bool:
-        """Whether an output has a column for each value; those of any shape are JSON in a cell, as are nameless ones."""
+        """Whether an output has a column for each value; of any shape, or without names, they are JSON in a cell."""
         return -1 not in spec.shape[1:] and (_is_single(spec) or spec.name in self._wide)
 
     def _cells(self, values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
