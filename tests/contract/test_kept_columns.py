@@ -56,7 +56,7 @@ def kept(report: Report, to: str) -> Any:
     return [json.loads(line)["k"] for line in content.splitlines()]
 
 
-# A value of each type (Parquet has no seconds, they are milliseconds there), the value in JSON Lines and the cell of CSV.
+# A value of each type (Parquet makes milliseconds of seconds), its value in JSON Lines and its cell in CSV.
 MOMENT = datetime(2024, 2, 29, 1, 2, 3, 456789, UTC)
 REFUSED = None  # the format has no form for it
 TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
