@@ -1,5 +1,6 @@
 """Files that can't be used: one clear error each, a report that says so, no results, nothing left behind."""
 
+import base64
 import gzip
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as encryption
 import pytest
 from arrayfiles import npy, npz
 from inferry.batch.files import open_files
@@ -40,6 +42,30 @@ LINE = b'{"x": [1, 2, 3]}\n'
 def parquet(**columns: object) -> bytes:
     file = BytesIO()
     pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+class _Kms(encryption.KmsClient):  # type: ignore[misc]
+    """Keeps keys as they are."""
+
+    def __init__(self, _: object) -> None:
+        encryption.KmsClient.__init__(self)
+
+    def wrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64encode(key)
+
+    def unwrap_key(self, key: bytes, _: str) -> bytes:
+        return base64.b64decode(key)
+
+
+def encrypted(readable_footer: bool) -> bytes:
+    """A table whose column `q` only is encrypted, with a footer that anybody can read, or not."""
+    keys = encryption.CryptoFactory(_Kms)
+    how = encryption.EncryptionConfiguration(footer_key="f", column_keys={"k": ["q"]}, plaintext_footer=readable_footer)
+    properties = keys.file_encryption_properties(encryption.KmsConnectionConfig(), how)
+    table, file = pa.table({"p": [1.0], "q": [2.0], "r": [3.0]}), BytesIO()
+    with pq.ParquetWriter(file, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
     return file.getvalue()
 
 
@@ -84,6 +110,14 @@ UNREADABLE: dict[str, tuple[str, bytes, str, str]] = {
     "gzip without the extension": ("x.jsonl", PACKED, "row", "is compressed with gzip"),
     "cut-off Parquet": ("x.parquet", TABLE[:-1000], "row", "is not a Parquet file"),
     "damaged Parquet": ("x.parquet", TABLE[:5000] + b"?" * 5000 + TABLE[10_000:], "row", "can't be read"),
+    "encrypted columns": (
+        "x.parquet",
+        encrypted(readable_footer=True),
+        "row",
+        "is encrypted, which inferry can't read",
+    ),
+    "an encrypted footer": ("x.parquet", encrypted(readable_footer=False), "row", "is encrypted, which inferry can't"),
+    "a first line of numbers": ("x.csv", b"1,2,3\n4,5,6\n", "row", "holds numbers alone: 1, 2, 3. Say --no-header"),
     "cut-off NPY": ("x.npy", npy(np.ones((1000, 3)))[:-100], "row", "is cut off"),
     "cut-off NPZ": ("x.npz", npz(x=np.ones((1000, 3)))[:-100], "row", "is not an NPZ archive"),
     "UTF-16": ("x.csv", "p,q,r\n1,2,3\n".encode("utf-16"), "row", "is UTF-16"),

@@ -62,6 +62,8 @@ def predict(service: Service, tmp_path: Path) -> Predict:
 
 
 MISSING = "the value is missing"
+BAD = "'bad' is found where FP32 is expected"
+RETURN = "the line is not CSV: new-line character seen in unquoted field"
 LINES: dict[str, tuple[bytes, str, list[Any], list[Any]]] = {
     "an empty line": (b"x\n1\n\n3\n", "one", [1.0, None, 3.0], []),
     "at the end": (b"x\n1\n\n", "one", [1.0, None], []),
@@ -70,12 +72,12 @@ LINES: dict[str, tuple[bytes, str, list[Any], list[Any]]] = {
     "without a last line end": (b"x\n\n1", "one", [None, 1.0], []),
     "with carriage returns": (b"x\r\n1\r\n\r\n3\r\n", "one", [1.0, None, 3.0], []),
     "quoted nothing": (b'x\n""\n1\n', "one", [None, 1.0], []),
-    "among lines that need a look": (b"x\n1\n\nbad\n\n5\n", "one", [1.0, None, None, 5.0], [(3, "'bad' is found where FP32 is expected")]),
+    "among lines that need a look": (b"x\n1\n\nbad\n\n5\n", "one", [1.0, None, None, 5.0], [(3, BAD)]),
     "of integers": (b"x\n1\n\n3\n", "whole", [1, 3], [(2, MISSING)]),
     "of nothing but missing integers": (b"x\n\n\n", "whole", [], [(1, MISSING), (2, MISSING)]),
     "of text": (b'x\na\n\n"b\nc"\n', "word", ["a", "", "b\nc"], []),
     "in a file of more columns": (b"a,b,c,d\n\n1,2,3,4\n\n5,6,7,8\n", "four", [[1, 2, 3, 4], [5, 6, 7, 8]], []),
-    "a lone carriage return is no line end": (b"x\n1\r2\n3\n", "one", [3.0], [(1, "the line is not CSV: new-line character seen in unquoted field")]),
+    "a lone carriage return is no line end": (b"x\n1\r2\n3\n", "one", [3.0], [(1, RETURN)]),
 }  # fmt: skip
 
 

@@ -180,6 +180,22 @@ def test_every_type_of_arrow(keep: Keep, tmp_path: Path, case: str, to: str) -> 
         assert found == [expected, None if to == "jsonl" else "", expected]
 
 
+@pytest.mark.parametrize("to", ["jsonl", "csv"])
+def test_a_time_zone_that_nobody_knows(keep: Keep, to: str) -> None:
+    content = parquet(x=[1.0], k=pa.array([1], pa.timestamp("us", "Nowhere/City")))
+    with pytest.raises(NotSupported, match=rf"holds timestamp\[us, tz=Nowhere/City\], which {to} has no form for"):
+        keep("x.parquet", content, to)
+
+
+def test_a_uuid_stays_one(keep: Keep) -> None:
+    """Where the file has no schema of Arrow's in it, as those of DuckDB and Spark."""
+    file = BytesIO()
+    table = pa.table({"x": [1.0], "k": pa.array([b"\1" * 16], pa.uuid())})
+    pq.write_table(table, file, store_schema=False)
+    assert keep("x.parquet", file.getvalue(), "jsonl") == [str(UUID(bytes=b"\1" * 16))]
+    assert keep("x.parquet", file.getvalue(), "parquet").type == pa.uuid()
+
+
 def test_every_type_of_arrow_is_in_the_table() -> None:
     """Those that Parquet can't hold can't come."""
     names = {name.removeprefix("Type_") for name in vars(pa.lib) if name.startswith("Type_")}

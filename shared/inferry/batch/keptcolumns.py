@@ -174,6 +174,8 @@ def _leaf_of_text(held: pa.DataType) -> pa.DataType:
         return pa.float32()
     if any(test(held) for test in _SAME):
         return held
+    if pa.types.is_timestamp(held) and held.tz:
+        pa.scalar(0, held).cast(pa.string())  # ArrowInvalid where there is no such time zone
     if any(test(held) for test in _TEXT) or _is_extension(held, "arrow.json"):
         return pa.string()
     raise NotSupported(str(held))

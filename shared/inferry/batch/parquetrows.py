@@ -42,7 +42,10 @@ class ParquetRows:
             raise InvalidFile(f"{wanted.file} is not a Parquet file: {exc}") from exc
         self._assigned = assign(schema.names, wanted.model, wanted.keep, wanted.file)
         _check_encryption(file, self._metadata, wanted.file)
-        self.kept = {name: without_views(schema.field(name).type) for name in wanted.keep}
+        self._types = {field.name: without_views(field.type) for field in schema}
+        # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
+        self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())
+        self.kept = {name: self._types[name] for name in wanted.keep}
         columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
         self._columns = list(columns)
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
@@ -72,8 +75,13 @@ class ParquetRows:
         start = 0
         while start < len(batch):
             rows = batch.slice(start, self._wanted.pace.rows)
-            yield _without_views(pa.Table.from_batches([rows]))
+            yield self._plain(pa.Table.from_batches([rows]))
             start += len(rows)
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """The same in types that rows can be taken from."""
+        plain = pa.schema([field.with_type(self._types[field.name]) for field in table.schema])
+        return table if plain == table.schema else table.cast(plain)
 
     def _batches(self, group: int, skip: int) -> Iterator[pa.RecordBatch]:
         """The group's rows behind the first `skip`."""
@@ -96,10 +104,9 @@ class ParquetRows:
         return max(min(BATCH, BATCH_BYTES * rows // max(size, 1)), 1)
 
 
-def _without_views(table: pa.Table) -> pa.Table:
-    """The same in types that rows can be taken from."""
-    plain = pa.schema([field.with_type(without_views(field.type)) for field in table.schema])
-    return table if plain == table.schema else table.cast(plain)
+def _uuids(metadata: pq.FileMetaData) -> list[str]:
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+    return [column.path for column in columns if column.logical_type.type == "UUID"]
 
 
 def _magic(file: BinaryIO) -> bytes:
