@@ -1,5 +1,6 @@
 """The names of a row's values, and what the columns of a table and the members of an object are to a model."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,10 +46,19 @@ def listed(model: Model, found: Collection[str]) -> tuple[str, ...]:
 def assign(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -> list[Assigned]:
     """The columns of each input: those of its name, else for a model of one input the config's or all but the kept.
 
-    InvalidFile says which columns are missing.
+    InvalidFile says which columns are missing, or there twice.
     """
-    specs = required(model)
     _check_there(keep, found, file, "to keep")
+    assigned = _assigned(found, model, keep, file)
+    counts = Counter(found)
+    twice = [name for name in (*keep, *(name for item in assigned for name in item.columns)) if counts[name] > 1]
+    if twice:
+        raise InvalidFile(f"{file} has {counts[twice[0]]} columns of the name '{twice[0]}'")
+    return assigned
+
+
+def _assigned(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -> list[Assigned]:
+    specs = required(model)
     if not {spec.name for spec in specs} - set(found):
         return [Assigned(spec, (spec.name,)) for spec in specs]
     if len(specs) != 1:

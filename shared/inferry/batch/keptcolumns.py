@@ -28,7 +28,8 @@ def to_array(values: Any) -> pa.Array:
         array = pa.array(plain)
     except (pa.ArrowException, OverflowError):
         return _as_text(plain)
-    if pa.types.is_nested(array.type) and (_has_nothing(array.type) or not _same(array.to_pylist(), plain)):
+    objects = _objects(array.type)
+    if objects and (not all(held.num_fields for held in objects) or not _same(array.to_pylist(), plain)):
         return _as_text(plain)
     return array
 
@@ -127,11 +128,11 @@ def _same(found: Any, given: Any) -> bool:
     return bool(found == given or (found != found and given != given))
 
 
-def _has_nothing(held: pa.DataType) -> bool:
-    """Whether there are objects without members in it, which Parquet has no column for."""
+def _objects(held: pa.DataType) -> list[pa.DataType]:
+    """The types of objects in it; those without members are nothing that Parquet has a column for."""
     if pa.types.is_struct(held):
-        return held.num_fields == 0 or any(_has_nothing(field.type) for field in held)
-    return pa.types.is_list(held) and _has_nothing(held.value_type)
+        return [held, *(inner for field in held for inner in _objects(field.type))]
+    return _objects(held.value_type) if pa.types.is_list(held) else []
 
 
 def _together(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:

@@ -70,7 +70,9 @@ class ParquetAnswers(_Tables):
     def seal(self, pieces: Sequence[pa.RecordBatch | None]) -> Sequence[bytes]:
         """A part of the file: streams behind each other, one for blocks whose columns have the same types."""
         batches = [piece for piece in pieces if piece is not None]
-        return [_stream(alike) for _, alike in groupby(batches, lambda batch: batch.schema)]
+        return (
+            [b"".join(_stream(alike) for _, alike in groupby(batches, lambda batch: batch.schema))] if batches else []
+        )
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         """The file, a row group for each part; of all of them it is seen first what type a kept column has."""
