@@ -146,10 +146,11 @@ TYPES: dict[str, tuple[pa.DataType, Any, Any, Any]] = {
 
 
 def column(held: pa.DataType, value: Any) -> pa.Array:
-    """The value, nothing, what goes with a bad row, and the value again."""
+    """The value, nothing, the value with a bad row, and the value again."""
     storage = held.storage_type if isinstance(held, pa.BaseExtensionType) else held
     value = value.as_py() if isinstance(value, pa.Scalar) and storage != value.type else value
-    array = pa.concat_arrays([pa.array([value], storage), pa.nulls(2, storage), pa.array([value], storage)])
+    one = pa.array([value], storage)
+    array = pa.concat_arrays([one, pa.nulls(1, storage), one, one])
     return held.wrap_array(array) if isinstance(held, pa.BaseExtensionType) else array
 
 

@@ -35,14 +35,11 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
         bad = column.bad | bad
     good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
     kept = table.select(list(dict.fromkeys(wanted.keep)))
-    names = [name for item in assigned for name in item.columns]
+    names = {*wanted.keep, *(name for item in assigned for name in item.columns)}
+    shown = [name for name in table.column_names if name in names]
 
     def raw(row: int) -> Any:
-        return (
-            table.select([name for name in table.column_names if name in names or name in wanted.keep])
-            .slice(row, 1)
-            .to_pylist()[0]
-        )
+        return {name: _legible(table.column(name).slice(row, 1)) for name in shown}
 
     first = numbers(start.row, len(table))
     return Block(
@@ -54,6 +51,14 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
         [Rejected(int(first[row]), column, reason, raw(row)) for row, (column, reason) in sorted(bad.items())],
         raw=lambda position: raw(int(good[position])),
     )
+
+
+def _legible(value: pa.ChunkedArray) -> Any:
+    """A column of one value as Python's, or as a text where Python has none: nanoseconds, and years over 9999."""
+    try:
+        return value.to_pylist()[0]
+    except (ValueError, OverflowError):
+        return " ".join(str(value.combine_chunks()).split())
 
 
 @dataclass(slots=True)
