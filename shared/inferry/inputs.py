@@ -115,7 +115,7 @@ def _cells(reader: Any, path: Path) -> Iterator[list[str]]:
     """The cells of each line: an empty one is a row in a file of one column alone."""
     width = 0
     for number, line in enumerate(reader, 1):
-        width = width or len(line)
+        width = width or max(len(line), 1)
         cells = line or ([""] if width == 1 else [])
         if cells and len(cells) != width:
             raise InvalidRequest(f"line {number} of {path} has {len(cells)} cells, its header {width}")

@@ -155,6 +155,7 @@ def test_a_first_line_of_one_number_is_refused(predict: Predict) -> None:
         (b"1,1,1,1\n", "four", {"header": False}, [[1, 1, 1, 1]]),
         (b"\xef\xbb\xbf1,2\n3,4", "any", {"header": False}, [[1, 2], [3, 4]]),
         (b"1\n\n3\n", "one", {"header": False}, [1, None, 3]),
+        (b"\n1\n", "one", {"header": False}, [None, 1]),
         (b"1,2,3\n4,5,6\n", "listed", {"header": False}, [[1, 2, 3], [4, 5, 6]]),
         (b"one\ntwo\n", "word", {"header": False}, ["one", "two"]),
         (b'"[1,2]"\n"[3]"\n', "any", {"header": False}, [[1, 2], 3]),
@@ -163,6 +164,16 @@ def test_a_first_line_of_one_number_is_refused(predict: Predict) -> None:
 def test_what_the_first_line_is(predict: Predict, content: bytes, model: str, options: Any, expected: Any) -> None:
     rows, errors = predict(content, model, **options)
     assert ([row["y"] for row in rows], errors) == (expected, [])
+
+
+@pytest.mark.parametrize("content", [b"\n1\n", b"\n\n", b"\nx,y\n1,2\n"])
+def test_a_first_line_that_is_empty(
+    predict: Predict, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    with pytest.raises(InvalidFile, match=r"the first line of .* must name the columns: it is empty"):
+        predict(content, "table")
+    assert cli.main(["infer", "table", "--input", f"{tmp_path}/x.csv", "--models", str(folder)]) == 1
+    assert "inferry: " in capsys.readouterr().err
 
 
 def test_columns_without_names(predict: Predict) -> None:

@@ -82,6 +82,7 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             "keep": ["id"],
             "max_errors": 0.1,
             "batch_size": 7,
+            "header": False,
         },
         Job(
             model="digits",
@@ -93,6 +94,7 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             keep=("id",),
             max_errors=0.1,
             batch_size=7,
+            header=False,
         ),
     ),
     "a part": (

@@ -70,6 +70,8 @@ class CsvRows:
         first = next(read_lines(self._text, start, Pace(1), self._wanted.file, quoted=True), Lines(b"", start))
         try:
             cells = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
+            if not cells and first.data and self._wanted.header is False:
+                cells = [""]  # the missing value of a lone column
         except (UnicodeDecodeError, csv.Error) as exc:
             raise InvalidFile(f"the first line of {self._wanted.file} can't be read: {exc}") from exc
         if not cells or first.oversize:
