@@ -28,9 +28,6 @@ def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
         raise InvalidRequest(f"there are no rows for model '{model.name}'")
     inputs = model.session.signature.inputs
     named = columns(rows, model)
-    unknown = [name for name in named if name not in inputs]
-    if unknown:
-        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
     return InferRequest({name: tensor(inputs[name], values, model.name) for name, values in named.items()})
 
 
@@ -107,7 +104,15 @@ def _plain(value: Any) -> Any:
 
 
 def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
-    """The values of each input, row by row. InvalidRequest when a row has too few or too many."""
+    """The values of each input, row by row. InvalidRequest when a row has too few or too many, or others' names."""
+    inputs, named = model.session.signature.inputs, _columns(rows, model)
+    unknown = [name for name in named if name not in inputs]
+    if unknown:
+        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
+    return named
+
+
+def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     if isinstance(rows[0], dict):
         return _named_columns(rows, model)
     required = naming.required(model)

@@ -23,6 +23,8 @@ MODELS = {
     "listed/config.json": b'{"columns": ["c", "a", "b"]}',
     "table/1/model.onnx": onnx_models.echo({"a": ("FP32", ("n", 1)), "b": ("INT64", ("n", 1))}),
     "table/config.json": b'{"columns": ["b", "a"]}',
+    "other/1/model.onnx": onnx_models.echo({"a": ("FP32", ("n", 1)), "b": ("INT64", ("n", 1))}),
+    "other/config.json": b'{"columns": ["a", "b", "more"]}',
     "pair.onnx": onnx_models.echo({"a": ("BYTES", ("n", 1)), "b": ("FP32", ("n", 1)), "c": ("FP32", ("n", 2))}),
     "row.onnx": onnx_models.scaled(2, 3),
 }
@@ -241,3 +243,9 @@ def test_a_table_without_a_column(service: Service, tmp_path: Path, name: str) -
         Exception, match=r"has no column 'b' that config.json of model 'listed' names; its columns are a, c, d"
     ):
         run(job, service)
+
+
+def test_columns_that_are_no_inputs(service: Service) -> None:
+    """What a config names wrongly is said of each row."""
+    results, errors = job(service, "other", as_jsonl([[1, 2, 3]]))
+    assert (results, errors) == ([], [(1, None, "unknown column 'more'; model 'other' takes a, b")])
