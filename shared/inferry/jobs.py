@@ -48,7 +48,8 @@ class Job:
     `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over; `max_errors`: a count of rows, or a share as a float; `batch_size`: rows of a run,
-    0 for the model's own; `part`: only these rows, whose results are published by a later run without it.
+    0 for the model's own; `header`: whether the first line of CSV names the columns, where it might be a row; `part`:
+    only these rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -60,6 +61,7 @@ class Job:
     keep: tuple[str, ...] = ()
     max_errors: int | float | None = None
     batch_size: int = 0
+    header: bool | None = None
     part: Slice | None = None
 
 
@@ -161,7 +163,8 @@ class _Work:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        return formats.open_reader(self._from, file, Wanted(self._model, self._job.keep, pace, self._job.input))
+        wanted = Wanted(self._model, self._job.keep, pace, self._job.input, self._job.header)
+        return formats.open_reader(self._from, file, wanted)
 
     def opened(self) -> BinaryIO:
         """The input's bytes."""
@@ -208,7 +211,8 @@ class _Work:
         reader = self.reader(file, self._predictor.pace)
         if not reader.has_requests:
             self._predictor.check_rows()
-        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests)
+            self._settle(reader)
+        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests, reader.kept)
         limits = Limits(until, self._job.max_errors)
 
         def share(rows: int) -> float:
@@ -217,6 +221,13 @@ class _Work:
             return min(done, 1.0)
 
         return Making(reader, self._predictor, writer, self._results, limits, progress, share, self._threads)
+
+    def _settle(self, reader: Reader) -> None:
+        """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
+        if self._to.name != "jsonl":
+            chunk = next(iter(reader.chunks(Cursor())), None)
+            for block in chunk() if chunk else ():
+                self._predictor.settle(block)
 
     def _publish(self, making: Making) -> Report:
         if self._source.stat(self._input.path) != self._input:
@@ -298,5 +309,5 @@ def _target(job: Job, source: Format, path: str) -> tuple[Format, str]:
 def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str:
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
-    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name)
+    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]

@@ -183,5 +183,6 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "keep": (_is_names, "an array of strings"),
     "max_errors": (_is_limit, "a count, or a share from 0 to 1"),
     "batch_size": (_is_count, "a number of rows"),
+    "header": (lambda value: isinstance(value, bool), "true or false"),
     "part": (_is_part, "an object with the cursor 'start' and the row 'stop', as a plan has it"),
 }

@@ -140,6 +140,8 @@ def declared(signature: Signature) -> Verdict:
 
 def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:
     """Why the axes' names say that an output has no row per row, empty where they don't."""
+    if spec.shape == ():
+        return f"output '{spec.name}' is a scalar"
     symbol = spec.symbols[0] if spec.symbols else ""
     if _ANONYMOUS.fullmatch(symbol) or any(symbol in other.symbols[:1] for other in inputs):
         return ""

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from inferry import columns as naming
+from inferry.columns import NULLS, Assigned
+from inferry.document import load
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
@@ -25,9 +28,6 @@ def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
         raise InvalidRequest(f"there are no rows for model '{model.name}'")
     inputs = model.session.signature.inputs
     named = columns(rows, model)
-    unknown = [name for name in named if name not in inputs]
-    if unknown:
-        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
     return InferRequest({name: tensor(inputs[name], values, model.name) for name, values in named.items()})
 
 
@@ -61,6 +61,21 @@ def from_text(cell: str, datatype: Datatype) -> Any:
     if number in (math.inf, -math.inf) and any(character.isdigit() for character in cell):
         raise InvalidRequest(f"{cell[:40]} is out of range for {datatype.name}; infinity is written inf")
     return number
+
+
+def from_cell(cell: str, item: Assigned) -> Any:
+    """The value that a cell of CSV is to an input, None for a missing float. InvalidRequest when it can't be one."""
+    datatype = item.spec.datatype
+    if item.is_array:
+        try:
+            return load(cell.encode())
+        except InvalidRequest as exc:
+            raise InvalidRequest(f"{cell[:40]!r} is not a JSON array of {datatype.name}") from exc
+    if cell.strip() in NULLS and not datatype.dtype.hasobject:
+        if datatype.is_float:
+            return None
+        raise InvalidRequest("the value is missing")
+    return from_text(cell, datatype)
 
 
 def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
@@ -114,13 +129,21 @@ def _plain(value: Any) -> Any:
 
 
 def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
-    """The values of each input, row by row. InvalidRequest when a row has too few or too many."""
+    """The values of each input, row by row. InvalidRequest when a row has too few or too many, or others' names."""
+    inputs, named = model.session.signature.inputs, _columns(rows, model)
+    unknown = [name for name in named if name not in inputs]
+    if unknown:
+        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
+    return named
+
+
+def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     if isinstance(rows[0], dict):
-        return _named_columns(rows)
-    required = [name for name in model.session.signature.inputs if name in model.session.signature.required]
+        return _named_columns(rows, model)
+    required = naming.required(model)
     if len(required) == 1:
-        return {required[0]: list(rows)}
-    names = model.config.columns or tuple(required)
+        return {required[0].name: list(rows)}
+    names = naming.names(model)
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
             got = f"{len(row)} values" if isinstance(row, list) else "a single value"
@@ -130,12 +153,21 @@ def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
 
-def _named_columns(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
+def _named_columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     names = rows[0].keys()
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != names:
             raise InvalidRequest(f"row {number} must be an object with the members of the first: {', '.join(names)}")
-    return {name: [row[name] for row in rows] for name in names}
+    listed = naming.listed(model, names)
+    if not listed:
+        return {name: [row[name] for row in rows] for name in names}
+    others = [name for name in names if name not in listed]
+    if not set(listed) <= names or not model.session.signature.inputs.keys() >= set(others):
+        raise InvalidRequest(
+            f"each row for model '{model.name}' must name its values {naming.some(listed)}, got {naming.some([*names])}"
+        )
+    values = {name: [row[name] for row in rows] for name in others}
+    return {naming.required(model)[0].name: [[row[name] for name in listed] for row in rows]} | values
 
 
 def tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:

@@ -174,6 +174,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
         b"a,b,c\n1,2,3\n4,5\n",
         "line 3 of x.csv has 2 cells, its header 3",
     ),
+    "a CSV file with a column twice": ("row", "x.csv", b"a,b,a\n1,2,3\n", "x.csv has 2 columns of the name 'a'"),
     "a CSV cell that is no number": ("row", "x.csv", b"a,b,c\n1,2,many\n", "'many' where FP32 is expected for 'x'"),
     "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "'2.5' where INT8"),
     "a CSV cell out of range": ("bytes", "x.csv", b"a,b\n1,300\n", "300 is out of range"),

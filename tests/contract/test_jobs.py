@@ -29,6 +29,7 @@ from inferry.errors import InvalidFile, NotSupported, StoreError, TooManyErrors
 from inferry.jobs import Job, borders, cut, run
 from inferry.service import Service
 from inferry.settings import Settings
+from onnx import ModelProto
 
 MODELS = {
     "row.onnx": onnx_models.scaled(2, 3),
@@ -173,7 +174,7 @@ BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None
             (2, None, "the request is not JSON"),
             (3, "x", "must hold numbers or null"),
             (4, "x", "must have the shape [3], got [1]"),
-            (5, "x", "there is no value for input 'x'"),
+            (5, "x", "the row has none of the names that model 'row' takes, x, factor; its own are y"),
             (6, None, "each line must be a JSON object, got the number 7"),
         ],
     ),
@@ -268,6 +269,42 @@ BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None
         "half",
         [[1.0, 1.0], [None, 3.0]],
         [(2, "a", f"{RANGE} FP16"), (4, "a", f"{RANGE} FP16")],
+    ),
+    "nothing but missing integers in CSV": (
+        "x.csv",
+        b"b,a\n" + b",1\n" * 70,
+        "table",
+        [],
+        [(row, "b", "the value is missing") for row in range(1, 71)],
+    ),
+    "nothing but missing texts": (
+        "x.parquet",
+        parquet(x=pa.array([None] * 70, pa.string())),
+        "words",
+        [],
+        [(row, "x", "the value is missing") for row in range(1, 71)],
+    ),
+    "a column of no type": ("x.parquet", parquet(x=pa.nulls(1)), "words", [], [(1, "x", "the value is missing")]),
+    "nothing but missing lists": (
+        "x.parquet",
+        parquet(x=pa.array([None] * 3, pa.list_(pa.float64()))),
+        "row",
+        [],
+        [(row, "x", "the value is missing") for row in range(1, 4)],
+    ),
+    "nothing but numbers out of range": (
+        "x.npy",
+        npy(np.full((3, 2), 1000)),
+        "small",
+        [],
+        [(row, "x", f"{RANGE} INT8") for row in range(1, 4)],
+    ),
+    "integers of several types": (
+        "x.parquet",
+        parquet(p=pa.array([1, 2], pa.uint64()), q=pa.array([-1, 300], pa.int64())),
+        "small",
+        [[1, -1]],
+        [(2, "q", f"300 is {RANGE} INT8")],
     ),
     "rows that fail in the model": (
         "x.jsonl",
@@ -531,7 +568,7 @@ def test_rows_of_different_shapes(predict: Predict, tmp_path: Path) -> None:
 
 
 TYPES: dict[str, tuple[str, bytes, str, list[Any]]] = {
-    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "two, three"]),
+    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "", "two, three"]),
     "text of Parquet": ("x.parquet", parquet(x=["one", ""]), "words", ["one", ""]),
     "text of NPY": ("x.npy", npy(np.array([["one"], ["\u00fc"]])), "words", ["one", "\u00fc"]),
     "booleans": ("x.csv", b"x\ntrue\nFalse\n1\n", "flags", [True, False, True]),
@@ -541,6 +578,8 @@ TYPES: dict[str, tuple[str, bytes, str, list[Any]]] = {
     "an image from columns": ("x.csv", b"a,b,c,d\n1,2,3,4\n", "image", [[[[1.0, 2.0], [3.0, 4.0]]]]),
     "an image": ("x.jsonl", jsonl({"x": [[[1, 2], [3, 4]]]}), "image", [[[[1.0, 2.0], [3.0, 4.0]]]]),
     "a model of single rows": ("x.jsonl", jsonl({"x": [1, 2]}, {"x": [3, 4]}), "alone", [[1.0, 2.0], [3.0, 4.0]]),
+    "columns of no type": ("x.parquet", parquet(p=[1.0], q=pa.nulls(1), r=[3]), "row", [[2.0, None, 6.0]]),
+    "views of text": ("x.parquet", parquet(x=pa.array(["one"], pa.string_view())), "words", ["one"]),
     "missing values": ("x.csv", b"p,q,r\n1,,NA\n", "row", [[2.0, None, None]]),
     "NaN in JSON": ("x.jsonl", b'{"x": [1, NaN, null]}\n', "row", [[2.0, None, None]]),
 }
@@ -590,6 +629,92 @@ def test_columns_that_the_card_lists(predict: Predict, name: str, content: bytes
     """In its order, others left out; a column of the input's name comes before them."""
     report = predict(name, content, "listed", to="jsonl")
     assert Path(report.output).read_bytes() == b'{"y":[6.0,2.0,4.0]}\n'
+
+
+def without_shapes(model: bytes) -> bytes:
+    """The same, whose outputs are of any rank."""
+    found = ModelProto.FromString(model)
+    for output in found.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return found.SerializeToString()
+
+
+def same(*shape: int | str) -> bytes:
+    """`y` [shape] is `x`, by a way on which ONNX Runtime doesn't see its shape."""
+    made = onnx_models.helper.make_node
+    nodes = [
+        made("Shape", ["x"], ["s"]),
+        made("NonZero", ["s"], ["at"]),
+        made("Squeeze", ["at"], ["all"]),
+        made("Gather", ["s", "all"], ["of_x"]),
+        made("Reshape", ["x", "of_x"], ["y"]),
+    ]
+    x = onnx_models.tensor("x", "FP32", ("batch", "time", 2))
+    return onnx_models.model(nodes, [x], [onnx_models.tensor("y", "FP32", shape)])
+
+
+# Answers of another shape than the file declares, or of none.
+SHAPES = {"gru": same("batch", 6, 2), "deep": same("batch", 1), "unknown": without_shapes(same())}
+THREE = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+GRU = r"rows of output 'y' have the shape \[3, 2\], but the model declares \[6, 2\]: write jsonl or parquet"
+DEEP = r"rows of output 'y' have the shape \[3, 2\], but the model declares \[1\]: write jsonl"
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "said"),
+    [
+        *(("gru", to, GRU) for to in ("npy", "npz", "csv")),
+        *(("gru", to, "") for to in ("jsonl", "parquet")),
+        *(("deep", to, DEEP) for to in ("npy", "npz", "csv", "parquet")),
+        ("deep", "jsonl", ""),
+        *(("unknown", to, r"but the model declares \[\]") for to in ("npy", "npz")),
+        *(("unknown", to, "") for to in ("jsonl", "csv", "parquet")),
+    ],
+)
+def test_outputs_of_another_shape(tmp_path: Path, model: str, to: str, said: str) -> None:
+    """They are right, and written where a row may have any shape; elsewhere the file fails with the reason."""
+    folder = onnx_models.write(tmp_path / "models", {f"{model}.onnx": SHAPES[model]})
+    (tmp_path / "x.npy").write_bytes(npy(THREE))
+    service = Service.from_settings(Settings(model_path=str(folder), intra_op_threads=1))
+    job = Job(input=f"{tmp_path}/x.npy", output=f"{tmp_path}/out/", to=to)
+    try:
+        if said:
+            with pytest.raises(NotSupported, match=said):
+                run(job, service)
+            report = json.loads((tmp_path / f"out/x.npy{'' if to == 'npy' else '.' + to}.report.json").read_bytes())
+            assert report["state"] == "failed"
+            return
+        path = Path(run(job, service).output)
+    finally:
+        service.close()
+    found = (
+        [json.loads(row["y"]) for row in csv.DictReader(path.read_text().splitlines())] if to == "csv" else values(path)
+    )
+    assert found == THREE.tolist()
+
+
+def test_columns_of_csv_have_different_names(tmp_path: Path) -> None:
+    """An output whose columns would have the names of others is JSON in a cell."""
+    named = onnx_models.model(
+        [
+            onnx_models.helper.make_node("Identity", ["x"], ["getitem"]),
+            onnx_models.helper.make_node("ReduceSum", ["x", "axis"], ["getitem_1"], keepdims=0),
+        ],
+        [onnx_models.tensor("x", "FP32", ("batch", 2))],
+        [onnx_models.tensor("getitem", "FP32", ("batch", 2)), onnx_models.tensor("getitem_1", "FP32", ("batch",))],
+        [onnx_models.helper.make_tensor("axis", onnx_models.ELEMENT_TYPES["INT64"], [1], [1])],
+    )
+    folder = onnx_models.write(tmp_path / "models", {"m.onnx": named, "plain.onnx": onnx_models.scaled(2, 2)})
+    service = Service.from_settings(Settings(model_path=str(folder), intra_op_threads=1))
+    (tmp_path / "x.csv").write_bytes(b"a,b,y_0\n1,2,k\n")
+    (tmp_path / "y.csv").write_bytes(b"a,b\n1,2\n")
+    try:
+        report = run(Job(input=f"{tmp_path}/y.csv", output=f"{tmp_path}/out/", model="m"), service)
+        assert Path(report.output).read_text() == 'getitem,getitem_1\n"[1,2]",3\n'
+        job = Job(input=f"{tmp_path}/x.csv", output=f"{tmp_path}/out/", model="plain", keep=("y_0",))
+        assert Path(run(job, service).output).read_text() == 'y_0,y\n"k","[2,4]"\n'
+    finally:
+        service.close()
 
 
 def test_kept_columns_of_csv(predict: Predict) -> None:

@@ -39,6 +39,19 @@ def test_every_row_comes_once(texts: list[bytes], end: bytes, most: int, last: b
         assert b"".join(block.data for block in rest) == data[blocks[1].offset :]
 
 
+@given(TEXTS, ENDS, st.integers(1, 4), st.integers(1, 20))
+def test_empty_lines_may_be_rows(texts: list[bytes], end: bytes, most: int, count: int) -> None:
+    """Each of them, however the text is cut; what is behind the last line end is no line."""
+    data = b"".join(text + end for text in texts)
+    blocks = list(read_lines(BytesIO(data), 0, Pace(most), "x", quoted=True))
+    assert [record for block in blocks for record in records(block.data, quoted=True, blank=True)] == texts
+    first = head(Lines(data, 0), count, quoted=True, blank=True)
+    assert records(first.data, quoted=True, blank=True) == texts[:count]
+    rows = [row for row, _ in borders(BytesIO(data), 0, 2, "x", quoted=True, blank=True)]
+    offsets = [len(b"".join(text + end for text in texts[:row])) for row in rows]
+    assert [offset for _, offset in borders(BytesIO(data), 0, 2, "x", quoted=True, blank=True)] == offsets
+
+
 @given(TEXTS, st.integers(1, 20))
 def test_halves_and_heads(texts: list[bytes], count: int) -> None:
     whole = Lines(b"".join(text + b"\n" for text in texts), 5)

@@ -30,8 +30,9 @@ LAYERS = [
     "signature references textbodies",
     "session class_names batch.blocks row_proof",
     "model batching batch.lines batch.numbering",
-    "entry",
-    "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
+    "entry columns",
+    "repository rows execution batch.predictor batch.numberlines batch.keptcolumns batch.npyanswers",
+    "batch.jsonanswers batch.tableanswers",
     "refresher",
     "service description batch.gathering",
     "batch.tables batch.jsonlines batch.npyrows",
@@ -57,7 +58,10 @@ OWNERS = {
     "obstore": {"batch.remotefiles", "remote"},
     "onnxruntime": {"session"},
     "opentelemetry": {"traces"},
-    "pyarrow": {f"batch.{name}" for name in ("csvrows", "formats", "lines", "parquetrows", "tableanswers", "tables")},
+    "pyarrow": {
+        f"batch.{name}"
+        for name in ("csvrows", "formats", "keptcolumns", "lines", "parquetrows", "tableanswers", "tables")
+    },
     "pydantic": {"openapi"},
     "simdjson": {"batch.numberlines", "document"},
     "starlette": {"documentation", "management"},

@@ -82,6 +82,7 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             "keep": ["id"],
             "max_errors": 0.1,
             "batch_size": 7,
+            "header": False,
         },
         Job(
             model="digits",
@@ -93,6 +94,7 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             keep=("id",),
             max_errors=0.1,
             batch_size=7,
+            header=False,
         ),
     ),
     "a part": (
@@ -147,7 +149,7 @@ SHAPES = (
     "'model_name' and 'inputs'; "
 )
 NO_PLACE = "or one of DATA_PREFIXES, or has a name that can't be used"
-MEMBERS = "input, output, model, version, format, to, keep, max_errors, batch_size, part"
+MEMBERS = "input, output, model, version, format, to, keep, max_errors, batch_size, header, part"
 PART = "'part' of a job must be an object with the cursor 'start' and the row 'stop', as a plan has it"
 BAD: dict[str, tuple[Any, type[InferryError], str]] = {
     "text": (b"hello", InvalidRequest, f"{SHAPES}this is no JSON"),

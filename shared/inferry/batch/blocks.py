@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from inferry.protocol import InferRequest
-from inferry.signature import Feed
+from inferry.signature import Feed, TensorSpec
 from inferry.tensors import Array
 
 
@@ -88,6 +88,8 @@ class Reader(Protocol):
     """Rows of the whole file, where it says."""
     has_requests: bool
     """Whether each row is a request of the protocol."""
+    kept: Mapping[str, Any]
+    """What the columns to keep hold, as a type of Arrow's or NumPy's; those that hold anything are left out."""
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         """The blocks from `start` to the row `stop`, to the end without it. InvalidFile when it can't be read.
@@ -102,6 +104,15 @@ class Reader(Protocol):
 def chunk(make: Callable[..., Block], *args: Any) -> Chunk:
     """The block that `make` makes of `args`."""
     return lambda: (make(*args),)
+
+
+def other_shape(values: Values, spec: TensorSpec, instead: str) -> str:
+    """Why an output can't be written in a format whose rows have the shape that the model declares."""
+    shapes = sorted({np.shape(row) for row in values})
+    return (
+        f"rows of output '{spec.name}' have the shape {' and '.join(str([*shape]) for shape in shapes[:3])}, but the "
+        f"model declares {list(spec.row or ())}: write {instead}"
+    )
 
 
 def numbers(first: int, count: int) -> Array:

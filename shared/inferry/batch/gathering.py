@@ -18,12 +18,16 @@ from inferry.tensors import Array, empty
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name."""
+    """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
+
+    `header`: whether the first line of CSV names the columns, where the user has said it.
+    """
 
     model: Model
     keep: tuple[str, ...]
     pace: Pace
     file: str
+    header: bool | None = None
 
 
 class Gathering:
@@ -59,6 +63,8 @@ class Gathering:
         self.add_arrays(arrays, raw, kept)
 
     def _array(self, spec: TensorSpec, value: Any) -> Array:
+        if value is None and (not spec.is_fixed or spec.fitted(()) is None):
+            raise InvalidRequest("the value is missing")
         array = rows.tensor(spec, [value], self._model.name).array
         if not fits(array.shape, spec.shape):
             raise InvalidRequest(

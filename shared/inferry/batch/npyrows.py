@@ -32,10 +32,12 @@ class NpyRows:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._stream = _Stream(file, size, wanted.file)
+        self.kept: Mapping[str, Any] = {}
         self.total: int = self._stream.count
         fields = self._stream.dtype.names
         if fields:
             self._inputs = _by_name(fields, wanted)
+            self.kept = {name: self._stream.dtype[name] for name in wanted.keep}
         else:
             self._inputs = [_only(wanted)]
             if wanted.keep:
@@ -77,6 +79,7 @@ class NpzRows:
             )
             for name in chosen
         }
+        self.kept = {name: self._streams[name].row_type for name in wanted.keep}
         counts = {name: stream.count for name, stream in self._streams.items()}
         if len(set(counts.values())) != 1:
             raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")
@@ -170,6 +173,11 @@ class _Stream:
         self.row_bytes = math.prod(self._row) * self.dtype.itemsize
         if self.count and not self.row_bytes:
             raise InvalidFile(f"{what} has the shape {list(shape)}: its rows hold no values")
+
+    @property
+    def row_type(self) -> "np.dtype[Any]":
+        """The type of a row: an array's where it has several values."""
+        return np.dtype((self.dtype, self._row))
 
     def arrays(self, start: int, stop: int | None, pace: Pace, row_bytes: int) -> Iterator[tuple[int, Array]]:
         """`pace.rows` rows at a time, fewer when they would be too large, and how many rows are before them."""

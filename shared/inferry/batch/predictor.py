@@ -55,6 +55,15 @@ class Predictor:
                 "or give a JSONL file of whole requests of the protocol"
             )
 
+    def settle(self, block: Block) -> None:
+        """Has the verdict on the model's rows before a layout of results depends on it, by the rows of `block`."""
+        if self._proof.verdict.rows == UNPROVEN:
+            for group in block.groups:
+                if len(next(iter(group.feed.values()))) > 1:
+                    self._joins(group.feed)
+        if self._proof.verdict.rows == UNPROVEN:
+            self._model.prove_rows()
+
     def _first(self) -> int:
         """Rows of the first block: those that take a tenth of what a block should, if they are as the example is."""
         if not self._model.warm_run:

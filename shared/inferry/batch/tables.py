@@ -11,34 +11,10 @@ import pyarrow as pa
 from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers
 from inferry.batch.casting import cast
 from inferry.batch.gathering import Wanted
+from inferry.columns import Assigned, some
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
 from inferry.tensors import Array, Shape, aligned, empty
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """An input and the columns that make a row of it."""
-
-    spec: TensorSpec
-    columns: tuple[str, ...]
-
-
-def assign(names: Sequence[str], wanted: Wanted) -> list[Assigned]:
-    """The columns of each input: those of its name, else for a model of one input the card's list or all but the kept.
-
-    InvalidFile says which columns are missing or too many.
-    """
-    signature, config = wanted.model.session.signature, wanted.model.config
-    required = [spec for name, spec in signature.inputs.items() if name in signature.required]
-    _check_there(wanted.keep, names, wanted, "to keep")
-    if not {spec.name for spec in required} - set(names):
-        return [Assigned(spec, (spec.name,)) for spec in required]
-    if len(required) != 1:
-        _check_there([spec.name for spec in required], names, wanted, f"that model '{wanted.model.name}' takes")
-    if config.columns:
-        _check_there(config.columns, names, wanted, f"that the card of model '{wanted.model.name}' names")
-    return [Assigned(required[0], config.columns or tuple(name for name in names if name not in wanted.keep))]
 
 
 def check_width(assigned: Assigned, wanted: Wanted) -> None:
@@ -47,7 +23,7 @@ def check_width(assigned: Assigned, wanted: Wanted) -> None:
     if spec.fitted(_of_columns(count)) is None:
         raise InvalidFile(
             f"{wanted.file} has {count} columns for input '{spec.name}' of model '{wanted.model.name}', whose rows "
-            f"have {spec.rows}: {_some(assigned.columns)}. Name a column '{spec.name}', list the "
+            f"have {spec.rows}: {some(assigned.columns)}. Name a column '{spec.name}', list the "
             "columns in the model's config.json, or keep what is no input out with --keep"
         )
 
@@ -65,14 +41,11 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
         bad = column.bad | bad
     good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
     kept = table.select(list(dict.fromkeys(wanted.keep)))
-    names = [name for item in assigned for name in item.columns]
+    names = {*wanted.keep, *(name for item in assigned for name in item.columns)}
+    shown = [name for name in table.column_names if name in names]
 
     def raw(row: int) -> Any:
-        return (
-            table.select([name for name in table.column_names if name in names or name in wanted.keep])
-            .slice(row, 1)
-            .to_pylist()[0]
-        )
+        return {name: _legible(table.column(name).slice(row, 1)) for name in shown}
 
     first = numbers(start.row, len(table))
     return Block(
@@ -84,6 +57,14 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
         [Rejected(int(first[row]), column, reason, raw(row)) for row, (column, reason) in sorted(bad.items())],
         raw=lambda position: raw(int(good[position])),
     )
+
+
+def _legible(value: pa.ChunkedArray) -> Any:
+    """A column of one value as Python's, or as a text where Python has none: nanoseconds, and years over 9999."""
+    try:
+        return value.to_pylist()[0]
+    except (ValueError, OverflowError):
+        return " ".join(str(value.combine_chunks()).split())
 
 
 @dataclass(slots=True)
@@ -151,18 +132,11 @@ def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
     if quick is not None:
         return _Column(item.spec, quick.reshape(-1), (len(item.columns),), {})
     bad: dict[int, tuple[str, str]] = {}
-    parts = []
-    for name in item.columns:
-        part = _plain(table.column(name).combine_chunks(), item.spec, name, wanted, bad)
-        parts.append(part)
-    matrix = np.empty((len(table), len(parts)), np.result_type(*parts))
-    for index, part in enumerate(parts):
-        matrix[:, index] = part
-    values, lost = cast(matrix, item.spec.datatype, wanted.file)
-    if lost is not None:
-        for row, index in np.argwhere(lost)[::-1].tolist():
-            bad[row] = (item.columns[index], _out_of_range(matrix[row, index], item.spec))
-    return _Column(item.spec, values.reshape(-1), (len(parts),), bad)
+    matrix = np.empty((len(table), len(item.columns)), item.spec.datatype.dtype)
+    for index, name in enumerate(item.columns):
+        matrix[:, index], wrong = _values(table.column(name).combine_chunks(), item.spec, name, wanted)
+        bad = wrong | bad
+    return _Column(item.spec, matrix.reshape(-1), (len(item.columns),), bad)
 
 
 def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
@@ -191,19 +165,24 @@ def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
         array, lists = _flat(array, name, bad)
     elif spec.fitted(()) is None:
         check_width(item, wanted)
-    nulls: dict[int, tuple[str, str]] = {}
-    plain = _plain(array, spec, name, wanted, nulls)
-    try:
-        values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
-    except InvalidRequest as exc:
-        raise InvalidFile(str(exc)) from exc
-    wrong = dict(nulls)
-    if lost is not None:
-        wrong |= {at: (name, _out_of_range(plain[at], spec)) for at in np.flatnonzero(lost).tolist()}
+    values, wrong = _values(array, spec, name, wanted)
     if lists is None:
         return _Column(spec, values, (), bad | wrong)
     bad |= _by_row(wrong, lists.sizes)
     return _Column(spec, values, _checked_shapes(lists, spec, name, bad), bad, lists.sizes)
+
+
+def _values(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted) -> tuple[Array, dict[int, tuple[str, str]]]:
+    """A column of plain values in the input's datatype, and what is wrong with those that can't be."""
+    wrong: dict[int, tuple[str, str]] = {}
+    plain = _plain(array, spec, name, wanted, wrong)
+    try:
+        values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
+    except InvalidRequest as exc:
+        raise InvalidFile(str(exc)) from exc
+    if lost is not None:
+        wrong |= {at: (name, _out_of_range(plain[at], spec)) for at in np.flatnonzero(lost).tolist()}
+    return values, wrong
 
 
 class _Lists(NamedTuple):
@@ -282,6 +261,8 @@ def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: di
     """A column of plain values as NumPy's; missing ones are NaN where the input is a float, else their rows are bad."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_null(array.type):
+        array = array.cast(_NULLS[spec.datatype.kind])
     fits = _READS[spec.datatype.kind]
     if not any(test(array.type) for test in fits):
         raise InvalidFile(
@@ -301,24 +282,15 @@ def _is_list(type_: pa.DataType) -> bool:
     return bool(is_any or isinstance(type_, pa.FixedShapeTensorType))
 
 
-def _check_there(wanted_names: Sequence[str], names: Sequence[str], wanted: Wanted, what: str) -> None:
-    missing = [name for name in wanted_names if name not in names]
-    if missing:
-        raise InvalidFile(f"{wanted.file} has no column '{missing[0]}' {what}; its columns are {_some(names)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-
-
 def _out_of_range(value: Any, spec: TensorSpec) -> str:
     return f"{value} is out of range for {spec.datatype.name}"
 
 
 _READS = {
-    "float": (pa.types.is_floating, pa.types.is_integer, pa.types.is_null),
+    "float": (pa.types.is_floating, pa.types.is_integer),
     "integer": (pa.types.is_integer,),
     "bool": (pa.types.is_boolean,),
     "string": (pa.types.is_string, pa.types.is_large_string),
 }
 _NOTHING: dict[str, Any] = {"integer": 0, "bool": False, "string": ""}
+_NULLS = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
