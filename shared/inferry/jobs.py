@@ -4,13 +4,15 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from pathlib import Path
 from typing import BinaryIO
 
-from inferry.batch import formats
+from inferry.batch import formats, kept, names
 from inferry.batch.blocks import Cursor, Pace, Reader
 from inferry.batch.files import open_files, split
 from inferry.batch.formats import FORMATS, Format
@@ -19,7 +21,16 @@ from inferry.batch.making import Counts, Limits, Making, Progress
 from inferry.batch.predictor import Predictor
 from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.batch.results import Part, Results
-from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError, TooManyErrors
+from inferry.errors import (
+    InferryError,
+    InvalidFile,
+    InvalidRequest,
+    InvalidSettings,
+    JobFailed,
+    NotSupported,
+    StoreError,
+    TooManyErrors,
+)
 from inferry.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
@@ -47,8 +58,9 @@ class Job:
 
     `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
-    `keep`: columns to carry over; `max_errors`: a count of rows, or a share as a float; `batch_size`: rows of a run,
-    0 for the model's own; `part`: only these rows, whose results are published by a later run without it.
+    `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
+    `batch_size`: rows of a run, 0 for the model's own; `part`: only these rows, whose results are published by a later
+    run without it.
     """
 
     input: str
@@ -68,15 +80,23 @@ def run(
 ) -> Report:
     """The report of the job, done now or before. With `until` (time.monotonic) an unfinished one when time is short.
 
-    InvalidFile, TooManyErrors, NotSupported, ModelNotFound, ModelUnavailable, StoreError and others of ours. What a
-    run that was killed had done is not done again, and of two runs at a time both give the same results.
+    InvalidFile, TooManyErrors, NotSupported, ModelNotFound, ModelUnavailable, StoreError and others of ours; JobFailed
+    for what nobody expected. What a run that was killed had done is not done again, and of two runs at a time both
+    give the same results.
     """
-    model = service.repository.get(service.default_model(job.model), job.version)
-    with model.in_use(), _traced(job, model, service.settings) as ended:
-        work = _Work(job, model, service)
-        report = work.earlier() or work.run(until, progress or (lambda _: None))
-        ended(report)
-        return report
+    with _expected(job):
+        model = service.repository.get(service.default_model(job.model), job.version)
+        with model.in_use(), _traced(job, model, service.settings) as ended:
+            work = _Work(job, model, service)
+            report = work.earlier() or work.run(until, progress or (lambda _: None))
+            ended(report)
+            return report
+
+
+def check(job: Job, service: Service) -> None:
+    """InvalidRequest for what is wrong with a job whatever its file holds."""
+    if job.keep:
+        kept.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -92,28 +112,47 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
 
     At `until` (time.monotonic) what is left of it becomes one slice.
     """
-    model = service.repository.get(service.default_model(job.model), job.version)
-    work = _Work(job, model, service)
-    if not work.is_worth_cutting(size) or work.earlier():
-        return []
-    with work.opened() as file:
-        reader = work.reader(file, Pace(FEW))
-        first = next(reader.borders(FEW), None)
-        if first is None:
+    with _expected(job):
+        model = service.repository.get(service.default_model(job.model), job.version)
+        work = _Work(job, model, service)
+        if not work.is_worth_cutting(size) or work.earlier():
             return []
-        rows = max((reader.total or first.row) * size // (work.size if reader.total else first.offset), 1)
-        return _slices(takewhile(lambda _: time.monotonic() < until, reader.borders(rows)))
+        with work.opened() as file:
+            reader = work.reader(file, Pace(FEW))
+            first = next(reader.borders(FEW), None)
+            if first is None:
+                return []
+            rows = max((reader.total or first.row) * size // (work.size if reader.total else first.offset), 1)
+            return _slices(takewhile(lambda _: time.monotonic() < until, reader.borders(rows)))
 
 
 def target(job: Job) -> str:
     """Where the job's results will be. InvalidFile, InvalidRequest when nothing says their format."""
     _, path = split(job.input)
+    if not path:
+        return job.output
     return _target(job, _format(job.format, path), path)[1]
 
 
 def _slices(borders: Iterable[Cursor]) -> list[Slice]:
     found = [Cursor(), *borders]
     return [Slice(start, stop.row if stop else None) for start, stop in zip(found, [*found[1:], None], strict=True)]
+
+
+@contextmanager
+def _expected(job: Job) -> Iterator[None]:
+    """Turns what nobody expected into JobFailed, so that it fails this file and no other."""
+    try:
+        yield
+    except InferryError:
+        raise
+    except Exception as exc:
+        log.exception("job %s: unexpected error", job.input)
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        raise JobFailed(
+            f"unexpected {type(exc).__name__} ({Path(place.filename).name}, line {place.lineno}): {exc}; this "
+            "is a bug: please report it, with the file if you can"
+        ) from exc
 
 
 class _Work:
@@ -123,6 +162,7 @@ class _Work:
         self._job = job
         self._model = model
         folder, path = split(job.input)
+        _check_input(job.input)
         self._source = open_files(folder)
         found = self._source.stat(path)
         if found is None:
@@ -132,23 +172,65 @@ class _Work:
         self._to, target = _target(job, self._from, path)
         if target == job.input:
             raise InvalidRequest(f"the results of {job.input} would replace it: name another output")
+        names.check_not_reserved(target)
+        self._target = target
+        self._check_neighbour(path)
         self._metrics = service.metrics
         settings = service.settings
-        self._predictor = Predictor(model, job.batch_size, settings.model_timeout)
+        self._timeout = settings.model_timeout
         self._threads = settings.session_threads
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 
+    def _check_neighbour(self, path: str) -> None:
+        """InvalidRequest for x.jsonl.csv where the results of x.jsonl, as CSV, have that name too."""
+        # With one format for all, all names become longer or none does.
+        may_meet = self._job.to and not self._job.format and self._job.output.endswith("/")
+        other = names.neighbour(path, self._to) if may_meet and self._to == self._from else ""
+        if other and self._is_there(other):
+            raise self._same_place(other)
+
+    def _check_owner(self, report: Report) -> None:
+        """The same where one of the two came first, and the other with other options."""
+        other, name = split(report.input)[1], split(self._target)[1]
+        may_meet = self._job.output.endswith("/") and other in (name, name.removesuffix(self._to.extension))
+        if may_meet and other != split(self._job.input)[1] and self._is_there(other):
+            raise self._same_place(other)
+
+    def _is_there(self, path: str) -> bool:
+        # Where nobody may look, nothing is known.
+        with suppress(StoreError):
+            return self._source.stat(path) is not None
+        return False
+
+    def _same_place(self, other: str) -> InvalidRequest:
+        neighbour = f"{split(self._job.input)[0]}{other}"
+        return InvalidRequest(
+            f"the results of {self._job.input} and those of {neighbour} would both be {self._target}: rename one of "
+            "them, or name another output"
+        )
+
     def earlier(self) -> Report | None:
         """The report when the job is done already. TooManyErrors when it was stopped for them."""
         report = self._results.report()
-        if report and report.state == STOPPED:
+        if report is None or report.key != self._results.key:
+            if report:
+                self._check_owner(report)
+            return None
+        if report.state == STOPPED:
             raise TooManyErrors(report.reason)
-        if report is None or report.state != FINISHED:
+        if report.state != FINISHED:
             return None
         # What a worker left that was killed behind its last word, or that was a little late.
-        self._results.forget()
+        self._clean_up(others=False)
         return report
+
+    def _clean_up(self, others: bool) -> None:
+        """Removes parts that nobody needs. What was done stays done if that fails; the next job tries it again."""
+        try:
+            self._results.forget(others)
+        except StoreError as exc:
+            log.warning("job %s: parts of its results are left behind: %s", self._job.input, exc)
 
     @property
     def size(self) -> int:
@@ -161,7 +243,8 @@ class _Work:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        return formats.open_reader(self._from, file, Wanted(self._model, self._job.keep, pace, self._job.input))
+        columns = tuple(dict.fromkeys(kept.columns(self._job.keep, self._model).values()))
+        return formats.open_reader(self._from, file, Wanted(self._model, columns, pace, self._job.input))
 
     def opened(self) -> BinaryIO:
         """The input's bytes."""
@@ -172,17 +255,17 @@ class _Work:
         making = None
         middle = None if until is None else (time.monotonic() + until) / 2
         try:
-            with self.opened() as file:
+            with _expected(self._job), self.opened() as file:
                 making = self._making(file, until, progress)
                 return self._made(making, middle)
         except TooManyErrors as exc:
             if making:
                 self._results.publish_errors(making.parts, making.memory)
                 self._ended(self._report(STOPPED, making.parts, str(exc)))
-                self._results.forget()
+                self._clean_up(others=True)
             self._count_file(failed=True)
             raise
-        except (InvalidRequest, NotSupported) as exc:
+        except (InvalidRequest, NotSupported, InvalidSettings, JobFailed) as exc:
             with suppress(StoreError):
                 self._ended(self._report(FAILED, [], str(exc)))
             self._count_file(failed=True)
@@ -205,8 +288,13 @@ class _Work:
         self._metrics.job_file(self._model.name, self._model.version, failed)
 
     def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
-        reader = self.reader(file, self._predictor.pace)
-        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests)
+        predictor = Predictor(self._model, self._job.batch_size, self._timeout)
+        reader = self.reader(file, predictor.pace)
+        keep = kept.columns(self._job.keep, self._model)
+        if keep and reader.has_requests:
+            raise NotSupported("requests of the protocol have no columns that --keep could carry over")
+        writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests)
+        kept.check_header(getattr(writer, "header", bytes)(), keep)
         limits = Limits(until, self._job.max_errors)
 
         def share(rows: int) -> float:
@@ -214,7 +302,7 @@ class _Work:
             done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
             return min(done, 1.0)
 
-        return Making(reader, self._predictor, writer, self._results, limits, progress, share, self._threads)
+        return Making(reader, predictor, writer, keep, self._results, limits, progress, share, self._threads)
 
     def _publish(self, making: Making) -> Report:
         if self._source.stat(self._input.path) != self._input:
@@ -229,8 +317,8 @@ class _Work:
             return report
         report = self._report(FINISHED, making.parts)
         report = self._ended(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
-        self._results.forget()
-        self._count_file(failed=False)
+        self._clean_up(others=True)
+        self._count_file(failed=bool(report.failure))
         return report
 
     def _ended(self, report: Report) -> Report:
@@ -245,8 +333,9 @@ class _Work:
             "model": report.model,
             "version": report.model_version,
         }
-        level = logging.INFO if report.state == FINISHED else logging.WARNING
-        log.log(level, "job %s: %s", report.input, report.reason or report.state, extra=fields)
+        is_good = report.state == FINISHED and not report.failure
+        said = report.reason or report.failure or report.state
+        log.log(logging.INFO if is_good else logging.WARNING, "job %s: %s", report.input, said, extra=fields)
         return self._results.commit(report)
 
     def _report(self, state: str, parts: list[Part], reason: str = "") -> Report:
@@ -273,6 +362,16 @@ def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManage
     from inferry.traces import tracer
 
     return tracer(settings).job(job.input, model.name, model.version)
+
+
+def _check_input(url: str) -> None:
+    """InvalidRequest for what has no rows that could be predicted by themselves."""
+    is_folder = url.endswith("/")
+    if table := names.tables(open_files(url).list(), url).get("") if is_folder else names.table_of(url):
+        raise table.refuse()
+    if is_folder:
+        raise InvalidFile(f"{url} is a folder: a job has one file")
+    names.check_not_reserved(url)
 
 
 def _format(name: str, path: str) -> Format:

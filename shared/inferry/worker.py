@@ -10,9 +10,10 @@ import orjson
 
 from inferry import context, jobs, protocol
 from inferry.app import App
+from inferry.batch import names
 from inferry.batch.files import open_files, split
 from inferry.batch.report import Report
-from inferry.errors import InferenceTimeout, InferryError, ModelUnavailable, QueueFull
+from inferry.errors import InferenceTimeout, InferryError, JobFailed, ModelUnavailable, QueueFull
 from inferry.jobs import Job
 from inferry.messages import Messages, Prediction
 from inferry.service import Service
@@ -23,7 +24,7 @@ _RETRIED: dict[int, type[InferryError]] = {429: QueueFull, 503: ModelUnavailable
 
 def is_final(exc: BaseException) -> bool:
     """Whether it is in vain to try a message again that failed with `exc`."""
-    return isinstance(exc, InferryError) and not isinstance(exc, tuple(_RETRIED.values()))
+    return isinstance(exc, InferryError) and not isinstance(exc, (*_RETRIED.values(), JobFailed))
 
 
 class Worker:
@@ -34,6 +35,17 @@ class Worker:
         self.messages = Messages(service.settings)
         self._service = service
         self._app = App(service, keys=())
+
+    def arrival(self, url: str) -> Job | None:
+        """The job of a file that arrived, as `Messages.of_file`; None also for what is no input. StoreError.
+
+        Marks of other tools are none, and no files that inferry wrote beside results: the output of one is the input
+        of the next.
+        """
+        if names.is_mark(url):
+            return None
+        job = self.messages.of_file(url)
+        return None if job is None or names.is_own(url) else job
 
     def run(self, job: Job, until: float | None = None) -> Report:
         """What `jobs.run` says of the job; unfinished, it has to be run again."""
