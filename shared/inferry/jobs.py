@@ -85,6 +85,7 @@ def run(
     give the same results.
     """
     with _expected(job):
+        _check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         with model.in_use(), _traced(job, model, service.settings) as ended:
             work = _Work(job, model, service)
@@ -113,6 +114,7 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
     At `until` (time.monotonic) what is left of it becomes one slice.
     """
     with _expected(job):
+        _check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         work = _Work(job, model, service)
         if not work.is_worth_cutting(size) or work.earlier():
@@ -162,7 +164,6 @@ class _Work:
         self._job = job
         self._model = model
         folder, path = split(job.input)
-        _check_input(job.input)
         self._source = open_files(folder)
         found = self._source.stat(path)
         if found is None:

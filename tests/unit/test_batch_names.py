@@ -113,7 +113,7 @@ def lake(tmp_path: Path) -> Path:
         "ice/metadata/v1.metadata.json",
         "ice/data/day=1/a.parquet",
         f"hudi/2026/{HUDI}",
-        "delta/rows/a.parquet",
+        "delta/_change_data/a.parquet",
         "plain/metadata/notes.json",
         "plain/data/a.parquet",
         "a.parquet",
@@ -128,6 +128,7 @@ def lake(tmp_path: Path) -> Path:
     [
         ("delta/day=1/Az/a.parquet", "Delta", "delta/"),
         ("delta/day=1/", "Delta", "delta/"),
+        ("delta/_change_data/a.parquet", "Delta", "delta/"),
         ("delta/_delta_log/00000000000000000000.json", "Delta", "delta/"),
         ("ice/data/day=1/a.parquet", "Iceberg", "ice/"),
         ("ice/data/", "Iceberg", "ice/"),
@@ -138,6 +139,6 @@ def test_the_table_of_a_file_or_a_folder(lake: Path, path: str, kind: str, folde
     assert table_of(f"{lake}/{path}") == (kind, f"{lake}/{folder}")
 
 
-@pytest.mark.parametrize("path", ["delta/rows/a.parquet", "plain/data/a.parquet", "a.parquet", "delta/day=1/a.csv"])
+@pytest.mark.parametrize("path", ["plain/data/a.parquet", "a.parquet", "delta/day=1/a.csv"])
 def test_files_of_no_table(lake: Path, path: str) -> None:
     assert table_of(f"{lake}/{path}") is None
