@@ -71,6 +71,15 @@ def test_what_a_killed_process_was_writing_goes_after_a_day(tmp_path: Path) -> N
     assert sorted(path.name for path in hidden.iterdir()) == ["another", "writing-2"]
 
 
+def test_what_can_not_be_swept_is_left(tmp_path: Path) -> None:
+    """A folder of such a name is not ours."""
+    left = tmp_path / ".inferry/writing-1"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    put(open_files(str(tmp_path)), "x", b"one")
+    assert (left.is_dir(), (tmp_path / "x").read_bytes()) == (True, b"one")
+
+
 def test_a_store_without_conditional_writes(new_bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
     files = open_files(f"{new_bucket('s3')}/prefix")

@@ -258,6 +258,11 @@ BAD_DOCUMENTS: dict[str, tuple[dict[str, Any], type[InferryError], str]] = {
     "no files": ({"plan": {"input": IN, "output": OUT}, "run": "r"}, InvalidRequest, "no files to predict in"),
     "no name": ({"plan": {"input": IN, "output": OUT}}, InvalidRequest, "must have 'run', a str; got None"),
     "a bad name": ({"plan": {"input": IN, "output": OUT}, "run": "../r"}, InvalidRequest, "the name of a run"),
+    "a column of an output's name": (
+        {"plan": {"input": IN, "output": OUT, "model": "m", "keep": ["y"]}, "run": "r"},
+        InvalidRequest,
+        "the column 'y' to keep has the name of an output of model 'm'",
+    ),
     "a bad size": (
         {"plan": {"input": IN, "output": OUT, "slice_bytes": "1"}, "run": "r"},
         InvalidRequest,

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
+from inferry.jobs import Job
 from inferry.messages import Prediction
 from inferry.service import Service
 from inferry.settings import Settings
@@ -64,6 +66,18 @@ def test_a_file(worker: Worker, tmp_path: Path) -> None:
     assert (report.state, report.rows, report.output) == ("finished", 2, f"{tmp_path}/out/m/ü/a.jsonl")
     assert (tmp_path / "out/m/ü/a.jsonl").read_text() == '{"y":[0.0,2.0,4.0]}\n{"y":[2.0,2.0,4.0]}\n'
     assert worker.run(job) == report
+
+
+def test_a_message_names_columns_to_keep(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "in/m").mkdir(parents=True)
+    (tmp_path / "in/m/a.jsonl").write_text('{"x": [0, 1, 2], "y": "no"}\n')
+    for keep, said in ((["y"], "--keep y=truth"), (["y=truth"], "")):
+        body = json.dumps({"input": f"{tmp_path}/in/m/a.jsonl", "keep": keep}).encode()
+        job = worker.messages.read(body, "an-id")
+        assert isinstance(job, Job)
+        with pytest.raises(InvalidRequest, match=said) if said else nullcontext():
+            worker.run(job)
+    assert (tmp_path / "out/m/a.jsonl").read_text() == '{"truth":"no","y":[0.0,2.0,4.0]}\n'
 
 
 ARRIVED: dict[str, tuple[bytes, bool]] = {
