@@ -18,6 +18,7 @@ from inferry.batch.files import open_files, split
 from inferry.batch.formats import FORMATS, Format
 from inferry.batch.gathering import Wanted
 from inferry.batch.making import Counts, Limits, Making, Progress
+from inferry.batch.places import Place
 from inferry.batch.predictor import Predictor
 from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.batch.results import Part, Results
@@ -85,7 +86,7 @@ def run(
     give the same results.
     """
     with _expected(job):
-        _check_input(job.input)
+        names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         with model.in_use(), _traced(job, model, service.settings) as ended:
             work = _Work(job, model, service)
@@ -114,7 +115,7 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
     At `until` (time.monotonic) what is left of it becomes one slice.
     """
     with _expected(job):
-        _check_input(job.input)
+        names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         work = _Work(job, model, service)
         if not work.is_worth_cutting(size) or work.earlier():
@@ -171,11 +172,10 @@ class _Work:
         self._input = found
         self._from = _format(job.format, path)
         self._to, target = _target(job, self._from, path)
-        if target == job.input:
-            raise InvalidRequest(f"the results of {job.input} would replace it: name another output")
-        names.check_not_reserved(target)
-        self._target = target
-        self._check_neighbour(path)
+        self._place = Place(self._source, job.input, target, self._to)
+        # With one format for all, all names become longer or none does.
+        if job.to and not job.format and job.output.endswith("/") and self._to == self._from:
+            self._place.check_neighbour()
         self._metrics = service.metrics
         settings = service.settings
         self._timeout = settings.model_timeout
@@ -183,40 +183,12 @@ class _Work:
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 
-    def _check_neighbour(self, path: str) -> None:
-        """InvalidRequest for x.jsonl.csv where the results of x.jsonl, as CSV, have that name too."""
-        # With one format for all, all names become longer or none does.
-        may_meet = self._job.to and not self._job.format and self._job.output.endswith("/")
-        other = names.neighbour(path, self._to) if may_meet and self._to == self._from else ""
-        if other and self._is_there(other):
-            raise self._same_place(other)
-
-    def _check_owner(self, report: Report) -> None:
-        """The same where one of the two came first, and the other with other options."""
-        other, name = split(report.input)[1], split(self._target)[1]
-        may_meet = self._job.output.endswith("/") and other in (name, name.removesuffix(self._to.extension))
-        if may_meet and other != split(self._job.input)[1] and self._is_there(other):
-            raise self._same_place(other)
-
-    def _is_there(self, path: str) -> bool:
-        # Where nobody may look, nothing is known.
-        with suppress(StoreError):
-            return self._source.stat(path) is not None
-        return False
-
-    def _same_place(self, other: str) -> InvalidRequest:
-        neighbour = f"{split(self._job.input)[0]}{other}"
-        return InvalidRequest(
-            f"the results of {self._job.input} and those of {neighbour} would both be {self._target}: rename one of "
-            "them, or name another output"
-        )
-
     def earlier(self) -> Report | None:
         """The report when the job is done already. TooManyErrors when it was stopped for them."""
         report = self._results.report()
         if report is None or report.key != self._results.key:
-            if report:
-                self._check_owner(report)
+            if report and self._job.output.endswith("/"):
+                self._place.check_owner(report.input)
             return None
         if report.state == STOPPED:
             raise TooManyErrors(report.reason)
@@ -363,16 +335,6 @@ def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManage
     from inferry.traces import tracer
 
     return tracer(settings).job(job.input, model.name, model.version)
-
-
-def _check_input(url: str) -> None:
-    """InvalidRequest for what has no rows that could be predicted by themselves."""
-    is_folder = url.endswith("/")
-    if table := names.tables(open_files(url).list(), url).get("") if is_folder else names.table_of(url):
-        raise table.refuse()
-    if is_folder:
-        raise InvalidFile(f"{url} is a folder: a job has one file")
-    names.check_not_reserved(url)
 
 
 def _format(name: str, path: str) -> Format:

@@ -37,7 +37,7 @@ LAYERS = [
     "batch.csvrows batch.parquetrows",
     "batch.formats",
     "batch.results batch.names",
-    "batch.making",
+    "batch.making batch.places",
     "jobs batch.progress batch.runs",
     "deferred batch.merging batch.onaws batch.onazure batch.planning",
     "app inputs inspection openapi batch.command messages scraping",

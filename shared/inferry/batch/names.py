@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from inferry.batch.files import open_files, split
 from inferry.batch.formats import Format, of_file
-from inferry.errors import InvalidRequest, StoreError
+from inferry.errors import InvalidFile, InvalidRequest, StoreError
 from inferry.store import StoredFile
 
 # Files of Spark, Hadoop, Glue and EMR that have no rows, or none that count yet.
@@ -76,6 +76,16 @@ def is_own(url: str) -> bool:
         return False
     with files.open(found) as file:
         return _OWN[ending].match(file.read(_BEGINNING)) is not None
+
+
+def check_input(url: str) -> None:
+    """InvalidRequest for what has no rows that could be predicted by themselves."""
+    is_folder = url.endswith("/")
+    if table := tables(open_files(url).list(), url).get("") if is_folder else table_of(url):
+        raise table.refuse()
+    if is_folder:
+        raise InvalidFile(f"{url} is a folder: a job has one file")
+    check_not_reserved(url)
 
 
 def check_not_reserved(url: str) -> None:
