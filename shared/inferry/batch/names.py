@@ -29,8 +29,8 @@ _ICEBERG = re.compile(r"((?:.*/)?)metadata/[^/]+\.metadata\.json(?:\.gz)?", re.S
 _ICEBERG_DATA = "data"
 # A file group's id, the token of what wrote it and the time of its commit.
 _HUDI = re.compile(r"[0-9a-f-]{36}(-\d+)?_\d+-\d+-\d+_\d{14,17}\.parquet")
-# Folders that tables make for their files: of partitions, of data, and of the first characters of a hash.
-_INSIDE = re.compile(rf".*=.*|_change_data|{_ICEBERG_DATA}|[0-9A-Za-z]{{2}}|[01]{{4,8}}", re.S)
+# Folders that tables make for their files: of partitions, of changes, of data (below which is more), and of hashes.
+_INSIDE = re.compile(r".*=.*|_change_data|[\w-]{1,8}", re.S)
 _EXPORTS = {
     "Delta": "for example with DuckDB: COPY (FROM delta_scan('{}')) TO 'rows.parquet'",
     "Iceberg": "for example with DuckDB: COPY (FROM iceberg_scan('{}')) TO 'rows.parquet'",
