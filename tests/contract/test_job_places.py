@@ -264,6 +264,16 @@ def test_a_neighbour_of_the_same_results_is_refused(batch: Run, tmp_path: Path) 
     assert len(written(tmp_path / "apart")) == 6
 
 
+def test_a_neighbour_that_has_no_results_yet(service: Service, tmp_path: Path) -> None:
+    """Names decide, not who comes first."""
+    write(tmp_path / "in", {"a.jsonl": ROW, "a.jsonl.csv": b"p,q,r\n2,4,6\n"})
+    job = Job(input=f"{tmp_path}/in/a.jsonl.csv", output=f"{tmp_path}/out/", model="row", to="csv")
+    with pytest.raises(InvalidRequest, match="would both be"):
+        jobs.run(job, service)
+    assert not (tmp_path / "out").exists()
+    assert jobs.run(replace(job, format="csv"), service).rows == 1
+
+
 @pytest.mark.parametrize("first", ["a.jsonl", "a.jsonl.csv"])
 def test_neighbours_in_jobs_of_their_own(service: Service, tmp_path: Path, first: str) -> None:
     """As messages have them, each with its own options: the first that comes keeps its results."""
