@@ -93,8 +93,8 @@ class Messages:
 
     def _do(self, item: Item, name: str, until: float, last: bool) -> Any:
         """Does one thing, and returns what came of it: a report, or where an answer is. `last`: it has no other try."""
-        told = self._worker.messages
-        message = told.of_file(item.url) if item.url else told.read(item.body.encode(), name)
+        worker = self._worker
+        message = worker.arrival(item.url) if item.url else worker.messages.read(item.body.encode(), name)
         match message:
             case Job():
                 return self._run(message, item, until, last)

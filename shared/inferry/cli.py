@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     batch.add_argument("--format", default="", help="of the input; default: what its extension says")
     batch.add_argument("--to", default="", metavar="FORMAT", help="of the results; default: the extension of OUT")
-    batch.add_argument("--keep", default="", metavar="COLUMNS", help="columns to carry over, comma-separated")
+    batch.add_argument(
+        "--keep", default="", metavar="COLUMNS", help="columns to carry over, NAME or NAME=AS, comma-separated"
+    )
     _add_header(batch)
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from inferry import jobs
 from inferry.batch import merging, planning
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.batch.runs import FILES, LONGEST, SLICES, Outcome, Run
@@ -53,6 +54,8 @@ class Fanout:
         messages = self._worker.messages
         job = messages.checked(messages.job(given))
         run = Run(job.output, _member(document, "run", str))
+        if job.model:
+            jobs.check(job, self._service)
         made = planning.plan(job, self._service, run, slice_bytes=slice_bytes, until=until, check=messages.checked)
         return {
             "run": {"name": run.name, "output": run.output},

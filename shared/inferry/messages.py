@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from inferry.batch.blocks import Cursor
 from inferry.batch.files import keep_apart
+from inferry.batch.names import reserved
 from inferry.deferred import REQUESTS
 from inferry.document import load
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
@@ -125,7 +126,7 @@ def _prediction(document: Mapping[str, Any], body: bytes, name: str) -> Predicti
         if not isinstance(document.get(member, ""), str):
             raise InvalidRequest(f"'{member}' must be a string, got {kind(document[member])}")
     own = document.get("id")
-    called = own if isinstance(own, str) and _NAME.fullmatch(own) else name
+    called = own if isinstance(own, str) and _NAME.fullmatch(own) and not reserved(f"{own}.json") else name
     return Prediction(document["model_name"], document.get("model_version") or None, body, called)
 
 

@@ -11,10 +11,19 @@ import orjson
 
 from inferry import context, jobs, protocol
 from inferry.app import App
+from inferry.batch import names
 from inferry.batch.files import open_files, split
 from inferry.batch.report import Report
 from inferry.deferred import Deferred
-from inferry.errors import InferenceTimeout, InferryError, InvalidRequest, ModelUnavailable, QueueFull, StoreError
+from inferry.errors import (
+    InferenceTimeout,
+    InferryError,
+    InvalidRequest,
+    JobFailed,
+    ModelUnavailable,
+    QueueFull,
+    StoreError,
+)
 from inferry.jobs import Job
 from inferry.messages import Messages, Prediction
 from inferry.service import Service
@@ -25,7 +34,7 @@ _RETRIED: dict[int, type[InferryError]] = {429: QueueFull, 503: ModelUnavailable
 
 def is_final(exc: BaseException) -> bool:
     """Whether it is in vain to try a message again that failed with `exc`."""
-    return isinstance(exc, InferryError) and not isinstance(exc, tuple(_RETRIED.values()))
+    return isinstance(exc, InferryError) and not isinstance(exc, (*_RETRIED.values(), JobFailed))
 
 
 class Worker:
@@ -66,6 +75,17 @@ class Worker:
         settings = self._service.settings
         deferred = Deferred(settings) if settings.batch_input and settings.batch_output else None
         return deferred if deferred and deferred.is_request(job) else None
+
+    def arrival(self, url: str) -> Job | None:
+        """The job of a file that arrived, as `Messages.of_file`; None also for what is no input. StoreError.
+
+        Marks of other tools are none, and no files that inferry wrote beside results: the output of one is the input
+        of the next.
+        """
+        if names.is_mark(url):
+            return None
+        job = self.messages.of_file(url)
+        return None if job is None or names.is_own(url) else job
 
     def traced(self, name: str, traceparent: str) -> AbstractContextManager[None]:
         """With TRACES, a span for the block: what is done of a message, below the host's own span."""

@@ -136,6 +136,7 @@ def test_jobs(name: str) -> None:
         ({"model_name": "", "model_version": "", "id": "../up"}, "", None, ID),
         ({"model_name": "digits", "id": "x" * 101}, "digits", None, ID),
         ({"model_name": "digits", "id": 7}, "digits", None, ID),
+        ({"model_name": "digits", "id": "a.jsonl.report"}, "digits", None, ID),
     ],
 )
 def test_requests(members: dict[str, Any], model: str, version: str | None, name: str) -> None:

@@ -134,6 +134,21 @@ def notification(*keys: str) -> dict[str, Any]:
     return {"Records": [{**record, "s3": {**record["s3"], "object": {"key": key}}} for key in keys]}
 
 
+def test_what_arrives_and_is_no_input(batch: Any, cloud: Cloud) -> None:
+    """Marks of other tools and another run's files are done at once; a user's file of such a name is put aside."""
+    cloud.put("input/digits/a.jsonl", ROW)
+    cloud.put("input/digits/_SUCCESS")
+    cloud.put("input/digits/a.jsonl.errors.jsonl", '{"row":2,"column":null,"reason":"no","data":"?"}')
+    cloud.put("input/digits/mine.errors.jsonl", ROW)
+    names = ("_SUCCESS", "year=1_%24folder%24", "a.jsonl.errors.jsonl", "mine.errors.jsonl", "a.jsonl")
+    event = notification(*(f"input/digits/{name}" for name in names))
+    assert failed(batch()(sqs(event))) == []
+    assert cloud.keys() == ["output/digits/a.jsonl", "output/digits/a.jsonl.report.json"]
+    [(_, said)] = cloud.received(cloud.dead)
+    assert said["error"] == "InvalidRequest"
+    assert said["reason"].startswith(f"s3://{BUCKET}/input/digits/mine.errors.jsonl can't be predicted or hold results")
+
+
 # The sample's key is "input/digits/2026-11-26+batch.jsonl", in which + stands for a blank.
 KEY = "digits/2026-11-26 batch.jsonl"
 OBJECTS = {

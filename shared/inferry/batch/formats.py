@@ -99,15 +99,15 @@ class _Compressed:
         self._writer = writer
         self._compress = _COMPRESS[compression]
         self.encode = writer.encode
+        self.header = getattr(writer, "header", bytes)
 
     def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
         content = b"".join(self._writer.seal(pieces))
         return [self._compress(content)] if content else []
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        header = getattr(self._writer, "header", bytes)()
         # A file without rows is a compressed one all the same.
-        target.write(self._compress(header))
+        target.write(self._compress(self.header()))
         for part in parts:
             target.write(part)
 
