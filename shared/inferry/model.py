@@ -5,15 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from inferry import store
 from inferry.config import ModelConfig
+from inferry.content import Content
 from inferry.errors import InferryError, InvalidModel
-from inferry.layout import VersionFiles
 from inferry.protocol import decode
 from inferry.session import Session, SessionOptions
 from inferry.stats import ModelStats
@@ -23,7 +21,7 @@ WARM_UP_TIMEOUT = 60.0
 
 @dataclass(slots=True, eq=False, repr=False)
 class Model:
-    """`digest`: SHA-256 of its files; `load_seconds`: from the files to the end of the warm-up run.
+    """`digest`: SHA-256 of its files; `load_seconds`: until the end of the warm-up run, fetching included.
 
     `warm_run`: nanoseconds and elements of the warm-up's second run, which tell what a request will take.
     """
@@ -57,23 +55,20 @@ class Model:
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels
 
 
-def load(
-    name: str, version: str, folder: Path, files: VersionFiles, config: ModelConfig, threads: int, stats: ModelStats
-) -> Model:
-    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not."""
-    start = time.perf_counter()
-    digest = store.digest(folder, files.paths)
+def load(name: str, version: str, content: Content, config: ModelConfig, threads: int, stats: ModelStats) -> Model:
+    """Loads a version's content, after a look at its digest, and warms it up. InvalidModel says why not."""
     expected = config.sha256.get(version)
-    if expected and expected.lower() != digest:
+    if expected and expected.lower() != content.digest:
+        files = f"the files {', '.join(content.names)} were" if len(content.names) > 1 else "the file was"
         raise InvalidModel(
-            f"the SHA-256 of model '{name}' version {version} is {digest}, but its config.json names {expected}: "
-            "the file was changed or not copied whole; put the right one in place, or correct config.json"
+            f"the SHA-256 of model '{name}' version {version} is {content.digest}, but its config.json names "
+            f"{expected}: {files} changed or not copied whole; put the right one in place, or correct config.json"
         )
-    session = Session(folder / files.model, name, SessionOptions(config.threads or threads, config.max_batch_size))
-    model = Model(name, version, config, session, digest, files.size, stats)
+    options = SessionOptions(config.threads or threads, config.max_batch_size)
+    session = Session(content.model, content.file, name, options)
+    model = Model(name, version, config, session, content.digest, content.size, stats)
     if config.warm_up:
         model.warm_run = _warm_up(model)
-    model.load_seconds = time.perf_counter() - start
     return model
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry import allocator, modelfile
+from inferry import allocator
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import ModelFile
 from inferry.signature import Feed, Signature, TensorSpec
@@ -58,15 +58,18 @@ class Run(NamedTuple):
 class Session:
     """A loaded model. `run` may be called from several threads at once."""
 
-    def __init__(self, path: Path, model: str, options: SessionOptions) -> None:
-        """Loads the ONNX file at `path`, external data beside it. InvalidModel says what is wrong with it."""
+    def __init__(self, onnx: Path | bytes, file: ModelFile, model: str, options: SessionOptions) -> None:
+        """Loads an ONNX file, external data beside it, or its bytes. InvalidModel says what is wrong with it."""
+        if file.problem:
+            raise InvalidModel(f"model '{model}' can't be loaded: {file.problem}")
         try:
-            session = ort.InferenceSession(path, _session_options(options), providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(onnx, _session_options(options), providers=["CPUExecutionProvider"])
         except Exception as exc:
-            raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, path)}") from exc
+            raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
+        session._model_bytes = None  # it would keep them for ever
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us
-        self._file = modelfile.read(path)
+        self._file = file
         self.signature = Signature(
             model,
             {
@@ -222,9 +225,11 @@ def _from_ort_value(value: Any) -> Any:
     return np.frombuffer(raw, np.uint16).reshape(shape)
 
 
-def _load_failure(exc: Exception, path: Path) -> str:
+def _load_failure(exc: Exception, onnx: Path | bytes) -> str:
     """The message without the server's own paths, which are nobody else's business."""
-    text = _reason(exc).replace(f"Load model from {path} failed:", "").replace(f"{path.parent}/", "").strip()
+    text = _reason(exc)
+    if isinstance(onnx, Path):
+        text = text.replace(f"Load model from {onnx} failed:", "").replace(f"{onnx.parent}/", "").strip()
     return f"{text}: {_ADVICE['tensor']}" if "MLDataType" in text else text
 
 

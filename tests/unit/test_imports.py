@@ -17,8 +17,10 @@ PACKAGE = Path(inferry.__file__).parent
 # A module imports only modules of the lines above its own.
 LAYERS = [
     "__init__ errors waiting threads batch batch.pipeline",
-    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
+    "allocator settings tensors compression config context modelfile catalogue watchdog routes stored keys document",
     "stats batch.report logs fetched",
+    "content",
+    "store",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",
