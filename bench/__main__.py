@@ -17,6 +17,7 @@ from .files import files
 from .functions import functions
 from .growth import growth
 from .invocations import init, warm
+from .loading import loading
 from .measure import ChildFailed
 from .metrics import metrics
 from .overhead import overhead
@@ -36,6 +37,7 @@ ROWS: dict[str, Measure] = {
     "batching": batching,
     "memory": memory,
     "growth": growth,
+    "loading": loading,
     "metrics": metrics,
     "files": files,
     "functions": functions,
