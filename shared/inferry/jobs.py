@@ -19,6 +19,7 @@ from inferry.batch.making import Counts, Limits, Making, Progress
 from inferry.batch.predictor import Predictor
 from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.batch.results import Part, Results
+from inferry.cpus import session_threads
 from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError, TooManyErrors
 from inferry.model import Model
 from inferry.service import Service
@@ -135,7 +136,7 @@ class _Work:
         self._metrics = service.metrics
         settings = service.settings
         self._predictor = Predictor(model, job.batch_size, settings.model_timeout)
-        self._threads = settings.session_threads
+        self._threads = session_threads(settings)
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 

@@ -1,11 +1,9 @@
 """Every setting, read from the environment in one place."""
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from inferry import __version__
@@ -104,21 +102,6 @@ class Settings:
         """The variables that `from_env` reads back as these settings; the ones left at their defaults are absent."""
         values = {f.name.upper(): (getattr(self, f.name), f.default) for f in fields(self)}
         return {name: _format(value) for name, (value, default) in values.items() if value != default}
-
-    @property
-    def session_threads(self) -> int:
-        """Threads for one session: as many as CPUs were paid for, shared between the workers."""
-        return self.intra_op_threads or max(1, cpus() // self.workers)
-
-
-def cpus() -> int:
-    """CPUs that this process may use, a container's quota (cgroup v2) rounded up: a thread more than that stalls."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return count
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

@@ -44,12 +44,14 @@ class Watchdog:
     def _run(self) -> None:
         with self._wake:
             while True:
-                now = self._clock()
+                now, last = self._clock(), self._next
+                # First: what comes behind this look at all of it has to wake the thread.
+                self._next = float("inf")
                 watched = list(self._watched.values())
                 for deadline, work in watched:
                     if deadline <= now:
                         work.terminate = True
                 pending = [deadline for deadline, _ in watched if deadline > now]
                 # With nothing to watch, look again when the last deadline is over: requests seldom stop for long.
-                self._next = min(pending, default=self._next if self._next > now else float("inf"))
+                self._next = min(pending, default=last if last > now else float("inf"))
                 self._wake.wait(None if self._next == float("inf") else self._next - now)

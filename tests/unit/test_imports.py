@@ -18,7 +18,7 @@ PACKAGE = Path(inferry.__file__).parent
 LAYERS = [
     "__init__ errors waiting threads batch batch.pipeline",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
-    "stats batch.report logs fetched",
+    "stats batch.report logs fetched cancellation cpus",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",

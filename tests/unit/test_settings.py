@@ -1,7 +1,6 @@
 """Settings: from the environment and back, every bad value's message, and the file that lists them."""
 
 import math
-import os
 from dataclasses import MISSING, Field, FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry import __version__, settings
+from inferry import __version__
 from inferry.errors import InvalidSettings
-from inferry.settings import Settings, cpus
+from inferry.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -320,50 +319,6 @@ def test_bad_values_in_code() -> None:
         replace(Settings(), model_timeout=math.nan)
     with pytest.raises(FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
-
-
-def test_session_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPUs shared between the workers; what is asked for outranks it."""
-    monkeypatch.setattr(settings, "cpus", lambda: 8)
-    given = [(0, 1), (0, 3), (0, 8), (0, 100), (5, 1), (5, 100)]
-    threads = [Settings(intra_op_threads=wanted, workers=workers).session_threads for wanted, workers in given]
-    assert threads == [8, 2, 1, 1, 5, 5]
-
-
-@pytest.mark.parametrize(
-    ("quota", "expected"),
-    [
-        ("max 100000\n", 6),
-        ("50000 100000\n", 1),
-        ("100000 100000\n", 1),
-        ("150000 100000\n", 2),
-        ("400000 100000\n", 4),
-        ("900000 100000\n", 6),
-        ("", 6),
-        ("1 2 3", 6),
-        (None, 6),
-    ],
-)
-def test_cpus(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int) -> None:
-    """cgroup v2's quota, rounded up; without one, the CPUs that the process may run on."""
-
-    def read_text(path: Path) -> str:
-        assert str(path) == "/sys/fs/cgroup/cpu.max"
-        if quota is None:
-            raise FileNotFoundError(path)
-        return quota
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert cpus() == expected
-
-
-def test_cpus_where_processes_are_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(Path, "read_text", lambda _: "max 100000")
-    for count, expected in ((3, 3), (None, 1)):
-        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
-        assert cpus() == expected
 
 
 def test_env_example_lists_every_setting() -> None:
