@@ -31,6 +31,13 @@ class Settings:
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
+    max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server", 256)
+    header_timeout: float = _setting(10.0, "Seconds in which a request's header must come to the local server", 0.001)
+    body_timeout: float = _setting(
+        30.0, "Seconds that a request's body, or an answer, may stand still at the local server", 0.001
+    )
+    idle_timeout: float = _setting(5.0, "Seconds that a connection to the local server may wait for a request", 0.001)
+    max_connections: int = _setting(900, "Open connections of a process of the local server; more are refused", 1)
     max_response_bytes: int = _setting(0, "Largest answer; 0: no limit", 0)
     data_prefixes: tuple[str, ...] = _setting(
         (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
@@ -44,6 +51,9 @@ class Settings:
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "Names by which clients may call a server that listens on loopback, comma-separated; * for all"
+    )
     api_keys: tuple[str, ...] = _setting(
         (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
     )
@@ -66,6 +76,9 @@ class Settings:
     debug: bool = _setting(False, "Log every request of the local server, and at level DEBUG")
     host: str = _setting("127.0.0.1", "Address the local server listens on")
     port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
+    shutdown_grace: float = _setting(
+        5.0, "Seconds after SIGTERM in which the local server, not ready any more, still answers", 0
+    )
     workers: int = _setting(1, "Processes of the local server, on one port", 1)
 
     def __post_init__(self) -> None:

@@ -18,16 +18,16 @@ PACKAGE = Path(inferry.__file__).parent
 LAYERS = [
     "__init__ errors waiting threads batch batch.pipeline",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
-    "stats batch.report logs fetched cancellation cpus",
+    "stats batch.report logs fetched cancellation cpus guard",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",
     "sinks.remote_write sinks.sigv4 sinks.entra",
     "sinks.amp sinks.azure_monitor",
-    "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
+    "remote jsontensors classification layout asgi batch.casting batch.texts batch.files batch.storagequeue",
     "protocol batch.remotefiles observing uploads",
-    "signature references",
-    "session batch.blocks",
+    "signature references connection",
+    "session batch.blocks server",
     "model batching batch.lines batch.numbering",
     "entry",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",
@@ -60,7 +60,7 @@ OWNERS = {
     "pydantic": {"openapi"},
     "simdjson": {"batch.numberlines", "document"},
     "starlette": {"documentation", "management"},
-    "uvicorn": {"server"},
+    "uvicorn": {"connection", "server"},
 }
 # Data formats, which belong to nobody.
 COMMON = {"numpy", "orjson"}

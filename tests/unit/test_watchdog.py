@@ -87,7 +87,7 @@ def test_work_that_comes_while_the_thread_looks_is_not_slept_through() -> None:
         coming.start()
         while id(second) not in watchdog._watched:
             time.sleep(0.001)
-        coming.join(0.2)  # it may have to wait for the end of this look
+        coming.join()
 
     watchdog.watch(Provoking(come), time.monotonic() + 0.05)
     assert wait_for(second)
