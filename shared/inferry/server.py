@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -124,20 +126,13 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._drain()
-        for listener in sockets or []:
-            await self._take_waiting(listener)
+        # Connections that the kernel has made already would be reset when nobody listens any more.
+        clients = [client for listener in sockets or [] for client in _waiting(listener)]
+        for server in self.servers:
+            server.close()
+        for client in clients:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, client)
         await super().shutdown(sockets=sockets)
-
-    async def _take_waiting(self, listener: socket.socket) -> None:
-        """Connections that the kernel has made already would be reset when nobody listens any more."""
-        loop = asyncio.get_running_loop()
-        listener.setblocking(False)
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            await loop.connect_accepted_socket(self._connection, client)
 
     def _connection(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -157,6 +152,14 @@ class _Server(uvicorn.Server):
             connection.late()
         self._late = late
         loop.call_later(_LOOK_SECONDS, self._look)
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that nobody has taken yet."""
+    listener.setblocking(False)
+    with suppress(OSError):
+        while True:
+            yield listener.accept()[0]
 
 
 class _Worker(multiprocess.Process):
