@@ -123,6 +123,11 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(_LAST_SECONDS, self.timeout_keep_alive_handler)
 
+    def timeout_keep_alive_handler(self) -> None:
+        # It is set when an answer is sent, though the next header may have begun before.
+        if self.cycle is None or self.cycle.scope is self.scope:
+            super().timeout_keep_alive_handler()
+
     def is_late(self, now: float) -> bool:
         """Whether what is awaited has not come, or what was sent was not taken, at this time of the loop's clock."""
         unsent = self.transport.get_write_buffer_size()

@@ -5,22 +5,23 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
+from multiprocessing.connection import Connection as PipeEnd
+from multiprocessing.connection import Pipe
 from types import FrameType
 from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from inferry import asgi
+from inferry import asgi, backlog
 from inferry.connection import Connection, Limits
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
 
 # How often connections are looked at.
 _LOOK_SECONDS = 0.2
+_HANDSHAKE_SECONDS = 0.1
 
 
 def run(app: Any, listener: socket.socket, settings: Settings) -> None:
@@ -76,9 +77,10 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 
 class _Config(uvicorn.Config):
-    """uvicorn's, which reaches the workers as well."""
+    """uvicorn's, which reaches the workers as well: `ends` can be read when all of them end, and not only one."""
 
     grace = 0.0
+    ends: "PipeEnd | None" = None
 
 
 class _Server(uvicorn.Server):
@@ -126,13 +128,20 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._drain()
-        # Connections that the kernel has made already would be reset when nobody listens any more.
-        clients = [client for listener in sockets or [] for client in _waiting(listener)]
+        await self._stop_listening(sockets or [])
+        await super().shutdown(sockets=sockets)
+
+    async def _stop_listening(self, listeners: list[socket.socket]) -> None:
+        if self.config.ends is None or self.config.ends.poll():
+            for listener in listeners:
+                backlog.turn_away(listener)
+            # Handshakes that have begun are over by then, and their connections taken.
+            await asyncio.sleep(_HANDSHAKE_SECONDS)
+        clients = [client for listener in listeners for client in backlog.waiting(listener)]
         for server in self.servers:
             server.close()
         for client in clients:
             await asyncio.get_running_loop().connect_accepted_socket(self._connection, client)
-        await super().shutdown(sockets=sockets)
 
     def _connection(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
@@ -154,14 +163,6 @@ class _Server(uvicorn.Server):
         loop.call_later(_LOOK_SECONDS, self._look)
 
 
-def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
-    """The connections that nobody has taken yet."""
-    listener.setblocking(False)
-    with suppress(OSError):
-        while True:
-            yield listener.accept()[0]
-
-
 class _Worker(multiprocess.Process):
     """uvicorn's, with our server in it."""
 
@@ -179,6 +180,10 @@ multiprocess.Process = _Worker  # type: ignore[misc]
 class _Supervisor(multiprocess.Multiprocess):
     """uvicorn's, which listens no longer than its workers, and tells them which signal came."""
 
+    def __init__(self, config: _Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        config.ends, self._end = Pipe(duplex=False)
+
     def handle_int(self) -> None:
         for process in self.processes:
             if process.pid is not None and process.exitcode is None:
@@ -186,6 +191,7 @@ class _Supervisor(multiprocess.Multiprocess):
         super().handle_int()
 
     def terminate_all(self) -> None:
+        self._end.close()
         for listener in self.sockets:
             listener.close()
         super().terminate_all()

@@ -16,7 +16,7 @@ PACKAGE = Path(inferry.__file__).parent
 
 # A module imports only modules of the lines above its own.
 LAYERS = [
-    "__init__ errors waiting threads batch batch.pipeline",
+    "__init__ errors waiting threads backlog batch batch.pipeline",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
     "stats batch.report logs fetched cancellation cpus guard",
     "metrics observation",
