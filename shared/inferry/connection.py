@@ -1,10 +1,11 @@
 """A client's connection to the local server: uvicorn's protocol with limits, and fewer system calls."""
 
 import asyncio
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -23,6 +24,9 @@ _CHUNK = 256 * 1024
 _LINGER_SECONDS = 1.0
 # A server that ends answers what its clients had sent before they could know.
 _LAST_SECONDS = 1.0
+
+# Of no hierarchy: a configuration would turn it on again.
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)
 
 
 class Limits(NamedTuple):
@@ -57,12 +61,17 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._limits = limits
+        self._most = limits.header_bytes
         self._application: ASGIApp = self.app
-        self.app = self._answered
-        self._running: tuple[asyncio.Task[Any], RequestResponseCycle] | None = None
+        self.app = self._begin
+        # The request that is answered now, or was last.
+        self._task: asyncio.Task[Any] | None = None
+        self._answered: RequestResponseCycle | None = None
         self._stalled = False
         # Bytes since the last whole request, or the last of a body.
         self._seen = 0
+        self._is_large = False
+        self._body, self._body_length = bytearray(), 0
         # A header (its scope) or a body (its cycle), and when it must have come, as the loop's clock has it.
         self._awaited: object = None
         self.until = math.inf
@@ -80,18 +89,19 @@ class Connection(HttpToolsProtocol):
             self._refuse(503, f"the server has {most} connections already (MAX_CONNECTIONS); try later")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._running is not None:
-            task, cycle = self._running
-            # Of several requests that came together uvicorn tells the last.
-            cycle.disconnected = True
-            if not cycle.response_complete:
-                task.cancel()
+        cycle = self._answered
+        if cycle is not None and not cycle.response_complete and self._task is not None:
+            # Of several requests that came together uvicorn tells the last. What ends now is no error.
+            cycle.disconnected, cycle.logger = True, _SILENT
+            self._task.cancel()
         super().connection_lost(exc)
         self.app = self._application  # no circle is left behind
 
     def data_received(self, data: bytes) -> None:
         self._seen += len(data)
-        super().data_received(data)
+        if self._seen > self._most:
+            self._is_large = True
+        HttpToolsProtocol.data_received(self, data)  # super() would be a call more for every request
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:
             self._unfinished(cycle)
@@ -104,16 +114,6 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
         if asgi.DRAINING in self.app_state:
             cycle.keep_alive = False
-
-    def on_headers_complete(self) -> None:
-        limit = self._limits.header_bytes
-        if self._seen > limit and _size(self.url, self.headers) > limit:
-            self.app = _refusing(431, self._too_large())
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._seen, self.until = 0, self.loop.time() + self._limits.body
-        super().on_body(body)
 
     def shutdown(self) -> None:
         """The server ends. A request that is on its way is answered still, with the news that it was the last."""
@@ -159,26 +159,34 @@ class Connection(HttpToolsProtocol):
         """A part of a request came, and it is not the last one."""
         if self.transport.is_closing():
             return
-        in_body = cycle is not None and cycle.scope is self.scope
-        awaited = cycle if in_body else self.scope
-        if awaited is not self._awaited:
-            self._awaited = awaited
-            self.until = self.loop.time() + (self._limits.body if in_body else self._limits.header)
+        if cycle is not None and cycle.scope is self.scope:
+            self._await(cycle, self._limits.body, self._has_grown(cycle))
+        else:
+            self._await(self.scope, self._limits.header, False)
         # What came in front of a header in one piece is counted with it, and what is no body in a body's chunks.
-        if self._seen > self._limits.header_bytes + _CHUNK:
+        if self._seen > self._most + _CHUNK:
             self._refuse(431, self._too_large())
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cycle = receive.__self__  # type: ignore[attr-defined]
-        running = self._running = (cast("asyncio.Task[Any]", asyncio.current_task()), cycle)
-        try:
-            await self._application(scope, self._progressing(receive) if cycle.more_body else receive, send)
-        except asyncio.CancelledError:
-            if not cycle.disconnected:
-                raise
-        finally:
-            if self._running is running:
-                self._running = None
+    def _await(self, awaited: object, seconds: float, goes_on: bool) -> None:
+        if goes_on:
+            self._seen = 0
+        if goes_on or awaited is not self._awaited:
+            self._awaited = awaited
+            self.until = self.loop.time() + seconds
+
+    def _has_grown(self, cycle: RequestResponseCycle) -> bool:
+        """Whether its body has. Who reads it leaves an empty one; nobody wants the rest of one that was refused."""
+        body, before = cycle.body, self._body_length if cycle.body is self._body else 0
+        self._body, self._body_length = body, len(body)
+        return len(body) > before or cycle.response_complete
+
+    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own: every request comes by.
+        self._answered = cycle = receive.__self__  # type: ignore[attr-defined]
+        self._task = asyncio.current_task()
+        if self._is_large and _size(scope) > self._most:
+            return asgi.respond(_refusal(431, self._too_large()), send)
+        return self._application(scope, self._progressing(receive) if cycle.more_body else receive, send)
 
     def _progressing(self, receive: Receive) -> Receive:
         async def received() -> Message:
@@ -193,14 +201,11 @@ class Connection(HttpToolsProtocol):
         return received
 
     def _too_large(self) -> str:
-        return (
-            f"the request's header is over {self._limits.header_bytes} bytes (MAX_HEADER_BYTES): send fewer or shorter "
-            "fields"
-        )
+        return f"the request's header is over {self._most} bytes (MAX_HEADER_BYTES): send fewer or shorter fields"
 
     def _refuse(self, status: int, text: str) -> None:
         """Answers for the application, and takes what still comes until the client has read it."""
-        if self._running is not None:
+        if self._answered is not None and not self._answered.response_complete:
             self.transport.close()
             return
         self.connections.discard(self)
@@ -227,16 +232,9 @@ def _refusal(status: int, text: str) -> asgi.Response:
     return status, orjson.dumps({"error": text}), headers
 
 
-def _refusing(status: int, text: str) -> ASGIApp:
-    async def app(_: Scope, __: Receive, send: Send) -> None:
-        await asgi.respond(_refusal(status, text), send)
-
-    return app
-
-
-def _size(url: bytes, headers: asgi.Headers) -> int:
-    """Of a header, as it came."""
-    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
+def _size(scope: Scope) -> int:
+    """Of a request's header, about as it came."""
+    return len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in scope["headers"])
 
 
 class _Turn:
