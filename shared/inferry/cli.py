@@ -258,6 +258,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry import scraping
     from inferry.app import create_app
+    from inferry.guard import guard
     from inferry.pushing import open_pusher
     from inferry.service import Service
 
@@ -273,7 +274,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    app = create_app(service)
+    app = create_app(service, guard(settings))
     if pusher is None and settings.log_format == "text":
         return app
     return _until_shutdown(app, pusher.start() if pusher else None)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry import description
+from inferry.cpus import session_threads
 from inferry.entry import Entry
 from inferry.errors import ModelUnavailable
 from inferry.repository import Repository, open_repository
@@ -14,7 +15,7 @@ from inferry.settings import Settings
 def inspect(settings: Settings) -> dict[str, Any]:
     """Every version of every model, each loaded once: its signature and facts, or the reason why it can't be served."""
     cache = Path(settings.model_cache_dir) if settings.model_cache_dir else None
-    repository = open_repository(settings.model_path, cache_size=1, threads=settings.session_threads, cache=cache)
+    repository = open_repository(settings.model_path, cache_size=1, threads=session_threads(settings), cache=cache)
     return {
         "path": settings.model_path,
         "models": [_entry(repository, entry) for entry in repository.entries()],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inferry import catalogue, classification, rows
+from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
 from inferry.metrics import Gauge
@@ -17,7 +18,7 @@ from inferry.observation import observed
 from inferry.protocol import InferRequest, InferResponse
 from inferry.refresher import Refresher
 from inferry.repository import Repository, open_repository
-from inferry.settings import Settings, cpus
+from inferry.settings import Settings
 from inferry.stats import Timings
 from inferry.tensors import Tensor
 from inferry.threads import Threads
@@ -56,7 +57,7 @@ class Service:
         repository = open_repository(
             settings.model_path,
             cache_size=settings.model_cache_size,
-            threads=settings.session_threads,
+            threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
         )
         return cls(repository, settings)

@@ -1,11 +1,9 @@
 """Every setting, read from the environment in one place."""
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from inferry import __version__
@@ -33,6 +31,13 @@ class Settings:
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
+    max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server", 256)
+    header_timeout: float = _setting(10.0, "Seconds in which a request's header must come to the local server", 0.001)
+    body_timeout: float = _setting(
+        30.0, "Seconds that a request's body, or an answer, may stand still at the local server", 0.001
+    )
+    idle_timeout: float = _setting(5.0, "Seconds that a connection to the local server may wait for a request", 0.001)
+    max_connections: int = _setting(900, "Open connections of a process of the local server; more are refused", 1)
     max_response_bytes: int = _setting(0, "Largest answer; 0: no limit", 0)
     data_prefixes: tuple[str, ...] = _setting(
         (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
@@ -47,6 +52,9 @@ class Settings:
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "Names by which clients may call a server that listens on loopback, comma-separated; * for all"
+    )
     api_keys: tuple[str, ...] = _setting(
         (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
     )
@@ -69,6 +77,9 @@ class Settings:
     debug: bool = _setting(False, "Log every request of the local server, and at level DEBUG")
     host: str = _setting("127.0.0.1", "Address the local server listens on")
     port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
+    shutdown_grace: float = _setting(
+        5.0, "Seconds after SIGTERM in which the local server, not ready any more, still answers", 0
+    )
     workers: int = _setting(1, "Processes of the local server, on one port", 1)
 
     def __post_init__(self) -> None:
@@ -105,21 +116,6 @@ class Settings:
         """The variables that `from_env` reads back as these settings; the ones left at their defaults are absent."""
         values = {f.name.upper(): (getattr(self, f.name), f.default) for f in fields(self)}
         return {name: _format(value) for name, (value, default) in values.items() if value != default}
-
-    @property
-    def session_threads(self) -> int:
-        """Threads for one session: as many as CPUs were paid for, shared between the workers."""
-        return self.intra_op_threads or max(1, cpus() // self.workers)
-
-
-def cpus() -> int:
-    """CPUs that this process may use, a container's quota (cgroup v2) rounded up: a thread more than that stalls."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return count
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

@@ -21,6 +21,8 @@ REASON: dict[type[BaseException], str] = {
     errors.NotSupported: "invalid",
     errors.KeyMissing: "denied",
     errors.KeyRefused: "denied",
+    errors.OriginRefused: "denied",
+    errors.HostRefused: "denied",
     errors.DataRefused: "denied",
     errors.ResponseTooLarge: "invalid",
     errors.ModelNotFound: "not_found",

@@ -201,8 +201,9 @@ def killed(process: subprocess.Popen[bytes]) -> None:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a command gets: none of the tester's settings, one thread for each session."""
-    return {"PATH": os.environ["PATH"], "ORT_DISABLE_TELEMETRY": "1", "INTRA_OP_THREADS": "1", **env}
+    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye."""
+    ours = {"ORT_DISABLE_TELEMETRY": "1", "INTRA_OP_THREADS": "1", "SHUTDOWN_GRACE": "0"}
+    return {"PATH": os.environ["PATH"], **ours, **env}
 
 
 def _wait_until_live(server: Server) -> None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import onnx_models
 import pytest
-from inferry.server import _Joined, _Turn
+from inferry.connection import _Joined, _Turn
 from servers import JSON, Answer, Server, environment, received, serving, tensor
 
 SLOW = {"slow.onnx": onnx_models.slow()}

@@ -32,6 +32,14 @@ def test_read(parameters: Any, expected: Any) -> None:
         ({"config": {}}, "'config' must be a string that holds JSON, as config.json does"),
         ({"config": "{"}, "config.json of model 'm' is not JSON"),
         ({"config": '{"max_batchsize": 4}'}, "config.json of model 'm' has an unknown key 'max_batchsize'"),
+        (
+            {"config": '{"threads": 100000}'},
+            "'threads' in config.json of model 'm' must be a whole number from 0 to 256",
+        ),
+        (
+            {"config": '{"max_batch_size": 2, "dynamic_batching": {"max_queue_delay_us": 10000000000000}}'},
+            "'dynamic_batching.max_queue_delay_us' in config.json of model 'm' must be a whole number of microseconds",
+        ),
         ({"file:1/model.onnx": "QQ=="}, "'parameters' with files must hold 'config' as well"),
         ({"config": "{}", "file:1/x": "Q"}, "'file:1/x' must be a string in base64"),
         ({"config": "{}", "file:1/x": "Q!Q=="}, "'file:1/x' must be a string in base64"),
