@@ -220,7 +220,7 @@ class App:
             raise
         ended = time.perf_counter_ns()
         timings.encode += ended - encoding
-        stats.succeeded(timings, rows := decoded.batch_size, ended, received, len(body))
+        stats.succeeded(timings, rows := model.session.signature.rows(decoded), ended, received, len(body))
         if seen is not None:
             seen.rows = rows
         return 200, body, answer_headers

@@ -35,7 +35,7 @@ async def predict(settings: Settings, name: str, version: str | None, source: st
         service.close()
     return [
         orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        for row in rows.from_response(response, request.batch_size)
+        for row in rows.from_response(response, model.session.signature.rows(request))
     ]
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -141,18 +141,17 @@ class Management:
 
     async def model_metadata(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
-        versions = self._repository.offered(model) if version is None else [version]
-        return _json(description.metadata(loaded, versions))
+        return _json(description.metadata(loaded, self._rising(model) if version is None else [version]))
 
     async def model_config(self, model: Part, version: Version) -> HTTPResponse:
         return _json(description.config(await self._service.model(model, version)))
 
     async def model_stats(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
-        return _json({"model_stats": [description.statistics(loaded)]})
+        return self._statistics((model, v) for v in (self._rising(model) if version is None else [loaded.version]))
 
     async def stats(self) -> HTTPResponse:
-        return _json({"model_stats": [description.statistics(model) for model in self._repository.loaded()]})
+        return self._statistics((model.name, model.version) for model in self._repository.loaded())
 
     async def index(self, request: HTTPRequest) -> HTTPResponse:
         body = await self._object(request)
@@ -222,6 +221,13 @@ class Management:
     async def home(self, request: HTTPRequest) -> HTTPResponse:
         return _json({"status": "alive", "docs": f"{request.scope.get('root_path', '')}/docs"})
 
+    def _rising(self, model: str) -> list[str]:
+        """The versions that can be asked for, numbers behind other names."""
+        return self._repository.offered(model)[::-1]
+
+    def _statistics(self, versions: Iterable[tuple[str, str]]) -> HTTPResponse:
+        return _json({"model_stats": [description.statistics(self._repository, *version) for version in versions]})
+
     def _deferred(self) -> "Deferred":
         from inferry.deferred import Deferred
 
@@ -266,7 +272,7 @@ class Management:
             raise
         ended = time.perf_counter_ns()
         timings.encode = ended - encoding
-        model.stats.succeeded(timings, request.batch_size, ended)
+        model.stats.succeeded(timings, model.session.signature.rows(request), ended)
         return predictions
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:

@@ -57,6 +57,11 @@ class Metrics:
         with self._lock:
             return self._models.setdefault((name, version), ModelStats())
 
+    def found(self, name: str, version: str) -> ModelStats:
+        """The same for reading: a version that did nothing yet gets no series."""
+        with self._lock:
+            return self._models.get((name, version)) or ModelStats()
+
     def refused(self, exc: BaseException) -> None:
         """A request for a prediction failed before its model was known, or loaded."""
         reason = reason_of(exc)

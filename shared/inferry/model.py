@@ -73,6 +73,7 @@ def load(
     model = Model(name, version, config, session, digest, files.size, stats)
     if config.warm_up:
         model.warm_run = _warm_up(model)
+    stats.serves(batched=config.max_batch_size > 0)
     model.load_seconds = time.perf_counter() - start
     return model
 

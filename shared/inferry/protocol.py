@@ -27,13 +27,12 @@ _NOTHING = memoryview(b"")
 # Of documents that are Python's: nobody asks where their arrays are.
 _LISTS, _NUMBERS = Nesting(), Nesting(truths=False)
 
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
 _URI = "uri"
 # Every member and parameter that means something here.
 _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
-    *("binary_data_output", "binary_data", "binary_data_size", _URI, _SHARED_MEMORY, *_SEQUENCE),
+    *("binary_data_output", "binary_data", "binary_data_size", _URI, _SHARED_MEMORY),
 }
 
 
@@ -79,14 +78,6 @@ class InferRequest:
     raw: Buffer | None = None
     references: Mapping[str, Reference] | None = None
     by_reference: bool = False
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of the request: axis 0 of its first input, 1 for scalars."""
-        for tensor in self.inputs.values():
-            shape: Shape = tensor.array.shape
-            return shape[0] if shape else 1
-        return 1
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -381,8 +372,6 @@ def _request_parameters(value: Any) -> Parameters:
         raise InvalidRequest("'parameters' of the request must be an object")
     parameters = _members(value)
     for name in parameters:
-        if name in _SEQUENCE and parameters[name]:
-            raise NotSupported(f"parameter '{name}': inferry serves no stateful models")
         if name.startswith("triton_"):
             raise InvalidRequest(f"parameter '{name}' is reserved: names that start with 'triton_' can't be sent")
     return parameters

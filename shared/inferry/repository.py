@@ -57,7 +57,16 @@ class Repository:
 
     def offered(self, name: str) -> list[str]:
         """The versions that may be asked for: all but those that can't be served."""
-        return [version for version in self.versions(name) if self._entry(name, version).state != UNAVAILABLE]
+        return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
+
+    def entry(self, name: str, version: str) -> Entry:
+        """One version of a model, loaded or not. ModelNotFound lists those that exist."""
+        entry = self._of(name).get(version)
+        if entry is None:
+            raise ModelNotFound(
+                f"unknown version '{version[:100]}' of model '{name}'; it has {', '.join(self.versions(name))}"
+            )
+        return entry
 
     def entries(self) -> list[Entry]:
         """Every version of every model, sorted by name, newest version first."""
@@ -90,9 +99,9 @@ class Repository:
         ModelNotFound when there is no such version, ModelUnavailable with the reason when it can't be loaded.
         """
         if version is not None:
-            return self._ready(self._entry(name, version))
+            return self._ready(self.entry(name, version))
         default = self._defaults.get(name)
-        model = self._ready(self._entry(name, default)) if default else self._newest(name)
+        model = self._ready(self.entry(name, default)) if default else self._newest(name)
         with self._lock:
             # Others may have evicted it meanwhile, and loaded it once more.
             entry = self._loaded.get((name, model.version))
@@ -159,19 +168,11 @@ class Repository:
             raise ModelNotFound(f"unknown model '{name[:100]}'; the repository has: {known[:500]}")
         return entries
 
-    def _entry(self, name: str, version: str) -> Entry:
-        entry = self._of(name).get(version)
-        if entry is None:
-            raise ModelNotFound(
-                f"unknown version '{version[:100]}' of model '{name}'; it has {', '.join(self.versions(name))}"
-            )
-        return entry
-
     def _newest(self, name: str) -> Model:
         first: ModelUnavailable | None = None
         for version in self.versions(name):
             try:
-                return self._ready(self._entry(name, version))
+                return self._ready(self.entry(name, version))
             except ModelUnavailable as exc:
                 first = first or exc
         raise first or ModelNotFound(f"model '{name}' has no versions")

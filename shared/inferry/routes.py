@@ -86,6 +86,14 @@ ROUTES = (
         "KServe v1",
     ),
     *_unsupported(
+        "Streams",
+        *(
+            f"POST /v2/models/{{model}}{version}/{action}"
+            for version in ("", "/versions/{version}")
+            for action in ("generate", "generate_stream")
+        ),
+    ),
+    *_unsupported(
         "Trace",
         "GET /v2/trace/setting",
         "POST /v2/trace/setting",

@@ -40,11 +40,13 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
     max_batch_size: int = 0
     required: frozenset[str] = field(init=False)
+    _counted: str = field(init=False)
     _all: Mapping[bool, "Requested"] = field(init=False)
 
     def __post_init__(self) -> None:
         required = frozenset(spec.name for spec in self.inputs.values() if not spec.optional)
         object.__setattr__(self, "required", required)
+        object.__setattr__(self, "_counted", next((name for name in self.inputs if name in required), ""))
         names = tuple(self.outputs)
         everything = {False: Requested(names, frozenset()), True: Requested(names, frozenset(names))}
         object.__setattr__(self, "_all", everything)
@@ -65,6 +67,15 @@ class Signature:
         if self.max_batch_size:
             self._check_batch(inputs)
         return feed
+
+    def rows(self, request: InferRequest) -> int:
+        """Rows of a request that `feed` took: axis 0 of the model's first required input, 1 for a scalar or none.
+
+        Optional inputs are parameters of the run, and the order of a request's inputs says nothing.
+        """
+        tensor = request.inputs.get(self._counted)
+        shape: Shape = tensor.array.shape if tensor is not None else ()
+        return shape[0] if shape else 1
 
     def requested(self, request: InferRequest) -> Requested:
         """The outputs to answer with, all of the model's unless the request names some."""
@@ -90,8 +101,11 @@ class Signature:
                 f"whose inputs are {_names(self.inputs)}"
             )
         missing = sorted(self.required - inputs.keys())
+        count = len(self.required)
+        expected = f"{count} inputs" if count == len(self.inputs) else f"{count} to {len(self.inputs)} inputs"
+        got = f"{len(inputs)} inputs" if count == len(self.inputs) else f"{count - len(missing)} of the required ones"
         return InvalidRequest(
-            f"expected {len(self.required)} inputs but got {len(inputs)} inputs for model '{self.model}'. "
+            f"expected {expected} but got {got} for model '{self.model}'. "
             f"Got input(s) {list(inputs)}, but missing required input(s) {missing}"
         )
 

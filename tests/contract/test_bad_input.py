@@ -90,7 +90,6 @@ BAD = {
         400, ("'binary_data_output'", "'yes'"), request(x([1, 2]), parameters={"binary_data_output": "yes"})
     ),
     "a reserved parameter": Bad(400, ("'triton_x'", "reserved"), request(x([1, 2]), parameters={"triton_x": 1})),
-    "a sequence": Bad(501, ("'sequence_id'",), request(x([1, 2]), parameters={"sequence_id": 3})),
     # Names.
     "an unknown input": Bad(400, ("unexpected inference input 'y'", "'echo'"), request({**x([1, 2]), "name": "y"})),
     "an input beside the known": Bad(

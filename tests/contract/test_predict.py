@@ -95,10 +95,13 @@ def test_kserve_v1_models(tiny: Server) -> None:
 def test_predictions_are_counted(tiny: Server) -> None:
     def counts() -> dict[str, int]:
         (stats,) = tiny.ask("GET", "/v2/models/image/stats").json["model_stats"]
+        lines = tiny.ask("GET", "/metrics").body.decode().splitlines()
+        series = 'inferry_request_failures_total{model="image",version="1",reason="invalid"} '
         return {
-            "rows": stats["inference_count"],
+            "inferences": stats["inference_count"],
             "success": stats["inference_stats"]["success"]["count"],
             "fail": stats["inference_stats"]["fail"]["count"],
+            "refused": sum(int(line.removeprefix(series)) for line in lines if line.startswith(series)),
         }
 
     before = counts()
@@ -106,7 +109,12 @@ def test_predictions_are_counted(tiny: Server) -> None:
     tiny.post("/v1/models/image:predict", {"instances": [[1, 2, 3, 4]]})
     tiny.post("/predict", {"features": [1, 2, 3], "model_name": "image"})
     after = counts()
-    assert {name: after[name] - before[name] for name in after} == {"rows": 3, "success": 2, "fail": 1}
+    assert {name: after[name] - before[name] for name in after} == {
+        "inferences": 2,
+        "success": 2,
+        "fail": 0,
+        "refused": 1,
+    }
 
 
 def card(model: str) -> dict[str, Any]:
@@ -199,7 +207,7 @@ UNSUPPORTED = [(route.method, route.path) for route in ROUTES if route.operation
 
 @pytest.mark.parametrize(("method", "path"), UNSUPPORTED)
 def test_what_is_not_offered_says_so(tiny: Server, method: str, path: str) -> None:
-    path = path.format(model="echo", region="region")
+    path = path.format(model="echo", region="region", version="1")
     error = f"{path} is a part of the protocol that inferry doesn't offer"
     body = json.dumps({"error": error}, separators=(",", ":")).encode()
     assert tiny.ask(method, path, b"{}" if method == "POST" else None) == Answer(

@@ -511,13 +511,6 @@ def test_refused(members: str, message: str, reader: str) -> None:
             f'"inputs":[{ONE}],"outputs":[{{"name":"y","parameters":{{"shared_memory_region":"r"}}}}]',
             "output 'y' is to go to shared memory, which inferry doesn't offer",
         ),
-        *(
-            (
-                f'"inputs":[{ONE}],"parameters":{{"sequence_{end}":{value}}}',
-                f"parameter 'sequence_{end}': inferry serves no stateful models",
-            )
-            for end, value in (("id", 1), ("id", '"a"'), ("start", "true"), ("end", "true"))
-        ),
     ],
 )
 def test_not_supported(members: str, message: str, reader: str) -> None:
@@ -527,7 +520,7 @@ def test_not_supported(members: str, message: str, reader: str) -> None:
 @pytest.mark.parametrize("reader", READERS)
 def test_what_means_nothing_here_is_left_alone(reader: str) -> None:
     members = (
-        '"model_name":["m"],"parameters":{"sequence_id":0,"sequence_start":false,"sequence_end":false,"priority":1,'
+        '"model_name":["m"],"parameters":{"sequence_id":7,"sequence_start":true,"sequence_end":true,"priority":1,'
         '"headers":{"a":[1]},"mine":[["b"]],"binary_data_output":null,"timeout":null},"tags":[[],{"a":[]}],'
         '"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1],"parameters":{"mine":[1,[2]]},"more":[[]]}],'
         '"outputs":[{"name":"y","parameters":{"binary_data":null,"mine":{}},"shape":"["},{"name":"z","parameters":null}]'
@@ -655,7 +648,8 @@ def test_arrays_too_long_for_the_parsers_lists() -> None:
     for members in (f'"inputs":[{ONE}],"more":[{words}]', f'"inputs":[{member("BYTES", [COUNTED + 1], f"[{words}]")}]'):
         assert "over 16777215 values" in refused(f"{{{members}}}".encode(), error=RequestTooLarge)
     request = decode(with_data("UINT8", [COUNTED + 1], f"[{'0,' * COUNTED}7]"))
-    assert (request.batch_size, request.inputs["x"].array[-1]) == (COUNTED + 1, 7)
+    array = request.inputs["x"].array
+    assert (array.shape, array[-1]) == ((COUNTED + 1,), 7)
 
 
 # What stands 5,000,000 times between two texts.
@@ -686,13 +680,6 @@ def test_ragged_data_is_refused_before_it_becomes_lists() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < len(body)
-
-
-def test_batch_size() -> None:
-    assert decode(with_data("FP32", [3, 2], "[1,2,3,4,5,6]")).batch_size == 3
-    assert decode(with_data("FP32", [], "[1]")).batch_size == 1
-    assert decode(with_data("FP32", [0, 4], "[]")).batch_size == 0
-    assert InferRequest(raw=b"").batch_size == 1
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,12 @@ def test_feed(k: dict[str, float]) -> None:
     [
         (
             request(a=("FP32", [[1, 2, 3]])),
-            "expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['a'], but missing required input(s) ['b']",
+            "expected 2 to 3 inputs but got 1 of the required ones for model 'm'. Got input(s) ['a'], "
+            "but missing required input(s) ['b']",
         ),
         (
             request(k=("FP32", 1)),
-            "expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['k'], "
+            "expected 2 to 3 inputs but got 0 of the required ones for model 'm'. Got input(s) ['k'], "
             "but missing required input(s) ['a', 'b']",
         ),
         (
@@ -245,3 +246,28 @@ SHAPELESS = "can't be told from the {} bytes of a raw binary request; send a JSO
 )
 def test_bad_raw(inputs: tuple[TensorSpec, ...], max_batch_size: int, body: bytes, message: str) -> None:
     assert refused(signature(*inputs, max_batch_size=max_batch_size), raw(body)) == message
+
+
+def test_counts_of_inputs_that_are_all_required() -> None:
+    message = (
+        "expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['b'], but missing required input(s) ['a']"
+    )
+    assert refused(signature(*AB[:2]), request(b=("INT64", [4]))) == message
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "rows"),
+    [
+        ((spec("a"), spec("b")), {"a": np.zeros((2, 3)), "b": np.zeros((1, 3))}, 2),
+        ((spec("a"), spec("b")), {"b": np.zeros((1, 3)), "a": np.zeros((2, 3))}, 2),
+        ((spec("k", shape=(-1,), optional=True), spec("a")), {"k": np.zeros(7), "a": np.zeros((2, 3))}, 2),
+        ((spec("a", shape=()),), {"a": np.zeros(())}, 1),
+        ((spec("a"),), {"a": np.zeros((0, 3))}, 0),
+        ((spec("k", shape=(-1,), optional=True),), {"k": np.zeros(7)}, 1),
+    ],
+)
+def test_rows_do_not_depend_on_the_order_of_inputs(
+    inputs: tuple[TensorSpec, ...], given: dict[str, Any], rows: int
+) -> None:
+    tensors = {name: ("FP32", array) for name, array in given.items()}
+    assert signature(*inputs).rows(request(**tensors)) == rows

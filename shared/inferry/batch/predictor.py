@@ -160,7 +160,7 @@ class Predictor:
             except InvalidRequest as exc:
                 rejected.append(Rejected(int(block.rows[position]), None, str(exc), block.raw(position)))
                 continue
-            size, kind = request.batch_size, _kind(feed)
+            size, kind = self._signature.rows(request), _kind(feed)
             joins = self._limit != 1 and feed.keys() == self._signature.required and kind == key
             if run and not (joins and rows + size <= (self._limit or _batch_size(feed, self._growth))):
                 yield run
@@ -178,7 +178,7 @@ class Predictor:
             if len(run) == 1:
                 yield run[0][0], arrays
                 return
-            sizes = [block.requests[position].batch_size for position, _ in run]
+            sizes = [self._signature.rows(block.requests[position]) for position, _ in run]
             if any(array.shape[:1] != (sum(sizes),) for array in arrays):
                 raise InferenceFailed("the outputs have not a row per row")
         except InferryError as exc:
