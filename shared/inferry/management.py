@@ -190,9 +190,7 @@ class Management:
         deadline = context.deadline(request.scope)
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
-            instances = (await self._object(request)).get("instances")
-            if not isinstance(instances, list):
-                raise InvalidRequest("'instances' must be an array with one item per prediction")
+            instances = _instances(await self._object(request))
         predictions = await self._predict(loaded, instances, deadline)
         if len(loaded.session.signature.outputs) == 1:
             return _json({"predictions": [value for row in predictions for value in row.values()]})
@@ -291,6 +289,19 @@ class Management:
         from starlette.concurrency import run_in_threadpool
 
         return await run_in_threadpool(function, *arguments)
+
+
+def _instances(body: Mapping[str, Any]) -> list[Any]:
+    """The rows of a KServe v1 request; its servers take them by either name."""
+    names = [name for name in ("instances", "inputs") if name in body]
+    if len(names) > 1:
+        raise InvalidRequest("'instances' and 'inputs' are two names for the same: give one of them")
+    name = names[0] if names else "instances"
+    instances = body.get(name)
+    if not isinstance(instances, list):
+        columns = ", not an object of columns" if isinstance(instances, dict) else ""
+        raise InvalidRequest(f"'{name}' must be an array with one item per prediction{columns}")
+    return instances
 
 
 def _work(job: "Job", service: Service) -> None:

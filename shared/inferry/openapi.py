@@ -186,8 +186,11 @@ REQUESTS: dict[str, Any] = {
     },
     "v1_predict": {
         "type": "object",
-        "required": ["instances"],
-        "properties": {"instances": {"type": "array", "minItems": 1, "items": {}}},
+        "minProperties": 1,
+        "properties": {
+            "instances": {"type": "array", "minItems": 1, "items": {}},
+            "inputs": {"type": "array", "minItems": 1, "items": {}, "description": "another name for 'instances'"},
+        },
     },
     "index": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
     "load": {"type": "object", "properties": {"parameters": _PARAMETERS}},
@@ -240,7 +243,7 @@ def operation(route: Route) -> dict[str, Any]:
         extra["parameters"] = [{"name": n, "in": "path", "required": True, "schema": _NAME} for n in names]
     if route.operation in REQUESTS:
         schema = REQUESTS[route.operation]
-        required = "required" in schema
+        required = not {"required", "minProperties"}.isdisjoint(schema)
         extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     if route.operation == "infer":
         extra["parameters"].append(_HEADER_LENGTH)

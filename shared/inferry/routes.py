@@ -85,6 +85,7 @@ ROUTES = (
         "Predict: instances in, predictions out",
         "KServe v1",
     ),
+    *_unsupported("Explanations", "POST /v1/models/{model}:explain"),
     *_unsupported(
         "Streams",
         *(

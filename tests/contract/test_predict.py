@@ -80,8 +80,30 @@ V1 = {
 @pytest.mark.parametrize("name", V1)
 def test_kserve_v1(tiny: Server, name: str) -> None:
     model, instances, predictions = V1[name]
-    answer = tiny.post(f"/v1/models/{model}:predict", {"instances": instances})
-    assert (answer.status, answer.headers["content-type"], answer.json) == (200, JSON, {"predictions": predictions})
+    for member in ("instances", "inputs"):
+        answer = tiny.post(f"/v1/models/{model}:predict", {member: instances})
+        assert (answer.status, answer.headers["content-type"], answer.json) == (200, JSON, {"predictions": predictions})
+
+
+NOT_INSTANCES = {
+    "nothing": ({}, "'instances' must be an array with one item per prediction"),
+    "a number": ({"inputs": 1}, "'inputs' must be an array with one item per prediction"),
+    "both": (
+        {"inputs": [1], "instances": [1]},
+        "'instances' and 'inputs' are two names for the same: give one of them",
+    ),
+    "TensorFlow Serving's columns": (
+        {"inputs": {"x": [1]}},
+        "'inputs' must be an array with one item per prediction, not an object of columns",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_INSTANCES)
+def test_what_are_no_instances(tiny: Server, name: str) -> None:
+    body, error = NOT_INSTANCES[name]
+    answer = tiny.post("/v1/models/echo:predict", body)
+    assert (answer.status, answer.json) == (400, {"error": error})
 
 
 def test_kserve_v1_models(tiny: Server) -> None:
@@ -216,6 +238,8 @@ def test_what_is_not_offered_says_so(tiny: Server, method: str, path: str) -> No
 
 
 def test_shared_memory_trace_and_logging_are_not_offered() -> None:
+    actions = ("generate", "generate_stream", ":explain")
+    assert {action for action in actions for _, path in UNSUPPORTED if path.endswith(action)} == set(actions)
     assert {path.split("/")[2] for _, path in UNSUPPORTED} == {
         "trace",
         "models",

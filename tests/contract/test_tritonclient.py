@@ -162,7 +162,7 @@ def test_statistics_count_what_was_asked(client: Any) -> None:
     for _ in range(2):
         client.infer("INT16", [tensor("x", np.arange(3, dtype=np.int16))])
     with pytest.raises(InferenceServerException):
-        client.infer("INT16", [vector(1)])
+        client.infer("INT16", [vector(1.5)])
     after = statistics()
     assert after["inference_count"] - before["inference_count"] == 2
     assert after["execution_count"] - before["execution_count"] == 2
@@ -383,7 +383,7 @@ FAILURES = {
     "datatype": (
         "400",
         "inference input 'x' data-type is 'FP64', but model 'echo' expects 'FP32'",
-        lambda c: c.infer("echo", [tensor("x", np.zeros(1))]),
+        lambda c: c.infer("echo", [tensor("x", np.array([0.1]))]),
     ),
     "unknown output": (
         "400",

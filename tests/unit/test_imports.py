@@ -25,7 +25,7 @@ LAYERS = [
     "sinks.remote_write sinks.sigv4 sinks.entra",
     "sinks.amp sinks.azure_monitor",
     "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
-    "protocol batch.remotefiles observing uploads",
+    "protocol batch.remotefiles observing uploads conversion",
     "signature references",
     "session batch.blocks",
     "model batching batch.lines batch.numbering",

@@ -722,3 +722,47 @@ def test_inputs_do_not_share_memory_with_the_body() -> None:
     request = protocol.decode(bytes(body), b"132", "m")
     assert same(request.inputs["x"].array, np.array([1, 2], np.float32))
     assert request.inputs["x"].array.flags.writeable
+
+
+BASE64 = "aGVhdnkgcmFpbg=="
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_strings_in_base64(reader: str) -> None:
+    """MLServer's content type of an input; any other says nothing that the datatype doesn't."""
+    given = member("BYTES", [2, 1], f'["{BASE64}", "w7w="]').removesuffix("}")
+    for content_type, expected in (("base64", [["heavy rain"], ["\u00fc"]]), ("str", [[BASE64], ["w7w="]])):
+        inputs = f'"inputs":[{given},"parameters":{{"content_type":"{content_type}"}}}}]'
+        assert arrays(decode(document(inputs, reader)))["x"].tolist() == expected
+
+
+def test_strings_in_base64_behind_the_json() -> None:
+    raw = len(BASE64).to_bytes(4, "little") + BASE64.encode()
+    parameters = f'"parameters":{{"content_type":"base64","binary_data_size":{len(raw)}}}'
+    text = f'{{"inputs":[{{"name":"x","shape":[1],"datatype":"BYTES",{parameters}}}]}}'.encode()
+    assert arrays(decode(text + raw, len(text)))["x"].tolist() == ["heavy rain"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "message"),
+    [
+        ("BYTES", '["heavy rain"]', f"string 0 of {WHAT} is not base64, as its 'content_type' says: 'heavy rain'"),
+        ("BYTES", '["\\u00fc"]', f"string 0 of {WHAT} is not base64, as its 'content_type' says: '\u00fc'"),
+        (
+            "BYTES",
+            '["/w=="]',
+            f"string 0 of {WHAT} is not valid UTF-8; ONNX strings are UTF-8 text, send other bytes as UINT8",
+        ),
+        ("UINT8", "[1]", f"'content_type' of {WHAT} is base64, which is for BYTES, not for UINT8"),
+    ],
+)
+def test_what_is_not_base64(datatype: str, data: str, message: str) -> None:
+    given = member(datatype, [1], data).removesuffix("}")
+    body = f'{{"inputs":[{given},"parameters":{{"content_type":"base64"}}}}]}}'.encode()
+    assert refused(body) == message
+
+
+def test_an_object_holds_no_base64() -> None:
+    parameters = '"parameters":{"content_type":"base64","uri":"s3://bucket/x"}'
+    body = f'{{"inputs":[{{"name":"x","shape":[1],"datatype":"BYTES",{parameters}}}]}}'.encode()
+    assert refused(body) == f"{WHAT} is given by 'uri', whose object holds no base64: leave 'content_type' out"
