@@ -236,6 +236,8 @@ class App:
         return json_response({"live": True})
 
     async def _ready(self, *_: Any) -> Response:
+        if reason := self._service.not_ready():
+            raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
         return json_response({"live": True, "ready": True})
 
     async def _health(self, *_: Any) -> Response:

@@ -1,9 +1,11 @@
 """One version in a repository: its files and config, what became of it, and how it is loaded."""
 
 import threading
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from inferry import model as models
 from inferry.config import ModelConfig, parse_config
@@ -14,6 +16,8 @@ from inferry.stats import ModelStats
 from inferry.store import Store, StoredFile
 
 MAX_CONFIG_BYTES = 1 << 20
+Scan: TypeAlias = Callable[[Iterable[StoredFile]], tuple[dict[str, ModelFiles], list[str]]]
+
 READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
 # How often files that go while they are loaded are fetched.
 _ATTEMPTS = 3
@@ -36,6 +40,7 @@ class Entry:
     reason: str = ""
     model: Model | None = None
     refused: "Entry | None" = None
+    scan: Scan = scan
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def same_as(self, other: "Entry") -> bool:
@@ -72,14 +77,16 @@ class Entry:
 
     def _listed_again(self) -> VersionFiles:
         """The files as they are now: they may have been replaced since they were listed."""
-        model = scan(self.store.list())[0].get(self.name, ModelFiles())
+        model = self.scan(self.store.list())[0].get(self.name, ModelFiles())
         if self.version not in model.versions:
             raise StoreError(f"version {self.version} of model '{self.name}' is no longer in {self.store.url}")
         return model.versions[self.version]
 
 
-def entries_of(name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None) -> dict[str, Entry]:
-    """An entry for each version of a model; `config` stands in for its config.json."""
+def entries_of(
+    name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None, scan: Scan = scan
+) -> dict[str, Entry]:
+    """An entry for each version of a model; `config` stands in for its config.json, `scan` finds its files again."""
     error: ModelUnavailable | None = None
     if config is None:
         config, error = _config(name, files.config, store)
@@ -89,7 +96,7 @@ def entries_of(name: str, files: ModelFiles, store: Store, config: ModelConfig |
             f"config.json of model '{name}' has default_version '{default}', but its versions are "
             + ", ".join(newest_first(files.versions))
         )
-    return {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
+    return {v: Entry(name, v, store, files.versions[v], config, error, scan=scan) for v in files.versions}
 
 
 def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConfig, ModelUnavailable | None]:

@@ -14,7 +14,9 @@ from inferry.settings import Settings
 def inspect(settings: Settings) -> dict[str, Any]:
     """Every version of every model, each loaded once: its signature and facts, or the reason why it can't be served."""
     cache = Path(settings.model_cache_dir) if settings.model_cache_dir else None
-    repository = open_repository(settings.model_path, cache_size=1, threads=settings.session_threads, cache=cache)
+    repository = open_repository(
+        settings.model_path, settings.model_name, cache_size=1, threads=settings.session_threads, cache=cache
+    )
     return {
         "path": settings.model_path,
         "models": [_entry(repository, entry) for entry in repository.entries()],

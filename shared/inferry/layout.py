@@ -40,12 +40,57 @@ class ModelFiles:
     config: StoredFile | None = None
 
 
-def scan(files: Iterable[StoredFile]) -> tuple[dict[str, ModelFiles], list[str]]:
+def scan(
+    listed: Iterable[StoredFile], model_name: str = "", folder: str = ""
+) -> tuple[dict[str, ModelFiles], list[str]]:
     """The models in a repository, by name, and a sentence about each file that can't be part of one.
 
     `NAME/VERSION/model.onnx` with whatever lies beside it, `NAME/config.json`, and `NAME.onnx` (version 1, with its
     external data in files whose names start with `NAME.onnx`).
+
+    A folder of nothing but numbered versions (`1/model.onnx`, `config.json`) is a model's own, called `model_name`,
+    else as the `folder` is. With `model_name` so is one with an ONNX file in it: version 1, with whatever lies beside.
     """
+    files = list(listed)
+    models, problems = _repository(files)
+    if models and model_name in ("", *models):
+        return models, problems
+    own = _versions(files)
+    if model_name and not own:
+        own = _bare(files)
+    if not own:
+        missing = [f"there is no model '{model_name}', as MODEL_NAME says"] if model_name else []
+        return models, problems + missing
+    name = model_name or folder
+    if problem := _bad_name(name):
+        return {}, [f"{problem}: name the model with --model-name or MODEL_NAME"]
+    return {name: ModelFiles(own, next((file for file in files if file.path == CONFIG_FILE), None))}, []
+
+
+def _versions(files: Sequence[StoredFile]) -> dict[str, VersionFiles]:
+    """The numbered versions in a model's own folder."""
+    folders: dict[str, list[StoredFile]] = {}
+    for file in files:
+        version, slash, _ = file.path.partition("/")
+        if slash and version.isascii() and version.isdecimal():
+            folders.setdefault(version, []).append(file)
+    return {
+        version: VersionFiles(version, MODEL_FILE, tuple(members))
+        for version, members in folders.items()
+        if any(file.path == f"{version}/{MODEL_FILE}" for file in members)
+    }
+
+
+def _bare(files: Sequence[StoredFile]) -> dict[str, VersionFiles]:
+    """The model whose ONNX file lies in the folder itself, MODEL_FILE or the only one, as version 1."""
+    found = [file.path for file in files if "/" not in file.path and file.path.endswith(".onnx")]
+    if MODEL_FILE not in found and len(found) != 1:
+        return {}
+    model = MODEL_FILE if MODEL_FILE in found else found[0]
+    return {"1": VersionFiles("", model, tuple(file for file in files if file.path != CONFIG_FILE))}
+
+
+def _repository(files: Iterable[StoredFile]) -> tuple[dict[str, ModelFiles], list[str]]:
     models: dict[str, ModelFiles] = {}
     problems: list[str] = []
     folders: dict[tuple[str, str], list[StoredFile]] = {}
@@ -57,7 +102,7 @@ def scan(files: Iterable[StoredFile]) -> tuple[dict[str, ModelFiles], list[str]]
         elif len(parts) == 2 and parts[1] == CONFIG_FILE:
             models.setdefault(parts[0], ModelFiles()).config = file
         elif len(parts) == 2 and parts[1].endswith(".onnx"):
-            problems.append(f"{file.path} has no version folder: move it to {parts[0]}/1/{MODEL_FILE}")
+            problems.append(_misplaced(file.path, *parts))
         elif len(parts) > 2:
             folders.setdefault((parts[0], parts[1]), []).append(file)
     for (name, version), members in folders.items():
@@ -92,6 +137,15 @@ def _add_flat(models: dict[str, ModelFiles], problems: list[str], files: Sequenc
         else:
             beside = tuple(other for other in files if other.path.startswith(file.path))
             models.setdefault(name, ModelFiles()).versions["1"] = VersionFiles("", file.path, beside)
+
+
+def _misplaced(path: str, folder: str, _file: str) -> str:
+    if folder.isdecimal():
+        return (
+            f"{path} is a version without a model: move the folder {folder} into one with the model's name, or serve "
+            "the model's own folder by itself"
+        )
+    return f"{path} has no version folder: move it to {folder}/1/{MODEL_FILE}"
 
 
 def _bad_name(name: str) -> str:

@@ -5,16 +5,19 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from inferry.config import ModelConfig
-from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, Entry, entries_of
+from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, Entry, Scan, entries_of
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.layout import newest_first, scan
 from inferry.metrics import Metrics
 from inferry.model import Model
 from inferry.store import OneFile, Store, open_store
+
+UNLOADED = "unloaded"
 
 log = logging.getLogger("inferry")
 
@@ -30,10 +33,15 @@ class Repository:
         threads: int = 0,
         cache: Path | None = None,
         metrics: Metrics | None = None,
+        scan: Scan = scan,
     ) -> None:
-        """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files."""
+        """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files.
+
+        `scan`: finds the models in the store's files.
+        """
         self.metrics = metrics or Metrics()
         self._store = store
+        self._find = scan
         self._cache_size = cache_size
         self._threads = threads
         self._cache = cache
@@ -72,6 +80,14 @@ class Repository:
         """Every version of every model, sorted by name, newest version first."""
         entries = dict(self._entries)  # a refresh may replace them meanwhile
         return [entries[name][version] for name in sorted(entries) for version in newest_first(entries[name])]
+
+    def unready(self) -> list[Entry]:
+        """The versions that are loading, or can't be served; those that somebody unloaded are neither."""
+        return [
+            entry
+            for entry in self.entries()
+            if entry.state == LOADING or (entry.state == UNAVAILABLE and entry.reason != UNLOADED)
+        ]
 
     def loaded(self) -> list[Model]:
         """The models that are loaded now."""
@@ -144,7 +160,7 @@ class Repository:
         for version, entry in self._of(name).items():
             with entry.lock:
                 self._drop((name, version))
-                entry.state, entry.reason = UNAVAILABLE, "unloaded"
+                entry.state, entry.reason = UNAVAILABLE, UNLOADED
 
     def refresh(self, only: str | None = None) -> None:
         """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
@@ -185,7 +201,7 @@ class Repository:
 
     def _load(self, entry: Entry) -> Model:
         if entry.state == UNAVAILABLE:
-            raise ModelUnavailable(entry.reason if entry.reason != "unloaded" else _unloaded(entry.name))
+            raise ModelUnavailable(entry.reason if entry.reason != UNLOADED else _unloaded(entry.name))
         entry.state = LOADING
         start = time.perf_counter()
         try:
@@ -231,12 +247,13 @@ class Repository:
                 entry.model = None
 
     def _scan(self) -> dict[str, dict[str, Entry]]:
-        found, self.problems = scan(self._store.list())
-        entries = {name: entries_of(name, files, self._store) for name, files in found.items()}
+        found, self.problems = self._find(self._store.list())
+        entries = {name: entries_of(name, files, self._store, scan=self._find) for name, files in found.items()}
         for name, (store, config) in list(self._uploads.items()):  # another request may load meanwhile
-            files = found.get(name) if store is self._store else scan(store.list())[0].get(name)
+            find = self._find if store is self._store else scan
+            files = found.get(name) if store is self._store else find(store.list())[0].get(name)
             if files:
-                entries[name] = entries_of(name, files, store, config)
+                entries[name] = entries_of(name, files, store, config, find)
         return entries
 
     def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
@@ -299,10 +316,13 @@ def _unloaded(name: str) -> str:
     return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
 
 
-def open_repository(path: str, **options: Any) -> Repository:
-    """The repository at a folder, a URL, or a single .onnx file."""
+def open_repository(path: str, model_name: str = "", **options: Any) -> Repository:
+    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there."""
     cache = options.get("cache")
     folder, _, file = path.rpartition("/")
     if not file.endswith(".onnx"):
-        return Repository(open_store(path, cache), **options)
-    return Repository(OneFile(open_store(folder or ".", cache), file), **options)
+        last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().resolve().name
+        find = partial(scan, model_name=model_name, folder=last)
+        return Repository(open_store(path, cache), scan=find, **options)
+    find = partial(scan, model_name=model_name)
+    return Repository(OneFile(open_store(folder or ".", cache), file), scan=find, **options)

@@ -13,7 +13,7 @@ from inferry.catalogue import PHASES
 from inferry.logs import JsonFormatter, log
 from inferry.observation import Observation
 
-# Asked for every few seconds by machines: their lines are for LOG_LEVEL=DEBUG.
+# Asked for every few seconds by machines, of a server that isn't ready as well: their lines are for LOG_LEVEL=DEBUG.
 _PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
 _FUNCTION = "request"
 _LOCATION = f"{_FUNCTION}:0"
@@ -31,7 +31,7 @@ class Request(Observation):
     @property
     def level(self) -> int:
         """The line's."""
-        return logging.DEBUG if self.status == 200 and self.path in _PROBES else logging.INFO
+        return logging.DEBUG if self.status in (200, 503) and self.path in _PROBES else logging.INFO
 
     @staticmethod
     def text(events: JsonFormatter, some: "Sequence[Request]") -> bytes:

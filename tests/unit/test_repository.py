@@ -125,6 +125,26 @@ def test_one_file_is_a_repository(folder: Path) -> None:
     assert factor(repository.get("a")) == 2
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_models_own_folder(folder: Path, slash: str) -> None:
+    write(folder, "iris/1/model.onnx", DOUBLE)
+    write(folder, "iris/2/model.onnx", TRIPLE)
+    write(folder, "iris/config.json", b'{"default_version": "1"}')
+    repository = open_repository(f"{folder}/iris{slash}")
+    assert (repository.names(), repository.versions("iris"), repository.problems) == (["iris"], ["2", "1"], [])
+    assert (factor(repository.get("iris")), factor(repository.get("iris", "2"))) == (2, 3)
+
+
+@pytest.mark.parametrize("path", ["", "/net.onnx"])
+def test_the_only_model_is_called_as_it_is_told(folder: Path, path: str) -> None:
+    write(folder, "net.onnx", DOUBLE)
+    repository = open_repository(f"{folder}{path}", "rose")
+    assert (repository.names(), factor(repository.get("rose"))) == (["rose"], 2)
+    write(folder, "net.onnx", TRIPLE)
+    repository.refresh()
+    assert factor(repository.get("rose")) == 3
+
+
 def test_concurrent_first_requests_load_a_model_once(folder: Path, loads: list[str]) -> None:
     write(folder, "a.onnx", DOUBLE)
     repository = open_repository(str(folder))
