@@ -56,14 +56,14 @@ def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
     app.add_exception_handler(HTTPException, _error)
     endpoints, pages = Management(service), Documentation(service, app)
     away = _DataPlane(data_plane)
-    for number, route in enumerate(ROUTES):
+    for route in ROUTES:
         app.add_api_route(
             route.path,
             getattr(endpoints, route.operation, None) or getattr(pages, route.operation, None) or away,
             methods=[route.method],
             summary=route.summary,
             tags=[route.tag],
-            operation_id=f"{route.operation}-{number}",
+            operation_id=route.name,
             status_code=openapi.status(route),
             responses=openapi.responses(route),
             response_model=None,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from inferry.description import example
 from inferry.model import Model
 from inferry.protocol import OCTETS
-from inferry.routes import ROUTES, Route
+from inferry.routes import OF_VERSION, ROUTES, Route
 from inferry.tensors import DATATYPES
 
 
@@ -247,7 +247,7 @@ def operation(route: Route) -> dict[str, Any]:
         extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     if route.operation == "infer":
         extra["parameters"].append(_HEADER_LENGTH)
-        extra["requestBody"]["content"][OCTETS] = _BINARY
+        extra["requestBody"]["content"][OCTETS[1].decode()] = _BINARY
     return extra
 
 
@@ -299,7 +299,7 @@ def _insert(document: dict[str, Any], *examples: tuple[str, dict[str, Any]]) -> 
     for item in document["paths"].values():
         for method in item.values():
             for operation_id, values in examples:
-                if method["operationId"].partition("-")[0] == operation_id and values:
+                if method["operationId"].removesuffix(OF_VERSION) == operation_id and values:
                     method["requestBody"]["content"]["application/json"]["examples"] = values
 
 
