@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,9 +23,18 @@ def generated(examples: Server, tmp_path_factory: pytest.TempPathFactory) -> Any
     folder = tmp_path_factory.mktemp("generated")
     (folder / "openapi.json").write_bytes(examples.ask("GET", "/openapi.json").body)
     (folder / "config.yaml").write_text("post_hooks: []\n")
-    arguments = "generate --path openapi.json --config config.yaml --meta none --output-path inferry_client".split()
+    arguments = [
+        "--path",
+        "openapi.json",
+        "--config",
+        "config.yaml",
+        "--meta",
+        "none",
+        "--output-path",
+        "inferry_client",
+    ]
     made = subprocess.run(
-        [sys.executable, "-m", "openapi_python_client", *arguments],
+        [sys.executable, "-m", "openapi_python_client", "generate", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -43,8 +53,14 @@ def test_every_route_has_its_function(generated: Any) -> None:
     assert sorted(path.stem for path in files) == sorted(route.name for route in ROUTES)
 
 
-def test_the_generated_client_works(examples: Server, generated: Any) -> None:
-    client, models = generated().Client(base_url=examples.url), generated("models")
+@pytest.fixture
+def client(examples: Server, generated: Any) -> Iterator[Any]:
+    with generated().Client(base_url=examples.url) as client:
+        yield client
+
+
+def test_the_generated_client_works(client: Any, generated: Any) -> None:
+    models = generated("models")
 
     def call(function: str, *arguments: str, **options: Any) -> Any:
         return generated(f"api.{function}").sync(*arguments, client=client, **options).to_dict()
