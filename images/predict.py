@@ -17,7 +17,7 @@ from inferry.asgi import ASGIApp, Scope
 from inferry.service import Service
 from inferry.settings import Settings
 
-PAGES = ("/v2", "/openapi.json", "/docs", "/metrics")
+PAGES = ("/v2", "/openapi.json", "/docs", "/docs/assets/swagger-ui-bundle.js", "/metrics")
 
 
 async def ask(app: ASGIApp, path: str, body: Any = None) -> None:
