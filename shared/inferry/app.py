@@ -248,7 +248,8 @@ class App:
                 "name": settings.app_name,
                 "version": settings.app_version,
                 "environment": settings.environment,
-                "models": self._service.repository.names(),
+                # Who has no key learns no names.
+                **({} if settings.api_keys else {"models": self._service.repository.names()}),
             }
         )
 

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs.configure(settings if options.run is _serve else dataclasses.replace(settings, log_level="CRITICAL"))
         return int(options.run(options, settings))
     except InferryError as exc:
-        print(f"inferry: {exc}", file=sys.stderr)
+        print(f"inferry: {logs.printable(str(exc))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,7 @@ from typing import Any
 from inferry import description
 from inferry.entry import Entry
 from inferry.errors import ModelUnavailable
+from inferry.logs import printable
 from inferry.repository import Repository, open_repository
 from inferry.settings import Settings
 
@@ -40,7 +41,7 @@ def table(report: dict[str, Any]) -> str:
     text += [f"! {problem}" for problem in report["problems"]]
     if not report["models"]:
         text = [f"no models in {report['path']}: put NAME.onnx or NAME/1/model.onnx there", *text[1:]]
-    return "\n".join(text)
+    return "\n".join(map(printable, text))
 
 
 def _entry(repository: Repository, entry: Entry) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from inferry.store import StoredFile
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
+# What a name of Linux's file systems may have.
+MAX_NAME_BYTES = 255
 
 _NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")  # "." and ".." are other folders
 _RESERVED = ("stats",)  # /v2/models/stats is a route
@@ -62,7 +64,7 @@ def scan(
         missing = [f"there is no model '{model_name}', as MODEL_NAME says"] if model_name else []
         return models, problems + missing
     name = model_name or folder
-    if problem := _bad_name(name):
+    if problem := bad_name(name):
         return {}, [f"{problem}: name the model with --model-name or MODEL_NAME"]
     return {name: ModelFiles(own, next((file for file in files if file.path == CONFIG_FILE), None))}, []
 
@@ -118,7 +120,7 @@ def _add_folder(
     if not any(file.path == f"{folder}/{MODEL_FILE}" for file in files):
         if any(file.path.endswith(".onnx") for file in files):
             problems.append(f"{folder} has no {MODEL_FILE}: a version's ONNX file must have that name")
-    elif problem := _bad_name(name) or _bad_name(version):
+    elif problem := bad_name(name) or bad_name(version):
         problems.append(f"{folder}: {problem}")
     else:
         model = models.setdefault(name, ModelFiles())
@@ -130,7 +132,7 @@ def _add_flat(models: dict[str, ModelFiles], problems: list[str], files: Sequenc
         name, dot, extension = file.path.rpartition(".")
         if not dot or extension != "onnx":
             continue
-        if problem := _bad_name(name):
+        if problem := bad_name(name):
             problems.append(f"{file.path}: {problem}")
         elif name in models and models[name].versions:
             problems.append(f"{file.path} is ignored: the folder {name}/ holds a model of the same name")
@@ -148,9 +150,12 @@ def _misplaced(path: str, folder: str, _file: str) -> str:
     return f"{path} has no version folder: move it to {folder}/1/{MODEL_FILE}"
 
 
-def _bad_name(name: str) -> str:
+def bad_name(name: str) -> str:
+    """Why no model and no version can have this name; empty when one can."""
     if name in _RESERVED:
         return f"'{name}' is a reserved name"
+    if len(name) > MAX_NAME_BYTES:
+        return f"'{name[:100]}...' has more than {MAX_NAME_BYTES} characters"
     return "" if _NAME.fullmatch(name) else f"'{name}' must consist of letters, digits, '.', '_' and '-'"
 
 

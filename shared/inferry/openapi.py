@@ -39,7 +39,7 @@ class Health(BaseModel):
     name: str
     version: str
     environment: str
-    models: list[str]
+    models: list[str] | None = Field(default=None, description="absent where API keys are set")
 
 
 class ServerMetadata(BaseModel):
