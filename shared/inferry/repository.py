@@ -1,13 +1,16 @@
 """Model names and versions to loaded models: found, fetched, verified, kept while they are used."""
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from shutil import rmtree
+from typing import Any, NamedTuple
+from weakref import finalize
 
 from inferry.config import ModelConfig
 from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, Entry, Scan, entries_of
@@ -18,6 +21,15 @@ from inferry.model import Model
 from inferry.store import OneFile, Store, open_store
 
 UNLOADED = "unloaded"
+
+
+class Upload(NamedTuple):
+    """What a client gave with its request to load a model; `remove` removes its files."""
+
+    store: Store
+    config: ModelConfig | None
+    remove: Callable[[], object] | None = None
+
 
 log = logging.getLogger("inferry")
 
@@ -51,7 +63,7 @@ class Repository:
         self._defaults: dict[str, str] = {}
         self._loaded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._served: dict[str, Model] = {}
-        self._uploads: dict[str, tuple[Store, ModelConfig | None]] = {}
+        self._uploads: dict[str, Upload] = {}
         self.problems: list[str] = []
         self._apply(self._scan())
 
@@ -131,15 +143,15 @@ class Repository:
         `config` stands in for config.json, `files` (by path below the model's folder) for the store's, until the
         next load. ModelNotFound, ModelUnavailable.
         """
-        self._uploads.pop(name, None)
-        if config is not None or files:
-            uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
-            store = self._uploaded(uploaded) if uploaded else self._store
-            self._uploads[name] = (store, config)
+        self._discard(name)
+        if files:
+            self._uploads[name] = self._uploaded({f"{name}/{path}": content for path, content in files.items()}, config)
+        elif config is not None:
+            self._uploads[name] = Upload(self._store, config)
         try:
             self._load_anew(name)
         except InferryError:
-            if self._uploads.pop(name, None):
+            if self._discard(name):
                 self.refresh(only=name)
             raise
 
@@ -156,11 +168,15 @@ class Repository:
                 raise InvalidModel(f"version {model.version} is served, as {entries[version].reason}")
 
     def unload(self, name: str) -> None:
-        """Drops a model's sessions; requests to it fail until the next load."""
-        for version, entry in self._of(name).items():
-            with entry.lock:
-                self._drop((name, version))
-                entry.state, entry.reason = UNAVAILABLE, UNLOADED
+        """Drops a model's sessions; requests to it fail until the next load.
+
+        What was uploaded goes as well: its files, and the versions that the store doesn't have. StoreError when it
+        can't look.
+        """
+        self._unload(self._of(name))
+        if self._discard(name):
+            self.refresh(only=name)
+            self._unload(self._entries.get(name, {}))
 
     def refresh(self, only: str | None = None) -> None:
         """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
@@ -170,10 +186,27 @@ class Repository:
         with self._refreshing:
             self._apply(self._scan(), only)
 
-    def _uploaded(self, files: Mapping[str, bytes]) -> Store:
+    def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
+        from inferry import fetched
         from inferry.remote import memory_store
 
-        return memory_store(files, self._cache)
+        # Of its own, to be removed whole; the cache sweeps what a killed process leaves.
+        folder = (self._cache or fetched.default_cache()) / f"{fetched.TEMPORARY}{os.urandom(8).hex()}"
+        store = memory_store(files, folder)
+        return Upload(store, config, finalize(store, rmtree, folder, ignore_errors=True))
+
+    def _discard(self, name: str) -> bool:
+        """Forgets what was uploaded for a model; whether there was anything. Its entries go with the next look."""
+        upload = self._uploads.pop(name, None)
+        if upload is not None and upload.remove is not None:
+            upload.remove()
+        return upload is not None
+
+    def _unload(self, entries: Mapping[str, Entry]) -> None:
+        for entry in entries.values():
+            with entry.lock:
+                self._drop((entry.name, entry.version))
+                entry.state, entry.reason = UNAVAILABLE, UNLOADED
 
     # What follows is private: looking, loading, forgetting.
 
@@ -249,11 +282,12 @@ class Repository:
     def _scan(self) -> dict[str, dict[str, Entry]]:
         found, self.problems = self._find(self._store.list())
         entries = {name: entries_of(name, files, self._store, scan=self._find) for name, files in found.items()}
-        for name, (store, config) in list(self._uploads.items()):  # another request may load meanwhile
+        for name, upload in list(self._uploads.items()):  # another request may load meanwhile
+            store = upload.store
             find = self._find if store is self._store else scan
             files = found.get(name) if store is self._store else find(store.list())[0].get(name)
             if files:
-                entries[name] = entries_of(name, files, store, config, find)
+                entries[name] = entries_of(name, files, store, upload.config, find)
         return entries
 
     def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
@@ -271,6 +305,8 @@ class Repository:
         with self._lock:
             for version in known.keys() - entries.keys():
                 self._drop((name, version))
+                if known[version].store is not self._store:  # nobody but who uploaded it knows that it was there
+                    self.metrics.forget(name, version)
             if entries:
                 self._entries[name] = entries
                 self._defaults[name] = next(iter(entries.values())).config.default_version
