@@ -243,7 +243,7 @@ class App:
             raise
         ended = time.perf_counter_ns()
         timings.encode += ended - encoding
-        stats.succeeded(timings, rows := decoded.batch_size, ended, received, len(body))
+        stats.succeeded(timings, rows := model.session.signature.rows(decoded), ended, received, len(body))
         if seen is not None:
             seen.rows = rows
         return 200, body, answer_headers
@@ -259,8 +259,11 @@ class App:
         return json_response({"live": True})
 
     async def _ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
-        ready = not asgi.is_draining(scope)
-        return json_response({"live": True, "ready": ready}, 200 if ready else 503)
+        if asgi.is_draining(scope):
+            return json_response({"live": True, "ready": False}, 503)
+        if reason := self._service.not_ready():
+            raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
+        return json_response({"live": True, "ready": True})
 
     async def _health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         settings, draining = self._service.settings, asgi.is_draining(scope)
@@ -269,7 +272,8 @@ class App:
             "name": settings.app_name,
             "version": settings.app_version,
             "environment": settings.environment,
-            "models": self._service.repository.names(),
+            # Who has no key learns no names.
+            **({} if settings.api_keys else {"models": self._service.repository.names()}),
         }
         return json_response(health, 503 if draining else 200)
 

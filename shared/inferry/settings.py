@@ -12,6 +12,8 @@ from inferry.errors import InvalidSettings
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
 _PREFIX = r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*"
+# What Kubernetes sets for a Service of this name, METRICS_PORT for one that is called "metrics": not a setting of ours.
+_SERVICE_LINK = r"(tcp|udp|sctp)://\S+"
 _DIGEST = "[0-9a-fA-F]{64}"
 
 
@@ -24,12 +26,16 @@ class Settings:
     """One field per environment variable: MODEL_PATH is `model_path`, and so on."""
 
     model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
+    model_name: str = _setting("", "Name of the only model at MODEL_PATH, where that is the model's own folder or file")
     default_model: str = _setting("", "Model for requests that name none; empty: the repository's only model")
     model_cache_size: int = _setting(8, "Models kept loaded; the least recently used goes first", 1)
     model_cache_dir: str = _setting("", "Folder for models fetched or copied; empty: in the temporary folder")
     model_timeout: float = _setting(30.0, "Seconds that a prediction may take, waiting included", 0.001)
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
+    strict_readiness: bool = _setting(
+        False, "GET /v2/health/ready is 503 while a model is loading, broken or missing, as with Triton and KServe"
+    )
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
     max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server", 256)
     header_timeout: float = _setting(10.0, "Seconds in which a request's header must come to the local server", 0.001)
@@ -97,7 +103,7 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
         """Settings from `env` (os.environ); other variables are left alone. InvalidSettings names the variable."""
-        given = {f.name: f for f in fields(cls) if f.name.upper() in env}
+        given = {f.name: f for f in fields(cls) if f.name.upper() in env and not _is_service_link(f.name, env)}
         read = cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
         # Here and not above: a deployment writes references that are filled in before anybody reads them.
         if not all(re.fullmatch(_DIGEST, digest) for digest in read.api_keys):
@@ -116,6 +122,10 @@ class Settings:
         """The variables that `from_env` reads back as these settings; the ones left at their defaults are absent."""
         values = {f.name.upper(): (getattr(self, f.name), f.default) for f in fields(self)}
         return {name: _format(value) for name, (value, default) in values.items() if value != default}
+
+
+def _is_service_link(name: str, env: Mapping[str, str]) -> bool:
+    return name.endswith("port") and re.fullmatch(_SERVICE_LINK, env[name.upper()].strip()) is not None
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

@@ -28,7 +28,7 @@ LAYERS = [
     "sinks.remote_write sinks.sigv4 sinks.entra",
     "sinks.amp sinks.azure_monitor",
     "remote jsontensors classification layout asgi batch.casting batch.texts batch.files batch.storagequeue",
-    "protocol batch.remotefiles observing uploads",
+    "protocol batch.remotefiles observing uploads conversion",
     "signature references textbodies connection",
     "session class_names batch.blocks row_proof server",
     "model batching batch.lines batch.numbering",

@@ -18,12 +18,14 @@ DIGEST = "0123456789abcdef" * 4
 
 DEFAULTS = {
     "MODEL_PATH": "models",
+    "MODEL_NAME": "",
     "DEFAULT_MODEL": "",
     "MODEL_CACHE_SIZE": 8,
     "MODEL_CACHE_DIR": "",
     "MODEL_TIMEOUT": 30.0,
     "MODEL_REFRESH": 0.0,
     "MODEL_CONTROL": False,
+    "STRICT_READINESS": False,
     "MAX_REQUEST_BYTES": 67_108_864,
     "MAX_HEADER_BYTES": 65_536,
     "HEADER_TIMEOUT": 10.0,
@@ -80,12 +82,14 @@ def test_defaults() -> None:
 def test_from_env() -> None:
     env = {
         "MODEL_PATH": "s3://bucket/models",
+        "MODEL_NAME": "numbers",
         "DEFAULT_MODEL": "digits",
         "MODEL_CACHE_SIZE": "2",
         "MODEL_CACHE_DIR": "/tmp/c",
         "MODEL_TIMEOUT": "1.5",
         "MODEL_REFRESH": "60",
         "MODEL_CONTROL": "true",
+        "STRICT_READINESS": "true",
         "MAX_REQUEST_BYTES": "1000",
         "MAX_HEADER_BYTES": "4000",
         "HEADER_TIMEOUT": "3",
@@ -130,12 +134,14 @@ def test_from_env() -> None:
     }
     expected = {
         "MODEL_PATH": "s3://bucket/models",
+        "MODEL_NAME": "numbers",
         "DEFAULT_MODEL": "digits",
         "MODEL_CACHE_SIZE": 2,
         "MODEL_CACHE_DIR": "/tmp/c",
         "MODEL_TIMEOUT": 1.5,
         "MODEL_REFRESH": 60.0,
         "MODEL_CONTROL": True,
+        "STRICT_READINESS": True,
         "MAX_REQUEST_BYTES": 1000,
         "MAX_HEADER_BYTES": 4000,
         "HEADER_TIMEOUT": 3.0,
@@ -329,6 +335,14 @@ def test_every_number_has_a_minimum_that_is_tested() -> None:
 
 def test_the_digests_of_keys_are_not_shown() -> None:
     assert DIGEST not in repr(Settings(api_keys=(DIGEST,)))
+
+
+@pytest.mark.parametrize("link", ["tcp://10.96.0.7:9090", "udp://10.96.0.7:53"])
+def test_what_kubernetes_sets_for_a_service_is_no_setting(link: str) -> None:
+    """A Service named "metrics" gives every pod METRICS_PORT."""
+    assert Settings.from_env({"METRICS_PORT": link, "PORT": link, "WORKERS": "2"}) == Settings(workers=2)
+    with pytest.raises(InvalidSettings, match="METRICS_PORT must be a whole number, got 'http://metrics'"):
+        Settings.from_env({"METRICS_PORT": "http://metrics"})
 
 
 def test_more_digits_than_python_converts() -> None:
