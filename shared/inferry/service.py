@@ -160,7 +160,7 @@ class Service:
         timings: Timings | None = None,
         deadline: float = math.inf,
     ) -> list[InferResponse]:
-        """The answers to the `count` rows of `request`: one to all where the model's rows may run together, else one to each.
+        """The answers to the `count` rows of `request`: one to all where they may run together, else one to each.
 
         InvalidRequest where the model takes no rows; otherwise as `infer`.
         """

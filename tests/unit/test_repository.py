@@ -565,7 +565,8 @@ class TestControl:
             go_on.set()
             first.result(30)
             unloaded.result(30)
-        assert states(repository) == {("a", "1"): UNAVAILABLE, ("b", "1"): READY}
+        # What was uploaded goes with its unload.
+        assert states(repository) == {("b", "1"): READY}
 
     def test_a_refused_upload_leaves_the_one_before(self, folder: Path, tmp_path: Path) -> None:
         write(folder, "b.onnx", DOUBLE)
@@ -600,7 +601,7 @@ class TestControl:
         assert factor(repository.get("a")) == 2
         assert labels_of(metrics) == {("a", "1")}
 
-    def test_an_upload_that_replaces_another_or_fails_leaves_nothing(self, folder: Path, tmp_path: Path) -> None:
+    def test_uploads_that_are_replaced_or_fail_leave_nothing(self, folder: Path, tmp_path: Path) -> None:
         write(folder, "a.onnx", DOUBLE)
         metrics = Metrics()
         cache = tmp_path / "cache"
@@ -612,8 +613,10 @@ class TestControl:
         for name in "bc":
             with pytest.raises(InvalidModel):
                 repository.load(name, ModelConfig(), {"3/model.onnx": BROKEN})
-        assert list(cache.iterdir()) == []
-        assert (repository.names(), labels_of(metrics)) == (["a"], set())
+        # The one before a failed one stays.
+        assert len(list(cache.iterdir())) == 1
+        assert factor(repository.get("b")) == 3
+        assert (repository.names(), labels_of(metrics)) == (["a", "b"], {("b", "2")})
 
     def test_a_config_of_a_load_goes_with_its_unload(self, folder: Path) -> None:
         write(folder, "a.onnx", DOUBLE)
