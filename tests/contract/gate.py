@@ -4,20 +4,23 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+Fate: TypeAlias = int | str | tuple[int, dict[str, str]]
 
 FORWARDED = ("Content-Type", "Content-Encoding", "X-Prometheus-Remote-Write-Version", "Authorization")
 
 
 class Gate:
-    """Each request meets `fate()`: the number of a status, or the name of one of `Fates`."""
+    """Each request meets `fate()`: the number of a status, or one with headers, or the name of one of `Fates`."""
 
     def __init__(self, target: str = "") -> None:
         self.target = target
-        self.fate: Callable[[], int | str] = lambda: "pass"
+        self.fate: Callable[[], Fate] = lambda: "pass"
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.url = ""
 
@@ -76,8 +79,10 @@ class Fates:
         """An answer that is longer than anybody wants to read."""
         self.answer(200, b"a" * (1 << 22))
 
-    def answer(self, status: int, body: bytes = b"") -> None:
+    def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] = MappingProxyType({})) -> None:
         self.handler.send_response(status)
+        for name, value in headers.items():
+            self.handler.send_header(name, value)
         if status == 204:
             self.handler.end_headers()
             return
@@ -113,6 +118,8 @@ def gate(target: str = "") -> Iterator[Gate]:
             fate, fates = made.fate(), Fates(self, made, body)
             if isinstance(fate, int):
                 fates.answer(fate, b"a reason")
+            elif isinstance(fate, tuple):
+                fates.answer(fate[0], b"a reason", fate[1])
             else:
                 NAMES[fate](fates)
 

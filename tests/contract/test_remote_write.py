@@ -1,5 +1,7 @@
 """Remote write into real stores: the totals are those of the functions, whatever gets lost on the way."""
 
+import email.utils
+import logging
 import random
 import time
 from collections import Counter
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from gate import Gate, gate
+from gate import Fate, Gate, gate
 from inferry.metrics import Metrics
 from inferry.pushing import Pusher
 from inferry.settings import Settings
@@ -308,3 +310,121 @@ def test_what_a_store_did_not_take(environments: Make, fate: int | str, kept: bo
         environment.sink.push(environment.metrics.collect(), time.monotonic() + 5)
     first, second, *others = [body for _, _, body in store.requests]
     assert (first == second, failure.value.dropped == 0, len(others)) == (kept, kept, int(kept))
+
+
+REFUSALS: dict[str, tuple[Fate, ...]] = {
+    "none": (),
+    **{str(status): (status,) for status in (401, 403, 404, 405, 411, 413, 415, 429, 431, 451, 503)},
+    "a redirect": ((308, {"Location": "/elsewhere"}),),
+    "two": (403, 403),
+    "two of two kinds": (503, 404),
+    "three": (413, 401, 308),
+    "the second": ("pass", 403),
+    "the last but one": ("pass", "pass", 401),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_no_increase_is_lost_to_a_refusal(store: Store, environments: Make, name: str) -> None:
+    """Pushes that come half a minute apart, or after a silence: each is told with the value before."""
+    with gate(store.write_url) as between:
+        for apart in (30, 90):
+            fates = iter(REFUSALS[name])
+            between.fate = lambda fates=fates: next(fates, "pass")
+            environment = environments(between.url, time.time() - 600)
+            for _ in range(4):
+                environment.now += apart
+                environment.predict(f"apart-{apart}", 10)
+                environment.pusher.push()
+            check_increase(store, f"apart-{apart}", 40, environment.now + 1)
+
+
+def check_increase(store: Store, model: str, rows: int, at: float) -> None:
+    """VictoriaMetrics has it exactly; Prometheus adds at most a fifth, and takes nothing off."""
+    increase = f'sum(increase(inferry_rows_total{{model="{model}"}}[30m]))'
+    most = rows if store.flush_path else rows * 1.2
+    eventually(lambda: rows <= store.numbers(increase, at).get((), 0) <= most, True)
+
+
+@pytest.mark.parametrize("happens", ["busy", "gone"])
+@pytest.mark.parametrize("known", [0, 10], ids=["a first push", "a later one"])
+def test_a_batch_that_was_kept_for_over_an_hour(store: Store, environments: Make, happens: str, known: int) -> None:
+    """Prometheus takes nothing that old: its counts come with the next ones."""
+    start = time.time() - 5000
+    with gate(store.write_url) as between:
+        environment = environments(between.url if happens == "busy" else store.write_url, start)
+        if known:
+            environment.predict("digits", known)
+            environment.pusher.push()
+        environment.now += 10
+        environment.predict("digits", 10)
+        between.fate = lambda: 503
+        if happens == "gone":
+            store.stop()
+        environment.pusher.push()
+        assert environment.sink._kept is not None
+        if happens == "gone":
+            store.start()
+        between.fate = lambda: "pass"
+        busy = environments(store.write_url, start + 4900)
+        busy.predict("busy", 1)
+        busy.pusher.push()
+        environment.now = start + 4910
+        environment.predict("digits", 10)
+        environment.pusher.push()
+    check_increase(store, "digits", 20, environment.now + 1)
+    assert totals(store, "inferry_rows_total", environment.now + 1)[("digits",)] == known + 20
+    assert failed_flushes(environment.metrics) == [1]
+
+
+def test_a_store_that_asks_for_silence_gets_it() -> None:
+    fates: list[Fate] = [(429, {"Retry-After": "1"}), 204, 204]
+    with gate() as store:
+        store.fate = lambda: fates.pop(0)
+        environment = Environment(store.url, time.time())
+        environment.predict("digits", 10)
+        with pytest.raises(PushFailed, match="answers 429: a reason"):
+            environment.sink.push(environment.metrics.collect(), time.monotonic() + 5)
+        with pytest.raises(PushFailed, match=r"wants no request for [01] s"):
+            environment.sink.push(environment.metrics.collect(), time.monotonic() + 5)
+        assert len(store.requests) == 1
+        eventually(lambda: environment.pusher.push() or len(store.requests) >= 2, True)
+        environment.close()
+        first, second, *_ = [body for _, _, body in store.requests]
+    assert first == second
+
+
+LATER = email.utils.formatdate(time.time() + 200, usegmt=True)
+PAST = "Mon, 01 Jan 2001 00:00:00 GMT"
+SILENCES = {"0": 0, "70": 70, LATER: 200, "999999999": 300, "9" * 400: 300, PAST: 0, "-5": 0, "soon": 0}
+
+
+@pytest.mark.parametrize(
+    "value", SILENCES, ids=["none", "seconds", "a date", "long", "longer", "past", "negative", "no date"]
+)
+def test_how_long_a_store_may_ask_for_silence(value: str) -> None:
+    with gate() as store:
+        store.fate = lambda: (503, {"Retry-After": value})
+        environment = Environment(store.url, time.time())
+        asked = time.monotonic()
+        environment.pusher.push()
+        environment.close()
+    quiet = environment.sink._quiet_until
+    # A date is nearer when the test is run than when it was collected.
+    assert quiet - time.monotonic() <= SILENCES[value]
+    assert value == LATER or quiet - asked >= SILENCES[value]
+    assert (quiet > time.monotonic()) == (SILENCES[value] > 0)
+
+
+def test_the_log_says_where_a_redirect_points(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "inferry")
+    with gate() as store:
+        store.fate = lambda: (308, {"Location": "https://metrics.example/api/v1/write"})
+        environment = Environment(store.url, time.time())
+        for _ in range(3):
+            environment.pusher.push()
+        environment.close()
+        host = store.url.split("/")[2]
+    message = f"metrics don't reach remote_write: {host} answers 308 and points to https://metrics.example/api/v1/write"
+    assert [record.getMessage() for record in caplog.records] == [message]
+    assert len(store.requests) == 3  # which it did not follow

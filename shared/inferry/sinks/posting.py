@@ -1,20 +1,25 @@
 """HTTP to one URL over a connection that stays open, with one deadline for all of a request."""
 
+import base64
 import http.client
 import io
+import select
 import socket
 import time
 from collections.abc import Mapping
 from email.message import Message
 from functools import partial
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from inferry import __version__
 from inferry.errors import InvalidSettings
 
 _MAX_ANSWER = 1 << 16
-_CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+_CONNECTIONS: dict[str, type[http.client.HTTPConnection]] = {
+    "http": http.client.HTTPConnection,
+    "https": http.client.HTTPSConnection,
+}
 _USER_AGENT = f"inferry/{__version__}"
 
 
@@ -27,21 +32,30 @@ class Answer(NamedTuple):
 
 
 class NoAnswer(Exception):
-    """The server can't be reached, is too slow, or doesn't speak HTTP."""
+    """The server can't be reached, is too slow, or doesn't speak HTTP; `sent` when the request may have reached it."""
+
+    def __init__(self, reason: str, sent: bool = False) -> None:
+        super().__init__(reason)
+        self.sent = sent
 
 
 class Poster:
     """Requests to `url`, one at a time."""
 
-    def __init__(self, url: str, setting: str) -> None:
-        """InvalidSettings, which names `setting`, when `url` is none of HTTP."""
+    def __init__(self, url: str, setting: str, env: Mapping[str, str] | None = None) -> None:
+        """`env` may name a proxy: HTTPS_PROXY, HTTP_PROXY and NO_PROXY. InvalidSettings, which names `setting`, when
+        `url` is none of HTTP."""
         parts = urlsplit(url)
         if parts.scheme not in _CONNECTIONS or not parts.hostname or "@" in parts.netloc:
             raise InvalidSettings(f"{setting} must be an http or https URL without a user in it")
         self.host = parts.netloc
         self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self._open = partial(_CONNECTIONS[parts.scheme], parts.hostname, parts.port)
+        self._url = parts
+        self._proxy = _proxy(parts, env or {})
+        if self._proxy and parts.scheme == "http":
+            self.target = f"http://{self.host}{self.target}"
         self._connection: http.client.HTTPConnection | None = None
+        self._sent = False
 
     def post(self, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
         """NoAnswer when there is none at `deadline` (time.monotonic)."""
@@ -58,6 +72,12 @@ class Poster:
             self._connection = None
 
     def _ask(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Answer:
+        self._sent = False
+        return self._tried(method, body, headers, deadline)
+
+    def _tried(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Answer:
+        if self._connection is not None and _ended(self._connection):
+            self.close()
         kept = self._connection is not None
         try:
             return self._once(method, body, headers, deadline)
@@ -65,22 +85,68 @@ class Poster:
             self.close()
             # Servers close idle connections, and a function that was frozen meanwhile didn't hear of it.
             if kept and isinstance(exc, ConnectionError):
-                return self._ask(method, body, headers, deadline)
-            raise NoAnswer(f"{self.host} gives no answer: {type(exc).__name__} {exc}".strip()) from exc
+                return self._tried(method, body, headers, deadline)
+            raise NoAnswer(f"{self.host} gives no answer: {type(exc).__name__} {exc}".strip(), self._sent) from exc
 
     def _once(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Answer:
-        connection = self._connection or self._open(timeout=_left(deadline))
+        connection = self._connection or self._open(_left(deadline))
         self._connection = connection
-        connection.response_class = partial(_Response, deadline)
+        connection.response_class = partial(_Response, deadline)  # type: ignore[assignment]
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(_left(deadline))
-        connection.request(method, self.target, body, {"User-Agent": _USER_AGENT, **headers})
+        self._sent = True
+        connection.request(method, self.target, body, {"User-Agent": _USER_AGENT, **self._pass(), **headers})
         response = connection.getresponse()
         answer = Answer(response.status, response.read(_MAX_ANSWER), response.headers)
         if not response.isclosed():  # more of it would come
             self.close()
         return answer
+
+    def _open(self, timeout: float) -> http.client.HTTPConnection:
+        url, proxy = self._url, self._proxy
+        at = proxy or url
+        connection = _CONNECTIONS[url.scheme](at.hostname or "", at.port, timeout=timeout)
+        if proxy and url.scheme == "https":
+            connection.set_tunnel(url.hostname or "", url.port, _authorization(proxy))
+        return connection
+
+    def _pass(self) -> Mapping[str, str]:
+        """What a proxy that reads the request wants to see."""
+        return _authorization(self._proxy) if self._proxy and self._url.scheme == "http" else {}
+
+
+def _ended(connection: http.client.HTTPConnection) -> bool:
+    """Whether the server closed it meanwhile; nothing else can come from there between two requests."""
+    if connection.sock is None:
+        return False
+    poll = select.poll()
+    poll.register(connection.sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _proxy(url: SplitResult, env: Mapping[str, str]) -> SplitResult | None:
+    """The proxy to this URL, by the variables that curl and Python read. InvalidSettings."""
+    name = f"{url.scheme}_proxy"
+    value = env.get(name) or env.get(name.upper())
+    if not value:
+        return None
+    # 3 ms, for those who have one. Python's types don't know it.
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    if proxy_bypass_environment(url.hostname or "", {"no": env.get("no_proxy") or env.get("NO_PROXY") or ""}):
+        return None
+    found = urlsplit(value if "://" in value else f"http://{value}")
+    if found.scheme != "http" or not found.hostname:
+        raise InvalidSettings(f"{name.upper()} must be the http URL of a proxy, not {found.scheme}://{found.hostname}")
+    return found if found.port else found._replace(netloc=f"{found.netloc.rstrip(':')}:80")
+
+
+def _authorization(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    user = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
 
 class _Response(http.client.HTTPResponse):

@@ -3,12 +3,13 @@
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 
 from inferry.errors import InvalidSettings
 from inferry.metrics import Family
 from inferry.settings import Settings
 from inferry.sinks import PushFailed, wire
-from inferry.sinks.posting import NoAnswer, Poster
+from inferry.sinks.posting import Answer, NoAnswer, Poster
 from inferry.sinks.series import Batch, SeriesLog
 
 _HEADERS = {
@@ -16,23 +17,32 @@ _HEADERS = {
     "Content-Encoding": "snappy",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
-# What may be different next time: the rest of 4xx refuses this very batch.
-_RETRIED = (408, 429)
+# Nothing was taken, and that may be different next time.
+_BUSY = (408, 429, 503)
+# The store read the samples and didn't want some of them: Mimir, Cortex and Thanos take the others all the same. What
+# else is 3xx or 4xx refuses a request before anybody looks into it.
+_READ = (400, 409, 422)
+# What is older is refused by most stores: Prometheus' head, Mimir's and Amazon's look back by an hour.
+_STALE_MS = 3_600_000
+# As long a store may ask for silence.
+_MAX_QUIET = 300.0
 
 
 class RemoteWrite:
-    """Pushes what changed. One batch is kept and sent again where a store is busy or gone; a refused one is dropped."""
+    """Pushes what changed. One batch is kept and sent again where a store is busy or gone; one that it refuses is made
+    anew."""
 
     immediate = False
 
-    def __init__(self, settings: Settings, _: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, env: Mapping[str, str], clock: Callable[[], float] = time.time) -> None:
         if not settings.remote_write_url:
             raise InvalidSettings("METRICS_SINKS pushes to a store, so REMOTE_WRITE_URL must name it")
-        self._poster = Poster(settings.remote_write_url, "REMOTE_WRITE_URL")
+        self._poster = Poster(settings.remote_write_url, "REMOTE_WRITE_URL", env)
         self._settings = settings
         self._clock = clock
         self._log = SeriesLog(settings.app_name)
-        self._kept: Batch | None = None
+        self._quiet_until = 0.0
+        self._keep(None)
 
     def push(self, families: Sequence[Family], deadline: float) -> None:
         """Sends the kept batch, then what the store doesn't know."""
@@ -47,7 +57,8 @@ class RemoteWrite:
 
     def renew(self) -> None:
         """A new instance, over a new connection."""
-        self._kept = None
+        self._quiet_until = 0.0
+        self._keep(None)
         self._log.renew()
         self._poster.close()
 
@@ -61,33 +72,73 @@ class RemoteWrite:
             return {**_HEADERS, "Authorization": f"Basic {base64.b64encode(user).decode()}"}
         return _HEADERS
 
-    def _send_all(self, new: Callable[[], Batch | None], deadline: float) -> None:
-        kept, self._kept = self._kept, None
-        try:
-            self._send(kept, deadline)
-        finally:
-            # A store that refuses the old batch takes the new one: it had the old one already.
-            if self._kept is None:
-                self._send(new(), deadline)
+    def _keep(self, batch: Batch | None) -> None:
+        """The batch that is to be sent, and nobody can have yet."""
+        self._kept = batch
+        self._doubted = False
 
-    def _send(self, batch: Batch | None, deadline: float) -> None:
+    def _send_all(self, new: Callable[[], Batch | None], deadline: float) -> None:
+        left = self._quiet_until - time.monotonic()
+        if left > 0:
+            raise PushFailed(f"{self._poster.host} wants no request for {left:.0f} s")
+        if self._kept and not self._doubted and self._now() - self._kept.at > _STALE_MS:
+            self._keep(None)  # what is new says the same
+        try:
+            self._send(deadline)
+        finally:
+            # A store that refuses the old batch takes the new one: it had the old one already, or finds it too old.
+            if self._kept is None:
+                self._keep(new())
+                self._send(deadline)
+
+    def _send(self, deadline: float) -> None:
+        batch = self._kept
         if batch is None:
             return
-        self._log.doubted(batch)
         try:
             body = wire.snappy(batch.body)
             answer = self._poster.post(body, self.headers(body, deadline), deadline)
         except NoAnswer as exc:
-            self._kept = batch
+            if exc.sent:
+                self._doubt(batch)
             raise PushFailed(str(exc)) from exc
+        self._judge(batch, answer)
+
+    def _judge(self, batch: Batch, answer: Answer) -> None:
         if answer.status < 300:
             self._log.taken(batch)
+            self._keep(None)
             return
-        reason = f"{self._poster.host} answers {answer.status}: {answer.body[:200].decode(errors='replace').strip()}"
-        if answer.status >= 500 or answer.status in _RETRIED:
-            self._kept = batch
+        reason = _reason(self._poster.host, answer)
+        if answer.status in _BUSY or answer.status >= 500:
+            self._quiet_until = time.monotonic() + _retry_after(answer)
+            if answer.status not in _BUSY:
+                self._doubt(batch)
             raise PushFailed(reason)
+        if answer.status in _READ:
+            self._doubt(batch)
+        self._keep(None)
         raise PushFailed(reason, dropped=batch.size)
+
+    def _doubt(self, batch: Batch) -> None:
+        self._doubted = True
+        self._log.doubted(batch)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _reason(host: str, answer: Answer) -> str:
+    if answer.status < 400:
+        return f"{host} answers {answer.status} and points to {answer.headers.get('Location', '')[:200]}"
+    return f"{host} answers {answer.status}: {answer.body[:200].decode(errors='replace').strip()}"
+
+
+def _retry_after(answer: Answer) -> float:
+    """The seconds of silence that the store asks for: a number of them, or a date."""
+    value = answer.headers.get("Retry-After", "").strip()
+    try:
+        seconds = float(value) if value.isdecimal() else parsedate_to_datetime(value).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+    return min(max(seconds, 0.0), _MAX_QUIET)

@@ -2,8 +2,9 @@
 
 Counters are never cleared. Each process has an `instance` of its own, so that no two write one series. A series that is
 new, or was silent for long, is preceded by its value before: the store would take its first value for no increase at
-all. Timestamps only rise. What was sent and not acknowledged may have arrived: from then on the store is told values,
-but no value before, which could go back behind one that it has and pass for a counter that began again.
+all. Timestamps only rise. What was refused is told anew, with its value before. What was sent and not acknowledged may
+have arrived: from then on the store is told values, but no value before, which could go back behind one that it has and
+pass for a counter that began again.
 """
 
 import os
@@ -35,9 +36,11 @@ class Told(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One request: its body, how many samples it holds, and what the store has when it takes it."""
+    """One request: its body, its time in milliseconds, how many samples it holds, and what the store has when it takes
+    it."""
 
     body: bytes
+    at: int
     size: int
     told: dict[Key, Told | None]
 
@@ -74,13 +77,13 @@ class SeriesLog:
             return None
         parts += self._stale(gone, at)
         self._last = at
-        return Batch(b"".join(parts), size + len(gone), told | dict.fromkeys(gone))
+        return Batch(b"".join(parts), at, size + len(gone), told | dict.fromkeys(gone))
 
     def farewell(self, milliseconds: int) -> Batch | None:
         """The end of every series that was told; None when none was."""
         at = self._next(milliseconds)
         parts = self._stale(self._told.keys(), at)
-        return Batch(b"".join(parts), len(parts), dict.fromkeys(self._told)) if parts else None
+        return Batch(b"".join(parts), at, len(parts), dict.fromkeys(self._told)) if parts else None
 
     def taken(self, batch: Batch) -> None:
         """The store has it."""
