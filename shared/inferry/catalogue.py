@@ -15,8 +15,8 @@ BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PHASES = ("decode", "queue", "infer", "encode")
 # Why a request was not answered, once its model was known, and before.
-REASONS = ("invalid", "denied", "rejected", "timeout", "canceled", "error")
-EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
+REASONS = ("invalid", "invalid_argument", "denied", "rejected", "timeout", "canceled", "error")
+EARLY_REASONS = ("invalid", "invalid_argument", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
 SUCCESS, FAILED = "success", "failed"
 
 
@@ -142,7 +142,7 @@ _NV = "nv_inference_"
 NV_REASONS: dict[str, tuple[str, ...]] = {
     "REJECTED": ("timeout",),
     "CANCELED": ("canceled",),
-    "BACKEND": ("error",),
+    "BACKEND": ("error", "invalid_argument"),
     "OTHER": (),
 }
 NV_FAILURES = tuple(reason for reasons in NV_REASONS.values() for reason in reasons)

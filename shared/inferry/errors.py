@@ -2,6 +2,7 @@
 
 InferryError
 +-- InvalidRequest            the request can't be understood or doesn't fit the model
+|   +-- InvalidArgument       the model's run found that a value doesn't fit
 |   +-- RequestTooLarge       the body, or what it inflates to, is over MAX_REQUEST_BYTES
 |   +-- RequestTimeout        nothing came of the body for BODY_TIMEOUT
 |   +-- UnsupportedEncoding   a Content-Encoding other than gzip and deflate
@@ -34,6 +35,10 @@ class InferryError(Exception):
 
 class InvalidRequest(InferryError):
     """The request can't be understood or doesn't fit the model."""
+
+
+class InvalidArgument(InvalidRequest):
+    """The model's run found that a value doesn't fit: the request's, or one that the model computed."""
 
 
 class RequestTooLarge(InvalidRequest):

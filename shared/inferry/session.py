@@ -15,7 +15,7 @@ import numpy as np
 
 from inferry import allocator, numerics
 from inferry.cancellation import Cancellation
-from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
+from inferry.errors import InferenceFailed, InferenceTimeout, InvalidArgument, InvalidModel
 from inferry.modelfile import ModelFile
 from inferry.numerics import Numerics
 from inferry.signature import Feed, Signature, TensorSpec
@@ -127,7 +127,7 @@ class Session:
         """The `outputs` for a checked `feed`, in that order. Ends at `deadline` (time.monotonic) with InferenceTimeout,
         and so when it is cancelled.
 
-        InvalidRequest when ONNX Runtime blames the input, InferenceFailed otherwise; the session stays usable.
+        InvalidArgument when ONNX Runtime blames the input, InferenceFailed otherwise; the session stays usable.
         """
         if deadline <= time.monotonic():
             raise InferenceTimeout(
@@ -173,7 +173,7 @@ class Session:
         if terminated:
             return InferenceTimeout(f"model '{model}' was stopped: its prediction took longer than the time it had")
         if isinstance(exc, ort_errors.InvalidArgument):
-            return InvalidRequest(f"model '{model}' can't take this input: {_reason(exc)}")
+            return InvalidArgument(f"model '{model}' can't take this input: {_reason(exc)}")
         return InferenceFailed(f"model '{model}' failed: {_reason(exc)}")
 
     def _check_batching(self) -> None:

@@ -18,6 +18,7 @@ Labels: TypeAlias = tuple[str, ...]
 # Reasons of the catalogue; an error that is in none of these classes is an "error".
 REASON: dict[type[BaseException], str] = {
     errors.InvalidRequest: "invalid",
+    errors.InvalidArgument: "invalid_argument",
     errors.NotSupported: "invalid",
     errors.KeyMissing: "denied",
     errors.KeyRefused: "denied",

@@ -56,6 +56,7 @@ def test_every_error_has_a_status() -> None:
     ("name", "status"),
     [
         ("InvalidRequest", 400),
+        ("InvalidArgument", 400),
         ("RequestTooLarge", 413),
         ("ResponseTooLarge", 413),
         ("RequestTimeout", 408),

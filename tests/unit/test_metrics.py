@@ -190,6 +190,7 @@ def test_a_config_that_changes_counts_from_then_on() -> None:
         (errors.QueueFull(), None),
         (errors.InferenceTimeout(), "REJECTED"),
         (errors.InferenceFailed(), "BACKEND"),
+        (errors.InvalidArgument(), "BACKEND"),
         (asyncio.CancelledError(), "CANCELED"),
     ],
     ids=lambda value: type(value).__name__,
@@ -208,6 +209,7 @@ def test_failures_in_tritons_counters(exc: BaseException, reason: str | None) ->
 REASONS: list[tuple[BaseException, str, str]] = [
     (errors.InvalidRequest(), "invalid", "invalid"),
     (errors.RequestTooLarge(), "invalid", "invalid"),
+    (errors.InvalidArgument(), "invalid_argument", "error"),
     (errors.NotSupported(), "invalid", "invalid"),
     (errors.DataRefused(), "denied", "denied"),
     (errors.QueueFull(), "rejected", "error"),

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
-from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
+from inferry.errors import InferenceFailed, InferenceTimeout, InvalidArgument, InvalidModel, InvalidRequest
 from inferry.modelfile import read
 from inferry.session import Session, SessionOptions
 from inferry.tensors import DATATYPES, aligned, empty
@@ -171,7 +171,7 @@ def test_what_onnxruntime_blames_the_input_for(session: Load) -> None:
         [onnx_models.tensor("y", "FP32", ("batch", 1))],
         [onnx.helper.make_tensor("table", onnx.TensorProto.FLOAT, [3, 1], [10.0, 20.0, 30.0])],
     )
-    with pytest.raises(InvalidRequest, match=r"model 'm' can't take this input: .*indices element out of data bounds"):
+    with pytest.raises(InvalidArgument, match=r"model 'm' can't take this input: .*indices element out of data bounds"):
         session(lookup).run({"x": np.array([7], np.int64)}, ["y"], soon())
 
 
