@@ -8,7 +8,7 @@ import pytest
 from inferry.catalogue import COUNTER, GAUGE, HISTOGRAM, Metric
 from inferry.metrics import Family
 from inferry.sinks import wire
-from inferry.sinks.series import REPEAT_MS, SILENCE_MS, Batch, SeriesLog
+from inferry.sinks.series import GAP_MS, PAST_MS, REPEAT_MS, SILENCE_MS, Batch, SeriesLog
 from inferry.stats import Histogram
 
 
@@ -159,6 +159,27 @@ def test_after_a_silence_the_value_before_is_told_again(push: Push) -> None:
     assert push(at, a=4, level=2) == {"events_total{why=a}": [*before(3, at), (at, 4)], "level": [(at, 2)]}
     at += REPEAT_MS + 1
     assert push(at, a=4, level=2) == {"level": [(at, 2)]}
+
+
+def test_after_a_long_silence_its_minutes_are_told(push: Push) -> None:
+    """In steps of five minutes, and not of the time that a store takes no more samples of."""
+    push(T, a=3)
+    at = T + 3 * GAP_MS + 100_000
+    between = [(at - steps * GAP_MS, 3) for steps in (3, 2, 1)]
+    assert push(at, a=4) == {"events_total{why=a}": [*between, *before(3, at), (at, 4)]}
+    later = at + 10 * 3_600_000
+    points = push(later, a=5)["events_total{why=a}"]
+    assert points[-6:] == [*before(4, later), (later, 5)]
+    assert points[:-6] == [(later - steps * GAP_MS, 4) for steps in range(10, 0, -1)]
+    assert later - points[0][0] < 3_600_000
+
+
+def test_a_counter_that_stands_still_is_told_within_the_hour(push: Push) -> None:
+    push(T, a=3)
+    assert push(T + PAST_MS, a=3) == {}
+    at = T + PAST_MS + 1
+    assert push(at, a=3) == {"events_total{why=a}": [*((at - n * GAP_MS, 3) for n in range(9, 0, -1)), (at, 3)]}
+    assert push(at + 1000, a=3) == {}
 
 
 def test_what_may_have_arrived_is_never_preceded_again(push: Push) -> None:

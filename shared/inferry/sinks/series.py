@@ -25,6 +25,11 @@ REPEAT_MS = 120_000
 # How often the value before is told, a millisecond apart: Prometheus extrapolates a rate by half the mean distance of
 # its samples, at each end. One would make an increase half as large again, five a tenth.
 BEFORE = 5
+# VictoriaMetrics looks for a value of before in the five minutes ahead of a window. Where it finds none it takes one
+# below 110 for one that rose from zero, and counts it again. So what didn't change is told in such intervals: later,
+# when it changes, or before the hour is over that stores look back.
+GAP_MS = 299_500
+PAST_MS = 45 * 60_000
 
 
 class Told(NamedTuple):
@@ -108,11 +113,14 @@ class SeriesLog:
             if is_gauge:
                 return [(at, value)]
             return _risen(0.0, value, at) if value else []
+        silence = at - told.at
         if value == told.value:
-            return [(at, value)] if is_gauge and at - told.at > REPEAT_MS else []
-        if told.value is None or is_gauge or at - told.at <= SILENCE_MS:
+            if silence <= (REPEAT_MS if is_gauge else PAST_MS):
+                return []
+            return [(at, value)] if is_gauge else [*_unchanged(told.at, value, at), (at, value)]
+        if told.value is None or is_gauge or silence <= SILENCE_MS:
             return [(at, value)]
-        return _risen(told.value, value, at)
+        return [*_unchanged(told.at, told.value, at), *_risen(told.value, value, at)]
 
     def _stale(self, keys: Iterable[Key], at: int) -> list[bytes]:
         return [wire.series(self._label(key), [(at, wire.STALE)]) for key in keys]
@@ -128,6 +136,12 @@ class SeriesLog:
 
 def _risen(before: float, value: float, at: int) -> list[tuple[int, float]]:
     return [*((at - earlier, before) for earlier in range(BEFORE, 0, -1)), (at, value)]
+
+
+def _unchanged(since: int, value: float, at: int) -> list[tuple[int, float]]:
+    """The value at times between the last one and now, as far back as a store takes them."""
+    first = max(since + 1, at - PAST_MS - GAP_MS)
+    return [(earlier, value) for earlier in range(at - GAP_MS, first, -GAP_MS)][::-1]
 
 
 def _values(families: Sequence[Family]) -> Iterator[tuple[Key, float, bool]]:
