@@ -25,7 +25,7 @@ help:  ## list these verbs
 serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
 	@$(BIN)/inferry serve "$(MODEL_PATH)"
 
-test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite  ## install what the tests need, and run them all
+test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
 
 test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
@@ -165,6 +165,11 @@ models/encoder/1/model.onnx:
 		mmdebstrap --quiet --variant=extract --architectures=arm64 --include=python3,libstdc++6 trixie $@.new && \
 		ln -s usr/lib $@.new/lib && mv $@.new $@; \
 	else echo "mmdebstrap is missing: NOTHING WILL BE TESTED ON ARM64; .ci/install installs it"; fi
+
+# The newest Prometheus and VictoriaMetrics in Debian, unpacked beside those that are installed.
+.tools/stores/installed: tests/monitoring/stores
+	@if tests/monitoring/stores .tools/stores; then touch $@; \
+	else echo "Debian's newest stores can't be had: METRICS ARE TESTED WITH THE INSTALLED ONES ONLY"; fi
 
 # Programs from npm: Azure's storage emulator for the tests, and the CDK's command line. No lock file: it would name a
 # registry.

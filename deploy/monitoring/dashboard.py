@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 8, 7
 _M = 'job=~"$job",model=~"$model"'
 _J = 'job=~"$job"'
 _OVER = "[$__rate_interval]"
+_SECONDS = "($__rate_interval_ms / 1000)"
 
 
 class Panel(NamedTuple):
@@ -22,12 +23,21 @@ class Panel(NamedTuple):
     queries: dict[str, str]
 
 
+def _increase(metric: str, by: str, more: str = _M) -> str:
+    return f"sum by ({by}) (increase({metric}{{{more}}}{_OVER}))"
+
+
 def _rate(metric: str, by: str, more: str = _M) -> str:
-    return f"sum by ({by}) (rate({metric}{{{more}}}{_OVER}))"
+    # Not rate(), which VictoriaMetrics divides by the time between samples: rules/recording.yml has more.
+    return f"{_increase(metric, by, more)} / {_SECONDS}"
+
+
+def _ratio(part: str, whole: str, by: str, more: str = _M) -> str:
+    return f"{_increase(part, by, more)} / {_increase(whole, by, more)}"
 
 
 def _quantile(quantile: float) -> str:
-    return f"histogram_quantile({quantile}, {_rate('inferry_request_duration_seconds_bucket', 'le')})"
+    return f"histogram_quantile({quantile}, {_increase('inferry_request_duration_seconds_bucket', 'le')})"
 
 
 ROWS: dict[str, tuple[Panel, ...]] = {
@@ -44,8 +54,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Duration by phase, average",
             "s",
             {
-                "{{phase}}": f"{_rate('inferry_request_phase_seconds_total', 'phase')} / ignoring (phase) group_left "
-                f"sum(rate(inferry_request_duration_seconds_count{{{_M}}}{_OVER}))"
+                "{{phase}}": f"{_increase('inferry_request_phase_seconds_total', 'phase')} "
+                "/ ignoring (phase) group_left "
+                f"sum(increase(inferry_request_duration_seconds_count{{{_M}}}{_OVER}))"
             },
         ),
         Panel(
@@ -70,14 +81,14 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Rows of a run, average",
             "short",
-            {"{{model}}": f"{_rate('inferry_batch_size_sum', 'model')} / {_rate('inferry_batch_size_count', 'model')}"},
+            {"{{model}}": _ratio("inferry_batch_size_sum", "inferry_batch_size_count", "model")},
         ),
         Panel(
             "Bytes",
             "Bps",
             {
-                "in": f"sum(rate(inferry_request_bytes_total{{{_M}}}{_OVER}))",
-                "out": f"sum(rate(inferry_response_bytes_total{{{_M}}}{_OVER}))",
+                "in": f"sum(increase(inferry_request_bytes_total{{{_M}}}{_OVER})) / {_SECONDS}",
+                "out": f"sum(increase(inferry_response_bytes_total{{{_M}}}{_OVER})) / {_SECONDS}",
             },
         ),
         Panel(
@@ -89,12 +100,12 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     "Models": (
         Panel("Size of loaded models", "bytes", {"{{model}}": f"sum by (model) (inferry_model_loaded_bytes{{{_M}}})"}),
         Panel(
-            "Loads",
+            "Loads, since the processes that run began",
             "short",
             {"{{model}}, {{outcome}}": f"sum by (model, outcome) (inferry_model_loads_total{{{_M}}})"},
         ),
         Panel(
-            "Time of a load, average",
+            "Time of these loads, average",
             "s",
             {
                 "{{model}}": f"sum by (model) (inferry_model_load_seconds_total{{{_M}}}) / sum by (model) "
@@ -105,9 +116,9 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             "Requests that found their model loaded",
             "percentunit",
             {
-                "{{job}}": f"{_rate('inferry_model_cache_hits_total', 'job', _J)} / "
-                f"({_rate('inferry_model_cache_hits_total', 'job', _J)} + "
-                f"{_rate('inferry_model_cache_misses_total', 'job', _J)})"
+                "{{job}}": f"{_increase('inferry_model_cache_hits_total', 'job', _J)} / "
+                f"({_increase('inferry_model_cache_hits_total', 'job', _J)} + "
+                f"{_increase('inferry_model_cache_misses_total', 'job', _J)})"
             },
         ),
         Panel("Evictions", "short", {"{{job}}": _rate("inferry_model_cache_evictions_total", "job", _J)}),
@@ -117,10 +128,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel(
             "Time of a cold start, average",
             "s",
-            {
-                "{{job}}": f"{_rate('inferry_init_seconds_total', 'job', _J)} / "
-                f"{_rate('inferry_cold_starts_total', 'job', _J)}"
-            },
+            {"{{job}}": _ratio("inferry_init_seconds_total", "inferry_cold_starts_total", "job", _J)},
         ),
         Panel(
             "Files of batch jobs",

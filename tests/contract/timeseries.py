@@ -9,7 +9,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 from contract.services import free_port
 
 START_SECONDS = 30.0
+# Programs of a newer Debian, unpacked.
+NEWER = Path(__file__).parents[2] / ".tools" / "stores"
 
 
 @dataclass
@@ -95,8 +97,18 @@ def need(program: str) -> None:
         pytest.skip(f"{program} is missing: install Debian's package {program}")
 
 
+def newer(program: str) -> str:
+    """The path of the program of a newer Debian; skips where it could not be had."""
+    path = NEWER / "usr" / "bin" / program
+    if not path.exists():
+        pytest.skip(f"NOT TESTED with the newest {program}: make .tools/stores/installed could not get it")
+    return str(path)
+
+
 @contextmanager
-def prometheus(folder: Path, targets: Sequence[str] = (), rules: Sequence[Path] = ()) -> Iterator[Store]:
+def prometheus(
+    folder: Path, targets: Sequence[str] = (), rules: Sequence[Path] = (), program: str = "prometheus"
+) -> Iterator[Store]:
     """Prometheus, which takes remote write, scrapes `targets` and evaluates the files of `rules` every 200 ms."""
     need("prometheus")
     address = f"127.0.0.1:{free_port()}"
@@ -105,7 +117,7 @@ def prometheus(folder: Path, targets: Sequence[str] = (), rules: Sequence[Path] 
     config = {"global": intervals, "rule_files": [str(path) for path in rules], "scrape_configs": [scrape]}
     (folder / "prometheus.yml").write_text(json.dumps(config))  # JSON is YAML
     command = [
-        "prometheus",
+        program,
         f"--config.file={folder}/prometheus.yml",
         f"--storage.tsdb.path={folder}/prometheus",
         f"--web.listen-address={address}",
@@ -117,12 +129,12 @@ def prometheus(folder: Path, targets: Sequence[str] = (), rules: Sequence[Path] 
 
 
 @contextmanager
-def victoria(folder: Path) -> Iterator[Store]:
+def victoria(folder: Path, program: str = "victoria-metrics") -> Iterator[Store]:
     """VictoriaMetrics, which answers from what it has just taken."""
     need("victoria-metrics")
     address = f"127.0.0.1:{free_port()}"
     command = [
-        "victoria-metrics",
+        program,
         f"-httpListenAddr={address}",
         f"-storageDataPath={folder}/victoria",
         "-retentionPeriod=1d",
@@ -144,4 +156,8 @@ def running(store: Store) -> Iterator[Store]:
         store.stop()
 
 
-STORES = {"prometheus": prometheus, "victoria": victoria}
+STORES: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {"prometheus": prometheus, "victoria": victoria}
+ALL_STORES = STORES | {
+    "newest prometheus": lambda folder: prometheus(folder, program=newer("prometheus")),
+    "newest victoria": lambda folder: victoria(folder, newer("victoria-metrics")),
+}

@@ -33,8 +33,7 @@ def rule_tests(kind: str) -> Iterator[dict[str, Any]]:
 
 def accepted(*command: str | Path) -> str:
     """What the program prints; it must accept."""
-    program = {"promtool": "prometheus", "amtool": "prometheus-alertmanager"}[str(command[0])]
-    need(program)
+    need({"amtool": "prometheus-alertmanager"}.get(Path(command[0]).name, "prometheus"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -22,7 +22,7 @@ from inferry.settings import Settings
 from inferry.sinks import Sink, open_sinks
 
 DASHBOARD = json.loads((FOLDER / "dashboards" / "inferry.json").read_text())
-VARIABLES = {"$job": ".*", "$model": ".*", "$__rate_interval": "1m"}
+VARIABLES = {"$job": ".*", "$model": ".*", "$__rate_interval_ms": "60000", "$__rate_interval": "1m"}
 QUERIES = {
     f"{panel['title']}, {target['refId']}": target["expr"]
     for panel in DASHBOARD["panels"]
@@ -49,6 +49,11 @@ def test_panels() -> None:
     assert all(panel["targets"] for panel in charts)
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
     assert [variable["name"] for variable in DASHBOARD["templating"]["list"]] == ["datasource", "job", "model"]
+
+
+def test_rates_are_increases() -> None:
+    """As in the rules: VictoriaMetrics' rate() is none."""
+    assert not [query for query in QUERIES.values() if "rate(" in query]
 
 
 def test_expressions_are_promql(tmp_path: Path) -> None:
