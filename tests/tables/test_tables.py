@@ -1,0 +1,116 @@
+"""Files of the same tables, whoever wrote them: each row is the table's own, or refused with a reason that is listed."""
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx_models
+import pyarrow.parquet as pq
+import pytest
+from cases import CASES, Case
+from inferry import cli
+from refusals import REFUSED
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".tools" / "tables" / "bin" / "python"
+WRITERS = ("pandas", "pandas_nullable", "polars", "duckdb", "pyarrow", "fastparquet", "datasets", "pyspark", "numpy")
+BY_NAME = {case.name: case for case in CASES}
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WRITER/CASE.FORMAT of them all."""
+    folder = tmp_path_factory.mktemp("written")
+    done = subprocess.run([PYTHON, HERE / "writers.py", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For each case a model that gives its columns back, and one whose only input has all of them."""
+    files = {}
+    for case in CASES:
+        columns = {name: (case.datatype, ("n", 1)) for name in case.columns}
+        files[f"{case.name}.onnx"] = onnx_models.echo(columns, {name: f"{name}_out" for name in case.columns})
+        files[f"{case.name}.row.onnx"] = onnx_models.identity(case.datatype, ("n", len(case.columns)))
+    return onnx_models.write(tmp_path_factory.mktemp("models"), files)
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_batch(writer: str, case: Case, written: Path, models: Path, tmp_path: Path) -> None:
+    """Every file of the case, for a model of an input for each column, and for one whose rows are all columns."""
+    files = sorted((written / writer).glob(f"{case.name}.*"))
+    assert files or (writer, case.name) in {("numpy", name) for name in BY_NAME if name.endswith("null")}
+    wrong = {}
+    for path in files:
+        for shape in ("columns", "row"):
+            if path.name.endswith((".array.npy", ".fortran.npy")) and shape == "columns" and len(case.columns) > 1:
+                continue  # an array without names
+            said = judged(path, writer, case, shape, models, tmp_path / path.name / shape)
+            if said:
+                wrong[f"{path.name} {shape}"] = said
+    if wrong:
+        pytest.fail("\n".join(f"{name}: {said}" for name, said in wrong.items()), pytrace=False)
+
+
+def judged(path: Path, writer: str, case: Case, shape: str, models: Path, out: Path) -> str:
+    """What is wrong with the results; a refusal is wrong unless it is listed."""
+    rows, errors, reason = results(path, case.name if shape == "columns" else f"{case.name}.row", models, out)
+    listed = refusal(writer, path.name, shape)
+    if reason:
+        return "" if listed and re.search(listed, reason) else f"refused: {reason}"
+    expected = [wanted(case, number, shape) for number in range(len(next(iter(case.columns.values()))))]
+    if len(rows) + len(errors) != len(expected):
+        return f"{len(rows)} rows and {len(errors)} errors of {len(expected)} rows"
+    numbers = [number for number in range(len(expected)) if number + 1 not in errors]
+    for number, row in zip(numbers, rows, strict=True):
+        if expected[number] is None or not same(row, expected[number]):
+            return f"row {number} is {row} instead of {expected[number]}"
+    for number, why in errors.items():
+        if expected[number - 1] is not None and not (listed and re.search(listed, why)):
+            return f"row {number - 1} is refused: {why}"
+    return ""
+
+
+def refusal(writer: str, name: str, shape: str) -> str | None:
+    found = [reason for pattern, reason in REFUSED.items() if re.fullmatch(pattern, f"{writer}/{name} {shape}")]
+    return "|".join(found) or None
+
+
+def results(path: Path, model: str, models: Path, out: Path) -> tuple[list[Any], dict[int, str], str]:
+    """The rows of the results, the reasons of rows without one by number from 1, or why there are none."""
+    cli.main(["batch", str(path), f"{out}/", "--model", model, "--models", str(models), "--to", "parquet"])
+    [report] = out.glob("*.report.json")
+    said = json.loads(report.read_bytes())
+    if said["state"] != "finished":
+        return [], {}, said["reason"]
+    errors = {item["row"]: item["reason"] for item in lines(out, ".errors.jsonl")}
+    found = [path for path in out.iterdir() if path.is_file() and not path.name.endswith((".errors.jsonl", ".report.json"))]
+    return [row for path in found for row in pq.read_table(path).to_pylist()], errors, ""
+
+
+def lines(folder: Path, ending: str) -> Iterator[Any]:
+    for path in folder.glob(f"*{ending}"):
+        yield from map(json.loads, path.read_bytes().splitlines())
+
+
+def wanted(case: Case, number: int, shape: str) -> Mapping[str, Any] | None:
+    """The row as results have it; None where a value is missing that the datatype has no word for."""
+    values = {name: column[number] for name, column in case.columns.items()}
+    if case.datatype != "FP64" and None in values.values():
+        return None
+    plain = {name: math.nan if value is None else value for name, value in values.items()}
+    if shape == "columns":
+        return {f"{name}_out": value for name, value in plain.items()}
+    return {"y": next(iter(plain.values())) if len(plain) == 1 else list(plain.values())}
+
+
+def same(row: Any, expected: Any) -> bool:
+    """As they are written: NaN is NaN, -0.0 not 0.0, true no number."""
+    return repr(row) == repr(expected)
