@@ -21,6 +21,7 @@ from .measure import ChildFailed
 from .metrics import metrics
 from .overhead import overhead
 from .peers.errors import PeerError
+from .rows import rows
 from .rps import rps
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
@@ -38,6 +39,7 @@ ROWS: dict[str, Measure] = {
     "growth": growth,
     "metrics": metrics,
     "files": files,
+    "rows": rows,
     "functions": functions,
     "init": init,
     "warm": warm,
@@ -57,17 +59,17 @@ def main() -> int:
     # Every process that is measured inherits it.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     load = os.getloadavg()[0]
-    failed, rows = False, []
+    failed, table = False, []
     for name in options.names or ROWS:
         try:
             # The peers report on stdout what they install, which is the table's alone.
             with redirect_stdout(sys.stderr):
-                rows += list(ROWS[name](options.quick))
+                table += list(ROWS[name](options.quick))
         except (ChildFailed, PeerError) as exc:
             failed = True
-            rows.append(unavailable(name, str(exc)))
+            table.append(unavailable(name, str(exc)))
     print(f"{machine()}; load average at the start {load:.1f}\n")
-    print(as_markdown(rows) if options.markdown else as_text(rows))
+    print(as_markdown(table) if options.markdown else as_text(table))
     print("\nMedians; a ratio is the median of the ratios of measurements next to each other.")
     if options.quick:
         print("--quick: too short to judge by.")

@@ -14,8 +14,11 @@ from typing import Any
 
 from inferry.app import create_app
 from inferry.asgi import ASGIApp, Scope
+from inferry.repository import open_repository, shipped
 from inferry.service import Service
+from inferry.session import RUNTIME
 from inferry.settings import Settings
+from inferry.verdicts import Verdicts
 
 PAGES = ("/v2", "/openapi.json", "/docs", "/metrics")
 
@@ -41,12 +44,17 @@ def main(modules: list[str]) -> None:
     """Prints the models that work."""
     for module in modules:
         importlib.import_module(module)
-    service = Service.from_settings(Settings.from_env(os.environ))
+    settings = Settings.from_env(os.environ)
+    # What is found out of the models' rows now, the functions need not ask again.
+    verdicts = Verdicts(RUNTIME, shipped(settings.model_path))
+    service = Service(open_repository(settings.model_path, verdicts=verdicts), settings)
     app = create_app(service)
     for page in PAGES:
         asyncio.run(ask(app, page))
     for name in service.repository.names():
-        inputs = service.repository.get(name).config.example.get("inputs")
+        model = service.repository.get(name)
+        model.prove_rows()
+        inputs = model.config.example.get("inputs")
         if inputs:
             asyncio.run(ask(app, f"/v2/models/{name}/infer", {"inputs": inputs}))
         print(f"model {name} {'predicts' if inputs else 'loads'}")

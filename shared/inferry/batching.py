@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -21,6 +21,7 @@ Key: TypeAlias = tuple[tuple[str, ...], tuple[tuple[str, tuple[int, ...]], ...]]
 
 
 RunBatch: TypeAlias = Callable[[Feed, tuple[str, ...], float], Awaitable[list[Array]]]
+Refute: TypeAlias = Callable[[Mapping[str, Array], int], bool]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,13 +42,20 @@ class _Waiting:
 class Batcher:
     """Batches while busy: what arrives during a run goes into the next one, and a lone request runs at once."""
 
-    def __init__(self, run: RunBatch, model: str, max_batch_size: int, max_delay: float, max_waiting: int) -> None:
-        """`run` runs one batch; `max_delay` (seconds) is how long a batch that isn't full waits in a crowd."""
+    def __init__(
+        self, run: RunBatch, refute: Refute, model: str, max_batch_size: int, max_delay: float, max_waiting: int
+    ) -> None:
+        """`run` runs one batch; `max_delay` (seconds) is how long a batch that isn't full waits in a crowd.
+
+        `refute` looks at a batch's outputs, by name, and its rows: whether they have not a row for each.
+        """
         self._run = run
+        self._refute = refute
         self._model = model
         self._max_batch_size = max_batch_size
         self._max_delay = max_delay
         self._max_waiting = max_waiting
+        self._joins = True
         self._waiting: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -106,7 +114,7 @@ class Batcher:
                 continue
             if not batch:
                 key = waiting.key
-            if (not batch or waiting.key == key) and waiting.size <= room:
+            if (not batch or (self._joins and waiting.key == key)) and waiting.size <= room:
                 batch.append(waiting)
                 room -= waiting.size
             else:
@@ -119,6 +127,10 @@ class Batcher:
         start = time.perf_counter_ns()
         try:
             arrays = await self._run(_join(batch), batch[0].outputs, max(waiting.deadline for waiting in batch))
+            rows = sum([waiting.size for waiting in batch])
+            if len(batch) > 1 and self._refute(dict(zip(batch[0].outputs, arrays, strict=True)), rows):
+                self._joins = False
+                raise InferenceFailed("the model's outputs have not a row per row of its inputs")
             parts = _split(arrays, batch)
         except (InferenceFailed, InvalidRequest) as exc:
             await self._answer_alone(batch, exc)
@@ -129,7 +141,6 @@ class Batcher:
                 log.exception("a batch of model '%s' failed, after its requests were given up", self._model)
         else:
             took = time.perf_counter_ns() - start
-            rows = sum([waiting.size for waiting in batch])
             for waiting, outputs in zip(batch, parts, strict=True):
                 if not waiting.future.done():
                     waiting.future.set_result(Run(outputs, start - waiting.since, took, rows))
@@ -166,6 +177,4 @@ def _split(arrays: list[Array], batch: list[_Waiting]) -> list[list[Array]]:
     if len(batch) == 1:
         return [arrays]
     ends = np.cumsum([waiting.size for waiting in batch])
-    if any(array.shape[:1] != (ends[-1],) for array in arrays):
-        raise InferenceFailed("the model's outputs have not a row per row of its inputs")
     return [[array[end - waiting.size : end] for array in arrays] for end, waiting in zip(ends, batch, strict=True)]

@@ -24,7 +24,7 @@ class ModelConfig:
     `labels`: class names by output; `sha256`: expected digests by version; `columns`: the names of the values of a
     row; `max_queue_size`: requests that may wait; `example`: {"inputs": [...], "expect": {...}}, the inputs as in an
     inference request; `warm_up`: run the example when the model loads; `threads`: of its session, 0 for
-    INTRA_OP_THREADS.
+    INTRA_OP_THREADS; `rows`: "joined" has rows run together without a proof.
     """
 
     description: str = ""
@@ -38,6 +38,7 @@ class ModelConfig:
     example: Mapping[str, Any] = field(default_factory=dict)
     warm_up: bool = False
     threads: int = 0
+    rows: str = ""
 
 
 def parse_config(text: bytes, model: str) -> ModelConfig:
@@ -116,4 +117,5 @@ _CHECKS = {
     "example": ("an object with 'inputs'", lambda value, _: value if isinstance(value, dict) else None),
     "warm_up": ("true or false", lambda value, _: value if isinstance(value, bool) else None),
     "threads": ("a whole number", _count),
+    "rows": ('"joined"', lambda value, _: value if value == "joined" else None),
 }

@@ -119,6 +119,8 @@ def _properties(model: Model) -> Mapping[str, str]:
         "size": str(model.size),
         "producer": file.producer,
         "description": model.config.description,
+        "rows": model.row_proof.verdict.rows,
+        "rows_reason": model.row_proof.verdict.reason,
         **opsets,
     }
     return {name: value for name, value in values.items() if value}

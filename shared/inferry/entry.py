@@ -12,6 +12,7 @@ from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
 from inferry.model import Model
 from inferry.stats import ModelStats
 from inferry.store import Store, StoredFile
+from inferry.verdicts import Verdicts
 
 MAX_CONFIG_BYTES = 1 << 20
 READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
@@ -45,7 +46,7 @@ class Entry:
     def _given(self) -> tuple[VersionFiles, ModelConfig, str]:
         return self.files, self.config, str(self.config_error or "")
 
-    def open(self, threads: int, stats: ModelStats) -> Model:
+    def open(self, threads: int, stats: ModelStats, verdicts: Verdicts | None = None) -> Model:
         """The model, loaded from its files, which are fetched if need be. InvalidModel, StoreError."""
         if self.config_error:
             raise self.config_error
@@ -53,7 +54,7 @@ class Entry:
             folder = self._fetch()
             file = _identity(folder / self.files.model)
             try:
-                return models.load(self.name, self.version, folder, self.files, self.config, threads, stats)
+                return models.load(self.name, self.version, folder, self.files, self.config, threads, stats, verdicts)
             except ModelUnavailable:
                 if file and file == _identity(folder / self.files.model):
                     raise

@@ -9,6 +9,7 @@ from inferry.session import Run
 from inferry.signature import Feed
 from inferry.tensors import Array
 from inferry.threads import Threads
+from inferry.verdicts import PROVEN
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ class Execution:
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
         await on_loop()
         # Optional inputs have no row per row.
-        if self._batcher is None or feed.keys() != self._session.signature.required:
+        if (
+            self._batcher is None
+            or feed.keys() != self._session.signature.required
+            or self._model.row_proof.verdict.rows != PROVEN
+        ):
             with self._model.in_use():
                 return await self._wait_for_thread(feed, outputs, deadline, elements)
         self._arriving += 1
@@ -132,12 +137,13 @@ class Execution:
 
     def _make_batcher(self) -> "Batcher | None":
         config = self._model.config
-        if config.dynamic_batching is None:
+        if config.dynamic_batching is None or self._model.row_proof.verdict.rows != PROVEN:
             return None
         from inferry.batching import Batcher
 
         delay = config.dynamic_batching.max_queue_delay_us / 1e6
-        return Batcher(self._run_batch, self._model.name, config.max_batch_size, delay, config.max_queue_size)
+        refute = self._model.row_proof.refute
+        return Batcher(self._run_batch, refute, self._model.name, config.max_batch_size, delay, config.max_queue_size)
 
     def _learn(self, ns: int, elements: int) -> None:
         if ns < INLINE_NS:

@@ -19,6 +19,7 @@ from inferry.service import Service
 from inferry.settings import Settings
 from inferry.signature import TensorSpec
 from inferry.tensors import Tensor
+from inferry.verdicts import NONE
 
 
 async def predict(settings: Settings, name: str, version: str | None, source: str) -> list[str]:
@@ -30,13 +31,23 @@ async def predict(settings: Settings, name: str, version: str | None, source: st
     try:
         model = await service.model(service.default_model(name or None), version)
         request = _request(source, model)
-        response = await service.infer(model, request)
+        if _has_rows(request, model):
+            responses = await service.infer_rows(model, request)
+            count, outputs = request.batch_size, model.row_proof.verdict.outputs
+        else:
+            responses, count, outputs = [await service.infer(model, request)], 1, frozenset[str]()
     finally:
         service.close()
     return [
         orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-        for row in rows.from_response(response, request.batch_size)
+        for row in rows.from_responses(responses, count, outputs)
     ]
+
+
+def _has_rows(request: InferRequest, model: Model) -> bool:
+    """Whether a request is one of rows; a whole one, with a state, say, has none to split."""
+    lengths = {tensor.array.shape[:1] for tensor in request.inputs.values()}
+    return len(lengths) == 1 and model.row_proof.verdict.rows != NONE
 
 
 def _request(source: str, model: Model) -> InferRequest:

@@ -29,13 +29,14 @@ def has_problems(report: dict[str, Any]) -> bool:
 
 def table(report: dict[str, Any]) -> str:
     """The report for people."""
-    header = ("MODEL", "VERSION", "INPUTS", "OUTPUTS", "SIZE", "OPSET", "SHA-256")
+    header = ("MODEL", "VERSION", "INPUTS", "OUTPUTS", "ROWS", "SIZE", "OPSET", "SHA-256")
     lines = [header, *(_row(model) for model in report["models"])]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     failed = [model for model in report["models"] if model["state"] != "READY"]
     text += [f"! {model['name']} {model['version']}: {model['reason']}" for model in failed]
     text += [f"! {problem}" for problem in report["problems"]]
+    text += [note for model in report["models"] if (note := _rows(model))]
     if not report["models"]:
         text = [f"no models in {report['path']}: put NAME.onnx or NAME/1/model.onnx there", *text[1:]]
     return "\n".join(text)
@@ -46,6 +47,7 @@ def _entry(repository: Repository, entry: Entry) -> dict[str, Any]:
         model = repository.get(entry.name, entry.version)
     except ModelUnavailable as exc:
         return {"name": entry.name, "version": entry.version, "state": "UNAVAILABLE", "reason": str(exc)}
+    model.prove_rows()
     facts = description.metadata(model, [entry.version])
     return {"version": entry.version, "state": "READY", **{key: facts[key] for key in _FACTS}}
 
@@ -55,17 +57,24 @@ _FACTS = ("name", "platform", "inputs", "outputs", "properties")
 
 def _row(model: dict[str, Any]) -> Sequence[str]:
     if model["state"] != "READY":
-        return model["name"], model["version"], "unavailable", "", "", "", ""
+        return model["name"], model["version"], "unavailable", "", "", "", "", ""
     properties = model["properties"]
     return (
         model["name"],
         model["version"],
         _tensors(model["inputs"]),
         _tensors(model["outputs"]),
+        properties["rows"],
         _size(int(properties["size"])),
         properties.get("opset", ""),
         properties["sha256"][:12],
     )
+
+
+def _rows(model: dict[str, Any]) -> str:
+    """Why a model's rows are not proven, where they are not; a note, as it is no fault."""
+    reason = model.get("properties", {}).get("rows_reason")
+    return f"  {model['name']} {model['version']}: rows {model['properties']['rows']}: {reason}" if reason else ""
 
 
 def _tensors(tensors: Sequence[dict[str, Any]], most: int = 3) -> str:

@@ -206,6 +206,8 @@ class _Work:
 
     def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
         reader = self.reader(file, self._predictor.pace)
+        if not reader.has_requests:
+            self._predictor.check_rows()
         writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests)
         limits = Limits(until, self._job.max_errors)
 

@@ -258,9 +258,9 @@ class Management:
         try:
             request = rows.to_request(instances, model)
             timings.decode = time.perf_counter_ns() - start
-            response = await self._service.infer(model, request, timings, deadline)
+            responses = await self._service.infer_rows(model, request, timings, deadline)
             encoding = time.perf_counter_ns()
-            predictions = rows.from_response(response, len(instances))
+            predictions = rows.from_responses(responses, request.batch_size, model.row_proof.verdict.outputs)
         except BaseException as exc:
             model.stats.failed(exc, time.perf_counter_ns() - start)
             raise

@@ -1,5 +1,6 @@
 """A model version that is loaded and ready to run."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -12,11 +13,16 @@ import orjson
 
 from inferry import store
 from inferry.config import ModelConfig
-from inferry.errors import InferryError, InvalidModel
+from inferry.errors import InferryError, InvalidModel, InvalidRequest
 from inferry.layout import VersionFiles
 from inferry.protocol import decode
+from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
+from inferry.signature import Feed
 from inferry.stats import ModelStats
+from inferry.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
+
+log = logging.getLogger("inferry")
 
 WARM_UP_TIMEOUT = 60.0
 
@@ -35,6 +41,7 @@ class Model:
     digest: str
     size: int
     stats: ModelStats
+    row_proof: RowProof
     load_seconds: float = 0.0
     warm_run: tuple[int, int] | None = None
     execution: Any = None
@@ -56,9 +63,24 @@ class Model:
         """Class names of an output: the config's, else those in the ONNX file."""
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels
 
+    def prove_rows(self) -> Verdict:
+        """Whether its rows may run together, by the config's example or by random rows."""
+        try:
+            example = _example(self)
+        except InferryError:
+            example = None
+        return self.row_proof.by_example(example, time.monotonic() + WARM_UP_TIMEOUT)
+
 
 def load(
-    name: str, version: str, folder: Path, files: VersionFiles, config: ModelConfig, threads: int, stats: ModelStats
+    name: str,
+    version: str,
+    folder: Path,
+    files: VersionFiles,
+    config: ModelConfig,
+    threads: int,
+    stats: ModelStats,
+    verdicts: Verdicts | None = None,
 ) -> Model:
     """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not."""
     start = time.perf_counter()
@@ -70,9 +92,12 @@ def load(
             "the file was changed or not copied whole; put the right one in place, or correct config.json"
         )
     session = Session(folder / files.model, name, SessionOptions(config.threads or threads, config.max_batch_size))
-    model = Model(name, version, config, session, digest, files.size, stats)
+    proof = RowProof(session, digest, config.rows == "joined", verdicts)
+    model = Model(name, version, config, session, digest, files.size, stats, proof)
     if config.warm_up:
         model.warm_run = _warm_up(model)
+    if config.dynamic_batching:
+        _check_batching(model)
     model.load_seconds = time.perf_counter() - start
     return model
 
@@ -81,12 +106,36 @@ def _warm_up(model: Model) -> tuple[int, int]:
     """Runs the config's example twice: the first run allocates, the second tells what a request will take."""
     signature = model.session.signature
     try:
-        request = decode(orjson.dumps({"inputs": model.config.example.get("inputs")}), None, model.name)
-        feed = signature.feed(request)
+        feed = _example(model)
         deadline = time.monotonic() + WARM_UP_TIMEOUT
         model.session.run(feed, list(signature.outputs), deadline)
         start = time.perf_counter_ns()
         model.session.run(feed, list(signature.outputs), deadline)
-    except (InferryError, orjson.JSONEncodeError) as exc:
+    except InferryError as exc:
         raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
     return time.perf_counter_ns() - start, sum(array.size for array in feed.values())
+
+
+def _example(model: Model) -> Feed:
+    """The inputs of the config's example. InvalidRequest when it has none, or they don't fit."""
+    try:
+        text = orjson.dumps({"inputs": model.config.example.get("inputs")})
+    except orjson.JSONEncodeError as exc:
+        raise InvalidRequest(str(exc)) from exc
+    return model.session.signature.feed(decode(text, None, model.name))
+
+
+def _check_batching(model: Model) -> None:
+    """InvalidModel where requests can't be joined; without inputs that the model runs with they just are not."""
+    verdict = model.prove_rows()
+    if verdict.rows == UNPROVEN:
+        log.warning(
+            "model '%s' runs without dynamic_batching: nothing shows that its rows may be joined, as it ran with no "
+            "random input; give config.json an 'example'",
+            model.name,
+        )
+    elif verdict.rows != PROVEN:
+        raise InvalidModel(
+            f"config.json of model '{model.name}' sets dynamic_batching, but its rows can't run together: "
+            f'{verdict.reason}. Remove dynamic_batching, or set "rows": "joined" if that is no fault'
+        )

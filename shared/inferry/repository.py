@@ -14,9 +14,14 @@ from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnava
 from inferry.layout import newest_first, scan
 from inferry.metrics import Metrics
 from inferry.model import Model
-from inferry.store import OneFile, Store, open_store
+from inferry.session import RUNTIME
+from inferry.store import OneFile, Store, file_path, open_store
+from inferry.verdicts import Verdicts
 
 log = logging.getLogger("inferry")
+
+# The folder of verdicts, in MODEL_CACHE_DIR and in .inferry of a repository.
+ROWS = "rows"
 
 
 class Repository:
@@ -30,13 +35,18 @@ class Repository:
         threads: int = 0,
         cache: Path | None = None,
         metrics: Metrics | None = None,
+        verdicts: Verdicts | None = None,
     ) -> None:
-        """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files."""
+        """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files.
+
+        `verdicts`: what earlier processes found out about the models' rows.
+        """
         self.metrics = metrics or Metrics()
         self._store = store
         self._cache_size = cache_size
         self._threads = threads
         self._cache = cache
+        self._verdicts = verdicts
         self._lock = threading.RLock()
         self._refreshing = threading.Lock()
         self._entries: dict[str, dict[str, Entry]] = {}
@@ -188,7 +198,9 @@ class Repository:
         entry.state = LOADING
         start = time.perf_counter()
         try:
-            entry.model = model = entry.open(self._threads, self.metrics.model(entry.name, entry.version))
+            entry.model = model = entry.open(
+                self._threads, self.metrics.model(entry.name, entry.version), self._verdicts
+            )
         except StoreError as exc:
             self.metrics.load_failed(entry.name, entry.version)
             # The store may answer next time.
@@ -302,6 +314,15 @@ def open_repository(path: str, **options: Any) -> Repository:
     """The repository at a folder, a URL, or a single .onnx file."""
     cache = options.get("cache")
     folder, _, file = path.rpartition("/")
+    options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
     if not file.endswith(".onnx"):
         return Repository(open_store(path, cache), **options)
     return Repository(OneFile(open_store(folder or ".", cache), file), **options)
+
+
+def shipped(path: str) -> Path | None:
+    """Where a repository's own verdicts are, as an image brings them; None where it is no folder."""
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme != "file":
+        return None
+    return (file_path(path, rest) if separator else Path(path)) / ".inferry" / ROWS

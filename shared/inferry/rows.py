@@ -1,7 +1,7 @@
 """Rows of plain values, as people write them, to an inference request, and its answer back to rows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
 from inferry.signature import TensorSpec
-from inferry.tensors import Array, Datatype, Shape, Tensor, float32_from_bfloat16, to_list
+from inferry.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 
@@ -60,12 +60,34 @@ def from_text(cell: str, datatype: Datatype) -> Any:
         raise InvalidRequest(f"{cell[:40]!r} is found where {datatype.name} is expected") from exc
 
 
-def from_response(response: InferResponse, count: int) -> list[dict[str, Any]]:
-    """One object of output names and values per row; a single one when the model's outputs have no row per row."""
-    values = {tensor.name: _values(tensor) for tensor in response.outputs}
-    if any(array.shape[:1] != (count,) for array in values.values()):
-        return [{name: _plain(array) for name, array in values.items()}]
+def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
+    """A request for each row of one that `to_request` made."""
+    specs = model.session.signature.inputs
+    for row in range(request.batch_size):
+        inputs = {}
+        for name, tensor in request.inputs.items():
+            array = tensor.array[row : row + 1] if tensor.array.ndim else tensor.array
+            array = aligned(array if specs[name].shape else array.reshape(()))
+            inputs[name] = Tensor(name, tensor.datatype, array)
+        yield InferRequest(inputs)
+
+
+def from_responses(responses: Sequence[InferResponse], count: int, outputs: frozenset[str]) -> list[dict[str, Any]]:
+    """One object of output names and values per row, of one response to all rows or of one to each.
+
+    `outputs` have a row per row; of the others, a row's response has the row's whole.
+    """
+    if len(responses) == count:
+        return [
+            {tensor.name: _plain(_single(_own(_values(tensor), tensor.name in outputs))) for tensor in response.outputs}
+            for response in responses
+        ]
+    values = {tensor.name: _values(tensor) for tensor in responses[0].outputs}
     return [{name: _plain(_single(array[index])) for name, array in values.items()} for index in range(count)]
+
+
+def _own(array: Array, has_rows: bool) -> Any:
+    return array[0] if has_rows and array.shape[:1] == (1,) else array
 
 
 def _values(tensor: Tensor) -> Array:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inferry import catalogue, classification
+from inferry import catalogue, classification, rows
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
 from inferry.metrics import Gauge
@@ -21,6 +21,7 @@ from inferry.settings import Settings, cpus
 from inferry.stats import Timings
 from inferry.tensors import Tensor
 from inferry.threads import Threads
+from inferry.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
@@ -144,6 +145,46 @@ class Service:
         if requested.classes:
             outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
         return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
+
+    async def infer_rows(
+        self, model: Model, request: InferRequest, timings: Timings | None = None, deadline: float = math.inf
+    ) -> list[InferResponse]:
+        """The answers to the rows of `request`: one to all where the model's rows may run together, else one to each.
+
+        InvalidRequest where the model takes no rows; otherwise as `infer`.
+        """
+        timings, proof = timings or Timings(), model.row_proof
+        if proof.verdict.rows == NONE:
+            raise InvalidRequest(
+                f"model '{model.name}' takes no rows, as {proof.verdict.reason}: send whole requests to "
+                f"/v2/models/{model.name}/infer"
+            )
+        deadline = min(deadline, time.monotonic() + self._timeout)
+        count = request.batch_size
+        if count > 1 and await self._joins(model, request, deadline):
+            response = await self.infer(model, request, timings, deadline)
+            if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
+                return [response]
+        responses, queue, infer = [], 0, 0
+        for row in rows.split(request, model):
+            responses.append(await self.infer(model, row, timings, deadline))
+            queue, infer = queue + timings.queue, infer + timings.infer
+        timings.queue, timings.infer = queue, infer
+        return responses
+
+    async def _joins(self, model: Model, request: InferRequest, deadline: float) -> bool:
+        signature, proof = model.session.signature, model.row_proof
+        # Optional inputs are parameters of a run, not rows.
+        if request.inputs.keys() != signature.required:
+            return False
+        if proof.verdict.rows != UNPROVEN:
+            return proof.verdict.rows == PROVEN
+        feed = signature.feed(request)
+        await on_loop()
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool.pool(), proof.joins, feed, deadline)
 
     async def _infer_by_reference(
         self, model: Model, request: InferRequest, timings: Timings, deadline: float

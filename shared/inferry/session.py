@@ -38,6 +38,8 @@ _ADVICE = {
 allocator.settle()
 _watchdog = Watchdog()
 
+RUNTIME: str = ort.__version__
+
 
 class SessionOptions(NamedTuple):
     """`intra_op_threads` 0 leaves the choice to ONNX Runtime."""
@@ -150,7 +152,7 @@ class Session:
     def _check_batching(self) -> None:
         if not self.signature.max_batch_size:
             return
-        for spec in (*self.signature.inputs.values(), *self.signature.outputs.values()):
+        for spec in self.signature.inputs.values():
             if not spec.optional and spec.shape[:1] != (-1,):
                 raise InvalidModel(
                     f"model '{self.signature.model}' has max_batch_size {self.signature.max_batch_size}, but the first "
@@ -181,7 +183,7 @@ def _run_options() -> Any:
 def _input(node: Any, model: str, optional: bool = False) -> TensorSpec:
     if node.type not in BY_ONNX:
         raise _unsupported("input", node, model)
-    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape), optional)
+    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape), optional, symbols=_symbols(node.shape))
 
 
 def _output(node: Any, model: str, file: ModelFile) -> TensorSpec:
@@ -190,7 +192,7 @@ def _output(node: Any, model: str, file: ModelFile) -> TensorSpec:
         return TensorSpec(node.name, DATATYPES["FP32"], (-1, len(labels) or -1), labels=labels)
     if node.type not in BY_ONNX:
         raise _unsupported("output", node, model)
-    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape))
+    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape), symbols=_symbols(node.shape))
 
 
 def _unsupported(kind: str, node: Any, model: str) -> InvalidModel:
@@ -202,6 +204,10 @@ def _unsupported(kind: str, node: Any, model: str) -> InvalidModel:
 
 def _shape(shape: Iterable[Any]) -> tuple[int, ...]:
     return tuple(length if isinstance(length, int) and length >= 0 else -1 for length in shape)
+
+
+def _symbols(shape: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(length if isinstance(length, str) else "" for length in shape)
 
 
 def _from_zipmap(rows: list[dict[Any, float]], spec: TensorSpec) -> Array:

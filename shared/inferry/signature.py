@@ -14,13 +14,17 @@ Feed: TypeAlias = dict[str, Array]
 
 
 class TensorSpec(NamedTuple):
-    """An input or output: `shape` has -1 for axes of any length; `optional` inputs have a default in the model."""
+    """An input or output: `shape` has -1 for axes of any length; `optional` inputs have a default in the model.
+
+    `symbols` are the file's names of the axes, empty for those without one.
+    """
 
     name: str
     datatype: Datatype
     shape: Shape
     optional: bool = False
     labels: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
 
 
 class Requested(NamedTuple):

@@ -214,7 +214,7 @@ def test_inspect_prints_a_table(call: Call, tmp_path: Path) -> None:
     status, output, errors = call("inspect", str(folder))
     assert (status, errors) == (1, "")
     header, *lines = output.splitlines()
-    assert header.split() == ["MODEL", "VERSION", "INPUTS", "OUTPUTS", "SIZE", "OPSET", "SHA-256"]
+    assert header.split() == ["MODEL", "VERSION", "INPUTS", "OUTPUTS", "ROWS", "SIZE", "OPSET", "SHA-256"]
     table = [re.split(r"  +", line) for line in lines]
     assert [row[:4] for row in table[:5]] == [
         ["bad", "1", "unavailable"],
@@ -223,7 +223,7 @@ def test_inspect_prints_a_table(call: Call, tmp_path: Path) -> None:
         ["row", "1", "x FP32[?, 3], factor FP32[1]", "y FP32[?, 3]"],
         ["table", "1", "a FP32[?, 1], b INT64[?, 1]", "a_out FP32[?, 1], b_out INT64[?, 1]"],
     ]
-    assert all(re.fullmatch(r"\d+ B,18,[0-9a-f]{12}", ",".join(row[4:])) for row in table[2:5])
+    assert all(re.fullmatch(r"proven,\d+ B,18,[0-9a-f]{12}", ",".join(row[4:])) for row in table[2:5])
     assert lines[5].startswith("! bad 1: model 'bad' can't be loaded")
     assert lines[6].startswith("! odd 1: output 'y' of model 'odd' is of type seq(tensor(float))")
     assert lines[7:] == ["! misnamed/1 has no model.onnx: a version's ONNX file must have that name"]

@@ -23,7 +23,9 @@ def load(repository: Callable[..., str]) -> Load:
 
     def go(content: bytes, **config: Any) -> Model:
         files = {"m/1/model.onnx": content, "m/config.json": str(config).replace("'", '"').encode()}
-        return open_repository(repository(files), threads=1).get("m")
+        model = open_repository(repository(files), threads=1).get("m")
+        model.prove_rows()
+        return model
 
     return go
 
@@ -212,5 +214,5 @@ def test_the_pace_follows_the_size_of_outputs(load: Load) -> None:
 
 
 def test_a_model_of_fixed_batches(load: Load) -> None:
-    with pytest.raises(NotSupported, match=r"first axis of its inputs is \[4\]"):
-        Predictor(load(onnx_models.identity("FP32", (4, 3))), 0, 10)
+    with pytest.raises(NotSupported, match=r"takes no rows, as the first axis of input 'x' is fixed: \[4, 3\]"):
+        Predictor(load(onnx_models.identity("FP32", (4, 3))), 0, 10).check_rows()

@@ -21,6 +21,7 @@ from inferry.execution import INLINE_NS, Execution
 from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.repository import Repository
+from inferry.row_proof import RowProof
 from inferry.service import Service
 from inferry.session import Run, Session, SessionOptions
 from inferry.signature import Feed
@@ -62,7 +63,9 @@ class Doubler:
 def batcher(
     run: Callable[..., Awaitable[list[Array]]], size: int = 8, delay: float = 0.0, waiting: int = 64
 ) -> Batcher:
-    return Batcher(run, "m", size, delay, waiting)
+    return Batcher(
+        run, lambda arrays, rows: any(len(array) != rows for array in arrays.values()), "m", size, delay, waiting
+    )
 
 
 async def infer(batcher: Batcher, *values: float, seconds: float = 30.0) -> list[float]:
@@ -376,7 +379,8 @@ def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
         path.write_bytes(content)
         settings = replace(ModelConfig(), **config)
         session = Session(path, "m", SessionOptions(1, settings.max_batch_size))
-        return Execution(Model("m", "1", settings, session, "", 0, ModelStats()), threads)
+        proof = RowProof(session, "", joined=True)
+        return Execution(Model("m", "1", settings, session, "", 0, ModelStats(), proof), threads)
 
     return make
 

@@ -12,7 +12,7 @@ from inferry.errors import InvalidModel
 
 KEYS = (
     "description, labels, max_batch_size, dynamic_batching, max_queue_size, default_version, sha256, columns, "
-    "example, warm_up, threads"
+    "example, warm_up, threads, rows"
 )
 
 
@@ -37,6 +37,7 @@ def test_no_key_is_required() -> None:
         "example": {},
         "warm_up": False,
         "threads": 0,
+        "rows": "",
     }
 
 
@@ -45,7 +46,8 @@ def test_every_key() -> None:
         "description": "Handwritten digits", "labels": {"label": ["zero", "one"], "other": [0, 1]},
         "max_batch_size": 64, "dynamic_batching": {"max_queue_delay_us": 500}, "max_queue_size": 10,
         "default_version": "2", "sha256": {"1": "ab", "2": "cd"}, "columns": ["age", "sex"],
-        "example": {"inputs": [{"name": "x"}], "expect": {"y": [1]}}, "warm_up": true, "threads": 2
+        "example": {"inputs": [{"name": "x"}], "expect": {"y": [1]}}, "warm_up": true, "threads": 2,
+        "rows": "joined"
     }"""
     assert list(json.loads(text)) == KEYS.split(", ") == [item.name for item in fields(ModelConfig)]
     assert parse_config(text.encode(), "m") == ModelConfig(
@@ -60,6 +62,7 @@ def test_every_key() -> None:
         example={"inputs": [{"name": "x"}], "expect": {"y": [1]}},
         warm_up=True,
         threads=2,
+        rows="joined",
     )
 
 
@@ -100,6 +103,8 @@ BAD = [
     ("example", "[]", "an object with 'inputs'"),
     ("warm_up", "1", "true or false"),
     ("warm_up", '"true"', "true or false"),
+    ("rows", '"single"', '"joined"'),
+    ("rows", "true", '"joined"'),
     ("dynamic_batching", "true", "an object"),
     ("dynamic_batching", "null", "an object"),
 ]

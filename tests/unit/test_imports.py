@@ -18,7 +18,7 @@ PACKAGE = Path(inferry.__file__).parent
 LAYERS = [
     "__init__ errors waiting threads batch batch.pipeline",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
-    "stats batch.report logs fetched",
+    "stats batch.report logs fetched verdicts",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",
@@ -27,7 +27,7 @@ LAYERS = [
     "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
     "protocol batch.remotefiles observing uploads",
     "signature references",
-    "session batch.blocks",
+    "session batch.blocks row_proof",
     "model batching batch.lines batch.numbering",
     "entry",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",

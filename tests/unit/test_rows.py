@@ -12,7 +12,8 @@ from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
 from inferry.model import Model
 from inferry.protocol import InferResponse
-from inferry.rows import as_rows, from_response, from_text, to_request
+from inferry.row_proof import RowProof
+from inferry.rows import as_rows, from_responses, from_text, to_request
 from inferry.session import Session
 from inferry.stats import ModelStats
 from inferry.tensors import DATATYPES, Tensor
@@ -35,7 +36,8 @@ def model(session: Callable[..., Session]) -> Make:
 
     def make(inputs: Inputs, columns: Sequence[str] = ()) -> Model:
         config = ModelConfig(columns=tuple(columns))
-        return Model("m", "1", config, session(onnx_models.echo(inputs)), "", 0, ModelStats())
+        loaded = session(onnx_models.echo(inputs))
+        return Model("m", "1", config, loaded, "", 0, ModelStats(), RowProof(loaded, "", joined=False))
 
     return make
 
@@ -187,7 +189,8 @@ def test_a_model_that_requires_no_input(session: Callable[..., Session]) -> None
         [onnx_models.tensor("y", "FP32", (2,))],
         [onnx_models.helper.make_tensor("k", onnx_models.ELEMENT_TYPES["FP32"], [2], [1.0, 2.0])],
     )
-    model = Model("m", "1", ModelConfig(), session(nothing), "", 0, ModelStats())
+    loaded = session(nothing)
+    model = Model("m", "1", ModelConfig(), loaded, "", 0, ModelStats(), RowProof(loaded, "", joined=False))
     assert as_rows([1, 2], model) == [[1, 2]]
     assert refused([[1, 2]], model) == "row 0 for model 'm' must hold 0 values (), got 2 values"
     assert lists([{"k": 5}, {"k": 6}], model) == {"k": ("FP32", [5, 6])}
@@ -245,8 +248,8 @@ def response(**outputs: tuple[str, Any]) -> InferResponse:
         # Outputs without a row per row.
         ({"y": ("FP32", 1.5)}, 1, [{"y": 1.5}]),
         ({"y": ("BYTES", "a")}, 1, [{"y": "a"}]),
-        ({"y": ("INT8", [1, 2, 3])}, 2, [{"y": [1, 2, 3]}]),
-        ({"a": ("INT8", [1, 2]), "b": ("INT8", 9)}, 2, [{"a": [1, 2], "b": 9}]),
+        ({"y": ("INT8", [1, 2, 3])}, 1, [{"y": [1, 2, 3]}]),
+        ({"a": ("INT8", [[1, 2]]), "b": ("INT8", 9)}, 1, [{"a": [1, 2], "b": 9}]),
         # Nothing in them.
         ({"y": ("FP32", np.empty((2, 0)))}, 2, [{"y": []}, {"y": []}]),
         ({"y": ("FP32", np.empty((2, 0, 3)))}, 2, [{"y": []}, {"y": []}]),
@@ -255,12 +258,24 @@ def response(**outputs: tuple[str, Any]) -> InferResponse:
     ],
 )
 def test_from_response(outputs: dict[str, tuple[str, Any]], count: int, expected: list[Any]) -> None:
-    assert written(from_response(response(**outputs), count)) == expected
+    assert written(from_responses([response(**outputs)], count, frozenset(outputs))) == expected
+
+
+def test_from_a_response_for_each_row() -> None:
+    """`hits` are all that a row has: it may be one."""
+    responses = [
+        response(y=("FP32", [[0.5, 1]]), hits=("INT64", [[0, 1]])),
+        response(y=("FP32", [[2, 3]]), hits=("INT64", [[0, 1], [2, 3]])),
+    ]
+    assert written(from_responses(responses, 2, frozenset({"y"}))) == [
+        {"y": [0.5, 1.0], "hits": [[0, 1]]},
+        {"y": [2.0, 3.0], "hits": [[0, 1], [2, 3]]},
+    ]
 
 
 def test_text_that_json_can_not_hold() -> None:
     with pytest.raises(InvalidRequest, match="output 'y' is not valid UTF-8"):
-        from_response(response(y=("BYTES", ["\ud800"])), 1)
+        from_responses([response(y=("BYTES", ["\ud800"]))], 1, frozenset("y"))
 
 
 def written(rows: list[dict[str, Any]]) -> Any:
@@ -269,12 +284,13 @@ def written(rows: list[dict[str, Any]]) -> Any:
 
 
 def test_single_precision_keeps_its_own_digits() -> None:
-    (row,) = from_response(response(y=("FP32", [[0.1, 0.3]])), 1)
+    (row,) = from_responses([response(y=("FP32", [[0.1, 0.3]]))], 1, frozenset("y"))
     assert orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY) == b'{"y":[0.1,0.3]}'
 
 
 def test_the_integers_of_onnxruntime_are_written() -> None:
-    (row,) = from_response(InferResponse("m", "1", [Tensor("y", DATATYPES["INT64"], np.array([7], np.longlong))]), 1)
+    found = InferResponse("m", "1", [Tensor("y", DATATYPES["INT64"], np.array([7], np.longlong))])
+    (row,) = from_responses([found], 1, frozenset("y"))
     assert written([row]) == [{"y": 7}]
 
 
@@ -282,4 +298,4 @@ def test_there_and_back(model: Make) -> None:
     echo = model(COLUMNS)
     given = [{"age": 1.5, "name": "a"}, {"age": -2.0, "name": "é"}]
     tensors = list(to_request(given, echo).inputs.values())
-    assert written(from_response(InferResponse("m", "1", tensors), 2)) == given
+    assert written(from_responses([InferResponse("m", "1", tensors)], 2, frozenset({"age", "name"}))) == given

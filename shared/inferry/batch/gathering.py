@@ -65,7 +65,7 @@ class Gathering:
                 f"each row of input '{spec.name}' for model '{self._model.name}' must have the shape "
                 f"{list(spec.shape[1:])}, got {list(array.shape[1:])}"
             )
-        return array
+        return array if array.ndim else array.reshape(1)  # rows of scalars lie behind each other too
 
     def add_arrays(self, arrays: Mapping[str, Array], raw: Any, kept: Sequence[Any]) -> None:
         """A row whose inputs are arrays of the model's datatypes with one row."""

@@ -7,10 +7,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from inferry.batch.blocks import Answer, Block, Group, Pace, Rejected, Values
-from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, NotSupported
+from inferry.errors import InferenceTimeout, InferryError, InvalidRequest, NotSupported
 from inferry.model import Model
 from inferry.signature import Feed
 from inferry.tensors import Array, aligned, empty
+from inferry.verdicts import NONE, PROVEN, SINGLE, UNPROVEN
 
 # Without max_batch_size: so many values of inputs, and rows, are few enough for a run of any model at first.
 ELEMENTS, MOST = 131_072, 2048
@@ -34,23 +35,25 @@ class Predictor:
     """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say."""
 
     def __init__(self, model: Model, batch_size: int, timeout: float) -> None:
-        """NotSupported when the model takes neither rows nor single ones."""
         self._model = model
         self._signature = model.session.signature
+        self._proof = model.row_proof
         self._timeout = timeout
-        first = {spec.shape[0] if spec.shape else 0 for spec in self._signature.inputs.values() if not spec.optional}
-        if not first <= {-1, 1}:
-            raise NotSupported(
-                f"model '{model.name}' takes no rows: the first axis of its inputs is {sorted(first)}; export it with "
-                "a dynamic batch axis"
-            )
-        limits = [size for size in (batch_size, self._signature.max_batch_size, 1 if first != {-1} else 0) if size]
-        self._limit = min(limits, default=0)
+        self._limit = min([size for size in (batch_size, self._signature.max_batch_size) if size], default=0)
         self._names = tuple(self._signature.outputs)
         self._growth = 1
         self.is_quick = False
         """Whether runs are so short that several blocks should be answered at once."""
         self.pace = Pace(self._limit or self._first())
+
+    def check_rows(self) -> None:
+        """NotSupported when the model takes no rows, only whole requests."""
+        verdict = self._proof.verdict
+        if verdict.rows == NONE:
+            raise NotSupported(
+                f"model '{self._model.name}' takes no rows, as {verdict.reason}: export it with a dynamic batch axis, "
+                "or give a JSONL file of whole requests of the protocol"
+            )
 
     def _first(self) -> int:
         """Rows of the first block: those that take a tenth of what a block should, if they are as the example is."""
@@ -91,39 +94,71 @@ class Predictor:
         for group in block.groups:
             count, start = len(next(iter(group.feed.values()))), 0
             while start < count:
-                stop = min(start + (self._limit or _batch_size(group.feed, self._growth)), count)
+                # Asked each time: a run may have ended it.
+                most = self._most(group.feed) if count > 1 and self._joins(group.feed) else 1
+                stop = min(start + most, count)
                 yield group, slice(start, stop)
                 start = stop
 
+    def _joins(self, feed: Feed) -> bool:
+        return feed.keys() == self._signature.required and self._proof.joins(feed, time.monotonic() + self._timeout)
+
+    def _joins_others(self, feed: Feed) -> bool:
+        """Whether a request could be one of several, if the model's rows may run together: its inputs have rows."""
+        lengths = {array.shape[:1] for array in feed.values()}
+        return len(lengths) == 1 and lengths != {()} and self._proof.verdict.rows in (PROVEN, UNPROVEN)
+
+    def _most(self, feed: Feed) -> int:
+        """Rows of a run."""
+        if self._proof.verdict.rows == SINGLE:
+            return 1
+        return self._limit or _batch_size(feed, self._growth)
+
     def _rows(self, feed: Feed, positions: Array, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
         """One run; when it fails two of half its rows, until each row that fails is alone."""
+        count = len(positions)
         try:
-            outputs = self._session_run(feed, self._names)
-            if all(array.shape[:1] == (len(positions),) for array in outputs):
-                yield positions, outputs
-                return
-            if len(positions) == 1:
-                yield positions, [array[np.newaxis] for array in outputs]
-                return
+            outputs = self._session_run(feed if count > 1 else self._alone(feed), self._names)
         except InferryError as exc:
             if isinstance(exc, InferenceTimeout):
-                self._limit = max(len(positions) // 2, 1)
-            if len(positions) == 1:
+                self._limit = max(count // 2, 1)
+            if count == 1:
                 at = int(positions[0])
                 rejected.append(Rejected(int(block.rows[at]), None, str(exc), block.raw(at)))
                 return
-        half = len(positions) // 2
-        for part in (slice(half), slice(half, None)):
+            parts = [slice(count // 2), slice(count // 2, None)]
+        else:
+            if count == 1:
+                yield positions, self._own(outputs)
+                return
+            if not self._proof.refute(dict(zip(self._names, outputs, strict=True)), count):
+                yield positions, outputs
+                return
+            parts = [slice(at, at + 1) for at in range(count)]
+        for part in parts:
             smaller = {name: aligned(array[part]) for name, array in feed.items()}
             yield from self._rows(smaller, positions[part], block, rejected)
+
+    def _alone(self, feed: Feed) -> Feed:
+        """A row as a run of its own takes it: a scalar has no axis."""
+        specs = self._signature.inputs
+        return {name: array if specs[name].shape else array.reshape(()) for name, array in feed.items()}
+
+    def _own(self, outputs: Sequence[Array]) -> list[Array]:
+        """The outputs of a row that ran alone, each with one row: of an output without rows that is all of it."""
+        has_rows = self._proof.verdict.outputs
+        return [
+            array if name in has_rows and array.shape[:1] == (1,) else array[np.newaxis]
+            for name, array in zip(self._names, outputs, strict=True)
+        ]
 
     def _session_run(self, feed: Feed, names: Sequence[str]) -> list[Array]:
         start = time.perf_counter_ns()
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
-        rows = len(next(iter(feed.values())))
+        rows = _rows(next(iter(feed.values())))
         self._model.stats.executed(rows, took)
-        self._grow(took / 1e9, rows >= (self._limit or _batch_size(feed, self._growth)))
+        self._grow(took / 1e9, rows >= self._most(feed))
         return arrays
 
     def _grow(self, seconds: float, full: bool) -> None:
@@ -161,8 +196,8 @@ class Predictor:
                 rejected.append(Rejected(int(block.rows[position]), None, str(exc), block.raw(position)))
                 continue
             size, kind = request.batch_size, _kind(feed)
-            joins = self._limit != 1 and feed.keys() == self._signature.required and kind == key
-            if run and not (joins and rows + size <= (self._limit or _batch_size(feed, self._growth))):
+            joins = kind == key and self._joins_others(feed)
+            if run and not (joins and rows + size <= self._most(feed)):
                 yield run
                 run, rows = [], 0
             run.append((position, feed))
@@ -173,14 +208,13 @@ class Predictor:
     def _run_requests(
         self, run: list[tuple[int, Feed]], block: Block, rejected: list[Rejected]
     ) -> Iterator[tuple[int, list[Array]]]:
+        """The outputs of each request; when a run fails two of half its requests, until each that fails is alone."""
+        feed = _joined([feed for _, feed in run])
+        if len(run) > 1 and not self._joins(feed):
+            yield from self._run_each(run, block, rejected)
+            return
         try:
-            arrays = self._session_run(_joined([feed for _, feed in run]), self._names)
-            if len(run) == 1:
-                yield run[0][0], arrays
-                return
-            sizes = [block.requests[position].batch_size for position, _ in run]
-            if any(array.shape[:1] != (sum(sizes),) for array in arrays):
-                raise InferenceFailed("the outputs have not a row per row")
+            arrays = self._session_run(feed, self._names)
         except InferryError as exc:
             if len(run) == 1:
                 position = run[0][0]
@@ -190,10 +224,23 @@ class Predictor:
             yield from self._run_requests(run[:half], block, rejected)
             yield from self._run_requests(run[half:], block, rejected)
             return
+        if len(run) == 1:
+            yield run[0][0], arrays
+            return
+        sizes = [block.requests[position].batch_size for position, _ in run]
+        if self._proof.refute(dict(zip(self._names, arrays, strict=True)), sum(sizes)):
+            yield from self._run_each(run, block, rejected)
+            return
         start = 0
         for (position, _), size in zip(run, sizes, strict=True):
             yield position, [array[start : start + size] for array in arrays]
             start += size
+
+    def _run_each(
+        self, run: list[tuple[int, Feed]], block: Block, rejected: list[Rejected]
+    ) -> Iterator[tuple[int, list[Array]]]:
+        for one in run:
+            yield from self._run_requests([one], block, rejected)
 
 
 def _bytes(values: Values) -> int:
@@ -203,8 +250,12 @@ def _bytes(values: Values) -> int:
 
 
 def _batch_size(feed: Feed, growth: int) -> int:
-    row = sum(array[:1].size for array in feed.values())
+    row = sum(array.size // max(_rows(array), 1) for array in feed.values())
     return max(1, min(MOST * growth, ELEMENTS * growth // max(row, 1)))
+
+
+def _rows(array: Array) -> int:
+    return len(array) if array.ndim else 1
 
 
 def _kind(feed: Feed) -> Any:
