@@ -25,7 +25,7 @@ from tried import Array
 Feed: TypeAlias = Mapping[str, Array]
 
 NAMES = {datatype.dtype: name for name, datatype in DATATYPES.items() if name != "BF16"}
-DEADLINE = 60.0
+DEADLINE = 20.0
 
 
 def tensors(feed: Feed) -> list[dict[str, Any]]:

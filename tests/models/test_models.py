@@ -1,9 +1,11 @@
 """Models that other people ship, through every door: each request and each row has the answer that ONNX Runtime gives it alone."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import answers
@@ -11,7 +13,18 @@ import doors
 import pytest
 from answers import Outputs, Refused, direct
 from contract.servers import Server, serving
-from tried import TRIED, Tried
+from tried import LICENCES, PACKAGES, TRIED, Tried
+
+EXAMPLE_VALUES = 50_000
+# What of a licence's name or text stands in a package.
+WORDS = {
+    "MIT": r"MIT",
+    "Apache-2.0": r"Apache(-2.0| Software License|\s+License\s+Version 2.0)",
+    "AGPL-3.0": r"GNU AFFERO GENERAL PUBLIC LICENSE\s+Version 3",
+    "BSD-2-Clause": r"BSD-2-Clause",
+    "BSD-3-Clause": r"BSD-3-Clause",
+    "GPL-3.0-or-later": r"GPL-3.0-or-later",
+}
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +55,21 @@ def command(tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str], mo
     return doors.Command(tmp_path, models, capsys)
 
 
+@pytest.fixture(scope="session")
+def batching(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The same models with dynamic batching, and an example where one is short."""
+    folder = tmp_path_factory.mktemp("batching")
+    for tried in TRIED:
+        shutil.copytree(models / tried.name, folder / tried.name, copy_function=os.link)
+        config = {"max_batch_size": 8, "dynamic_batching": {"max_queue_delay_us": 1000}}
+        feed = tried.feeds()[0]
+        if sum(array.size for array in feed.values()) < EXAMPLE_VALUES:
+            config["example"] = {"inputs": doors.tensors(feed)}
+        (folder / tried.name / "config.json").write_text(json.dumps(config))
+    with serving(folder, MODEL_CACHE_SIZE="100", MODEL_REFRESH="0") as server:
+        yield server
+
+
 each = pytest.mark.parametrize("tried", TRIED, ids=lambda tried: tried.name)
 
 
@@ -50,10 +78,10 @@ def check(tried: Tried, door: str, ask: Callable[[], Sequence[Outputs]], *, rows
     try:
         got = ask()
     except Refused as exc:
-        wanted = tried.refused.get(door)
+        wanted = tried.refusals.get(door)
         assert wanted and re.search(wanted, str(exc)), f"refused: {exc}"
         return
-    assert door not in tried.refused, "is not refused any more"
+    assert door not in tried.refusals, "is not refused any more"
     runs = direct(tried.path)
     expected = [runs(feed) for feed in tried.feeds()]
     assert len(got) == len(expected)
@@ -76,6 +104,26 @@ ROWS = {
 @pytest.mark.parametrize("door", REQUESTS)
 def test_requests(tried: Tried, door: str, server: Server) -> None:
     check(tried, door, lambda: REQUESTS[door](server, tried.name, tried.feeds()))
+
+
+@each
+def test_batching(tried: Tried, batching: Server) -> None:
+    check(tried, "infer, batched", lambda: doors.infer_at_once(batching, tried.name, tried.feeds()))
+
+
+@each
+def test_verdict(tried: Tried, server: Server) -> None:
+    """What metadata say of the model's rows after they came."""
+    with suppress(Refused):
+        doors.predict(server, tried.name, tried.feeds())
+    assert server.ask("GET", f"/v2/models/{tried.name}").json["properties"]["rows"] == tried.rows
+
+
+@pytest.mark.parametrize("package", LICENCES)
+def test_licences(package: str) -> None:
+    [folder] = PACKAGES.glob(f"{package.replace('-', '_')}-*.dist-info")
+    texts = [path.read_text() for path in folder.rglob("*") if re.match("METADATA|LICEN|COPYING", path.name)]
+    assert any(re.search(WORDS[LICENCES[package]], text) for text in texts)
 
 
 @each

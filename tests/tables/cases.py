@@ -34,7 +34,13 @@ CASES = (
     Case("texts", "BYTES", {"a": ["plain", "a, comma", 'a "quote"', "grün 雨"], "b": ["two\nlines", " spaces ", "1.5", "true"]}),
     Case("texts-null", "BYTES", {"a": ["one", None, "three"], "b": ["x", "y", None]}),
     Case("texts-one", "BYTES", {"x": ["one", "NA", "null", "#5"]}),
+    Case("texts-words", "BYTES", {"a": ["", "N/A", "NaN", "nan"], "b": ["-", "\t", "\\n", "0x1F"]}),
+    Case("bools-one-null", "BOOL", {"x": [True, None, False]}),
+    Case("ints-all-null", "INT64", {"a": [None, None], "b": [1, 2]}),
+    Case("floats-all-null", "FP64", {"a": [None, None], "b": [1.0, None]}),
     Case("wide", "FP64", wide(5, 40)),
     Case("wide-null", "FP64", {**wide(5, 40), "f7": [1.0, None, 3.0, None, 5.0]}),
+    Case("long-null", "INT64", {"a": [None if n % 7 == 3 else n for n in range(3000)], "b": list(range(3000))}),
+    Case("long-floats", "FP64", {"a": [n / 7 for n in range(3000)], "b": [None if n > 2500 else -n / 3 for n in range(3000)]}),
     Case("long", "INT64", {"a": list(range(3000)), "b": [-n for n in range(3000)]}),
 )
