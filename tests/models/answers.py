@@ -39,11 +39,11 @@ class Direct:
 direct = cache(Direct)
 
 
-def difference(outputs: Outputs, expected: Mapping[str, Array], *, rows: bool) -> str:
-    """What is different, or nothing. With `rows` the outputs are values of one row: without its axis, if it has one."""
+def difference(outputs: Outputs, expected: Mapping[str, Array], *, rows: bool, whole: Sequence[str] = ()) -> str:
+    """What is different, or nothing. With `rows` the outputs are values of one row, without its axis, but for the `whole` ones."""
     if outputs.keys() != expected.keys():
         return f"outputs {list(outputs)} instead of {list(expected)}"
-    found = (_of_one(name, outputs[name], array, rows) for name, array in expected.items())
+    found = (_of_one(name, outputs[name], array, rows and name not in whole) for name, array in expected.items())
     return next(filter(None, found), "")
 
 
@@ -70,5 +70,4 @@ def _numbers(value: Any, dtype: np.dtype[Any]) -> Array:
 def _shapes(expected: Array, rows: bool) -> Sequence[tuple[int, ...]]:
     if not rows:
         return [expected.shape]
-    whole = [expected.shape] if expected.shape[:1] != (1,) else [expected.shape[1:]]
-    return [*whole, ()] if expected.size == 1 else whole
+    return [expected.shape[1:], ()] if expected.size == 1 else [expected.shape[1:]]

@@ -85,7 +85,7 @@ def check(tried: Tried, door: str, ask: Callable[[], Sequence[Outputs]], *, rows
     runs = direct(tried.path)
     expected = [runs(feed) for feed in tried.feeds()]
     assert len(got) == len(expected)
-    different = [answers.difference(one, wanted, rows=rows) for one, wanted in zip(got, expected, strict=True)]
+    different = [answers.difference(one, wanted, rows=rows, whole=tried.whole) for one, wanted in zip(got, expected, strict=True)]
     assert [(number, said) for number, said in enumerate(different) if said] == []
 
 

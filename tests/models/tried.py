@@ -90,14 +90,15 @@ ROWS = (
 BY_VERDICT: Mapping[str, Mapping[str, str]] = {
     "proven": {},
     "single": {"infer, batched": "not a row per row|\"rows\""},
-    "none": {**dict.fromkeys(ROWS, "takes no rows"), "infer, batched": "\"rows\"|first axis"},
+    "none": {**dict.fromkeys(ROWS, "takes no rows|shape"), "infer, batched": "\"rows\"|first axis"},
 }
 """The doors that refuse a model for what its rows are, and a part of the reason."""
 
 
 @dataclass(frozen=True)
 class Tried:
-    """`file` is below the package's root; `rows` is the verdict; `refused` has the doors that refuse it, and a word of the reason."""
+    """`file` is below the package's root; `rows` is the verdict; `refused` has the doors that refuse it, and a word of the reason;
+    `whole` the outputs without a row per row, which each row has whole."""
 
     name: str
     package: str
@@ -106,6 +107,7 @@ class Tried:
     inputs: Mapping[str, Make]
     count: int = 6
     refused: Mapping[str, str] = field(default_factory=dict)
+    whole: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> Mapping[str, str]:
