@@ -25,6 +25,7 @@ from .rows import rows
 from .rps import rps
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
+from .trees import trees
 
 Measure: TypeAlias = Callable[[bool], Iterator[Row]]
 
@@ -37,6 +38,7 @@ ROWS: dict[str, Measure] = {
     "batching": batching,
     "memory": memory,
     "growth": growth,
+    "trees": trees,
     "metrics": metrics,
     "files": files,
     "rows": rows,

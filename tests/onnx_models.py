@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 
 # Opset 18 and IR 9 are read by every onnxruntime that pyproject.toml allows.
@@ -149,6 +150,28 @@ def failing() -> bytes:
         [tensor("y", "FP32", (7,))],
         [helper.make_tensor("shape", TensorProto.INT64, [1], [7])],
     )
+
+
+def forest(trees: int = 200, targets: int = 1, depth: int = 4, features: int = 8) -> bytes:
+    """FP32 `y` [batch, targets] is the sum over random trees for `x` [batch, features]."""
+    random = np.random.default_rng(7)
+    inner, nodes = 2**depth - 1, 2 ** (depth + 1) - 1
+    leaves = list(range(inner, nodes))
+    attributes = {
+        "nodes_treeids": [tree for tree in range(trees) for _ in range(nodes)],
+        "nodes_nodeids": list(range(nodes)) * trees,
+        "nodes_featureids": random.integers(0, features, nodes * trees).tolist(),
+        "nodes_values": random.standard_normal(nodes * trees).tolist(),
+        "nodes_modes": (["BRANCH_LEQ"] * inner + ["LEAF"] * len(leaves)) * trees,
+        "nodes_truenodeids": ([2 * node + 1 for node in range(inner)] + [0] * len(leaves)) * trees,
+        "nodes_falsenodeids": ([2 * node + 2 for node in range(inner)] + [0] * len(leaves)) * trees,
+        "target_treeids": [tree for tree in range(trees) for _ in range(len(leaves) * targets)],
+        "target_nodeids": [leaf for leaf in leaves for _ in range(targets)] * trees,
+        "target_ids": list(range(targets)) * len(leaves) * trees,
+        "target_weights": (random.standard_normal(len(leaves) * targets * trees) / trees).tolist(),
+    }
+    node = helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=targets, **attributes)
+    return model([node], [tensor("x", "FP32", ("batch", features))], [tensor("y", "FP32", ("batch", targets))])
 
 
 def tensor(name: str, datatype: str, shape: Dims) -> ValueInfoProto:

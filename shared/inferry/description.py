@@ -121,6 +121,8 @@ def _properties(model: Model) -> Mapping[str, str]:
         "description": model.config.description,
         "rows": model.row_proof.verdict.rows,
         "rows_reason": model.row_proof.verdict.reason,
+        "threads": f"1, because of {', '.join(file.numerics.trees)}" if model.has_one_thread else "",
+        "numerics": "; ".join(model.session.notes),
         **opsets,
     }
     return {name: value for name, value in values.items() if value}

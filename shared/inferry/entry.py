@@ -24,6 +24,7 @@ _ATTEMPTS = 3
 class Entry:
     """A version, loaded or not; `state` and `reason` as the protocol's index reports them.
 
+    `shares_config` with other versions of its model;
     `refused` is what the files were changed to when that could not be loaded, and this one stayed in its place.
     """
 
@@ -37,6 +38,7 @@ class Entry:
     reason: str = ""
     model: Model | None = None
     refused: "Entry | None" = None
+    shares_config: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def same_as(self, other: "Entry") -> bool:
@@ -54,7 +56,17 @@ class Entry:
             folder = self._fetch()
             file = _identity(folder / self.files.model)
             try:
-                return models.load(self.name, self.version, folder, self.files, self.config, threads, stats, verdicts)
+                return models.load(
+                    self.name,
+                    self.version,
+                    folder,
+                    self.files,
+                    self.config,
+                    threads,
+                    stats,
+                    verdicts,
+                    self.shares_config,
+                )
             except ModelUnavailable:
                 if file and file == _identity(folder / self.files.model):
                     raise
@@ -90,7 +102,10 @@ def entries_of(name: str, files: ModelFiles, store: Store, config: ModelConfig |
             f"config.json of model '{name}' has default_version '{default}', but its versions are "
             + ", ".join(newest_first(files.versions))
         )
-    return {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
+    entries = {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
+    for entry in entries.values():
+        entry.shares_config = len(entries) > 1
+    return entries
 
 
 def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConfig, ModelUnavailable | None]:

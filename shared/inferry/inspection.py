@@ -37,6 +37,8 @@ def table(report: dict[str, Any]) -> str:
     text += [f"! {model['name']} {model['version']}: {model['reason']}" for model in failed]
     text += [f"! {problem}" for problem in report["problems"]]
     text += [note for model in report["models"] if (note := _rows(model))]
+    noted = [model for model in report["models"] if model.get("properties", {}).get("numerics")]
+    text += [f"* {model['name']} {model['version']} {model['properties']['numerics']}" for model in noted]
     if not report["models"]:
         text = [f"no models in {report['path']}: put NAME.onnx or NAME/1/model.onnx there", *text[1:]]
     return "\n".join(text)

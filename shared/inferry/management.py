@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import context, description, openapi, protocol, rows, uploads
+from inferry import class_names, context, description, openapi, protocol, rows, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.document import load
@@ -20,6 +20,7 @@ from inferry.documentation import Documentation
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported
 from inferry.model import Model
 from inferry.observation import observed
+from inferry.protocol import InferResponse
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
 from inferry.stats import Timings
@@ -184,8 +185,9 @@ class Management:
             if name is not None and not isinstance(name, str):
                 raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
             model = await self._service.model(self._service.default_model(name), None, deadline)
-        predictions = await self._predict(model, rows.as_rows(body["features"], model), deadline)
-        return _json({"model_name": model.name, "model_version": model.version, "predictions": predictions})
+        predictions, classes = await self._predict(model, rows.as_rows(body["features"], model), deadline)
+        answer = {"model_name": model.name, "model_version": model.version, "predictions": predictions}
+        return _json({**answer, **_named(classes)})
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = context.deadline(request.scope)
@@ -194,10 +196,10 @@ class Management:
             instances = (await self._object(request)).get("instances")
             if not isinstance(instances, list):
                 raise InvalidRequest("'instances' must be an array with one item per prediction")
-        predictions = await self._predict(loaded, instances, deadline)
+        predictions, classes = await self._predict(loaded, instances, deadline)
         if len(loaded.session.signature.outputs) == 1:
-            return _json({"predictions": [value for row in predictions for value in row.values()]})
-        return _json({"predictions": predictions})
+            predictions = [value for row in predictions for value in row.values()]
+        return _json({"predictions": predictions, **_named(classes)})
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         loaded = await self._service.model(model, None, context.deadline(request.scope))
@@ -248,7 +250,9 @@ class Management:
             self._service.metrics.refused(exc)
             raise
 
-    async def _predict(self, model: Model, instances: Sequence[Any], deadline: float) -> list[dict[str, Any]]:
+    async def _predict(
+        self, model: Model, instances: Sequence[Any], deadline: float
+    ) -> tuple[list[Any], class_names.Classes | None]:
         seen, start = observed.get(), time.perf_counter_ns()
         timings = seen or Timings()
         model.stats.in_flight += 1
@@ -261,13 +265,14 @@ class Management:
             responses = await self._service.infer_rows(model, request, timings, deadline)
             encoding = time.perf_counter_ns()
             predictions = rows.from_responses(responses, request.batch_size, model.row_proof.verdict.outputs)
+            classes = _classes(model, responses, request.batch_size)
         except BaseException as exc:
             model.stats.failed(exc, time.perf_counter_ns() - start)
             raise
         ended = time.perf_counter_ns()
         timings.encode = ended - encoding
         model.stats.succeeded(timings, request.batch_size, ended)
-        return predictions
+        return predictions, classes
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
         """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""
@@ -297,6 +302,23 @@ def _work(job: "Job", service: Service) -> None:
         log.warning("the request in %s has no answer: %s", job.input, exc)
     except Exception:
         log.exception("the request in %s has no answer", job.input)
+
+
+def _classes(model: Model, responses: Sequence[InferResponse], count: int) -> class_names.Classes | None:
+    """The classes of `count` rows, of one response to all of them or of one to each."""
+    rows_of_each = count // len(responses)
+    found = [model.classes(response.outputs, rows_of_each) for response in responses]
+    known = [classes for classes in found if classes is not None]
+    if len(known) != len(responses):
+        return None
+    return class_names.Classes(known[0].labels, [best for classes in known for best in classes.best])
+
+
+def _named(classes: class_names.Classes | None) -> dict[str, Any]:
+    """The members of an answer that name its classes."""
+    if classes is None:
+        return {}
+    return {**({"labels": classes.labels} if classes.labels else {}), "classes": classes.best}
 
 
 def _json(value: Any) -> HTTPResponse:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from inferry import store
+from inferry import class_names, store
 from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel, InvalidRequest
 from inferry.layout import VersionFiles
@@ -20,6 +20,7 @@ from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
 from inferry.signature import Feed
 from inferry.stats import ModelStats
+from inferry.tensors import Tensor
 from inferry.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
 
 log = logging.getLogger("inferry")
@@ -59,6 +60,11 @@ class Model:
             with self._lock:
                 self.users -= 1
 
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether its results would depend on the number of threads, which its config doesn't name."""
+        return bool(self.session.file.numerics.trees) and not self.config.threads
+
     def labels(self, output: str) -> tuple[str, ...]:
         """Class names of an output: the config's, else those in the ONNX file."""
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels
@@ -71,6 +77,13 @@ class Model:
             example = None
         return self.row_proof.by_example(example, time.monotonic() + WARM_UP_TIMEOUT)
 
+    def classes(self, outputs: Sequence[Tensor], rows: int) -> class_names.Classes | None:
+        """The classes that the outputs of `rows` rows tell, by name; None where none are known."""
+        known = {tensor.name: self.labels(tensor.name) for tensor in outputs}
+        if not any(known.values()):
+            return None
+        return class_names.named(known, self.session.signature, {tensor.name: tensor.array for tensor in outputs}, rows)
+
 
 def load(
     name: str,
@@ -81,8 +94,12 @@ def load(
     threads: int,
     stats: ModelStats,
     verdicts: Verdicts | None = None,
+    shared: bool = False,
 ) -> Model:
-    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not."""
+    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not.
+
+    `shared`: its config is that of other versions as well.
+    """
     start = time.perf_counter()
     digest = store.digest(folder, files.paths)
     expected = config.sha256.get(version)
@@ -91,7 +108,8 @@ def load(
             f"the SHA-256 of model '{name}' version {version} is {digest}, but its config.json names {expected}: "
             "the file was changed or not copied whole; put the right one in place, or correct config.json"
         )
-    session = Session(folder / files.model, name, SessionOptions(config.threads or threads, config.max_batch_size))
+    session = Session(folder / files.model, name, SessionOptions(threads, config.max_batch_size, config.threads))
+    class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
     proof = RowProof(session, digest, config.rows == "joined", verdicts)
     model = Model(name, version, config, session, digest, files.size, stats, proof)
     if config.warm_up:
@@ -108,12 +126,15 @@ def _warm_up(model: Model) -> tuple[int, int]:
     try:
         feed = _example(model)
         deadline = time.monotonic() + WARM_UP_TIMEOUT
-        model.session.run(feed, list(signature.outputs), deadline)
+        arrays = model.session.run(feed, list(signature.outputs), deadline)
         start = time.perf_counter_ns()
         model.session.run(feed, list(signature.outputs), deadline)
     except InferryError as exc:
         raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
-    return time.perf_counter_ns() - start, sum(array.size for array in feed.values())
+    took = time.perf_counter_ns() - start
+    what = f"version {model.version} of model '{model.name}'"
+    class_names.check_run(model.config.labels, signature, arrays, what)
+    return took, sum(array.size for array in feed.values())
 
 
 def _example(model: Model) -> Feed:

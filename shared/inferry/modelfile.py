@@ -1,18 +1,20 @@
 """What an ONNX file says of itself and ONNX Runtime doesn't tell: opset, producer, ZipMap's labels.
 
-Reads the protobuf wire format of onnx.proto3 directly: the onnx package would cost 100 ms and 20 MB to import for it.
-Weights are skipped, not read.
+Weights are skipped, not read, but for those of 8 bits.
 """
 
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
+from inferry import numerics
 from inferry.errors import InvalidModel
-
-Value: TypeAlias = int | memoryview
+from inferry.numerics import Numerics
+from inferry.protobuf import Value
+from inferry.protobuf import fields as _fields
+from inferry.protobuf import integers as _integers
+from inferry.protobuf import text as _text
 
 # Field numbers of onnx.proto3.
 _MODEL_PRODUCER, _MODEL_PRODUCER_VERSION, _MODEL_GRAPH, _MODEL_OPSETS = 2, 3, 7, 8
@@ -29,13 +31,17 @@ class ModelFile:
     producer: str = ""
     opsets: dict[str, int] = field(default_factory=dict)
     labels: dict[str, list[str]] = field(default_factory=dict)
+    numerics: Numerics = field(default_factory=Numerics)
 
 
 def read(path: Path) -> ModelFile:
     """The facts of the ONNX file at `path`. InvalidModel when it isn't protobuf."""
     try:
         with path.open("rb") as file:
-            return _model(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        facts = _model(view)
+        facts.numerics = numerics.read(view)
+        return facts
     except OSError as exc:
         raise InvalidModel(f"{path.name} can't be read: {exc.strerror}") from exc
     except (IndexError, ValueError, TypeError) as exc:
@@ -79,58 +85,3 @@ def _labels(attribute: Value) -> list[str]:
         if key == _ATTRIBUTE_INTS:
             labels += [str(number) for number in _integers(value)]
     return labels
-
-
-def _integers(value: Value) -> Iterator[int]:
-    if isinstance(value, int):
-        yield _signed(value)
-        return
-    offset = 0
-    while offset < len(value):
-        number, offset = _varint(value, offset)
-        yield _signed(number)
-
-
-def _signed(number: int) -> int:
-    return number - 2**64 if number >= 2**63 else number
-
-
-def _text(value: Value) -> str:
-    return str(value, "utf-8") if isinstance(value, memoryview) else str(value)
-
-
-def _fields(message: Value) -> Iterator[tuple[int, Value]]:
-    """Field numbers and values of a message: https://protobuf.dev/programming-guides/encoding/."""
-    if isinstance(message, int):
-        raise TypeError("a number where a message was expected")
-    offset, end = 0, len(message)
-    while offset < end:
-        key, offset = _varint(message, offset)
-        wire, size = key & 7, 0
-        if wire == 0:
-            number, offset = _varint(message, offset)
-            yield key >> 3, number
-            continue
-        if wire == 2:
-            size, offset = _varint(message, offset)
-        elif wire in (1, 5):
-            size = 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire} at byte {offset}")
-        if offset + size > end:
-            raise ValueError("it ends too early")
-        yield key >> 3, message[offset : offset + size]
-        offset += size
-
-
-def _varint(message: memoryview, offset: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = message[offset]
-        offset += 1
-        number |= (byte & 127) << shift
-        if byte < 128:
-            return number, offset
-        shift += 7
-        if shift > 63:
-            raise ValueError("a number of over 64 bits")

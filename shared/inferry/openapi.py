@@ -65,7 +65,11 @@ class ModelMetadata(BaseModel):
     platform: str
     inputs: list[TensorMetadata]
     outputs: list[TensorMetadata]
-    properties: dict[str, str] = Field(description="sha256, size (bytes), producer, opset, and the file's own metadata")
+    properties: dict[str, str] = Field(
+        description="sha256, size (bytes), producer, opset, threads (where the model has one), numerics "
+        "(what makes results depend on the host), and the "
+        "file's own metadata"
+    )
 
 
 class Index(BaseModel):
@@ -104,14 +108,22 @@ class Deferred(BaseModel):
     url: str = Field(description="where the answer will be")
 
 
+_LABELS = "the names of an output's scores, in their order, by output; where they are known"
+_CLASSES = "per row, the name of the best score of each of these outputs, or of the class that its number means"
+
+
 class Predictions(BaseModel):
     model_name: str
     model_version: str
     predictions: list[dict[str, Any]] = Field(description="per row, the value of each output by name")
+    labels: dict[str, list[str]] | None = Field(default=None, description=_LABELS)
+    classes: list[dict[str, Any]] | None = Field(default=None, description=_CLASSES)
 
 
 class V1Predictions(BaseModel):
     predictions: list[Any]
+    labels: dict[str, list[str]] | None = Field(default=None, description=_LABELS)
+    classes: list[dict[str, Any]] | None = Field(default=None, description=_CLASSES)
 
 
 RESPONSES: dict[str, Any] = {

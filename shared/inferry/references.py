@@ -9,7 +9,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,8 +72,7 @@ class References:
         """
         start = time.perf_counter_ns()
         targets = {output.name: output.uri for output in request.outputs if output.uri}
-        for uri in targets.values():
-            self._place(uri)  # before anything is run in vain
+        self._check(targets, request.references or {})  # before anything is run in vain
         if request.references:
             request.inputs |= await self._in_thread(deadline, self._fetch, list(request.references.values()))
         request.by_reference = False
@@ -86,6 +85,18 @@ class References:
             response.stored = targets
             timings.encode += time.perf_counter_ns() - start
         return response
+
+    def _check(self, targets: Mapping[str, str], references: Mapping[str, Reference]) -> None:
+        """DataRefused for a place that may not be named, InvalidRequest for one that two tensors have."""
+        for uri in (*(reference.uri for reference in references.values()), *targets.values()):
+            self._place(uri)
+        taken = {_identity(reference.uri): f"input '{name}'" for name, reference in references.items()}
+        for name, uri in targets.items():
+            other = taken.setdefault(_identity(uri), f"output '{name}'")
+            if other != f"output '{name}'":
+                raise InvalidRequest(
+                    f"output '{name}' would replace {other}, as both are at {uri[:500]!r}: give each a URI of its own"
+                )
 
     def close(self) -> None:
         """Lets go of the threads."""
@@ -146,6 +157,12 @@ class References:
 
 def _local(uri: str) -> str:
     return uri.removeprefix("file://")
+
+
+def _identity(uri: str) -> str:
+    """The same for all names of an object: a local one may be reached through several folders."""
+    local = _local(uri)
+    return uri if "://" in local else os.path.realpath(local)
 
 
 def _decoded(reference: Reference, content: bytes, what: str) -> Array:

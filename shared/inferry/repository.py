@@ -214,6 +214,8 @@ class Repository:
         entry.state, entry.reason = READY, ""
         self.metrics.loaded(entry.name, entry.version, time.perf_counter() - start)
         log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
+        for note in model.session.notes:
+            log.warning("model '%s' version %s %s", entry.name, entry.version, note)
         return model
 
     def _keep(self, entry: Entry) -> None:

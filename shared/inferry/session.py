@@ -5,14 +5,18 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry import allocator, modelfile
+from inferry import allocator, modelfile, numerics
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import ModelFile
+from inferry.numerics import Numerics
 from inferry.signature import Feed, Signature, TensorSpec
 from inferry.tensors import BY_ONNX, DATATYPES, Array, aligned
 from inferry.watchdog import Watchdog
@@ -24,6 +28,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 _BFLOAT16 = 16  # TensorProto.BFLOAT16 of onnx.proto3
+_PROVIDERS = ["CPUExecutionProvider"]
 _LOG_FATAL = 4  # errors come as exceptions; ONNX Runtime would print each to stderr as well
 _ZIPMAP = ("seq(map(string,tensor(float)))", "seq(map(int64,tensor(float)))")
 _ADVICE = {
@@ -34,6 +39,12 @@ _ADVICE = {
     "tensor": "cast it to one of " + ", ".join(DATATYPES),
 }
 
+# `y` = `x` times `w`, which are uint8 and int8: a MatMulInteger of opset 10.
+_PRODUCT = (
+    b'\x08\x05:>\n\x18\n\x01x\n\x01w\x12\x01y"\rMatMulInteger\x12\x01g'
+    b"Z\t\n\x01x\x12\x04\n\x02\x08\x02Z\t\n\x01w\x12\x04\n\x02\x08\x03b\t\n\x01y\x12\x04\n\x02\x08\x06B\x04\n\x00\x10\n"
+)
+
 # Before a session starts its threads: each would get a heap of its own.
 allocator.settle()
 _watchdog = Watchdog()
@@ -42,10 +53,11 @@ RUNTIME: str = ort.__version__
 
 
 class SessionOptions(NamedTuple):
-    """`intra_op_threads` 0 leaves the choice to ONNX Runtime."""
+    """`intra_op_threads` 0 leaves the choice to ONNX Runtime; `threads` is the config's own, and 0 if it names none."""
 
     intra_op_threads: int = 0
     max_batch_size: int = 0
+    threads: int = 0
 
 
 class Run(NamedTuple):
@@ -63,12 +75,16 @@ class Session:
     def __init__(self, path: Path, model: str, options: SessionOptions) -> None:
         """Loads the ONNX file at `path`, external data beside it. InvalidModel says what is wrong with it."""
         try:
-            session = ort.InferenceSession(path, _session_options(options), providers=["CPUExecutionProvider"])
+            self._file = modelfile.read(path)
+            session, is_widened = _opened(path, options, self._file.numerics)
+        except InvalidModel as exc:
+            raise InvalidModel(f"model '{model}' can't be loaded: {exc}") from exc
         except Exception as exc:
             raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, path)}") from exc
+        self.notes = numerics.notes(replace(self._file.numerics, widened=is_widened), options.threads)
+        """What to know before results of two hosts are compared."""
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us
-        self._file = modelfile.read(path)
         self.signature = Signature(
             model,
             {
@@ -161,10 +177,31 @@ class Session:
                 )
 
 
-def _session_options(options: SessionOptions) -> Any:
+def _opened(path: Path, options: SessionOptions, facts: Numerics) -> tuple[Any, bool]:
+    """The session, and whether its products of uint8 and int8 are exact on every kind of CPU."""
+    threads = options.threads or (1 if facts.trees else options.intra_op_threads)
+    settings = _session_options(threads)
+    if facts.mixed and _saturates():
+        with suppress(Exception):  # a kind of graph that ONNX Runtime can't widen
+            widening = _session_options(threads)
+            widening.add_session_config_entry("session.x64quantprecision", "1")
+            return ort.InferenceSession(path, widening, providers=_PROVIDERS), facts.widened
+        return ort.InferenceSession(path, settings, providers=_PROVIDERS), False
+    return ort.InferenceSession(path, settings, providers=_PROVIDERS), facts.widened
+
+
+@lru_cache
+def _saturates() -> bool:
+    """Whether this CPU adds up products of uint8 and int8 in 16 bits. It is asked, as no list of CPUs is complete."""
+    session = ort.InferenceSession(_PRODUCT, _session_options(1), providers=_PROVIDERS)
+    (product,) = session.run(None, {"x": np.full((8, 64), 255, np.uint8), "w": np.full((64, 8), 127, np.int8)})
+    return bool(product[0, 0] != 255 * 127 * 64)
+
+
+def _session_options(threads: int) -> Any:
     session = ort.SessionOptions()
     session.log_severity_level = _LOG_FATAL
-    session.intra_op_num_threads = options.intra_op_threads
+    session.intra_op_num_threads = threads
     session.inter_op_num_threads = 1
     # Spinning threads burn the CPU share that a container is billed for.
     session.add_session_config_entry("session.intra_op.allow_spinning", "0")

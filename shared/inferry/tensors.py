@@ -15,8 +15,8 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Shape: TypeAlias = tuple[int, ...]
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-# The same request must give the same bits on every host, and ONNX Runtime's last bit depends on where its inputs
-# start: every input starts on this boundary (bytes).
+# The same request must give the same bits on every host of one kind of CPU with one number of threads, and ONNX
+# Runtime's last bit depends on where its inputs start: every input starts on this boundary (bytes).
 ALIGNMENT = 64
 
 # To look for the boundary takes as long as storing 64 numbers: small arrays share a block, each with a part (bytes) of

@@ -5,10 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import inferry
+import numpy as np
 import onnx_models
 import pytest
+from inferry.app import create_app
 from inferry.asgi import ASGIApp
 from inferry.routes import ROUTES
+from inferry.service import Service
+from inferry.settings import Settings
 from servers import EXAMPLES, JSON, Answer, Server, ask
 from tiny import TINY
 
@@ -47,8 +51,15 @@ PREDICTIONS = {
     "without an optional input": ("scaled", [1, 2, 3], [{"y": [2.0, 4.0, 6.0]}]),
     "with an optional input": ("scaled", {"x": [1, 2, 3], "factor": 10}, [{"y": [10.0, 20.0, 30.0]}]),
     "scikit-learn's maps": ("classifier", [0.25, 0.75], [{"label": "yes", "probabilities": [0.25, 0.75]}]),
-    "an output for all rows": ("maximum", [3, 9, 5], [{"y": 9.0}]),
+    "an output for all rows, of each by itself": ("maximum", [3, 9, 5], [{"y": 3.0}, {"y": 9.0}, {"y": 5.0}]),
 }
+
+
+def named(model: str, *classes: str) -> dict[str, Any]:
+    """The members that name the classes of the one model here whose file does."""
+    if model != "classifier":
+        return {}
+    return {"labels": {"probabilities": ["no", "yes"]}, "classes": [{"probabilities": name} for name in classes]}
 
 
 @pytest.mark.parametrize("name", PREDICTIONS)
@@ -56,7 +67,71 @@ def test_predict(tiny: Server, name: str) -> None:
     model, features, predictions = PREDICTIONS[name]
     answer = tiny.post("/predict", {"features": features, "model_name": model})
     assert (answer.status, answer.headers["content-type"]) == (200, JSON), answer
-    assert answer.json == {"model_name": model, "model_version": "1", "predictions": predictions}
+    expected = {"model_name": model, "model_version": "1", "predictions": predictions, **named(model, "yes")}
+    assert answer.json == expected
+
+
+ANIMALS = ["ant", "bee", "cat"]
+# What is in a row, as far as /predict is concerned: a score for each class, the number of one, or something else.
+OUTPUTS = {
+    "scores": ("FP32", ("n", 3)),
+    "doubles": ("FP64", ("n", 3)),
+    "halves": ("FP16", ("n", 3)),
+    "bytes": ("UINT8", ("n", 3)),
+    "integers": ("INT64", ("n", 3)),
+    "free": ("FP32", ("n", "m")),
+    "tokens": ("FP32", ("n", "t", 3)),
+    "pooled": ("FP32", ("n", 3, 1, 1)),
+    "index": ("INT64", ("n",)),
+    "column": ("INT32", ("n", 1)),
+    "best": ("INT64", ("n", 2)),
+    "words": ("BYTES", ("n",)),
+}
+INDICES = ("index", "column", "best")
+CLASSES = {
+    "scores": ("scores", [[0.1, 0.7, 0.2], [3, 2, 1]], ["bee", "ant"]),
+    "the first of equal ones": ("scores", [[1, 2, 2]], ["bee"]),
+    "scores beside NaN": ("scores", [[None, 1, 2], [None, None, None]], ["cat", None]),
+    "doubles": ("doubles", [[0, 1e300, 2e300]], ["cat"]),
+    "halves": ("halves", [[0, -1, -2]], ["ant"]),
+    "quantised scores": ("bytes", [[0, 255, 128]], ["bee"]),
+    "scores in integers": ("integers", [[-3, -2, -1]], ["cat"]),
+    "as many scores as there are classes": ("free", [[0, 1, 0]], ["bee"]),
+    "more scores than there are classes": ("free", [[0, 1, 0, 0]], None),
+    "scores of each token": (
+        "tokens",
+        [[[0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, 1]]],
+        [["bee", "cat"], ["ant", "cat"]],
+    ),
+    "axes of one value": ("pooled", [[0, 0, 1]], ["cat"]),
+    "numbers of classes": ("index", [2, 0, 3, -1], ["cat", "ant", None, None]),
+    "a number in a column": ("column", [[1], [2]], ["bee", "cat"]),
+    "the best two": ("best", [[1, 2], [0, 1]], [["bee", "cat"], ["ant", "bee"]]),
+    "words": ("words", ["ant"], None),
+}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> ASGIApp:
+    files = {f"{name}/1/model.onnx": onnx_models.identity(*spec) for name, spec in OUTPUTS.items()}
+    configs = {f"{name}/config.json": json.dumps({"labels": {"y": ANIMALS}}).encode() for name in OUTPUTS}
+    path = onnx_models.write(tmp_path_factory.mktemp("labelled"), files | configs)
+    return create_app(Service.from_settings(Settings(model_path=str(path))))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_have_names_where_labels_are_known(labelled: ASGIApp, name: str) -> None:
+    """By both routes, beside the values, which stay what they are."""
+    model, rows, classes = CLASSES[name]
+    members = {} if classes is None else {"classes": [{"y": found} for found in classes]}
+    if classes is not None and model not in INDICES:
+        members = {"labels": {"y": ANIMALS}, **members}
+    answer = ask(labelled, "POST", "/predict", json={"model_name": model, "features": rows}).json()
+    values = [row["y"] for row in answer.pop("predictions")]
+    assert answer == {"model_name": model, "model_version": "1", **members}
+    assert np.ravel(values).tolist() == np.ravel(rows).tolist()
+    v1 = ask(labelled, "POST", f"/v1/models/{model}:predict", json={"instances": rows}).json()
+    assert v1 == {"predictions": values, **members}
 
 
 def test_predict_takes_what_curl_sends(tiny: Server) -> None:
@@ -81,7 +156,11 @@ V1 = {
 def test_kserve_v1(tiny: Server, name: str) -> None:
     model, instances, predictions = V1[name]
     answer = tiny.post(f"/v1/models/{model}:predict", {"instances": instances})
-    assert (answer.status, answer.headers["content-type"], answer.json) == (200, JSON, {"predictions": predictions})
+    assert (answer.status, answer.headers["content-type"], answer.json) == (
+        200,
+        JSON,
+        {"predictions": predictions, **named(model, "no")},
+    )
 
 
 def test_kserve_v1_models(tiny: Server) -> None:

@@ -102,6 +102,41 @@ def test_nothing_is_there(app: Callable[..., ASGIApp], place: Place) -> None:
     assert (answer.status_code, answer.json()) == (400, {"error": f"there is no input 'x' at {uri!r}"})
 
 
+def test_no_two_tensors_have_one_place(app: Callable[..., ASGIApp], place: Place) -> None:
+    """Nothing is run, nothing is written, and what is there stays."""
+    served = app(FILES, data_prefixes=(place.url,))
+    given = place.put("a.bin", np.zeros(4, np.float32).tobytes())
+    inputs = [at(given, "a", "FP32", (4,)), {"name": "b", "shape": [1], "datatype": "INT64", "data": [5]}]
+    for uri, other in ((f"{place.url}/y.bin", "output 'a_out'"), (given, "input 'a'")):
+        wanted = [{"name": "a_out", "parameters": {"uri": f"{place.url}/y.bin"}}]
+        wanted += [{"name": "b_out", "parameters": {"uri": uri}}]
+        answer = infer(served, "pair", inputs, outputs=wanted)
+        text = f"output 'b_out' would replace {other}, as both are at {uri!r}: give each a URI of its own"
+        assert (answer.status_code, answer.json()) == (400, {"error": text})
+    assert (place.get("y.bin"), place.get("a.bin")) == (None, bytes(16))
+    assert ask(served, "GET", "/v2/models/pair/stats").json()["model_stats"][0]["execution_count"] == 0
+    answer = infer(served, "pair", inputs, outputs=[wanted[0], {"name": "b_out", "parameters": {"uri": f"{given}2"}}])
+    assert (answer.status_code, place.get("y.bin"), place.get("a.bin2")) == (200, bytes(16), b"\5" + bytes(7))
+
+
+def test_one_place_of_two_names(app: Callable[..., ASGIApp], folder: Place, tmp_path: Path) -> None:
+    """Through a link, and with the scheme or without."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/there").mkdir()
+    (tmp_path / "data/link").symlink_to("there")
+    served = app(FILES, data_prefixes=(folder.url,))
+    inputs = [
+        {"name": "a", "shape": [1], "datatype": "FP32", "data": [1]},
+        {"name": "b", "shape": [1], "datatype": "INT64", "data": [5]},
+    ]
+    for uri in (f"file://{folder.url}/there/y", f"{folder.url}/link/y"):
+        wanted = [{"name": "a_out", "parameters": {"uri": f"{folder.url}/there/y"}}]
+        answer = infer(served, "pair", inputs, outputs=[*wanted, {"name": "b_out", "parameters": {"uri": uri}}])
+        text = f"output 'b_out' would replace output 'a_out', as both are at {uri!r}: give each a URI of its own"
+        assert (answer.status_code, answer.json()) == (400, {"error": text})
+    assert list((tmp_path / "data/there").iterdir()) == []
+
+
 def test_mixed_with_other_tensors(app: Callable[..., ASGIApp], folder: Place) -> None:
     served = app(FILES, data_prefixes=(folder.url,))
     uri = folder.put("b.npy", npy(np.array([5, 6, 7])))

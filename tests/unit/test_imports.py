@@ -16,7 +16,8 @@ PACKAGE = Path(inferry.__file__).parent
 
 # A module imports only modules of the lines above its own.
 LAYERS = [
-    "__init__ errors waiting threads batch batch.pipeline",
+    "__init__ errors waiting threads protobuf batch batch.pipeline",
+    "numerics",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
     "stats batch.report logs fetched verdicts",
     "metrics observation",
@@ -27,7 +28,7 @@ LAYERS = [
     "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
     "protocol batch.remotefiles observing uploads",
     "signature references",
-    "session batch.blocks row_proof",
+    "session class_names batch.blocks row_proof",
     "model batching batch.lines batch.numbering",
     "entry",
     "repository rows execution batch.predictor batch.numberlines batch.jsonanswers batch.tableanswers batch.npyanswers",

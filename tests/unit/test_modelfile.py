@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferry.errors import InvalidModel
 from inferry.modelfile import ModelFile, read
+from inferry.numerics import Numerics
 from onnx import TensorProto, helper
 
 WORDS, NUMBERS = onnx_models.zipmap(("no", "yes", "é")), onnx_models.zipmap((3, -7, 2**40))
@@ -93,7 +94,9 @@ def test_example_models() -> None:
             for node in zipmaps
         }
         opsets = {item.domain: item.version for item in proto.opset_import}
-        assert read(path) == ModelFile(f"{proto.producer_name} {proto.producer_version}".strip(), opsets, labels)
+        trees = tuple({node.op_type for node in proto.graph.node if "Tree" in node.op_type})
+        producer = f"{proto.producer_name} {proto.producer_version}".strip()
+        assert read(path) == ModelFile(producer, opsets, labels, Numerics(trees))
 
 
 def test_several_zipmaps(tmp_path: Path) -> None:
