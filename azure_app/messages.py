@@ -68,13 +68,13 @@ class Messages:
     ) -> Mapping[str, Any]:
         """What came of it: `state` is a report's."""
         document = _document(body)
+        last = (message.dequeue_count or 0) >= self._tries
         if self._fanout.knows(document):
-            last = (message.dequeue_count or 0) >= self._tries
             return await self._in_thread(context, lambda: self._step(document, until, last))
         told = self._worker.messages.read(body, message.id or "")
         if isinstance(told, Job):
-            return await self._in_thread(context, lambda: {"state": self._worker.run(told, until).state})
-        await self._worker.answer(told, until, context.invocation_id)
+            return await self._in_thread(context, lambda: {"state": self._worker.run(told, until, last=last).state})
+        await self._worker.answer(told, until, context.invocation_id, last=last)
         return {"state": FINISHED}
 
     def _step(self, document: Any, until: float, last: bool) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """The app's functions for messages and files: a file that arrives is a message, and messages are done."""
 
+import asyncio
 import json
 
 import azure.functions as func
+from inferry.batch.names import is_mark, is_own
 from inferry.fanout import Fanout
 from inferry.service import Service
 from inferry.worker import Worker
@@ -43,5 +45,10 @@ def _add_files(app: func.AsgiFunctionApp, place: str) -> None:
     @app.queue_output("job", names.JOBS_QUEUE, names.CONNECTION)
     async def files(blob: func.InputStream, job: func.Out[str]) -> None:
         # A name that ends so is the mark of a folder.
-        if blob.name and not blob.name.endswith("/"):
+        if blob.name and not blob.name.endswith("/") and not await asyncio.to_thread(_is_other, blob.name):
             job.set(json.dumps({"input": f"{_CONTAINER}{blob.name}"}))
+
+
+def _is_other(name: str) -> bool:
+    """Whether a blob is a mark of another tool, or a file that inferry wrote beside results."""
+    return is_mark(name) or is_own(f"{_CONTAINER}{name}")

@@ -54,7 +54,13 @@ class Batch(Construct):
         # Both for what goes on: jobs that need more time, and what can't be done.
         self.queue.grant_send_messages(self.role)
         self.dead.grant_send_messages(self.role)
-        self.told = replace(told, batch_queue=self.queue.queue_url, batch_dead_letters=self.dead.queue_url, api_keys=())
+        self.told = replace(
+            told,
+            batch_queue=self.queue.queue_url,
+            batch_dead_letters=self.dead.queue_url,
+            batch_tries=RECEIVES,
+            api_keys=(),
+        )
         self.function = image_function(
             self,
             HANDLER,

@@ -41,6 +41,7 @@ class Messages:
         self._runs = runs
         self._again = _queue(settings.batch_queue, "BATCH_QUEUE", env)
         self._aside = _queue(settings.batch_dead_letters, "BATCH_DEAD_LETTERS", env)
+        self._tries = settings.batch_tries
         self._loop = asyncio.new_event_loop()
 
     def __call__(self, event: Any, context: Any) -> Any:
@@ -51,7 +52,8 @@ class Messages:
             return self._batch(event["Records"], until)
         if self._runs.knows(event):
             return self._runs.do(event, until)
-        return [self._do(item, context.aws_request_id, until) for item in items(json.dumps(event))]
+        # Which try of Lambda's this is, nobody says.
+        return [self._do(item, context.aws_request_id, until, True) for item in items(json.dumps(event))]
 
     def _batch(self, records: list[dict[str, Any]], until: float) -> Any:
         processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
@@ -77,9 +79,10 @@ class Messages:
         except InferryError as exc:
             self._put_aside(Item(record.body), record, exc)
             return
+        last = int(record.attributes.approximate_receive_count) >= self._tries
         for item in found:
             try:
-                self._do(item, record.message_id, until)
+                self._do(item, record.message_id, until, last)
             except Exception as exc:  # noqa: BLE001  raised below
                 if not is_final(exc):
                     failures.append(exc)
@@ -88,33 +91,36 @@ class Messages:
         if failures:
             raise failures[0]
 
-    def _do(self, item: Item, name: str, until: float) -> Any:
-        """Does one thing, and returns what came of it: a report, or where an answer is."""
-        told = self._worker.messages
-        message = told.of_file(item.url) if item.url else told.read(item.body.encode(), name)
+    def _do(self, item: Item, name: str, until: float, last: bool) -> Any:
+        """Does one thing, and returns what came of it: a report, or where an answer is. `last`: it has no other try."""
+        worker = self._worker
+        message = worker.arrival(item.url) if item.url else worker.messages.read(item.body.encode(), name)
         match message:
             case Job():
-                return self._run(message, item, until)
+                return self._run(message, item, until, last)
             case Prediction():
-                return self._answer(message, name, until)
+                return self._answer(message, name, until, last)
         return None
 
-    def _run(self, job: Job, item: Item, until: float) -> dict[str, Any]:
+    def _run(self, job: Job, item: Item, until: float, last: bool) -> dict[str, Any]:
         if time.monotonic() < until:
-            report = self._worker.run(job, until)
+            report = self._worker.run(job, until, last=last)
             if report.finished:
                 return asdict(report)
         if self._again is None:
-            raise Unfinished(f"{job.input} has to go on in another invocation; BATCH_QUEUE would see to that")
+            said = f"{job.input} has to go on in another invocation; BATCH_QUEUE would see to that"
+            if last:
+                self._worker.give_up(job, InferenceTimeout(said))
+            raise Unfinished(said)
         # Not by failing: a long job would be thought to have failed too often.
         self._again.send(item.body, {})
         log.info("job %s goes on in another invocation", job.input)
         return {"state": UNFINISHED, "input": job.input}
 
-    def _answer(self, prediction: Prediction, request_id: str, until: float) -> dict[str, Any]:
-        if time.monotonic() >= until:
+    def _answer(self, prediction: Prediction, request_id: str, until: float, last: bool) -> dict[str, Any]:
+        if time.monotonic() >= until and not last:
             raise InferenceTimeout("the invocation's time was over before this message's turn")
-        url = self._loop.run_until_complete(self._worker.answer(prediction, until, request_id))
+        url = self._loop.run_until_complete(self._worker.answer(prediction, until, request_id, last=last))
         return {"answer": url}
 
     def _put_aside(self, item: Item, record: SQSRecord, exc: Exception) -> None:

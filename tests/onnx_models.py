@@ -207,6 +207,15 @@ def proto(
     return built
 
 
+def unranked(content: bytes, *names: str) -> bytes:
+    """The model without the shapes of these inputs and outputs, by default all, which some exporters leave out."""
+    stripped = ModelProto.FromString(content)
+    for value in (*stripped.graph.input, *stripped.graph.output):
+        if not names or value.name in names:
+            value.type.tensor_type.ClearField("shape")
+    return stripped.SerializeToString()
+
+
 def write(folder: Path, files: Mapping[str, bytes]) -> Path:
     """`folder` as a repository of `files`, by path: {"echo/1/model.onnx": identity(), "flat.onnx": add()}."""
     for path, content in files.items():

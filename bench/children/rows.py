@@ -25,7 +25,7 @@ def measure(models: str, turns: int) -> dict[str, list[float]]:
     (name,) = service.repository.names()
     model = service.repository.get(name)
     ((input_name, spec),) = model.session.signature.inputs.items()
-    width = TOKENS if spec.shape[-1] == -1 else spec.shape[-1]
+    width = spec.stated[-1] if spec.is_fixed else TOKENS
     values = np.random.default_rng(0).integers(1, 17, (COUNT, width)).astype(spec.datatype.dtype)
     samples: dict[str, list[float]] = {"proof": [], "job": []}
     with TemporaryDirectory() as folder:

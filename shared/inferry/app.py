@@ -40,6 +40,7 @@ STATUS: dict[type[InferryError], int] = {
     errors.UnsupportedEncoding: 415,
     errors.QueueFull: 429,
     errors.InferenceFailed: 500,
+    errors.JobFailed: 500,
     errors.InvalidSettings: 500,
     errors.NotSupported: 501,
     errors.ModelUnavailable: 503,

@@ -90,8 +90,10 @@ def _least(dtype: Any) -> Any:
     return dtype.type(-np.inf) if dtype.kind == "f" else np.iinfo(dtype).min
 
 
-def _width(shape: Shape) -> int:
+def _width(shape: Shape | None) -> int:
     """The scores of a vector, which is the last axis; -1 when it may have any length."""
+    if shape is None:
+        return -1
     return _without_ones(shape)[-1] if shape else 1
 
 

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     infer = commands.add_parser("infer", help="predict a file's rows with a model")
     infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
     infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    _add_header(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
 
@@ -79,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     batch.add_argument("--format", default="", help="of the input; default: what its extension says")
     batch.add_argument("--to", default="", metavar="FORMAT", help="of the results; default: the extension of OUT")
-    batch.add_argument("--keep", default="", metavar="COLUMNS", help="columns to carry over, comma-separated")
+    batch.add_argument(
+        "--keep", default="", metavar="COLUMNS", help="columns to carry over, NAME or NAME=AS, comma-separated"
+    )
+    _add_header(batch)
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
@@ -102,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_header(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, help="whether the first line of CSV names the columns"
+    )
+
+
 def _version(_: argparse.Namespace, __: Settings) -> int:
     print(f"inferry {__version__}")
     return 0
@@ -119,7 +129,7 @@ def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry import inputs
 
     settings, name, version = _model(options.model, settings)
-    for line in asyncio.run(inputs.predict(settings, name, version, options.input)):
+    for line in asyncio.run(inputs.predict(settings, name, version, options.input, options.header)):
         print(line)
     return 0
 
@@ -161,6 +171,7 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         keep=keep,
         max_errors=options.max_errors,
         batch_size=options.batch_size,
+        header=options.header,
     )
     run = _run_elsewhere if options.on else _run_here
     summary = run(job, options, settings, Display(sys.stderr))

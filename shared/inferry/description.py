@@ -104,10 +104,11 @@ def example(model: Model) -> dict[str, Any] | None:
 
 
 def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:
-    value: dict[str, Any] = {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.shape}
-    if labels:
-        value["parameters"] = {"labels": labels}
-    return value
+    parameters: dict[str, Any] = {"labels": labels} if labels else {}
+    if spec.shape is None:
+        parameters["rank"] = "any"
+    value = {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.stated}
+    return {**value, "parameters": parameters} if parameters else value
 
 
 def _properties(model: Model) -> Mapping[str, str]:
@@ -129,7 +130,8 @@ def _properties(model: Model) -> Mapping[str, str]:
 
 
 def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
-    dims = spec.shape[1:] if batched and not spec.optional else spec.shape
+    has_batch = batched and not spec.optional and spec.shape is not None
+    dims = spec.stated[1:] if has_batch else spec.stated
     return {"name": spec.name, "data_type": spec.datatype.config, "dims": dims}
 
 
@@ -152,7 +154,7 @@ def _fits(request: dict[str, Any], model: Model) -> bool:
 
 
 def _shape(spec: TensorSpec) -> list[int]:
-    return [1 if length == -1 else length for length in spec.shape]
+    return [1 if length == -1 else length for length in spec.stated]
 
 
 def _zeros(spec: TensorSpec) -> dict[str, Any]:

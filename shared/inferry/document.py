@@ -1,5 +1,6 @@
 """JSON documents of any size: small ones as Python objects, large ones as simdjson's views of their text."""
 
+import math
 import threading
 from typing import Any
 
@@ -61,13 +62,16 @@ def _view(text: bytes) -> Any:
 
 
 def _parse_tokens(text: bytes) -> Any:
-    """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads."""
+    """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads.
+
+    Those are all that is infinite: other numbers are what orjson makes of them, or are refused as it does.
+    """
     import json
 
     check_size(text)
     if b"NaN" in text or b"Infinity" in text:
         try:
-            document = json.loads(text.decode())
+            document = json.loads(text.decode(), parse_float=_float, parse_int=_integer)
             if b"\\u" in text:
                 json.dumps(document, ensure_ascii=False).encode()  # finds lone surrogates, which no answer could repeat
             return document
@@ -82,6 +86,22 @@ def _parse_tokens(text: bytes) -> Any:
         raise InvalidRequest(
             f"the request is not JSON: {exc}. Tensors in binary need the header Inference-Header-Content-Length"
         ) from exc
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is beyond all numbers; write Infinity if it is meant")
+    return number
+
+
+def _integer(text: str) -> int | float:
+    """Over 64 bits a float, as everywhere else."""
+    if len(text) < 19:
+        return int(text)
+    if len(text) <= 20 and -(2**63) <= (number := int(text)) < 2**64:
+        return number
+    return _float(text)
 
 
 def is_object(value: Any) -> bool:

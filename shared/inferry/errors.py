@@ -20,6 +20,7 @@ InferryError
 +-- QueueFull                 more requests wait for the model than its config allows
 +-- InferenceTimeout          the request's time was over before its answer was there
 +-- InferenceFailed           ONNX Runtime failed on a request that fits the model
++-- JobFailed                 a batch job met an error that nobody expected, a bug
 +-- InvalidSettings           a setting that can't be used
 """
 
@@ -102,6 +103,10 @@ class InferenceTimeout(InferryError):
 
 class InferenceFailed(InferryError):
     """ONNX Runtime failed on a request that fits the model."""
+
+
+class JobFailed(InferryError):
+    """A batch job met an error that nobody expected, a bug."""
 
 
 class InvalidSettings(InferryError):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
+from inferry import jobs
 from inferry.batch import merging, planning
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.batch.runs import FILES, LONGEST, SLICES, Outcome, Run
@@ -53,6 +54,8 @@ class Fanout:
         messages = self._worker.messages
         job = messages.checked(messages.job(given))
         run = Run(job.output, _member(document, "run", str))
+        if job.model:
+            jobs.check(job, self._service)
         made = planning.plan(job, self._service, run, slice_bytes=slice_bytes, until=until, check=messages.checked)
         return {
             "run": {"name": run.name, "output": run.output},
@@ -67,7 +70,7 @@ class Fanout:
             return {"state": UNFINISHED}
         messages = self._worker.messages
         try:
-            report = self._worker.run(messages.checked(messages.job(document["job"])), until)
+            report = self._worker.run(messages.checked(messages.job(document["job"])), until, last=last)
         except Exception as exc:
             final = last or is_final(exc)
             run.record(Outcome(file, part, FAILED if final else UNFINISHED), str(exc))

@@ -2,14 +2,14 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
-from inferry import protocol, rows
+from inferry import columns, npy, protocol, rows
+from inferry.columns import Assigned
 from inferry.document import load
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import Nesting, to_array
@@ -17,20 +17,23 @@ from inferry.model import Model
 from inferry.protocol import InferRequest
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.signature import TensorSpec
-from inferry.tensors import Tensor
+from inferry.signature import TensorSpec, fits
+from inferry.tensors import Shape, Tensor
 from inferry.verdicts import NONE
 
 
-async def predict(settings: Settings, name: str, version: str | None, source: str) -> list[str]:
+async def predict(
+    settings: Settings, name: str, version: str | None, source: str, header: bool | None = None
+) -> list[str]:
     """The predictions for the rows in `source` (a path, or - for JSON on stdin), one JSON object per row.
 
+    `header`: whether the first line of CSV names the columns, where the user says it.
     InvalidRequest when the file can't be read or doesn't fit the model.
     """
     service = Service.from_settings(settings)
     try:
         model = await service.model(service.default_model(name or None), version)
-        request = _request(source, model)
+        request = _request(source, model, header)
         if _has_rows(request, model):
             responses = await service.infer_rows(model, request)
             count, outputs = request.batch_size, model.row_proof.verdict.outputs
@@ -50,11 +53,15 @@ def _has_rows(request: InferRequest, model: Model) -> bool:
     return len(lengths) == 1 and model.row_proof.verdict.rows != NONE
 
 
-def _request(source: str, model: Model) -> InferRequest:
+def _request(source: str, model: Model, header: bool | None) -> InferRequest:
     if source == "-":
         return _from_json(sys.stdin.buffer.read(), model)
     path = Path(source)
-    readers = {".npy": _from_npy, ".json": lambda p, m: _from_json(p.read_bytes(), m), ".csv": _from_csv}
+    readers: dict[str, Callable[[Path, Model], InferRequest]] = {
+        ".npy": _from_npy,
+        ".json": lambda p, m: _from_json(p.read_bytes(), m),
+        ".csv": lambda p, m: _from_csv(p, m, header),
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InvalidRequest(
@@ -67,22 +74,28 @@ def _request(source: str, model: Model) -> InferRequest:
 
 
 def _from_npy(path: Path, model: Model) -> InferRequest:
-    try:
-        with path.open("rb") as file:
-            array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError) as exc:
-        raise InvalidRequest(f"{path} is not an NPY file of plain values: {exc}") from exc
+    array = npy.read_array(path.read_bytes(), str(path))
     required = sorted(model.session.signature.required)
     if len(required) != 1:
         raise InvalidRequest(f"model '{model.name}' takes {len(required)} inputs; give them as JSON or CSV")
     spec = model.session.signature.inputs[required[0]]
     if array.dtype.kind not in "biufU":
         raise InvalidRequest(f"{path} holds {array.dtype}, but model '{model.name}' expects {spec.datatype.name}")
-    shape = (1, *array.shape) if array.ndim == len(spec.shape) - 1 else array.shape
+    shape = _rows_of(array.shape, spec)
     what = f"input '{spec.name}' for model '{model.name}'"
     # The values are checked as those of JSON are: none is wrapped or cut to make it fit.
     values = to_array(array.reshape(-1).tolist(), spec.datatype, shape, Nesting(), what)
     return InferRequest({spec.name: Tensor(spec.name, spec.datatype, values)})
+
+
+def _rows_of(shape: Shape, spec: TensorSpec) -> Shape:
+    """The input's shape for an array: of rows, or one row. Of what fits neither way the signature says why."""
+    if spec.shape is None:
+        return shape
+    if len(shape) == len(spec.shape) - 1 and fits(shape, spec.row):
+        return (1, *shape)
+    row = spec.fitted(shape[1:]) if shape else None
+    return shape if row is None else (shape[0], *row)
 
 
 def _from_json(text: bytes, model: Model) -> InferRequest:
@@ -95,37 +108,45 @@ def _from_json(text: bytes, model: Model) -> InferRequest:
     return rows.to_request(rows.as_rows(value, model), model)
 
 
-def _from_csv(path: Path, model: Model) -> InferRequest:
-    """A header line, then a row per line: named inputs by their columns, else all columns as one row of values."""
+def _from_csv(path: Path, model: Model, header: bool | None) -> InferRequest:
+    """A row per line, as a job reads it."""
+    file = str(path)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, None)
-            if header is None:
-                raise InvalidRequest(f"{path} is empty; its first line must name the columns")
-            lines = list(_cells(reader, len(header), path))
+        with path.open(newline="", encoding="utf-8-sig") as text:
+            lines = list(_cells(csv.reader(text), path))
     except (csv.Error, UnicodeDecodeError) as exc:
         raise InvalidRequest(f"{path} is not a CSV file in UTF-8: {exc}") from exc
-    inputs = model.session.signature.inputs
-    if set(header) <= inputs.keys():
-        named = [dict(zip(header, line, strict=True)) for line in lines]
-        return rows.to_request([{n: _value(v, inputs[n], path) for n, v in row.items()} for row in named], model)
-    spec = next(iter(inputs.values()))
-    return rows.to_request([[_value(cell, spec, path) for cell in line] for line in lines], model)
+    if not lines:
+        raise InvalidRequest(f"{path} is empty; its first line must name the columns")
+    first = lines[0]
+    if columns.is_header(first, header, file):
+        names, lines = first, lines[1:]
+    else:
+        names = columns.by_position(len(first), model, (), file)
+    assigned = columns.assign(names, model, (), file)
+    found = [dict(zip(names, line, strict=True)) for line in lines]
+    return rows.to_request([{item.spec.name: _value(row, item, path) for item in assigned} for row in found], model)
 
 
-def _cells(reader: Any, width: int, path: Path) -> Iterator[list[str]]:
-    for number, line in enumerate(reader, 2):
-        if line and len(line) != width:
-            raise InvalidRequest(f"line {number} of {path} has {len(line)} cells, its header {width}")
-        if line:
-            yield line
+def _cells(reader: Any, path: Path) -> Iterator[list[str]]:
+    """The cells of each line: an empty one is a row in a file of one column alone."""
+    width = 0
+    for number, line in enumerate(reader, 1):
+        width = width or max(len(line), 1)
+        cells = line or ([""] if width == 1 else [])
+        if cells and len(cells) != width:
+            raise InvalidRequest(f"line {number} of {path} has {len(cells)} cells, its header {width}")
+        if cells:
+            yield cells
 
 
-def _value(cell: str, spec: TensorSpec, path: Path) -> Any:
-    try:
-        return rows.from_text(cell, spec.datatype)
-    except InvalidRequest as exc:
-        raise InvalidRequest(
-            f"{path} holds {cell[:40]!r} where {spec.datatype.name} is expected for '{spec.name}'"
-        ) from exc
+def _value(row: dict[str, str], item: Assigned, path: Path) -> Any:
+    values = []
+    for name in item.columns:
+        try:
+            values.append(rows.from_cell(row[name], item))
+        except InvalidRequest as exc:
+            raise InvalidRequest(
+                f"{path} holds {row[name][:40]!r} where {item.spec.datatype.name} is expected for '{item.spec.name}'"
+            ) from exc
+    return values[0] if item.columns == (item.spec.name,) else values

@@ -80,9 +80,15 @@ def _rows(model: dict[str, Any]) -> str:
 
 
 def _tensors(tensors: Sequence[dict[str, Any]], most: int = 3) -> str:
-    texts = [f"{t['name']} {t['datatype']}{list(t['shape'])}".replace("-1", "?") for t in tensors[:most]]
+    texts = [f"{t['name']} {t['datatype']}{_shape(t)}" for t in tensors[:most]]
     more = [f"and {len(tensors) - most} more"] if len(tensors) > most else []
     return ", ".join(texts + more)
+
+
+def _shape(tensor: dict[str, Any]) -> str:
+    if "rank" in tensor.get("parameters", ()):
+        return "[...]"
+    return str(list(tensor["shape"])).replace("-1", "?")
 
 
 def _size(size: int) -> str:

@@ -4,22 +4,34 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import takewhile
+from pathlib import Path
 from typing import BinaryIO
 
-from inferry.batch import formats
+from inferry.batch import formats, kept, names
 from inferry.batch.blocks import Cursor, Pace, Reader
 from inferry.batch.files import open_files, split
 from inferry.batch.formats import FORMATS, Format
 from inferry.batch.gathering import Wanted
 from inferry.batch.making import Counts, Limits, Making, Progress
+from inferry.batch.places import Place
 from inferry.batch.predictor import Predictor
 from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.batch.results import Part, Results
-from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError, TooManyErrors
+from inferry.errors import (
+    InferryError,
+    InvalidFile,
+    InvalidRequest,
+    InvalidSettings,
+    JobFailed,
+    NotSupported,
+    StoreError,
+    TooManyErrors,
+)
 from inferry.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
@@ -47,8 +59,9 @@ class Job:
 
     `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
-    `keep`: columns to carry over; `max_errors`: a count of rows, or a share as a float; `batch_size`: rows of a run,
-    0 for the model's own; `part`: only these rows, whose results are published by a later run without it.
+    `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
+    `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
+    it might be a row; `part`: only these rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -60,6 +73,7 @@ class Job:
     keep: tuple[str, ...] = ()
     max_errors: int | float | None = None
     batch_size: int = 0
+    header: bool | None = None
     part: Slice | None = None
 
 
@@ -68,15 +82,24 @@ def run(
 ) -> Report:
     """The report of the job, done now or before. With `until` (time.monotonic) an unfinished one when time is short.
 
-    InvalidFile, TooManyErrors, NotSupported, ModelNotFound, ModelUnavailable, StoreError and others of ours. What a
-    run that was killed had done is not done again, and of two runs at a time both give the same results.
+    InvalidFile, TooManyErrors, NotSupported, ModelNotFound, ModelUnavailable, StoreError and others of ours; JobFailed
+    for what nobody expected. What a run that was killed had done is not done again, and of two runs at a time both
+    give the same results.
     """
-    model = service.repository.get(service.default_model(job.model), job.version)
-    with model.in_use(), _traced(job, model, service.settings) as ended:
-        work = _Work(job, model, service)
-        report = work.earlier() or work.run(until, progress or (lambda _: None))
-        ended(report)
-        return report
+    with _expected(job):
+        names.check_input(job.input)
+        model = service.repository.get(service.default_model(job.model), job.version)
+        with model.in_use(), _traced(job, model, service.settings) as ended:
+            work = _Work(job, model, service)
+            report = work.earlier() or work.run(until, progress or (lambda _: None))
+            ended(report)
+            return report
+
+
+def check(job: Job, service: Service) -> None:
+    """InvalidRequest for what is wrong with a job whatever its file holds."""
+    if job.keep:
+        kept.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -92,28 +115,48 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
 
     At `until` (time.monotonic) what is left of it becomes one slice.
     """
-    model = service.repository.get(service.default_model(job.model), job.version)
-    work = _Work(job, model, service)
-    if not work.is_worth_cutting(size) or work.earlier():
-        return []
-    with work.opened() as file:
-        reader = work.reader(file, Pace(FEW))
-        first = next(reader.borders(FEW), None)
-        if first is None:
+    with _expected(job):
+        names.check_input(job.input)
+        model = service.repository.get(service.default_model(job.model), job.version)
+        work = _Work(job, model, service)
+        if not work.is_worth_cutting(size) or work.earlier():
             return []
-        rows = max((reader.total or first.row) * size // (work.size if reader.total else first.offset), 1)
-        return _slices(takewhile(lambda _: time.monotonic() < until, reader.borders(rows)))
+        with work.opened() as file:
+            reader = work.reader(file, Pace(FEW))
+            first = next(reader.borders(FEW), None)
+            if first is None:
+                return []
+            rows = max((reader.total or first.row) * size // (work.size if reader.total else first.offset), 1)
+            return _slices(takewhile(lambda _: time.monotonic() < until, reader.borders(rows)))
 
 
 def target(job: Job) -> str:
     """Where the job's results will be. InvalidFile, InvalidRequest when nothing says their format."""
     _, path = split(job.input)
+    if not path:
+        return job.output
     return _target(job, _format(job.format, path), path)[1]
 
 
 def _slices(borders: Iterable[Cursor]) -> list[Slice]:
     found = [Cursor(), *borders]
     return [Slice(start, stop.row if stop else None) for start, stop in zip(found, [*found[1:], None], strict=True)]
+
+
+@contextmanager
+def _expected(job: Job) -> Iterator[None]:
+    """Turns what nobody expected into JobFailed, so that it fails this file and no other."""
+    try:
+        yield
+    except InferryError:
+        raise
+    except Exception as exc:
+        log.exception("job %s: unexpected error", job.input)
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        raise JobFailed(
+            f"unexpected {type(exc).__name__} ({Path(place.filename).name}, line {place.lineno}): {exc}; this "
+            "is a bug: please report it, with the file if you can"
+        ) from exc
 
 
 class _Work:
@@ -130,11 +173,13 @@ class _Work:
         self._input = found
         self._from = _format(job.format, path)
         self._to, target = _target(job, self._from, path)
-        if target == job.input:
-            raise InvalidRequest(f"the results of {job.input} would replace it: name another output")
+        self._place = Place(self._source, job.input, target, self._to)
+        # With one format for all, all names become longer or none does.
+        if job.to and not job.format and job.output.endswith("/") and self._to == self._from:
+            self._place.check_neighbour()
         self._metrics = service.metrics
         settings = service.settings
-        self._predictor = Predictor(model, job.batch_size, settings.model_timeout)
+        self._timeout = settings.model_timeout
         self._threads = settings.session_threads
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
@@ -142,13 +187,24 @@ class _Work:
     def earlier(self) -> Report | None:
         """The report when the job is done already. TooManyErrors when it was stopped for them."""
         report = self._results.report()
-        if report and report.state == STOPPED:
+        if report is None or report.key != self._results.key:
+            if report and self._job.output.endswith("/"):
+                self._place.check_owner(report.input)
+            return None
+        if report.state == STOPPED:
             raise TooManyErrors(report.reason)
-        if report is None or report.state != FINISHED:
+        if report.state != FINISHED:
             return None
         # What a worker left that was killed behind its last word, or that was a little late.
-        self._results.forget()
+        self._clean_up(others=False)
         return report
+
+    def _clean_up(self, others: bool) -> None:
+        """Removes parts that nobody needs. What was done stays done if that fails; the next job tries it again."""
+        try:
+            self._results.forget(others)
+        except StoreError as exc:
+            log.warning("job %s: parts of its results are left behind: %s", self._job.input, exc)
 
     @property
     def size(self) -> int:
@@ -161,7 +217,9 @@ class _Work:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        return formats.open_reader(self._from, file, Wanted(self._model, self._job.keep, pace, self._job.input))
+        columns = tuple(dict.fromkeys(kept.columns(self._job.keep, self._model).values()))
+        wanted = Wanted(self._model, columns, pace, self._job.input, self._job.header)
+        return formats.open_reader(self._from, file, wanted)
 
     def opened(self) -> BinaryIO:
         """The input's bytes."""
@@ -172,17 +230,17 @@ class _Work:
         making = None
         middle = None if until is None else (time.monotonic() + until) / 2
         try:
-            with self.opened() as file:
+            with _expected(self._job), self.opened() as file:
                 making = self._making(file, until, progress)
                 return self._made(making, middle)
         except TooManyErrors as exc:
             if making:
                 self._results.publish_errors(making.parts, making.memory)
                 self._ended(self._report(STOPPED, making.parts, str(exc)))
-                self._results.forget()
+                self._clean_up(others=True)
             self._count_file(failed=True)
             raise
-        except (InvalidRequest, NotSupported) as exc:
+        except (InvalidRequest, NotSupported, InvalidSettings, JobFailed) as exc:
             with suppress(StoreError):
                 self._ended(self._report(FAILED, [], str(exc)))
             self._count_file(failed=True)
@@ -205,10 +263,17 @@ class _Work:
         self._metrics.job_file(self._model.name, self._model.version, failed)
 
     def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
-        reader = self.reader(file, self._predictor.pace)
+        predictor = Predictor(self._model, self._job.batch_size, self._timeout)
+        reader = self.reader(file, predictor.pace)
+        keep = kept.columns(self._job.keep, self._model)
+        if keep and reader.has_requests:
+            raise NotSupported("requests of the protocol have no columns that --keep could carry over")
         if not reader.has_requests:
-            self._predictor.check_rows()
-        writer = formats.open_writer(self._to, self._model, self._job.keep, reader.has_requests)
+            predictor.check_rows()
+            self._settle(reader, predictor)
+        types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
+        writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
+        kept.check_header(getattr(writer, "header", bytes)(), keep)
         limits = Limits(until, self._job.max_errors)
 
         def share(rows: int) -> float:
@@ -216,7 +281,14 @@ class _Work:
             done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
             return min(done, 1.0)
 
-        return Making(reader, self._predictor, writer, self._results, limits, progress, share, self._threads)
+        return Making(reader, predictor, writer, keep, self._results, limits, progress, share, self._threads)
+
+    def _settle(self, reader: Reader, predictor: Predictor) -> None:
+        """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
+        if self._to.name != "jsonl":
+            chunk = next(iter(reader.chunks(Cursor())), None)
+            for block in chunk() if chunk else ():
+                predictor.settle(block)
 
     def _publish(self, making: Making) -> Report:
         if self._source.stat(self._input.path) != self._input:
@@ -231,8 +303,8 @@ class _Work:
             return report
         report = self._report(FINISHED, making.parts)
         report = self._ended(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
-        self._results.forget()
-        self._count_file(failed=False)
+        self._clean_up(others=True)
+        self._count_file(failed=bool(report.failure))
         return report
 
     def _ended(self, report: Report) -> Report:
@@ -247,8 +319,9 @@ class _Work:
             "model": report.model,
             "version": report.model_version,
         }
-        level = logging.INFO if report.state == FINISHED else logging.WARNING
-        log.log(level, "job %s: %s", report.input, report.reason or report.state, extra=fields)
+        is_good = report.state == FINISHED and not report.failure
+        said = report.reason or report.failure or report.state
+        log.log(logging.INFO if is_good else logging.WARNING, "job %s: %s", report.input, said, extra=fields)
         return self._results.commit(report)
 
     def _report(self, state: str, parts: list[Part], reason: str = "") -> Report:
@@ -298,5 +371,5 @@ def _target(job: Job, source: Format, path: str) -> tuple[Format, str]:
 def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str:
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
-    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name)
+    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]

@@ -10,9 +10,7 @@ import numpy as np
 
 from inferry.document import check_size, is_array, is_array_view
 from inferry.errors import InvalidRequest
-from inferry.tensors import Array, Datatype, Shape, bfloat16_from_float32, empty, memory
-
-MAX_DIMENSIONS = 64  # NumPy's limit
+from inferry.tensors import MAX_DIMENSIONS, Array, Datatype, Shape, bfloat16_from_float32, empty, memory
 
 _BUFFERS = {"float": ("d", np.dtype("f8")), "integer": ("i", np.dtype("i8")), "UINT64": ("u", np.dtype("u8"))}
 

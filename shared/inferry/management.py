@@ -17,7 +17,7 @@ from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.document import load
 from inferry.documentation import Documentation
-from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported
+from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
 from inferry.model import Model
 from inferry.observation import observed
 from inferry.protocol import InferResponse
@@ -208,7 +208,7 @@ class Management:
         deferred = self._deferred()
         found = await self._in_thread(deferred.submit, loaded, body, headers.get(protocol.HEADER_LENGTH))
         if self._service.background is not None:
-            self._service.background.submit(_work, deferred.job(model, found), self._service)
+            self._service.background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
@@ -216,7 +216,7 @@ class Management:
         answer = await self._in_thread(self._deferred().answer, model, found)
         if answer is None:
             return self._pending(request, model, found)
-        return _http((500 if answer.failed else 200, answer.content, [protocol.JSON]))
+        return _http((500 if answer.failed else 200, answer.content, answer.headers))
 
     async def unsupported(self, request: HTTPRequest) -> HTTPResponse:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
@@ -292,16 +292,21 @@ class Management:
         return await run_in_threadpool(function, *arguments)
 
 
-def _work(job: "Job", service: Service) -> None:
-    """Answers a request that was put off; what goes wrong is in its report, or is tried again by who finds the file."""
+def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
+    """Answers a request that was put off; whatever goes wrong is its answer."""
     from inferry import jobs
 
     try:
         jobs.run(job, service)
-    except InferryError as exc:
-        log.warning("the request in %s has no answer: %s", job.input, exc)
-    except Exception:
-        log.exception("the request in %s has no answer", job.input)
+    except Exception as exc:
+        known = isinstance(exc, InferryError)
+        log.log(
+            logging.WARNING if known else logging.ERROR, "no prediction for %s: %s", job.input, exc, exc_info=not known
+        )
+        try:
+            deferred.fail(job, exc)
+        except StoreError:
+            log.exception("the request in %s has no answer", job.input)
 
 
 def _classes(model: Model, responses: Sequence[InferResponse], count: int) -> class_names.Classes | None:

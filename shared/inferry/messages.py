@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import orjson
-
 from inferry.batch.blocks import Cursor
 from inferry.batch.files import keep_apart
+from inferry.batch.names import reserved
 from inferry.deferred import REQUESTS
+from inferry.document import load
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
 from inferry.jobs import Job, Slice
 from inferry.jsontensors import kind
@@ -53,8 +53,8 @@ class Messages:
     def read(self, body: bytes, name: str) -> Job | Prediction:
         """The message in `body`; `name` is the queue's id for it. InvalidRequest, DataRefused."""
         try:
-            document = orjson.loads(body)
-        except orjson.JSONDecodeError as exc:
+            document = load(body)
+        except InvalidRequest as exc:
             raise InvalidRequest(f"{_SHAPES}; this is no JSON") from exc
         if isinstance(document, dict) and "input" in document:
             return self.checked(self.job(document))
@@ -126,7 +126,7 @@ def _prediction(document: Mapping[str, Any], body: bytes, name: str) -> Predicti
         if not isinstance(document.get(member, ""), str):
             raise InvalidRequest(f"'{member}' must be a string, got {kind(document[member])}")
     own = document.get("id")
-    called = own if isinstance(own, str) and _NAME.fullmatch(own) else name
+    called = own if isinstance(own, str) and _NAME.fullmatch(own) and not reserved(f"{own}.json") else name
     return Prediction(document["model_name"], document.get("model_version") or None, body, called)
 
 
@@ -184,5 +184,6 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "keep": (_is_names, "an array of strings"),
     "max_errors": (_is_limit, "a count, or a share from 0 to 1"),
     "batch_size": (_is_count, "a number of rows"),
+    "header": (lambda value: isinstance(value, bool), "true or false"),
     "part": (_is_part, "an object with the cursor 'start' and the row 'stop', as a plan has it"),
 }

@@ -18,7 +18,7 @@ from inferry.layout import VersionFiles
 from inferry.protocol import decode
 from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
-from inferry.signature import Feed
+from inferry.signature import Feed, TensorSpec
 from inferry.stats import ModelStats
 from inferry.tensors import Tensor
 from inferry.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
@@ -68,6 +68,14 @@ class Model:
     def labels(self, output: str) -> tuple[str, ...]:
         """Class names of an output: the config's, else those in the ONNX file."""
         return self.config.labels.get(output) or self.session.signature.outputs[output].labels
+
+    def row_outputs(self) -> dict[str, TensorSpec]:
+        """The outputs as rows have them: of one without a row per row, a row has all that its run gives."""
+        has_rows = self.row_proof.verdict.outputs
+        return {
+            name: spec if name in has_rows or spec.shape is None else spec._replace(shape=(-1, *spec.shape))
+            for name, spec in self.session.signature.outputs.items()
+        }
 
     def prove_rows(self) -> Verdict:
         """Whether its rows may run together, by the config's example or by random rows."""

@@ -18,20 +18,28 @@ from inferry.protobuf import text as _text
 
 # Field numbers of onnx.proto3.
 _MODEL_PRODUCER, _MODEL_PRODUCER_VERSION, _MODEL_GRAPH, _MODEL_OPSETS = 2, 3, 7, 8
-_GRAPH_NODES = 1
+_GRAPH_NODES, _GRAPH_INPUTS, _GRAPH_OUTPUTS = 1, 11, 12
+_VALUE_NAME, _VALUE_TYPE = 1, 2
+_TYPE_TENSOR = 1
+_TENSOR_SHAPE = 2
 _NODE_OUTPUTS, _NODE_OP_TYPE, _NODE_ATTRIBUTES = 2, 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS = 1, 8, 9
 _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
+_NOTHING = memoryview(b"")
 
 
 @dataclass(slots=True)
 class ModelFile:
-    """`opsets` by operator domain ("" is ONNX's own), `labels` by the name of a ZipMap node's output."""
+    """`opsets` by operator domain ("" is ONNX's own), `labels` by the name of a ZipMap node's output.
+
+    `unranked`: the graph's inputs and outputs whose shape isn't stated; ONNX Runtime shows them as scalars.
+    """
 
     producer: str = ""
     opsets: dict[str, int] = field(default_factory=dict)
     labels: dict[str, list[str]] = field(default_factory=dict)
     numerics: Numerics = field(default_factory=Numerics)
+    unranked: set[str] = field(default_factory=set)
 
 
 def read(path: Path) -> ModelFile:
@@ -57,9 +65,10 @@ def _model(view: memoryview) -> ModelFile:
             version = _text(value)
         elif number == _MODEL_OPSETS:
             opset = dict(_fields(value))
-            facts.opsets[_text(opset.get(_OPSET_DOMAIN, memoryview(b"")))] = int(opset.get(_OPSET_VERSION, 0))
+            facts.opsets[_text(opset.get(_OPSET_DOMAIN, _NOTHING))] = int(opset.get(_OPSET_VERSION, 0))
         elif number == _MODEL_GRAPH:
             facts.labels = dict(_zipmaps(value))
+            facts.unranked = set(_unranked(value))
     facts.producer = f"{facts.producer} {version}".strip()
     return facts
 
@@ -74,6 +83,15 @@ def _zipmaps(graph: Value) -> Iterator[tuple[str, list[str]]]:
                     output,
                     [label for key, value in parts if key == _NODE_ATTRIBUTES for label in _labels(value)],
                 )
+
+
+def _unranked(graph: Value) -> Iterator[str]:
+    for number, info in _fields(graph):
+        if number in (_GRAPH_INPUTS, _GRAPH_OUTPUTS):
+            parts = dict(_fields(info))
+            tensor = dict(_fields(parts.get(_VALUE_TYPE, _NOTHING))).get(_TYPE_TENSOR)
+            if tensor is not None and _TENSOR_SHAPE not in dict(_fields(tensor)):
+                yield _text(parts.get(_VALUE_NAME, _NOTHING))
 
 
 def _labels(attribute: Value) -> list[str]:

@@ -56,7 +56,9 @@ class TensorMetadata(BaseModel):
     name: str
     datatype: str
     shape: list[int] = Field(description="-1 stands for any length")
-    parameters: dict[str, Any] | None = Field(default=None, description="'labels' of classes, when known")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="'labels' of classes, when known; 'rank' is 'any' where any shape is right"
+    )
 
 
 class ModelMetadata(BaseModel):
@@ -215,6 +217,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string"}}
 _CONTENT: dict[str, dict[str, Any]] = {
     "infer": {"application/json": {}, "application/octet-stream": _BINARY},
+    "deferred": {"application/json": {}, "application/octet-stream": _BINARY},
     "metrics": {"text/plain": _TEXT},
     "docs": {"text/html": _TEXT},
     "docs_asset": {"text/javascript": _TEXT, "text/css": _TEXT, "image/png": _BINARY},
@@ -254,7 +257,7 @@ def operation(route: Route) -> dict[str, Any]:
         schema = REQUESTS[route.operation]
         required = "required" in schema
         extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
-    if route.operation == "infer":
+    if route.operation in ("infer", "defer"):
         extra["parameters"].append(_HEADER_LENGTH)
         extra["requestBody"]["content"][OCTETS] = _BINARY
     return extra

@@ -3,18 +3,27 @@
 The wire is described in the specification's inference_rest.md and Triton's binary tensor data extension.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
 from inferry.document import is_array, is_array_view, is_object, load, parse
 from inferry.errors import InvalidRequest, NotSupported
-from inferry.jsontensors import MAX_DIMENSIONS, Nesting, kind, to_array
-from inferry.tensors import DATATYPES, Buffer, Datatype, Shape, Tensor, from_bytes, to_bytes, to_list
+from inferry.jsontensors import Nesting, kind, to_array
+from inferry.tensors import (
+    DATATYPES,
+    MAX_DIMENSIONS,
+    Buffer,
+    Datatype,
+    Shape,
+    Tensor,
+    from_bytes,
+    is_countable,
+    to_bytes,
+    to_list,
+)
 
 HEADER_LENGTH = b"inference-header-content-length"
 # No charset: kserve's client compares the type for equality.
@@ -125,6 +134,11 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
         pass
     del document  # many times as large as its text
     return _request(load(text), tail, _LISTS, model)
+
+
+def decode_document(document: Any, tail: bytes, model: str) -> InferRequest:
+    """The same of a request's JSON as Python objects, and the bytes behind it."""
+    return _request(document, memoryview(tail), _LISTS, model)
 
 
 def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
@@ -339,15 +353,9 @@ def _shape(value: Any, nesting: Nesting, what: str) -> Shape:
     for length in shape:
         if type(length) is not int or length < 0:  # a bool is an int to Python
             raise _bad_shape(length, what)
-    if not _is_countable(shape):
+    if not is_countable(shape):
         raise InvalidRequest(f"'shape' of {what} is too large: {list(shape)}")
     return shape
-
-
-@lru_cache(maxsize=1024)
-def _is_countable(shape: Shape) -> bool:
-    """NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product."""
-    return (math.prod(shape) or math.prod(filter(None, shape))) < 2**58
 
 
 def _bad_shape(value: Any, what: str) -> InvalidRequest:

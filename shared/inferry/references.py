@@ -6,7 +6,6 @@ in .npy. Only names below the prefixes of DATA_PREFIXES are read or written.
 
 import asyncio
 import io
-import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from inferry import npy
 from inferry.batch.files import Files, open_files
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge
 from inferry.protocol import InferRequest, InferResponse, Reference
@@ -27,10 +27,6 @@ from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes
 # Of requests at once: each holds its tensors in memory.
 THREADS = 4
 NPY = ".npy"
-_HEADERS: dict[tuple[int, int], Callable[[Any], Any]] = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
 
 T = TypeVar("T")
 Infer: TypeAlias = Callable[[InferRequest, Timings, float], Awaitable[InferResponse]]
@@ -169,26 +165,12 @@ def _decoded(reference: Reference, content: bytes, what: str) -> Array:
     if not reference.uri.endswith(NPY):
         return from_bytes(reference.datatype, reference.shape, content, what)
     _check_npy(reference.datatype, what)
-    try:
-        return _from_npy(reference, content, what)
-    except (ValueError, KeyError) as exc:
-        raise InvalidRequest(f"{what} is not a NumPy file: {exc}") from exc
-
-
-def _from_npy(reference: Reference, content: bytes, what: str) -> Array:
-    """Without np.load, which would believe what the header says of the size."""
-    file = io.BytesIO(content)
-    shape, by_column, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    expected = reference.datatype.dtype
-    if dtype.newbyteorder("=") != expected or shape != reference.shape:
+    array, expected = npy.read_array(content, what), reference.datatype.dtype
+    if array.dtype.newbyteorder("=") != expected or array.shape != reference.shape:
         raise InvalidRequest(
-            f"{what} holds {dtype} {list(shape)}, but the request says {reference.datatype.name} "
+            f"{what} holds {array.dtype!s:.80} {list(array.shape)}, but the request says {reference.datatype.name} "
             f"{list(reference.shape)}"
         )
-    raw = memoryview(content)[file.tell() :]
-    if len(raw) != math.prod(shape) * dtype.itemsize:
-        raise InvalidRequest(f"{what} is cut off, or longer than its header says")
-    array = np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C")
     if expected == np.bool_:  # a byte other than 0 and 1 is no bool
         return from_bytes(reference.datatype, reference.shape, array.tobytes(), what)
     return aligned(array.astype(expected, "C", copy=False))

@@ -123,13 +123,15 @@ def declared(signature: Signature) -> Verdict:
     required = [spec for spec in signature.inputs.values() if not spec.optional]
     fixed = [spec for spec in required if spec.shape and spec.shape[0] not in (-1, 1)]
     if fixed or not required:
-        reason = f"the first axis of input '{fixed[0].name}' is fixed: {list(fixed[0].shape)}" if fixed else "no inputs"
+        reason = (
+            f"the first axis of input '{fixed[0].name}' is fixed: {fixed[0].stated}" if fixed else "it has no inputs"
+        )
         return Verdict(NONE, reason, frozenset())
     others = {name: reason for name, spec in signature.outputs.items() if (reason := _no_rows(spec, required))}
     outputs = frozenset(signature.outputs.keys() - others.keys())
-    alone = [spec for spec in required if spec.shape[:1] != (-1,)]
+    alone = [spec for spec in required if spec.shape is not None and spec.shape[:1] != (-1,)]
     if alone:
-        reason = f"input '{alone[0].name}' has the shape {list(alone[0].shape)}, which takes one row at a time"
+        reason = f"input '{alone[0].name}' has the shape {alone[0].stated}, which takes one row at a time"
         return Verdict(SINGLE, reason, outputs)
     if others:
         return Verdict(SINGLE, next(iter(others.values())), outputs)
@@ -138,6 +140,8 @@ def declared(signature: Signature) -> Verdict:
 
 def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:
     """Why the axes' names say that an output has no row per row, empty where they don't."""
+    if spec.shape == ():
+        return f"output '{spec.name}' is a scalar"
     symbol = spec.symbols[0] if spec.symbols else ""
     if _ANONYMOUS.fullmatch(symbol) or any(symbol in other.symbols[:1] for other in inputs):
         return ""
@@ -238,10 +242,12 @@ def _with_others(feed: Feed, signature: Signature) -> Feed:
 def _random(signature: Signature) -> Iterator[Feed]:
     """Rows that a model of this signature may run with; no two alike, and the same ones each time."""
     required = [spec for spec in signature.inputs.values() if not spec.optional]
-    free = any(-1 in spec.shape[1:] for spec in required)
+    free = any(not spec.is_fixed for spec in required)
     for length in _LENGTHS if free else _LENGTHS[:1]:
         generator = np.random.default_rng(0)
-        shapes = [(ROWS, *(length if axis == -1 else axis for axis in spec.shape[1:])) for spec in required]
+        # An input of no stated rank has rows of some numbers.
+        rows = [(-1,) if spec.row is None else spec.row for spec in required]
+        shapes = [(ROWS, *(length if axis == -1 else axis for axis in row)) for row in rows]
         yield {spec.name: _values(spec, shape, generator) for spec, shape in zip(required, shapes, strict=True)}
 
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from inferry import columns as naming
+from inferry.columns import NULLS, Assigned
+from inferry.document import load
 from inferry.errors import InvalidRequest
 from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
 from inferry.protocol import InferRequest, InferResponse
-from inferry.signature import TensorSpec
+from inferry.signature import TensorSpec, fits
 from inferry.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
@@ -25,9 +28,6 @@ def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
         raise InvalidRequest(f"there are no rows for model '{model.name}'")
     inputs = model.session.signature.inputs
     named = columns(rows, model)
-    unknown = [name for name in named if name not in inputs]
-    if unknown:
-        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
     return InferRequest({name: tensor(inputs[name], values, model.name) for name, values in named.items()})
 
 
@@ -40,11 +40,11 @@ def as_rows(features: Any, model: Model) -> list[Any]:
     required = model.session.signature.required
     if len(required) != 1:
         return features if isinstance(features[0], list) else [features]
-    row = model.session.signature.inputs[next(iter(required))].shape[1:]
+    row = model.session.signature.inputs[next(iter(required))].row
     shape = _shape_of(features)
     if len(shape) == 1:
-        return features if math.prod(row) == 1 else [features]
-    return [features] if len(row) > 1 and shape == row else features
+        return features if row is not None and math.prod(row) == 1 else [features]
+    return [features] if row is not None and len(row) > 1 and fits(shape, row) else features
 
 
 def from_text(cell: str, datatype: Datatype) -> Any:
@@ -55,9 +55,27 @@ def from_text(cell: str, datatype: Datatype) -> Any:
         return _BOOLS[cell.lower()]
     try:
         # Python's own numbers may have underscores in them.
-        return float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))
+        number = float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))
     except ValueError as exc:
         raise InvalidRequest(f"{cell[:40]!r} is found where {datatype.name} is expected") from exc
+    if number in (math.inf, -math.inf) and any(character.isdigit() for character in cell):
+        raise InvalidRequest(f"{cell[:40]} is out of range for {datatype.name}; infinity is written inf")
+    return number
+
+
+def from_cell(cell: str, item: Assigned) -> Any:
+    """The value that a cell of CSV is to an input, None for a missing float. InvalidRequest when it can't be one."""
+    datatype = item.spec.datatype
+    if item.is_array:
+        try:
+            return load(cell.encode())
+        except InvalidRequest as exc:
+            raise InvalidRequest(f"{cell[:40]!r} is not a JSON array of {datatype.name}") from exc
+    if cell.strip() in NULLS and not datatype.dtype.hasobject:
+        if datatype.is_float:
+            return None
+        raise InvalidRequest("the value is missing")
+    return from_text(cell, datatype)
 
 
 def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
@@ -67,7 +85,7 @@ def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
         inputs = {}
         for name, tensor in request.inputs.items():
             array = tensor.array[row : row + 1] if tensor.array.ndim else tensor.array
-            array = aligned(array if specs[name].shape else array.reshape(()))
+            array = aligned(array.reshape(()) if specs[name].shape == () else array)
             inputs[name] = Tensor(name, tensor.datatype, array)
         yield InferRequest(inputs)
 
@@ -111,13 +129,21 @@ def _plain(value: Any) -> Any:
 
 
 def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
-    """The values of each input, row by row. InvalidRequest when a row has too few or too many."""
+    """The values of each input, row by row. InvalidRequest when a row has too few or too many, or others' names."""
+    inputs, named = model.session.signature.inputs, _columns(rows, model)
+    unknown = [name for name in named if name not in inputs]
+    if unknown:
+        raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
+    return named
+
+
+def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     if isinstance(rows[0], dict):
-        return _named_columns(rows)
-    required = [name for name in model.session.signature.inputs if name in model.session.signature.required]
+        return _named_columns(rows, model)
+    required = naming.required(model)
     if len(required) == 1:
-        return {required[0]: list(rows)}
-    names = model.config.columns or tuple(required)
+        return {required[0].name: list(rows)}
+    names = naming.names(model)
     for number, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != len(names):
             got = f"{len(row)} values" if isinstance(row, list) else "a single value"
@@ -127,12 +153,21 @@ def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
 
-def _named_columns(rows: Sequence[Any]) -> Mapping[str, list[Any]]:
+def _named_columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     names = rows[0].keys()
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != names:
             raise InvalidRequest(f"row {number} must be an object with the members of the first: {', '.join(names)}")
-    return {name: [row[name] for row in rows] for name in names}
+    listed = naming.listed(model, names)
+    if not listed:
+        return {name: [row[name] for row in rows] for name in names}
+    others = [name for name in names if name not in listed]
+    if not set(listed) <= names or not model.session.signature.inputs.keys() >= set(others):
+        raise InvalidRequest(
+            f"each row for model '{model.name}' must name its values {naming.some(listed)}, got {naming.some([*names])}"
+        )
+    values = {name: [row[name] for row in rows] for name in others}
+    return {naming.required(model)[0].name: [[row[name] for name in listed] for row in rows]} | values
 
 
 def tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
@@ -144,18 +179,13 @@ def tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
 
 
 def _fitted(shape: Shape, spec: TensorSpec, what: str) -> Shape:
-    """The input's shape for rows of this nesting: as many rows, and the model's own axes where the size allows."""
-    row, size = spec.shape[1:], math.prod(shape[1:])
-    if not spec.shape and shape == (1,):
+    """The input's shape for rows of this nesting."""
+    if spec.shape == () and shape == (1,):
         return ()
-    known = math.prod(length for length in row if length != -1)
-    if row.count(-1) == 0 and size == known:
-        return (shape[0], *row)
-    if row.count(-1) == 1 and len(shape) != len(spec.shape) and known and size % known == 0:
-        return (shape[0], *(size // known if length == -1 else length for length in row))
-    if len(shape) == len(spec.shape):
-        return shape
-    raise InvalidRequest(f"each row of {what} must have the shape {list(row)}, got {list(shape[1:])}")
+    row = spec.fitted(shape[1:])
+    if row is None:
+        raise InvalidRequest(f"each row of {what} must have {spec.rows}, got {list(shape[1:])}")
+    return (shape[0], *row)
 
 
 def _shape_of(values: Any) -> Shape:

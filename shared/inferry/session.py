@@ -18,7 +18,7 @@ from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, Inva
 from inferry.modelfile import ModelFile
 from inferry.numerics import Numerics
 from inferry.signature import Feed, Signature, TensorSpec
-from inferry.tensors import BY_ONNX, DATATYPES, Array, aligned
+from inferry.tensors import BY_ONNX, DATATYPES, Array, Shape, aligned
 from inferry.watchdog import Watchdog
 
 # Before the import: onnxruntime >= 1.29 writes to the home directory and starts a thread otherwise.
@@ -90,8 +90,11 @@ class Session:
             {
                 spec.name: spec
                 for spec in (
-                    *(_input(node, model) for node in session.get_inputs()),
-                    *(_input(node, model, optional=True) for node in session.get_overridable_initializers()),
+                    *(_input(node, model, self._file) for node in session.get_inputs()),
+                    *(
+                        _input(node, model, self._file, optional=True)
+                        for node in session.get_overridable_initializers()
+                    ),
                 )
             },
             {node.name: _output(node, model, self._file) for node in session.get_outputs()},
@@ -169,7 +172,7 @@ class Session:
         if not self.signature.max_batch_size:
             return
         for spec in self.signature.inputs.values():
-            if not spec.optional and spec.shape[:1] != (-1,):
+            if not spec.optional and spec.shape is not None and spec.shape[:1] != (-1,):
                 raise InvalidModel(
                     f"model '{self.signature.model}' has max_batch_size {self.signature.max_batch_size}, but the first "
                     f"axis of '{spec.name}' is not symbolic: {list(spec.shape)}. Export it with a dynamic batch axis, "
@@ -217,10 +220,10 @@ def _run_options() -> Any:
     return options
 
 
-def _input(node: Any, model: str, optional: bool = False) -> TensorSpec:
+def _input(node: Any, model: str, file: ModelFile, optional: bool = False) -> TensorSpec:
     if node.type not in BY_ONNX:
         raise _unsupported("input", node, model)
-    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape), optional, symbols=_symbols(node.shape))
+    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node, file), optional, symbols=_symbols(node.shape))
 
 
 def _output(node: Any, model: str, file: ModelFile) -> TensorSpec:
@@ -229,7 +232,7 @@ def _output(node: Any, model: str, file: ModelFile) -> TensorSpec:
         return TensorSpec(node.name, DATATYPES["FP32"], (-1, len(labels) or -1), labels=labels)
     if node.type not in BY_ONNX:
         raise _unsupported("output", node, model)
-    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node.shape), symbols=_symbols(node.shape))
+    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node, file), symbols=_symbols(node.shape))
 
 
 def _unsupported(kind: str, node: Any, model: str) -> InvalidModel:
@@ -239,8 +242,10 @@ def _unsupported(kind: str, node: Any, model: str) -> InvalidModel:
     )
 
 
-def _shape(shape: Iterable[Any]) -> tuple[int, ...]:
-    return tuple(length if isinstance(length, int) and length >= 0 else -1 for length in shape)
+def _shape(node: Any, file: ModelFile) -> Shape | None:
+    if not node.shape and node.name in file.unranked:
+        return None
+    return tuple(length if isinstance(length, int) and length >= 0 else -1 for length in node.shape)
 
 
 def _symbols(shape: Iterable[Any]) -> tuple[str, ...]:

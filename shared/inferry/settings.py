@@ -43,6 +43,7 @@ class Settings:
     batch_model: str = _setting("", "Model for all of BATCH_INPUT; empty: the first folder of a file's path names it")
     batch_queue: str = _setting("", "URL of the queue that messages come from, where unfinished jobs go again")
     batch_dead_letters: str = _setting("", "URL of the queue for messages that can't be done, with the reason")
+    batch_tries: int = _setting(5, "How often a message is delivered at most; the last time has an answer anyway", 1)
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")

@@ -14,17 +14,51 @@ Feed: TypeAlias = dict[str, Array]
 
 
 class TensorSpec(NamedTuple):
-    """An input or output: `shape` has -1 for axes of any length; `optional` inputs have a default in the model.
+    """An input or output: `shape` has -1 for axes of any length, and is None where the file states no rank.
 
-    `symbols` are the file's names of the axes, empty for those without one.
+    `optional` inputs have a default in the model. `symbols` are the file's names of the axes, empty for those without.
     """
 
     name: str
     datatype: Datatype
-    shape: Shape
+    shape: Shape | None
     optional: bool = False
     labels: tuple[str, ...] = ()
     symbols: tuple[str, ...] = ()
+
+    @property
+    def row(self) -> Shape | None:
+        """The shape of a row: without the first axis, None where the file states no rank."""
+        return None if self.shape is None else self.shape[1:]
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all rows have one shape."""
+        return self.shape is not None and -1 not in self.shape[1:]
+
+    @property
+    def stated(self) -> list[int]:
+        """`shape` for documents that need one: an array of any length is right where any shape is."""
+        return [-1] if self.shape is None else list(self.shape)
+
+    def fitted(self, shape: Shape) -> Shape | None:
+        """The shape of a row for values of `shape`, None when there is none.
+
+        Values of another rank take the row's shape where their number tells it; those of the row's own rank have it.
+        """
+        row = self.row
+        if row is None or (len(shape) == len(row) and fits(shape, row)):
+            return shape
+        size, known = math.prod(shape), math.prod(length for length in row if length != -1)
+        free = row.count(-1)
+        if len(shape) == len(row) or free > 1 or (free and (not known or size % known)) or (not free and size != known):
+            return None
+        return tuple(size // known if length == -1 else length for length in row)
+
+    @property
+    def rows(self) -> str:
+        """The shape of its rows, for messages."""
+        return "any shape" if self.row is None else f"the shape {list(self.row)}"
 
 
 class Requested(NamedTuple):
@@ -107,12 +141,18 @@ class Signature:
             )
         return InvalidRequest(
             f"unexpected shape for input '{tensor.name}' for model '{self.model}'. "
-            f"Expected {list(spec.shape)}, got {list(tensor.array.shape)} (-1 stands for any length)"
+            f"Expected {spec.stated}, got {list(tensor.array.shape)} (-1 stands for any length)"
         )
 
     def _check_batch(self, inputs: Mapping[str, Tensor]) -> None:
         # Optional inputs are parameters of the run, not rows.
-        sizes = {name: len(tensor.array) for name, tensor in inputs.items() if name in self.required}
+        try:
+            sizes = {name: len(tensor.array) for name, tensor in inputs.items() if name in self.required}
+        except TypeError as exc:  # a scalar, where the file states no rank
+            shapes = {name: list(tensor.array.shape) for name, tensor in inputs.items() if name in self.required}
+            raise InvalidRequest(
+                f"the inputs of model '{self.model}' must have a batch axis (axis 0), got the shapes {shapes}"
+            ) from exc
         if len(set(sizes.values())) > 1:
             raise InvalidRequest(f"the inputs of model '{self.model}' differ in batch size (axis 0): {sizes}")
         size = next(iter(sizes.values()), 0)
@@ -131,26 +171,30 @@ class Signature:
         what = f"input '{spec.name}' for model '{self.model}'"
         if spec.datatype.dtype.hasobject:
             raw = len(raw).to_bytes(4, "little") + raw
-            shape = tuple(1 if length == -1 else length for length in spec.shape)
+            shape = tuple(1 if length == -1 else length for length in spec.stated)
         else:
             shape = self._raw_shape(spec, len(raw), what)
         return {spec.name: Tensor(spec.name, spec.datatype, from_bytes(spec.datatype, shape, raw, what))}
 
     def _raw_shape(self, spec: TensorSpec, size: int, what: str) -> Shape:
-        shape = (1, *spec.shape[1:]) if self.max_batch_size else spec.shape
+        shape = tuple(spec.stated)
+        if self.max_batch_size:
+            shape = (1, -1) if spec.shape is None else (1, *shape[1:])
         free = shape.count(-1)
         known = math.prod(length for length in shape if length != -1) * spec.datatype.dtype.itemsize
         if free > 1 or (free and (known == 0 or size % known)):
             raise InvalidRequest(
-                f"the shape of {what}, {list(spec.shape)}, can't be told from the {size} bytes of a raw binary "
+                f"the shape of {what}, {spec.stated}, can't be told from the {size} bytes of a raw binary "
                 "request; send a JSON header with the shape"
             )
         return tuple(size // known if length == -1 else length for length in shape)
 
 
 @lru_cache(maxsize=1024)
-def fits(shape: Shape, wanted: Shape) -> bool:
-    """Whether `shape` is one of those that `wanted` stands for."""
+def fits(shape: Shape, wanted: Shape | None) -> bool:
+    """Whether `shape` is one of those that `wanted` stands for; any is, without one."""
+    if wanted is None:
+        return True
     return len(shape) == len(wanted) and all(want in (length, -1) for length, want in zip(shape, wanted, strict=True))
 
 

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Sequence
 from ctypes import addressof, c_char
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -18,6 +19,8 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 # The same request must give the same bits on every host of one kind of CPU with one number of threads, and ONNX
 # Runtime's last bit depends on where its inputs start: every input starts on this boundary (bytes).
 ALIGNMENT = 64
+
+MAX_DIMENSIONS = 64  # NumPy's limit
 
 # To look for the boundary takes as long as storing 64 numbers: small arrays share a block, each with a part (bytes) of
 # its own that nobody else gets. The block goes with the last of them.
@@ -83,6 +86,12 @@ class Tensor:
     name: str
     datatype: Datatype
     array: Array
+
+
+@lru_cache(maxsize=1024)
+def is_countable(shape: Shape) -> bool:
+    """NumPy counts elements and bytes in 63 bits, whatever an axis of length 0 makes of the product."""
+    return (math.prod(shape) or math.prod(filter(None, shape))) < 2**58
 
 
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:

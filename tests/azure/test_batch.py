@@ -153,6 +153,30 @@ def test_the_mark_of_a_folder_is_no_file(app: Server, storage: Storage) -> None:
     assert storage.peek(names.JOBS_QUEUE) == storage.peek(names.POISON_QUEUE) == []
 
 
+OWN = b'{"row":2,"column":null,"reason":"no","data":"?"}\n'
+NO_INPUTS = {"_SUCCESS": b"", "_committed_12": b"", "a.jsonl.errors.jsonl": OWN}
+
+
+@pytest.mark.parametrize("name", NO_INPUTS)
+def test_what_arrives_and_is_no_input(app: Server, storage: Storage, name: str) -> None:
+    """A mark of another tool, and errors that another run wrote."""
+    done = succeeded(app, "files")
+    storage.upload(names.INPUT, f"digits/others/{name}", NO_INPUTS[name])
+    until(lambda: succeeded(app, "files") == done + 1, app)
+    assert storage.peek(names.JOBS_QUEUE) == storage.peek(names.POISON_QUEUE) == outputs(storage, "digits/others") == []
+
+
+def test_a_users_file_of_a_kept_name_is_put_aside(app: Server, storage: Storage) -> None:
+    storage.upload(names.INPUT, "digits/mine.errors.jsonl", lines(ROW))
+    (message,) = until(lambda: storage.peek(names.POISON_QUEUE), app)
+    note = json.loads(message)
+    assert (note["error"], json.loads(note["body"])) == (
+        "InvalidRequest",
+        {"input": "az://input/digits/mine.errors.jsonl"},
+    )
+    assert "names that end in .errors.jsonl are those of files that inferry writes beside results" in note["reason"]
+
+
 REQUESTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "good": ({"inputs": [DIGIT], "outputs": [{"name": "label"}]}, {"data": [7]}),
     "bad": ({"inputs": []}, {"error": "the request's 'inputs' must be an array of at least one object", "status": 400}),

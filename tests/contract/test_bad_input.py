@@ -276,7 +276,9 @@ BAD = {
     "predict 1,000 deep": Bad(
         400, ("'x'",), b'{"features":%s,"model_name":"echo"}' % (b"[" * 1000 + b"]" * 1000), "/predict"
     ),
-    "predict with a short row": Bad(400, ("'x'", "[-1, 2]"), b'{"features":[[1]],"model_name":"matrix"}', "/predict"),
+    "predict with a short row": Bad(
+        400, ("'x'", "must have the shape [2], got [1]"), b'{"features":[[1]],"model_name":"matrix"}', "/predict"
+    ),
     "predict with ragged rows": Bad(400, ("'x'",), b'{"features":[[1,2],[3]],"model_name":"matrix"}', "/predict"),
     "predict with an unknown column": Bad(
         400, ("unknown column 'c'", "a, b"), b'{"features":{"c":1},"model_name":"table"}', "/predict"

@@ -10,7 +10,7 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry.batch import making
+from inferry.batch import making, planning
 from inferry.batch.files import Files, keep_apart, open_files, split
 from inferry.errors import InvalidRequest, StoreError
 from inferry.jobs import Job, run
@@ -69,6 +69,15 @@ def test_what_a_killed_process_was_writing_goes_after_a_day(tmp_path: Path) -> N
         os.utime(hidden / name, (age, age))
     put(open_files(str(tmp_path)), "x", b"one")
     assert sorted(path.name for path in hidden.iterdir()) == ["another", "writing-2"]
+
+
+def test_what_can_not_be_swept_is_left(tmp_path: Path) -> None:
+    """A folder of such a name is not ours."""
+    left = tmp_path / ".inferry/writing-1"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    put(open_files(str(tmp_path)), "x", b"one")
+    assert (left.is_dir(), (tmp_path / "x").read_bytes()) == (True, b"one")
 
 
 def test_a_store_without_conditional_writes(new_bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +148,40 @@ def test_jobs(place: str, service: Service, monkeypatch: pytest.MonkeyPatch) -> 
     put(files, f"in/{KEYS[0]}", b'{"x": [1, 1, 1]}\n')
     assert run(Job(input=f"{place}/in/{KEYS[0]}", output=f"{place}/out/{KEYS[0]}", model="m"), service).rows == 1
     assert files.read(f"out/{KEYS[0]}.errors.jsonl") is None
+
+
+def test_which_files(place: str, service: Service) -> None:
+    """Of a folder: no table, no marks, nothing that inferry wrote; and a table's file is known when it comes alone."""
+    files = open_files(place)
+    put(files, "in/lake/t/_delta_log/00000000000000000000.json", b"{}")
+    put(files, "in/lake/ice/metadata/v1.metadata.json", b"{}")
+    for path in ("lake/t/day=1/a.parquet", "lake/ice/data/2d3905f8/day=1/a.parquet", "a.parquet"):
+        with files.write(f"in/{path}") as file:
+            pq.write_table(pa.table({"x": [[1.0, 2.0, 3.0]]}), file)
+    put(files, "in/_SUCCESS", b"")
+    put(files, "in/a.parquet.errors.jsonl", b'{"row":2,"column":null,"reason":"no","data":"?"}\n')
+    job = Job(input=f"{place}/in/", output=f"{place}/out/", model="m", format="parquet")
+    found = [each.input for each in planning.files(job)]
+    assert found == [f"{place}/in/{name}" for name in ("lake/ice/", "lake/t/", "a.parquet")]
+    alone = ("lake/t/day=1/a.parquet", "lake/ice/data/2d3905f8/day=1/a.parquet")
+    for url in (*found[:2], *(f"{place}/in/{path}" for path in alone)):
+        with pytest.raises(InvalidRequest, match=r"/in/lake/(t/ is a Delta|ice/ is an Iceberg) table"):
+            run(replace(job, input=url), service)
+    assert run(replace(job, input=found[2]), service).rows == 1
+
+
+def test_parts_of_a_replaced_input_are_removed(place: str, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "PART_BYTES", 1000)
+    files = open_files(place)
+    job = Job(input=f"{place}/x.jsonl", output=f"{place}/out/", model="m")
+    for count in (300, 400):
+        put(files, "x.jsonl", b'{"x": [1, 2, 3]}\n' * count)
+        assert not run(job, service, until=0.0).finished
+    parts = ".inferry/parts-x.jsonl"
+    keys = {path.removeprefix(f"{parts}/").partition("-")[0] for path in open_files(f"{place}/out").below(parts)}
+    assert len(keys) == 2
+    assert run(job, service).rows == 400
+    assert open_files(f"{place}/out").below(parts) == []
 
 
 def test_parquet(place: str, service: Service) -> None:

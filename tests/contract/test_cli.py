@@ -13,11 +13,12 @@ import inferry
 import numpy as np
 import onnx_models
 import pytest
-from arrayfiles import npy
+from arrayfiles import described, npy
 from inferry import cli
 from servers import EXAMPLES, environment, serving, tensor
 
 MODELS = {
+    "pixels.onnx": onnx_models.identity("FP32", ("n", 2, 3)),
     "row/1/model.onnx": onnx_models.scaled(2, 3),
     "row/2/model.onnx": onnx_models.scaled(10, 3),
     "table/1/model.onnx": onnx_models.echo({"a": ("FP32", ("n", 1)), "b": ("INT64", ("n", 1))}),
@@ -81,6 +82,7 @@ def infer(call: Call, folder: Path, tmp_path: Path) -> Call:
     return main
 
 
+Y = np.arange(12.0).reshape(2, 2, 3).tolist()
 INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
     "a row in JSON on stdin": ("row", "-", b"[1, 2, 3]", [{"y": [10.0, 20.0, 30.0]}]),
     "another version": ("row/1", "-", b"[1, 2, 3]", [{"y": [2.0, 4.0, 6.0]}]),
@@ -109,6 +111,9 @@ INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
     "quoted strings of a CSV file": ("words", "x.csv", b'one,two\n"a, b",\n', [{"y": ["a, b", ""]}]),
     "booleans of a CSV file": ("flags", "x.csv", b"one,two\ntrue,False\n", [{"y": [True, False]}]),
     "an NPY file": ("row/1", "x.npy", npy(np.array([[1, 2, 3]], np.float32)), [{"y": [2.0, 4.0, 6.0]}]),
+    "an NPY file of flat rows": ("pixels", "x.npy", npy(np.arange(12.0).reshape(2, 6)), [{"y": Y[0]}, {"y": Y[1]}]),
+    "an NPY file of a flat row": ("pixels", "x.npy", npy(np.arange(6.0).reshape(1, 6)), [{"y": Y[0]}]),
+    "an NPY file of one row": ("pixels", "x.npy", npy(np.arange(6.0).reshape(2, 3)), [{"y": Y[0]}]),
     "an NPY file of one row of doubles": ("row/1", "x.npy", npy(np.array([1.0, 2, 3])), [{"y": [2.0, 4.0, 6.0]}]),
     "an NPY file of integers for floats": ("row/1", "x.npy", npy(np.array([[1, 2, 3]])), [{"y": [2.0, 4.0, 6.0]}]),
     "an NPY file of long integers that fit": ("bytes", "x.npy", npy(np.array([[-128, 127]])), [{"y": [-128, 127]}]),
@@ -158,7 +163,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "an unknown version": ("row/7", "-", b"[1]", "unknown version '7' of model 'row'"),
     "no JSON": ("row", "-", b"{", "not JSON"),
     "no input": ("row", "-", b"", "not JSON"),
-    "a row that is too short": ("row", "-", b"[1, 2]", "unexpected shape for input 'x' for model 'row'"),
+    "a row that is too short": ("row", "-", b"[1, 2]", "each row of input 'x' for model 'row' must have the shape [3]"),
     "a file that isn't there": ("row", "x.csv", None, "can't read x.csv: No such file"),
     "a file of another format": ("row", "x.parquet", b"", "can't tell the format of x.parquet"),
     "an empty CSV file": ("row", "x.csv", b"", "x.csv is empty"),
@@ -169,15 +174,32 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
         b"a,b,c\n1,2,3\n4,5\n",
         "line 3 of x.csv has 2 cells, its header 3",
     ),
+    "a CSV file with a column twice": ("row", "x.csv", b"a,b,a\n1,2,3\n", "x.csv has 2 columns of the name 'a'"),
     "a CSV cell that is no number": ("row", "x.csv", b"a,b,c\n1,2,many\n", "'many' where FP32 is expected for 'x'"),
     "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "'2.5' where INT8"),
     "a CSV cell out of range": ("bytes", "x.csv", b"a,b\n1,300\n", "300 is out of range"),
     "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "x.csv is not a CSV file in UTF-8"),
     "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "x.csv is not a CSV file"),
+    "an NPY file of rows in another order": (
+        "pixels",
+        "x.npy",
+        npy(np.zeros((4, 3, 2))),
+        "Expected [-1, 2, 3], got [4, 3",
+    ),
+    "JSON of rows in another order": (
+        "pixels",
+        "-",
+        b"[[[1, 2], [3, 4], [5, 6]]]",
+        "must have the shape [2, 3], got [3",
+    ),
+    "numbers beyond all": ("row", "-", b"[NaN, 1e400, 2]", "1e400 is beyond all numbers"),
+    "numbers beyond all in a CSV file": ("row", "x.csv", b"a,b,c\n1,2,-1e400\n", "-1e400"),
+    "an NPY file with a negative length": ("row", "x.npy", described("(1, -2)"), "names the shape (1, -2)"),
+    "an NPY file that promises more": ("row", "x.npy", described("(1000000000000, 2)"), "x.npy is cut off"),
     "an empty NPY file": ("row", "x.npy", b"", "x.npy is not an NPY file"),
-    "an NPY file cut off": ("row", "x.npy", npy(np.zeros((9, 3)))[:-5], "x.npy is not an NPY file"),
+    "an NPY file cut off": ("row", "x.npy", npy(np.zeros((9, 3)))[:-5], "x.npy is cut off"),
     "an archive of arrays": ("row", "x.npy", b"PK\3\4" + bytes(50), "x.npy is not an NPY file"),
-    "a pickle in an NPY file": ("row", "x.npy", npy(np.array([{}], object)), "x.npy is not an NPY file"),
+    "a pickle in an NPY file": ("row", "x.npy", npy(np.array([{}], object)), "x.npy holds Python objects"),
     "dates in an NPY file": ("row", "x.npy", npy(np.array(["2026-01-01"], "M8[D]")), "holds datetime64[D]"),
     "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "300 is out of range"),
     "fractions in an NPY file of integers": ("bytes", "x.npy", npy(np.array([[1.5, 2]])), "integers for INT8"),

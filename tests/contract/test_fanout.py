@@ -13,9 +13,10 @@ import pytest
 from inferry import jobs
 from inferry.batch import planning
 from inferry.batch.files import open_files
+from inferry.batch.jsonlines import JsonLines
 from inferry.batch.merging import UNKNOWN
 from inferry.batch.runs import Plan, Run
-from inferry.errors import DataRefused, InferryError, InvalidRequest, StoreError
+from inferry.errors import DataRefused, InferryError, InvalidRequest, JobFailed, StoreError
 from inferry.fanout import Fanout
 from inferry.jobs import Job
 from inferry.service import Service
@@ -194,6 +195,54 @@ def test_what_may_go_well_another_time_is_raised(fanout: Fanout, tmp_path: Path)
     assert (failed["input"], "broken" in failed["reason"]) == (broken["job"]["input"], True)
 
 
+def test_a_file_of_errors_alone_has_no_results(fanout: Fanout, tmp_path: Path) -> None:
+    write(tmp_path, {"m/a.jsonl": rows(10), "m/bad.jsonl": b'{"x": 1}\n{"x": 2}\n'})
+    plan = begin(fanout, tmp_path)
+    assert work(fanout, listed(plan, "files")) == ["finished", "finished"]
+    merged = fanout.do({"merge": plan["run"]}, math.inf)
+    assert (merged["files"], merged["failed"], merged["rows"], merged["errors"]) == (2, 1, 9, 3)
+    report = json.loads((tmp_path / "out/r-1.run.json").read_bytes())
+    assert [Path(item["input"]).name for item in report["files"]] == ["a.jsonl"]
+    reason = f"no row has a result; {tmp_path}/out/m/bad.jsonl.errors.jsonl says why"
+    assert report["failed"] == [{"input": f"{tmp_path}/in/m/bad.jsonl", "reason": reason}]
+
+
+def test_a_table_among_files(fanout: Fanout, tmp_path: Path) -> None:
+    """It is one job, which says why it can't be predicted; marks and another run's errors are none."""
+    log, others = "m/t/_delta_log/00000000000000000000.json", ("m/_SUCCESS", "m/a.jsonl.errors.jsonl")
+    write(tmp_path, {log: b"{}", "m/t/a.parquet": b"", "m/a.jsonl": rows(10)})
+    write(tmp_path, dict.fromkeys(others, b'{"row":2,"column":null,"reason":"no","data":"?"}\n'))
+    plan = begin(fanout, tmp_path, format="jsonl")
+    assert work(fanout, listed(plan, "files")) == ["failed", "finished"]
+    fanout.do({"merge": plan["run"]}, math.inf)
+    report = json.loads((tmp_path / "out/r-1.run.json").read_bytes())
+    assert [Path(item["input"]).name for item in report["files"]] == ["a.jsonl"]
+    [failed] = report["failed"]
+    assert failed["input"] == f"{tmp_path}/in/m/t/"
+    assert failed["reason"].startswith(f"{tmp_path}/in/m/t/ is a Delta table: ")
+
+
+def test_an_error_that_nobody_expected_may_be_none_another_time(
+    fanout: Fanout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is raised as long as there is another time, and the last one's reason is the file's."""
+
+    def broken(*_: Any) -> Any:
+        raise IndexError("list index out of range")
+
+    write(tmp_path, {"m/a.jsonl": rows(10)})
+    plan = begin(fanout, tmp_path)
+    [file] = listed(plan, "files")
+    monkeypatch.setattr(JsonLines, "chunks", broken)
+    with pytest.raises(JobFailed, match="unexpected IndexError"):
+        fanout.do(file, math.inf)
+    failed = fanout.do(file, math.inf, last=True)
+    assert (failed["state"], failed["error"]) == ("failed", "JobFailed")
+    fanout.do({"merge": plan["run"]}, math.inf)
+    report = json.loads((tmp_path / "out/r-1.run.json").read_bytes())
+    assert report["failed"] == [{"input": f"{tmp_path}/in/m/a.jsonl", "reason": failed["reason"]}]
+
+
 def test_a_job_that_nobody_did(fanout: Fanout, tmp_path: Path) -> None:
     write(tmp_path, {"m/a.jsonl": rows(10)})
     plan = begin(fanout, tmp_path)
@@ -209,6 +258,11 @@ BAD_DOCUMENTS: dict[str, tuple[dict[str, Any], type[InferryError], str]] = {
     "no files": ({"plan": {"input": IN, "output": OUT}, "run": "r"}, InvalidRequest, "no files to predict in"),
     "no name": ({"plan": {"input": IN, "output": OUT}}, InvalidRequest, "must have 'run', a str; got None"),
     "a bad name": ({"plan": {"input": IN, "output": OUT}, "run": "../r"}, InvalidRequest, "the name of a run"),
+    "a column of an output's name": (
+        {"plan": {"input": IN, "output": OUT, "model": "m", "keep": ["y"]}, "run": "r"},
+        InvalidRequest,
+        "the column 'y' to keep has the name of an output of model 'm'",
+    ),
     "a bad size": (
         {"plan": {"input": IN, "output": OUT, "slice_bytes": "1"}, "run": "r"},
         InvalidRequest,

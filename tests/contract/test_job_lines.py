@@ -8,6 +8,7 @@ from typing import Any
 
 import onnx_models
 import pytest
+from inferry import catalogue
 from inferry.errors import InferryError
 from inferry.jobs import Job, run
 from inferry.service import Service
@@ -18,6 +19,7 @@ GOOD = [json.dumps({"features": [1, 2, 3]})] * 3
 CASES: dict[str, tuple[str, list[str], dict[str, Any], tuple[int, str, int, int]]] = {
     "finished": ("x.jsonl", GOOD, {}, (logging.INFO, "finished", 3, 0)),
     "row errors": ("x.jsonl", [*GOOD, '"no"'], {}, (logging.INFO, "finished", 3, 1)),
+    "nothing but row errors": ("x.jsonl", ['"no"'] * 3, {}, (logging.WARNING, "finished", 0, 3)),
     "stopped": ("x.jsonl", ['"no"'] * 3, {"max_errors": 1}, (logging.WARNING, "stopped", 0, 2)),
     "failed": ("x.parquet", ["this is no Parquet"], {}, (logging.WARNING, "failed", 0, 0)),
 }
@@ -42,3 +44,6 @@ def test_a_file(repository: Callable[..., str], tmp_path: Path, caplog: pytest.L
     assert (line["input"], line["model"], line["version"]) == (job.input, "m", "1")
     assert line["output"].startswith(f"{tmp_path}/out/{name}")
     assert line["duration_ms"] >= 0
+    counted = "success" if record.levelno == logging.INFO else "failed"
+    [files] = [family for family in service.metrics.collect() if family.metric is catalogue.JOB_FILES]
+    assert {labels: count for labels, count in files.series.items() if count} == {("m", "1", counted): 1}

@@ -1,8 +1,10 @@
 """Batch jobs over every format: rows in, results out, bad rows beside them."""
 
+import base64
 import csv
 import gzip
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +25,11 @@ from inferry.batch.blocks import Cursor, Pace
 from inferry.batch.gathering import Wanted
 from inferry.batch.parquetrows import ParquetRows
 from inferry.batch.report import Report
-from inferry.errors import NotSupported, StoreError, TooManyErrors
+from inferry.errors import InvalidFile, NotSupported, StoreError, TooManyErrors
 from inferry.jobs import Job, borders, cut, run
 from inferry.service import Service
 from inferry.settings import Settings
+from onnx import ModelProto
 
 MODELS = {
     "row.onnx": onnx_models.scaled(2, 3),
@@ -41,6 +44,11 @@ MODELS = {
     "alone.onnx": onnx_models.identity("FP32", (1, 2)),
     "fixed.onnx": onnx_models.identity("FP32", (4, 2)),
     "failing.onnx": onnx_models.failing(),
+    "pixels.onnx": onnx_models.identity("FP32", ("n", 4, 5, 3)),
+    "any.onnx": onnx_models.unranked(onnx_models.identity("FP32", ("n",))),
+    "anytext.onnx": onnx_models.unranked(onnx_models.identity("BYTES", ("n",))),
+    "state.onnx": onnx_models.echo({"x": ("FP32", ("n", 2)), "state": ("FP32", (2, "n", 1)), "rate": ("INT64", ())}),
+    "double.onnx": onnx_models.identity("FP64", ("n", 2)),
     "listed/1/model.onnx": onnx_models.scaled(2, 3),
     "listed/config.json": b'{"columns": ["c", "a", "b"]}',
 }
@@ -166,7 +174,7 @@ BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None
             (2, None, "the request is not JSON"),
             (3, "x", "must hold numbers or null"),
             (4, "x", "must have the shape [3], got [1]"),
-            (5, "x", "there is no value for input 'x'"),
+            (5, "x", "the row has none of the names that model 'row' takes, x, factor; its own are y"),
             (6, None, "each line must be a JSON object, got the number 7"),
         ],
     ),
@@ -220,6 +228,84 @@ BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None
         [[1, 2], [3, 4]],
         [(2, "x", f"{RANGE} INT8")],
     ),
+    "numbers beyond all in CSV": (
+        "x.csv",
+        b"a,b\n1,inf\n1e400,2\n-1e400,3\n1" + b"0" * 400 + b",4\n1e0400,5\n-Infinity,6\n1e308,7\n",
+        "double",
+        [[1.0, None], [None, 6.0], [1e308, 7.0]],
+        [(row, "a", f"{RANGE} FP64") for row in range(2, 6)],
+    ),
+    "numbers beyond all in many lines of CSV": (
+        "x.csv",
+        b"a,b\n" + b"1,2\ninf,3\n" * 500 + b"-1e999,4\n",
+        "half",
+        [[1.0, 2.0], [None, 3.0]] * 500,
+        [(1001, "a", f"{RANGE} FP16")],
+    ),
+    "numbers beyond all in cells of CSV": (
+        "x.csv",
+        b'x\n"[1,2]"\n"[1e400,2]"\n"[NaN,-1e400]"\n"[Infinity,NaN]"\n',
+        "double",
+        [[1.0, 2.0], [None, None]],
+        [(2, "x", "is not a JSON array"), (3, "x", "is not a JSON array")],
+    ),
+    "numbers beyond all in JSON lines": (
+        "x.jsonl",
+        b'{"x":[1,Infinity]}\n{"x":[1e400,2]}\n{"x":[-1e400,NaN]}\n{"x":[1,1' + b"0" * 400 + b']}\n{"x":[null,2]}\n',
+        "double",
+        [[1.0, None], [None, 2.0]],
+        [(row, None, "the request is not JSON") for row in (2, 3, 4)],
+    ),
+    "numbers alone that are beyond all": (
+        "x.jsonl",
+        jsonl(*({"x": [row, 2]} for row in range(100))) + b'{"x":[1e400,2]}\n',
+        "double",
+        [[float(row), 2.0] for row in range(100)],
+        [(101, None, "the request is not JSON")],
+    ),
+    "numbers beyond half floats": (
+        "x.parquet",
+        parquet(a=[1.0, 1e39, float("inf"), -7e4], b=[1, 2, 3, 4]),
+        "half",
+        [[1.0, 1.0], [None, 3.0]],
+        [(2, "a", f"{RANGE} FP16"), (4, "a", f"{RANGE} FP16")],
+    ),
+    "nothing but missing integers in CSV": (
+        "x.csv",
+        b"b,a\n" + b",1\n" * 70,
+        "table",
+        [],
+        [(row, "b", "the value is missing") for row in range(1, 71)],
+    ),
+    "nothing but missing texts": (
+        "x.parquet",
+        parquet(x=pa.array([None] * 70, pa.string())),
+        "words",
+        [],
+        [(row, "x", "the value is missing") for row in range(1, 71)],
+    ),
+    "a column of no type": ("x.parquet", parquet(x=pa.nulls(1)), "words", [], [(1, "x", "the value is missing")]),
+    "nothing but missing lists": (
+        "x.parquet",
+        parquet(x=pa.array([None] * 3, pa.list_(pa.float64()))),
+        "row",
+        [],
+        [(row, "x", "the value is missing") for row in range(1, 4)],
+    ),
+    "nothing but numbers out of range": (
+        "x.npy",
+        npy(np.full((3, 2), 1000)),
+        "small",
+        [],
+        [(row, "x", f"{RANGE} INT8") for row in range(1, 4)],
+    ),
+    "integers of several types": (
+        "x.parquet",
+        parquet(p=pa.array([1, 2], pa.uint64()), q=pa.array([-1, 300], pa.int64())),
+        "small",
+        [[1, -1]],
+        [(2, "q", f"300 is {RANGE} INT8")],
+    ),
     "rows that fail in the model": (
         "x.jsonl",
         jsonl(*({"x": number} for number in range(20))),
@@ -243,6 +329,185 @@ def test_bad_rows(predict: Predict, tmp_path: Path, case: str) -> None:
     for (_, _, reason), (_, _, part) in zip(said, reasons, strict=True):
         assert part in reason
     assert (report.rows, report.errors) == (len(expected), len(reasons))
+
+
+IMAGE = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+
+
+def forms(image: Any) -> dict[str, bytes]:
+    """A file of each format with a row of this array, nested as it is."""
+    lists, nested = image.tolist(), pa.float32()
+    for length in reversed(image.shape):
+        nested = pa.list_(nested, length)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(image.reshape(-1)), image.size)
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), image.shape), flat)
+    return {
+        "x.jsonl": jsonl({"x": lists}),
+        "x.csv": b'x\n"%b"\n' % json.dumps(lists).encode(),
+        "x.parquet": parquet(x=[lists]),
+        "fixed.parquet": parquet(x=pa.array([lists], nested)),
+        "tensors.parquet": parquet(x=tensors),
+        "x.npy": npy(image[np.newaxis]),
+        "x.npz": npz(x=image[np.newaxis]),
+    }
+
+
+@pytest.mark.parametrize("name", forms(IMAGE))
+def test_rows_of_the_same_rank_are_not_reshaped(predict: Predict, tmp_path: Path, name: str) -> None:
+    content = forms(IMAGE)[name]
+    if name in ("x.npy", "x.npz"):
+        with pytest.raises(InvalidFile, match=r"have the shape \[3, 4, 5\], .* have the shape \[4, 5, 3\]"):
+            predict(name, content, "pixels", to="jsonl")
+        return
+    report = predict(name, content, "pixels", to="jsonl")
+    assert (report.rows, report.errors) == (0, 1)
+    ((row, _, reason),) = errors(Path(f"{report.output}.errors.jsonl"))
+    assert row == 1
+    assert "[4, 5, 3]" in reason
+    assert "[3, 4, 5]" in reason
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (60,), (2, 30)])
+@pytest.mark.parametrize("name", forms(IMAGE))
+def test_rows_of_another_rank_are_reshaped(predict: Predict, name: str, shape: tuple[int, ...]) -> None:
+    report = predict(name, forms(IMAGE.reshape(shape))[name], "pixels", to="jsonl")
+    assert (report.rows, report.errors) == (1, 0)
+    assert values(Path(report.output)) == [IMAGE.reshape(4, 5, 3).tolist()]
+
+
+def test_lists_of_parquet_by_their_shapes(predict: Predict, tmp_path: Path) -> None:
+    """Rows of many shapes in one block, good ones, ragged ones, and those of the same rank with other lengths."""
+    good, flat, turned = IMAGE.reshape(4, 5, 3).tolist(), IMAGE.reshape(1, 1, 60).tolist(), IMAGE.tolist()
+    ragged = [*good[:3], [*good[3][:4], good[3][4][:2]]]
+    report = predict("x.parquet", parquet(x=[good, turned, ragged, None, [], good, flat]), "pixels", to="jsonl")
+    assert values(Path(report.output)) == [good, good]
+    assert errors(tmp_path / "out/x.parquet.jsonl.errors.jsonl") == [
+        (2, "x", "lists of the shape [3, 4, 5], but rows have the shape [4, 5, 3]"),
+        (3, "x", "the lists in it have different lengths"),
+        (4, "x", "the value is missing"),
+        (5, "x", "lists of the shape [0, 0, 0], but rows have the shape [4, 5, 3]"),
+        (7, "x", "lists of the shape [1, 1, 60], but rows have the shape [4, 5, 3]"),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 4, 5), (1, 2)])
+@pytest.mark.parametrize("name", forms(IMAGE))
+def test_rows_of_any_rank(predict: Predict, name: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    report = predict(name, forms(array)[name], "any", to="jsonl")
+    assert (report.rows, report.errors) == (1, 0)
+    assert values(Path(report.output)) == [array.tolist()]
+
+
+ANY: dict[str, tuple[str, bytes, str, str, Any]] = {
+    "values": ("x.jsonl", jsonl({"x": 1}, {"x": 2}), "any", "jsonl", [1.0, 2.0]),
+    "ranks": ("x.jsonl", jsonl({"x": 1}, {"x": [2, 3]}, {"x": [[4]]}), "any", "jsonl", [1.0, [2.0, 3.0], 4.0]),
+    "columns": ("x.csv", b"a,b\n1,2\n3,4\n", "any", "jsonl", [[1.0, 2.0], [3.0, 4.0]]),
+    "a column": ("x.csv", b"a\n1\n3\n", "any", "jsonl", [1.0, 3.0]),
+    "cells": ("x.csv", b'x\n"[1,2]"\n3\n', "any", "jsonl", [[1.0, 2.0], 3.0]),
+    "text": ("x.csv", b'x\n"[1,2]"\n3\n', "anytext", "jsonl", ["[1,2]", "3"]),
+    "a list of text": ("x.jsonl", jsonl({"x": ["a", "b"]}), "anytext", "jsonl", [["a", "b"]]),
+    "a column of Parquet": ("x.parquet", parquet(x=[1.0, 2.0]), "any", "parquet", [1.0, 2.0]),
+    "lists of Parquet": ("x.parquet", parquet(x=[[1.0], [2.0, 3.0]]), "any", "parquet", [[1.0], [2.0, 3.0]]),
+    "an array": ("x.npy", npy(np.ones(3, np.float32)), "any", "jsonl", [1.0, 1.0, 1.0]),
+}
+
+
+@pytest.mark.parametrize("case", ANY)
+def test_a_model_that_states_no_rank(predict: Predict, case: str) -> None:
+    name, content, model, to, expected = ANY[case]
+    report = predict(name, content, model, to=to)
+    assert report.errors == 0
+    assert values(Path(report.output)) == expected
+
+
+def test_results_of_any_rank_as_csv(predict: Predict) -> None:
+    report = predict("x.jsonl", jsonl({"x": [1, 2]}, {"x": [[3]]}, {"x": 4}), "any", to="csv")
+    assert Path(report.output).read_text() == 'y\n"[1.0,2.0]"\n"[[3.0]]"\n"4.0"\n'
+    with pytest.raises(NotSupported, match="rows of any shape"):
+        predict("y.jsonl", jsonl({"x": [1, 2]}), "any", to="npy")
+
+
+def stateful(rate: int) -> dict[str, Any]:
+    """A request as a recurrent model takes it: a row, its state, and a scalar."""
+    return {
+        "inputs": [
+            {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [rate, 0.5]},
+            {"name": "state", "datatype": "FP32", "shape": [2, 1, 1], "data": [7, rate]},
+            {"name": "rate", "datatype": "INT64", "shape": [], "data": [rate]},
+        ]
+    }
+
+
+def test_requests_that_have_no_rows(predict: Predict) -> None:
+    report = predict("x.jsonl", jsonl(*map(stateful, range(100))), "state")
+    assert (report.rows, report.errors) == (100, 0)
+    for rate, answer in enumerate(map(json.loads, Path(report.output).read_bytes().splitlines())):
+        assert {output["name"]: (output["shape"], output["data"]) for output in answer["outputs"]} == {
+            "x_out": ([1, 2], [rate, 0.5]),
+            "state_out": ([2, 1, 1], [7, rate]),
+            "rate_out": ([], [rate]),
+        }
+
+
+def test_requests_of_any_rank(predict: Predict) -> None:
+    """Scalars among vectors: they have no rows that could be joined."""
+    shapes: list[list[int]] = [[], [], [2], [1], [], [1, 2], [2, 2], []]
+    tensors = [
+        {"name": "x", "datatype": "FP32", "shape": shape, "data": [float(number)] * math.prod(shape)}
+        for number, shape in enumerate(shapes)
+    ]
+    report = predict("x.jsonl", jsonl(*({"inputs": [tensor]} for tensor in tensors)), "any")
+    answers = map(json.loads, Path(report.output).read_bytes().splitlines())
+    assert [answer["outputs"] for answer in answers] == [[{**tensor, "name": "y"}] for tensor in tensors]
+
+
+def test_missing_rows_of_fixed_shapes(predict: Predict, tmp_path: Path) -> None:
+    image = IMAGE.reshape(4, 5, 3).tolist()
+    nested = pa.list_(pa.list_(pa.list_(pa.float32(), 3), 5), 4)
+    flat = pa.array([IMAGE.reshape(-1).tolist(), None, IMAGE.reshape(-1).tolist()], pa.list_(pa.float32(), 60))
+    tensors = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (4, 5, 3)), flat)
+    for name, column in (("lists", pa.array([image, None, image], nested)), ("tensors", tensors)):
+        report = predict(f"{name}.parquet", parquet(x=column), "pixels", to="jsonl")
+        assert values(Path(report.output)) == [image, image]
+        assert errors(Path(f"{report.output}.errors.jsonl")) == [(2, "x", "the value is missing")]
+
+
+def test_tensors_of_permuted_axes_are_refused(predict: Predict) -> None:
+    kind = pa.fixed_shape_tensor(pa.float32(), (4, 5, 3), permutation=[2, 0, 1])
+    tensors = pa.ExtensionArray.from_storage(kind, pa.array([IMAGE.reshape(-1).tolist()], pa.list_(pa.float32(), 60)))
+    with pytest.raises(InvalidFile, match="axes are permuted"):
+        predict("x.parquet", parquet(x=tensors), "pixels")
+
+
+@pytest.mark.parametrize("rows", [[[], []], [[], [1], None]])
+def test_empty_lists_of_parquet(predict: Predict, rows: list[Any]) -> None:
+    report = predict("x.parquet", parquet(x=pa.array(rows, pa.list_(pa.int64()))), "ragged")
+    assert pq.read_table(report.output)["y"].to_pylist() == [row for row in rows if row is not None]
+
+
+def test_requests_in_binary(predict: Predict) -> None:
+    """Lines carry the bytes of binary tensors in base64, there and back."""
+    bits = np.array([0x7FC00001, 0xFF800000, 0x80000000], np.uint32)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 3], "parameters": {"binary_data_size": 12}}
+    tail = base64.b64encode(bits.tobytes()).decode()
+    line = {
+        "binary_tail": tail,
+        "inputs": [tensor],
+        "parameters": {"binary_data_output": True},
+        "id": ',"binary_tail":"',
+    }
+    cut = {**line, "binary_tail": tail[:8]}
+    report = predict("x.jsonl", jsonl(line, {**line, "binary_tail": "?"}, cut), "row")
+    assert (report.rows, report.errors) == (1, 2)
+    answer = json.loads(Path(report.output).read_bytes())
+    assert (np.frombuffer(base64.b64decode(answer["binary_tail"]), np.uint32) == bits).all()
+    assert (answer["outputs"][0]["parameters"], answer["id"]) == ({"binary_data_size": 12}, line["id"])
+    reasons = [reason for _, _, reason in errors(Path(f"{report.output}.errors.jsonl"))]
+    assert [reason.partition(":")[0] for reason in reasons] == [
+        "'binary_tail' of the request must be base64",
+        "unexpected size for input 'x' for model 'row', expecting 6 additional bytes",
+    ]
 
 
 def test_requests_of_the_protocol(predict: Predict, tmp_path: Path) -> None:
@@ -303,7 +568,7 @@ def test_rows_of_different_shapes(predict: Predict, tmp_path: Path) -> None:
 
 
 TYPES: dict[str, tuple[str, bytes, str, list[Any]]] = {
-    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "two, three"]),
+    "text": ("x.csv", b'x\none\n\n"two, three"\n', "words", ["one", "", "two, three"]),
     "text of Parquet": ("x.parquet", parquet(x=["one", ""]), "words", ["one", ""]),
     "text of NPY": ("x.npy", npy(np.array([["one"], ["\u00fc"]])), "words", ["one", "\u00fc"]),
     "booleans": ("x.csv", b"x\ntrue\nFalse\n1\n", "flags", [True, False, True]),
@@ -313,6 +578,8 @@ TYPES: dict[str, tuple[str, bytes, str, list[Any]]] = {
     "an image from columns": ("x.csv", b"a,b,c,d\n1,2,3,4\n", "image", [[[[1.0, 2.0], [3.0, 4.0]]]]),
     "an image": ("x.jsonl", jsonl({"x": [[[1, 2], [3, 4]]]}), "image", [[[[1.0, 2.0], [3.0, 4.0]]]]),
     "a model of single rows": ("x.jsonl", jsonl({"x": [1, 2]}, {"x": [3, 4]}), "alone", [[1.0, 2.0], [3.0, 4.0]]),
+    "columns of no type": ("x.parquet", parquet(p=[1.0], q=pa.nulls(1), r=[3]), "row", [[2.0, None, 6.0]]),
+    "views of text": ("x.parquet", parquet(x=pa.array(["one"], pa.string_view())), "words", ["one"]),
     "missing values": ("x.csv", b"p,q,r\n1,,NA\n", "row", [[2.0, None, None]]),
     "NaN in JSON": ("x.jsonl", b'{"x": [1, NaN, null]}\n', "row", [[2.0, None, None]]),
 }
@@ -362,6 +629,92 @@ def test_columns_that_the_card_lists(predict: Predict, name: str, content: bytes
     """In its order, others left out; a column of the input's name comes before them."""
     report = predict(name, content, "listed", to="jsonl")
     assert Path(report.output).read_bytes() == b'{"y":[6.0,2.0,4.0]}\n'
+
+
+def without_shapes(model: bytes) -> bytes:
+    """The same, whose outputs are of any rank."""
+    found = ModelProto.FromString(model)
+    for output in found.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return found.SerializeToString()
+
+
+def same(*shape: int | str) -> bytes:
+    """`y` [shape] is `x`, by a way on which ONNX Runtime doesn't see its shape."""
+    made = onnx_models.helper.make_node
+    nodes = [
+        made("Shape", ["x"], ["s"]),
+        made("NonZero", ["s"], ["at"]),
+        made("Squeeze", ["at"], ["all"]),
+        made("Gather", ["s", "all"], ["of_x"]),
+        made("Reshape", ["x", "of_x"], ["y"]),
+    ]
+    x = onnx_models.tensor("x", "FP32", ("batch", "time", 2))
+    return onnx_models.model(nodes, [x], [onnx_models.tensor("y", "FP32", shape)])
+
+
+# Answers of another shape than the file declares, or of none.
+SHAPES = {"gru": same("batch", 6, 2), "deep": same("batch", 1), "unknown": without_shapes(same())}
+THREE = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+GRU = r"rows of output 'y' have the shape \[3, 2\], but the model declares \[6, 2\]: write jsonl or parquet"
+DEEP = r"rows of output 'y' have the shape \[3, 2\], but the model declares \[1\]: write jsonl"
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "said"),
+    [
+        *(("gru", to, GRU) for to in ("npy", "npz", "csv")),
+        *(("gru", to, "") for to in ("jsonl", "parquet")),
+        *(("deep", to, DEEP) for to in ("npy", "npz", "csv", "parquet")),
+        ("deep", "jsonl", ""),
+        *(("unknown", to, r"but the model declares \[\]") for to in ("npy", "npz")),
+        *(("unknown", to, "") for to in ("jsonl", "csv", "parquet")),
+    ],
+)
+def test_outputs_of_another_shape(tmp_path: Path, model: str, to: str, said: str) -> None:
+    """They are right, and written where a row may have any shape; elsewhere the file fails with the reason."""
+    folder = onnx_models.write(tmp_path / "models", {f"{model}.onnx": SHAPES[model]})
+    (tmp_path / "x.npy").write_bytes(npy(THREE))
+    service = Service.from_settings(Settings(model_path=str(folder), intra_op_threads=1))
+    job = Job(input=f"{tmp_path}/x.npy", output=f"{tmp_path}/out/", to=to)
+    try:
+        if said:
+            with pytest.raises(NotSupported, match=said):
+                run(job, service)
+            report = json.loads((tmp_path / f"out/x.npy{'' if to == 'npy' else '.' + to}.report.json").read_bytes())
+            assert report["state"] == "failed"
+            return
+        path = Path(run(job, service).output)
+    finally:
+        service.close()
+    found = (
+        [json.loads(row["y"]) for row in csv.DictReader(path.read_text().splitlines())] if to == "csv" else values(path)
+    )
+    assert found == THREE.tolist()
+
+
+def test_columns_of_csv_have_different_names(tmp_path: Path) -> None:
+    """An output whose columns would have the names of others is JSON in a cell."""
+    named = onnx_models.model(
+        [
+            onnx_models.helper.make_node("Identity", ["x"], ["getitem"]),
+            onnx_models.helper.make_node("ReduceSum", ["x", "axis"], ["getitem_1"], keepdims=0),
+        ],
+        [onnx_models.tensor("x", "FP32", ("batch", 2))],
+        [onnx_models.tensor("getitem", "FP32", ("batch", 2)), onnx_models.tensor("getitem_1", "FP32", ("batch",))],
+        [onnx_models.helper.make_tensor("axis", onnx_models.ELEMENT_TYPES["INT64"], [1], [1])],
+    )
+    folder = onnx_models.write(tmp_path / "models", {"m.onnx": named, "plain.onnx": onnx_models.scaled(2, 2)})
+    service = Service.from_settings(Settings(model_path=str(folder), intra_op_threads=1))
+    (tmp_path / "x.csv").write_bytes(b"a,b,y_0\n1,2,k\n")
+    (tmp_path / "y.csv").write_bytes(b"a,b\n1,2\n")
+    try:
+        report = run(Job(input=f"{tmp_path}/y.csv", output=f"{tmp_path}/out/", model="m"), service)
+        assert Path(report.output).read_text() == 'getitem,getitem_1\n"[1,2]",3\n'
+        job = Job(input=f"{tmp_path}/x.csv", output=f"{tmp_path}/out/", model="plain", keep=("y_0",))
+        assert Path(run(job, service).output).read_text() == 'y_0,y\n"k","[2,4]"\n'
+    finally:
+        service.close()
 
 
 def test_kept_columns_of_csv(predict: Predict) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_models
 import pytest
 import tritonclient.http as triton
-from arrayfiles import npy
+from arrayfiles import LIES, npy
 from inferry.asgi import ASGIApp
 from inferry.batch.files import open_files
 from inferry.protocol import Reference
@@ -196,11 +196,15 @@ def test_columns_first(app: Callable[..., ASGIApp], folder: Place) -> None:
 HEADER = npy(VALUES)[:-16]
 BROKEN: dict[str, tuple[str, bytes, str]] = {
     "short": ("x", b"\0" * 15, "input byte size mismatch for input 'x' at '{uri}'. Expected 16 bytes for shape [2, 2]"),
-    "no npy": ("x.npy", VALUES.tobytes(), "input 'x' at '{uri}' is not a NumPy file: "),
-    "empty": ("x.npy", b"", "input 'x' at '{uri}' is not a NumPy file: "),
-    "version": ("x.npy", b"\x93NUMPY\x09\x00" + HEADER[8:], "input 'x' at '{uri}' is not a NumPy file: "),
-    "cut off": ("x.npy", npy(VALUES)[:-1], "input 'x' at '{uri}' is cut off, or longer than its header says"),
-    "longer": ("x.npy", npy(VALUES) + b"\0", "input 'x' at '{uri}' is cut off, or longer than its header says"),
+    "no npy": ("x.npy", VALUES.tobytes(), "input 'x' at '{uri}' is not an NPY file: "),
+    "empty": ("x.npy", b"", "input 'x' at '{uri}' is not an NPY file: "),
+    "version": ("x.npy", b"\x93NUMPY\x09\x00" + HEADER[8:], "input 'x' at '{uri}' is not an NPY file: "),
+    "cut off": (
+        "x.npy",
+        npy(VALUES)[:-1],
+        "input 'x' at '{uri}' is cut off: float32 [2, 2] has 16 bytes, 15 are behind",
+    ),
+    "longer": ("x.npy", npy(VALUES) + b"\0", "input 'x' at '{uri}' is longer than its header says: float32 [2, 2]"),
     "shape": ("x.npy", npy(VALUES[:1]), "input 'x' at '{uri}' holds float32 [1, 2], but the request says FP32 [2, 2]"),
     "dtype": ("x.npy", npy(VALUES.astype(int)), "input 'x' at '{uri}' holds int64 [2, 2], but the request says FP32"),
     "integers for floats": (
@@ -208,8 +212,9 @@ BROKEN: dict[str, tuple[str, bytes, str]] = {
         npy(VALUES.astype(np.int32)),
         "input 'x' at '{uri}' holds int32 [2, 2], but the request says FP32",
     ),
-    "pickle": ("x.npy", npy(np.array([[{}, {}], [{}, {}]], object)), "input 'x' at '{uri}' holds object [2, 2], but"),
+    "pickle": ("x.npy", npy(np.array([[{}, {}], [{}, {}]], object)), "input 'x' at '{uri}' holds Python objects"),
     "bfloat16": ("x.npy", npy(VALUES.astype(ml_dtypes.bfloat16)), "input 'x' at '{uri}' holds |V2 [2, 2], but"),
+    **{name: ("x.npy", content, "") for name, (content, _) in LIES.items()},
 }
 
 
@@ -220,6 +225,7 @@ def test_broken_objects(app: Callable[..., ASGIApp], folder: Place, case: str) -
     answer = infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(uri)])
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"].startswith(text.replace("{uri}", uri)), answer.text
+    assert LIES.get(case, ("", ""))[1] in answer.json()["error"]
 
 
 def test_a_bool_other_than_0_and_1(app: Callable[..., ASGIApp], folder: Place) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from inferry.errors import (
     InferenceTimeout,
     InferryError,
     InvalidFile,
+    InvalidRequest,
+    JobFailed,
     ModelNotFound,
     ModelUnavailable,
     QueueFull,
     StoreError,
     TooManyErrors,
 )
+from inferry.jobs import Job
 from inferry.messages import Prediction
 from inferry.service import Service
 from inferry.settings import Settings
@@ -62,6 +66,58 @@ def test_a_file(worker: Worker, tmp_path: Path) -> None:
     assert (report.state, report.rows, report.output) == ("finished", 2, f"{tmp_path}/out/m/ü/a.jsonl")
     assert (tmp_path / "out/m/ü/a.jsonl").read_text() == '{"y":[0.0,2.0,4.0]}\n{"y":[2.0,2.0,4.0]}\n'
     assert worker.run(job) == report
+
+
+def test_a_message_names_columns_to_keep(worker: Worker, tmp_path: Path) -> None:
+    (tmp_path / "in/m").mkdir(parents=True)
+    (tmp_path / "in/m/a.jsonl").write_text('{"x": [0, 1, 2], "y": "no"}\n')
+    for keep, said in ((["y"], "--keep y=truth"), (["y=truth"], "")):
+        body = json.dumps({"input": f"{tmp_path}/in/m/a.jsonl", "keep": keep}).encode()
+        job = worker.messages.read(body, "an-id")
+        assert isinstance(job, Job)
+        with pytest.raises(InvalidRequest, match=said) if said else nullcontext():
+            worker.run(job)
+    assert (tmp_path / "out/m/a.jsonl").read_text() == '{"truth":"no","y":[0.0,2.0,4.0]}\n'
+
+
+ARRIVED: dict[str, tuple[bytes, bool]] = {
+    "m/a.jsonl": (b'{"x": [1, 2, 3]}\n', True),
+    "m/a.jsonl.errors.jsonl": (b'{"row":2,"column":null,"reason":"no","data":"?"}\n', False),
+    "m/a.jsonl.report.json": (b'{\n  "state": "finished",\n  "input": "a.jsonl"}', False),
+    "m/monday.run.json": (b'{"rows":2,"errors":0,"seconds":0.1}', False),
+    "m/mine.errors.jsonl": (b'{"x": [1, 2, 3]}\n', True),
+    "m/_SUCCESS": (b"", False),
+    "m/_committed_12": (b"", False),
+    "m/.part.csv.crc": (b"", False),
+    "m/year=1_$folder$": (b"", False),
+    "m/": (b"", False),
+}
+
+
+@pytest.mark.parametrize("name", ARRIVED)
+def test_what_arrives_and_is_no_input_makes_no_job(worker: Worker, tmp_path: Path, name: str) -> None:
+    """Another run's errors and reports, and marks of other tools; whatever else has such a name is refused."""
+    content, is_input = ARRIVED[name]
+    (tmp_path / "in/m").mkdir(parents=True)
+    if not name.endswith("/"):
+        (tmp_path / "in" / name).write_bytes(content)
+    job = worker.arrival(f"{tmp_path}/in/{name}")
+    assert (job is not None) == is_input
+    if job and "errors" in name:
+        with pytest.raises(InvalidRequest, match=r"names that end in \.errors\.jsonl are those of files"):
+            worker.run(job)
+
+
+def test_files_of_a_table_that_arrive_are_refused(worker: Worker, tmp_path: Path) -> None:
+    """Its log, and a file of rows."""
+    for name in ("t/_delta_log/00000000000000000000.json", "t/day=1/a.parquet"):
+        (tmp_path / "in/m" / name).parent.mkdir(parents=True)
+        (tmp_path / "in/m" / name).write_bytes(b"{}")
+        job = worker.arrival(f"{tmp_path}/in/m/{name}")
+        assert job
+        with pytest.raises(InvalidRequest, match=f"{tmp_path}/in/m/t/ is a Delta table") as refused:
+            worker.run(job)
+        assert is_final(refused.value)
 
 
 def test_a_job_whose_time_is_over_goes_on(worker: Worker, tmp_path: Path) -> None:
@@ -109,6 +165,7 @@ ERRORS: dict[str, tuple[bytes, int, str]] = {
     "shape": (request([1, 2]), 400, "shape"),
     "model": (request([1], model_name="absent"), 404, "absent"),
     "version": (request([1], model_version="7"), 404, "7"),
+    "no model": (request([1], model_name=""), 400, "name a model"),
     "no route": (request([1], model_name="a/b"), 404, "a/b"),
     "binary": (request([1, 2, 3], parameters={"binary_data_output": True}), 501, "binary"),
     "run": (
@@ -138,6 +195,26 @@ def test_what_may_go_well_another_time_is_no_answer(worker: Worker, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
+def test_the_last_time_an_error_is_an_answer(worker: Worker, tmp_path: Path) -> None:
+    body = request([1], model_name="broken")
+    with pytest.raises(ModelUnavailable) as caught:
+        answer(worker, body, last=True)
+    said = json.loads((tmp_path / "out/answers/an-id.json").read_bytes())
+    assert said == {"error": str(caught.value), "status": 503}
+    turns = {"inputs": [{"name": "turns", "datatype": "INT64", "shape": [1], "data": [10**9]}]}
+    late = json.dumps({"model_name": "slow", "id": "late", **turns}).encode()
+    with pytest.raises(InferenceTimeout):
+        answer(worker, late, deadline=time.monotonic() - 1, last=True)
+    assert json.loads((tmp_path / "out/answers/late.json").read_bytes())["status"] == 504
+
+
+def test_infinity_in_a_message(worker: Worker) -> None:
+    body = request([1, 2, 3]).replace(b"[1, 2, 3]", b"[NaN, Infinity, 3]")
+    assert answer(worker, body)[1]["outputs"][0]["data"] == [None, None, 6.0]
+    with pytest.raises(InvalidRequest, match="this is no JSON"):
+        worker.messages.read(request([1, 2, 3], id="NaN").replace(b"[1, 2, 3]", b"[-1e400, 2, 3]"), "an-id")
+
+
 @pytest.mark.parametrize(
     ("error", "final"),
     [
@@ -151,6 +228,7 @@ def test_what_may_go_well_another_time_is_no_answer(worker: Worker, tmp_path: Pa
         (QueueFull, False),
         (InferenceTimeout, False),
         (ValueError, False),
+        (JobFailed, False),
         (InferryError, True),
     ],
 )

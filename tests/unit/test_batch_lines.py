@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferry.batch import lines as lines_module
-from inferry.batch.blocks import Cursor, Pace, row_shape
+from inferry.batch.blocks import Cursor, Pace
 from inferry.batch.lines import Lines, borders, halves, head, opened, read_lines, records, start_of
 from inferry.errors import InvalidFile
 
@@ -37,6 +37,19 @@ def test_every_row_comes_once(texts: list[bytes], end: bytes, most: int, last: b
         # From any border on, the rest is the same.
         rest = list(read_lines(BytesIO(data), blocks[1].offset, Pace(most), "x", quoted=quoted))
         assert b"".join(block.data for block in rest) == data[blocks[1].offset :]
+
+
+@given(TEXTS, ENDS, st.integers(1, 4), st.integers(1, 20))
+def test_empty_lines_may_be_rows(texts: list[bytes], end: bytes, most: int, count: int) -> None:
+    """Each of them, however the text is cut; what is behind the last line end is no line."""
+    data = b"".join(text + end for text in texts)
+    blocks = list(read_lines(BytesIO(data), 0, Pace(most), "x", quoted=True))
+    assert [record for block in blocks for record in records(block.data, quoted=True, blank=True)] == texts
+    first = head(Lines(data, 0), count, quoted=True, blank=True)
+    assert records(first.data, quoted=True, blank=True) == texts[:count]
+    rows = [row for row, _ in borders(BytesIO(data), 0, 2, "x", quoted=True, blank=True)]
+    offsets = [len(b"".join(text + end for text in texts[:row])) for row in rows]
+    assert [offset for _, offset in borders(BytesIO(data), 0, 2, "x", quoted=True, blank=True)] == offsets
 
 
 @given(TEXTS, st.integers(1, 20))
@@ -102,25 +115,6 @@ def test_what_is_no_text(content: bytes, compression: str, said: str) -> None:
 def test_a_byte_order_mark() -> None:
     assert start_of(opened(BytesIO(b"\xef\xbb\xbfa"), "", "x")) == 3
     assert start_of(opened(BytesIO(b"abc"), "", "x")) == 0
-
-
-@pytest.mark.parametrize(
-    ("size", "wanted", "expected"),
-    [
-        (1, (-1,), ()),
-        (2, (-1,), None),
-        (3, (-1, 3), (3,)),
-        (4, (-1, 3), None),
-        (4, (-1, 1, 2, 2), (1, 2, 2)),
-        (6, (-1, -1, 3), (2, 3)),
-        (0, (-1, -1), (0,)),
-        (7, (-1, -1, 3), None),
-        (6, (-1, -1, -1), None),
-        (0, (-1, -1, 0), None),
-    ],
-)
-def test_the_shape_of_a_row(size: int, wanted: tuple[int, ...], expected: tuple[int, ...] | None) -> None:
-    assert row_shape(size, wanted) == expected
 
 
 def test_a_cursor_is_at_the_start() -> None:

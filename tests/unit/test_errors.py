@@ -74,6 +74,7 @@ def test_every_error_has_a_status() -> None:
         ("QueueFull", 429),
         ("InferenceTimeout", 504),
         ("InferenceFailed", 500),
+        ("JobFailed", 500),
         ("InvalidSettings", 500),
     ],
 )

@@ -82,6 +82,7 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             "keep": ["id"],
             "max_errors": 0.1,
             "batch_size": 7,
+            "header": False,
         },
         Job(
             model="digits",
@@ -93,6 +94,7 @@ JOBS: dict[str, tuple[dict[str, Any], Job]] = {
             keep=("id",),
             max_errors=0.1,
             batch_size=7,
+            header=False,
         ),
     ),
     "a part": (
@@ -134,6 +136,7 @@ def test_jobs(name: str) -> None:
         ({"model_name": "", "model_version": "", "id": "../up"}, "", None, ID),
         ({"model_name": "digits", "id": "x" * 101}, "digits", None, ID),
         ({"model_name": "digits", "id": 7}, "digits", None, ID),
+        ({"model_name": "digits", "id": "a.jsonl.report"}, "digits", None, ID),
     ],
 )
 def test_requests(members: dict[str, Any], model: str, version: str | None, name: str) -> None:
@@ -147,7 +150,7 @@ SHAPES = (
     "'model_name' and 'inputs'; "
 )
 NO_PLACE = "or one of DATA_PREFIXES, or has a name that can't be used"
-MEMBERS = "input, output, model, version, format, to, keep, max_errors, batch_size, part"
+MEMBERS = "input, output, model, version, format, to, keep, max_errors, batch_size, header, part"
 PART = "'part' of a job must be an object with the cursor 'start' and the row 'stop', as a plan has it"
 BAD: dict[str, tuple[Any, type[InferryError], str]] = {
     "text": (b"hello", InvalidRequest, f"{SHAPES}this is no JSON"),

@@ -48,6 +48,11 @@ def graph(*nodes: bytes) -> bytes:
         (WORDS, ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3}, {"probabilities": ["no", "yes", "é"]})),
         (NUMBERS, ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3}, {"probabilities": ["3", "-7", str(2**40)]})),
         (onnx_models.identity(), ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3})),
+        (onnx_models.identity("FP32", ()), ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3})),
+        (
+            onnx_models.unranked(onnx_models.identity()),
+            ModelFile("inferry-tests 1", {"": 18, "ai.onnx.ml": 3}, {}, {"x", "y"}),
+        ),
     ],
 )
 def test_facts(tmp_path: Path, content: bytes, expected: ModelFile) -> None:

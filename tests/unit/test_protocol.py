@@ -735,3 +735,33 @@ def test_inputs_do_not_share_memory_with_the_body() -> None:
     request = protocol.decode(bytes(body), b"132", "m")
     assert same(request.inputs["x"].array, np.array([1, 2], np.float32))
     assert request.inputs["x"].array.flags.writeable
+
+
+@pytest.mark.parametrize("place", ['"id":"{word}",', '"other":{word},', ""])
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1e309", f"1{'0' * 400}", f"-1{'0' * 400}.5"])
+@pytest.mark.parametrize("padding", ["", " " * 5000], ids=["small", "large"])
+def test_numbers_beyond_all(number: str, word: str, place: str, padding: str) -> None:
+    """Only the words make infinities and NaN, wherever in the document they are."""
+    for data in (f"[{number}]", f"[{word},{number}]"):
+        count = data.count(",") + 1
+        head = f'"name":"x","shape":[{count}],"datatype":"FP64"'
+        text = f'{{{padding}{place.replace("{word}", word)}"inputs":[{{{head},"data":{data}}}]}}'
+        assert refused(text.encode()).startswith("the request is not JSON: ")
+
+
+@pytest.mark.parametrize("padding", ["", " " * 5000], ids=["small", "large"])
+@pytest.mark.parametrize("number", [2**64, 10**30, -(2**63) - 1, -(10**20)])
+@pytest.mark.parametrize("datatype", ["FP64", "FP32", "BF16", "INT64", "UINT64"])
+def test_integers_over_64_bits_beside_nan(datatype: str, number: int, padding: str) -> None:
+    """They are what they are without it: floats, and no integers."""
+
+    def outcome(word: str) -> Any:
+        inputs = f'"inputs":[{{"name":"x","shape":[1],"datatype":"{datatype}","data":[{number}]}}]'
+        try:
+            return arrays(decode(f'{{{padding}"other":{word},{inputs}}}'.encode()))["x"].tolist()
+        except InvalidRequest as exc:
+            return str(exc)
+
+    assert outcome("NaN") == outcome("null")
+    assert isinstance(outcome("NaN"), str if "INT" in datatype else list)

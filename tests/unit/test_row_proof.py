@@ -44,7 +44,7 @@ CASES: dict[str, tuple[bytes, Feed, str, str, str]] = {
     "hits": (row_models.hits(), {"x": X}, SINGLE, "'num_hits', which no input has", ""),
     "hits, unnamed": (row_models.hits(None), {"x": np.eye(4, dtype="f4")}, SINGLE, "'hits' has the shape", ""),
     "a place in the batch": (row_models.placed(), {"x": X}, SINGLE, "'place' has other values", "place"),
-    "a mean beside rows": (row_models.with_mean(), {"x": X}, SINGLE, "'mean' has the shape []", "twice"),
+    "a mean beside rows": (row_models.with_mean(), {"x": X}, SINGLE, "'mean' is a scalar", "twice"),
     "folded": (row_models.folded(), {"x": rows(4, 3, 2)}, SINGLE, "begins with the axis '3*batch'", ""),
     "folded, unnamed": (row_models.folded("Reshapey_dim_0"), {"x": rows(4, 3, 2)}, SINGLE, "'y' has the shape", ""),
     "a condition": (row_models.conditional(), {"x": X}, SINGLE, "'y' differs by", "y"),

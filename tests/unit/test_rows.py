@@ -108,9 +108,9 @@ WHAT = "input 'x' for model 'm'"
     ("inputs", "rows", "message"),
     [
         (ROW, [], "there are no rows for model 'm'"),
-        (ROW, [[1, 2]], f"unexpected shape for {WHAT}. Expected [-1, 3], got [1, 2] (-1 stands for any length)"),
+        (ROW, [[1, 2]], f"each row of {WHAT} must have the shape [3], got [2]"),
         (ROW, [1, 2], f"each row of {WHAT} must have the shape [3], got []"),
-        (ROW, [[]], f"unexpected shape for {WHAT}. Expected [-1, 3], got [1, 0] (-1 stands for any length)"),
+        (ROW, [[]], f"each row of {WHAT} must have the shape [3], got [0]"),
         (ROW, [[1, 2, 3], [4, 5]], f"'data' of {WHAT} is ragged"),
         (ROW, [[1, 2, 3], 4], f"'data' of {WHAT} is ragged"),
         (ROW, [[1, 2, [3]]], f"'data' of {WHAT} is ragged"),
@@ -221,6 +221,17 @@ def test_cells_that_are_no_value(cell: str, datatype: str) -> None:
         from_text(cell, DATATYPES[datatype])
 
 
+@pytest.mark.parametrize("cell", ["1e400", "-1e400", "1" + "0" * 400, "1e0400", "-9.9E+999"])
+def test_cells_beyond_all_numbers(cell: str) -> None:
+    with pytest.raises(InvalidRequest, match="is out of range for FP64; infinity is written inf"):
+        from_text(cell, DATATYPES["FP64"])
+
+
+@pytest.mark.parametrize("cell", ["inf", "-inf", "Infinity", "-INFINITY", "+inf"])
+def test_infinity_in_cells(cell: str) -> None:
+    assert from_text(cell, DATATYPES["FP32"]) == (-math.inf if cell.startswith("-") else math.inf)
+
+
 def response(**outputs: tuple[str, Any]) -> InferResponse:
     tensors = [
         Tensor(name, DATATYPES[datatype], np.array(value, DATATYPES[datatype].dtype))
@@ -299,3 +310,35 @@ def test_there_and_back(model: Make) -> None:
     given = [{"age": 1.5, "name": "a"}, {"age": -2.0, "name": "é"}]
     tensors = list(to_request(given, echo).inputs.values())
     assert written(from_responses([InferResponse("m", "1", tensors)], 2, frozenset({"age", "name"}))) == given
+
+
+PIXELS: Inputs = {"x": ("FP32", ("n", "height", 5, 3))}
+STEPS: Inputs = {"x": ("FP32", ("n", "steps", 3))}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape", "expected"),
+    [
+        (PIXELS, (4, 5, 3), (1, 4, 5, 3)),
+        (PIXELS, (2, 4, 5, 3), (2, 4, 5, 3)),
+        (PIXELS, (2, 60), (2, 4, 5, 3)),
+        (PIXELS, (60,), (1, 4, 5, 3)),
+        (STEPS, (7, 3), (1, 7, 3)),
+        (STEPS, (1, 7, 3), (1, 7, 3)),
+        (STEPS, (2, 21), (2, 7, 3)),
+    ],
+)
+def test_rows_by_their_rank(model: Make, inputs: Inputs, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """A list that is nested as a row is one, and values keep their order."""
+    features = np.arange(math.prod(shape), dtype=np.float32).reshape(shape)
+    made = model(inputs)
+    array = to_request(as_rows(features.tolist(), made), made).inputs["x"].array
+    assert (array.shape, array.tolist()) == (expected, features.reshape(expected).tolist())
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 5), (2, 5, 4, 3), (3, 4, 5), (2, 4, 15, 1)])
+def test_rows_of_their_own_rank_are_not_reshaped(model: Make, shape: tuple[int, ...]) -> None:
+    made = model({"x": ("FP32", ("n", 4, 5, 3))})
+    features = np.zeros(shape).tolist()
+    with pytest.raises(InvalidRequest, match=r"must have the shape \[4, 5, 3\], got"):
+        to_request(as_rows(features, made), made)

@@ -7,10 +7,10 @@ import pytest
 from inferry.errors import InvalidRequest
 from inferry.protocol import InferRequest, RequestedOutput
 from inferry.signature import Requested, Signature, TensorSpec
-from inferry.tensors import DATATYPES, Tensor
+from inferry.tensors import DATATYPES, Shape, Tensor
 
 
-def spec(name: str, datatype: str = "FP32", shape: tuple[int, ...] = (-1, 3), optional: bool = False) -> TensorSpec:
+def spec(name: str, datatype: str = "FP32", shape: Shape | None = (-1, 3), optional: bool = False) -> TensorSpec:
     return TensorSpec(name, DATATYPES[datatype], shape, optional)
 
 
@@ -245,3 +245,56 @@ SHAPELESS = "can't be told from the {} bytes of a raw binary request; send a JSO
 )
 def test_bad_raw(inputs: tuple[TensorSpec, ...], max_batch_size: int, body: bytes, message: str) -> None:
     assert refused(signature(*inputs, max_batch_size=max_batch_size), raw(body)) == message
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted", "expected"),
+    {
+        "a single value": ((), (-1,), ()),
+        "one in a list": ((1,), (-1,), ()),
+        "one for a row of one": ((), (-1, 1), (1,)),
+        "too many": ((2,), (-1,), None),
+        "as it is": ((3,), (-1, 3), (3,)),
+        "too few": ((4,), (-1, 3), None),
+        "flat": ((4,), (-1, 1, 2, 2), (1, 2, 2)),
+        "deeper": ((1, 2, 2), (-1, 4), (4,)),
+        "flat, of a length that the number tells": ((6,), (-1, -1, 3), (2, 3)),
+        "an axis of any length": ((2, 3), (-1, -1, 3), (2, 3)),
+        "two axes of any length": ((2, 3), (-1, -1, -1), (2, 3)),
+        "none": ((0,), (-1, -1), (0,)),
+        "no multiple": ((7,), (-1, -1, 3), None),
+        "flat, for two axes of any length": ((6,), (-1, -1, -1), None),
+        "flat, for an axis without values": ((0,), (-1, -1, 0), None),
+        "the same rank and other lengths": ((3, 4, 5), (-1, 4, 5, 3), None),
+        "the same rank with an axis of any length": ((3, 4, 5), (-1, -1, 5, 3), None),
+        "its first and last axes exchanged": ((3, 2), (-1, 2, 3), None),
+        "no rank is stated": ((3, 4, 5), None, (3, 4, 5)),
+        "no rank is stated, a single value": ((), None, ()),
+    }.values(),
+)
+def test_the_shape_of_a_row(values: Shape, wanted: Shape | None, expected: Shape | None) -> None:
+    assert spec("x", shape=wanted).fitted(values) == expected
+
+
+@pytest.mark.parametrize("value", [1.5, [1.5], [[1.5, 2], [3, 4]], np.zeros((1, 2, 3, 4))])
+def test_where_no_rank_is_stated_any_shape_is_right(value: Any) -> None:
+    feed = signature(spec("a", shape=None)).feed(request(a=("FP32", value)))
+    assert feed["a"].shape == np.shape(value)
+
+
+def test_a_batch_where_no_rank_is_stated() -> None:
+    model = signature(spec("a", shape=None), max_batch_size=2)
+    assert lists(model.feed(request(a=("FP32", [[1], [2]])))) == {"a": [[1], [2]]}
+    assert "must be <= 2" in refused(model, request(a=("FP32", [1, 2, 3])))
+    assert refused(model, request(a=("FP32", 1))) == (
+        "the inputs of model 'm' must have a batch axis (axis 0), got the shapes {'a': []}"
+    )
+
+
+@pytest.mark.parametrize(("max_batch_size", "expected"), [(0, [1.0, 2.0]), (4, [[1.0, 2.0]])])
+def test_raw_binary_where_no_rank_is_stated(max_batch_size: int, expected: Any) -> None:
+    model = signature(spec("a", shape=None), max_batch_size=max_batch_size)
+    assert lists(model.feed(raw(np.float32([1, 2]).tobytes()))) == {"a": expected}
+    assert "can't be told from the 7 bytes" in refused(model, raw(bytes(7)))
+    text = signature(spec("a", "BYTES", shape=None))
+    assert lists(text.feed(raw(b"abc"))) == {"a": ["abc"]}

@@ -123,6 +123,23 @@ def test_what_may_go_well_another_time_fails(handle: Callable[..., Done], files:
         handle({"model_name": "broken", "inputs": []})
 
 
+def test_the_last_delivery_leaves_an_answer(handle: Callable[..., Done], files: Path) -> None:
+    """To a request that was put off, and to one in a message; the message fails all the same."""
+    path = f"requests/broken/{'0' * 32}.jsonl"
+    (files / "input/requests/broken").mkdir(parents=True)
+    told = job(files, path, '{"inputs": []}\n')
+    for tries in (1, TRIES - 1, TRIES):
+        assert not (files / "output").exists()
+        for body in (told, {"model_name": "broken", "inputs": []}):
+            with pytest.raises(ModelUnavailable):
+                handle(body, tries=tries)
+    report = json.loads((files / f"output/{path}.report.json").read_bytes())
+    said = json.loads((files / f"output/answers/{ID}.json").read_bytes())
+    assert said["status"] == 503
+    assert (report["state"], report["reason"]) == ("failed", said["error"])
+    assert "'broken' can't be loaded" in said["error"]
+
+
 def test_a_request_without_time_fails(handle: Callable[..., Done]) -> None:
     given = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}
     with pytest.raises(InferenceTimeout):

@@ -14,7 +14,7 @@ import boto3
 import lambda_events as events
 import pytest
 from contract import services
-from inferry.errors import DataRefused, InvalidRequest
+from inferry.errors import DataRefused, InvalidRequest, ModelUnavailable
 from inferry.jobs import Job
 from inferry.worker import Worker
 from wrappers.conftest import EXAMPLES, INVOCATION, context
@@ -132,6 +132,21 @@ def notification(*keys: str) -> dict[str, Any]:
     """S3's event about objects; the keys are as they come, encoded."""
     [record] = events.load("s3")["Records"]
     return {"Records": [{**record, "s3": {**record["s3"], "object": {"key": key}}} for key in keys]}
+
+
+def test_what_arrives_and_is_no_input(batch: Any, cloud: Cloud) -> None:
+    """Marks of other tools and another run's files are done at once; a user's file of such a name is put aside."""
+    cloud.put("input/digits/a.jsonl", ROW)
+    cloud.put("input/digits/_SUCCESS")
+    cloud.put("input/digits/a.jsonl.errors.jsonl", '{"row":2,"column":null,"reason":"no","data":"?"}')
+    cloud.put("input/digits/mine.errors.jsonl", ROW)
+    names = ("_SUCCESS", "year=1_%24folder%24", "a.jsonl.errors.jsonl", "mine.errors.jsonl", "a.jsonl")
+    event = notification(*(f"input/digits/{name}" for name in names))
+    assert failed(batch()(sqs(event))) == []
+    assert cloud.keys() == ["output/digits/a.jsonl", "output/digits/a.jsonl.report.json"]
+    [(_, said)] = cloud.received(cloud.dead)
+    assert said["error"] == "InvalidRequest"
+    assert said["reason"].startswith(f"s3://{BUCKET}/input/digits/mine.errors.jsonl can't be predicted or hold results")
 
 
 # The sample's key is "input/digits/2026-11-26+batch.jsonl", in which + stands for a blank.
@@ -284,6 +299,35 @@ def test_what_may_go_well_another_time_fails(batch: Any, cloud: Cloud, tmp_path:
     assert (cloud.keys(), cloud.received(cloud.dead)) == ([], [])
 
 
+def test_the_last_delivery_leaves_an_answer(batch: Any, cloud: Cloud, tmp_path: Path) -> None:
+    """To a request that was put off, and to one in a message; the message fails all the same."""
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    found = "0" * 32
+    key = f"requests/broken/{found}.jsonl"
+    cloud.put(f"input/{key}", json.dumps({"inputs": []}))
+    event = sqs(notification(f"input/{key}"), {"model_name": "broken", "inputs": [], "id": "mine"})
+    handle = batch(MODEL_PATH=str(tmp_path), DEFAULT_MODEL="", BATCH_TRIES="3")
+    for tries, left in ((2, []), (3, ["output/answers/mine.json", f"output/{key}.report.json"])):
+        for record in event["Records"]:
+            record["attributes"] = {**record["attributes"], "ApproximateReceiveCount": str(tries)}
+        assert failed(handle(event)) == [1, 2]
+        assert cloud.keys() == left
+    said = json.loads(cloud.read("output/answers/mine.json"))
+    assert (said["status"], "'broken' can't be loaded" in said["error"]) == (503, True)
+    report = json.loads(cloud.read(f"output/{key}.report.json"))
+    assert (report["state"], report["reason"]) == ("failed", said["error"])
+    assert cloud.received(cloud.dead) == []
+
+
+def test_a_direct_event_leaves_an_answer(batch: Any, cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    key = f"requests/broken/{'0' * 32}.jsonl"
+    cloud.put(f"input/{key}", json.dumps({"inputs": []}))
+    with pytest.raises(ModelUnavailable):
+        batch(MODEL_PATH=str(tmp_path), DEFAULT_MODEL="")(notification(f"input/{key}"))
+    assert cloud.keys() == [f"output/{key}.report.json"]
+
+
 def test_if_it_can_not_be_put_aside_it_fails(batch: Any, cloud: Cloud) -> None:
     assert failed(batch(BATCH_DEAD_LETTERS=f"{cloud.dead}-absent")(sqs("{"))) == [1]
 
@@ -321,7 +365,8 @@ def test_a_job_stops_before_its_invocation_ends(
 ) -> None:
     given: list[float] = []
 
-    def run(_: Worker, job: Job, until: float) -> None:
+    def run(_: Worker, job: Job, until: float, *, last: bool) -> None:
+        assert not last
         given.append(until - time.monotonic())
         raise InvalidRequest(job.input)
 

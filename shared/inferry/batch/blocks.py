@@ -1,6 +1,5 @@
 """Rows on their way from a file to its results: a block at a time, with those that can't be used beside them."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -8,8 +7,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from inferry.protocol import InferRequest
-from inferry.signature import Feed
-from inferry.tensors import Array, Shape
+from inferry.signature import Feed, TensorSpec
+from inferry.tensors import Array
 
 
 class Cursor(NamedTuple):
@@ -89,6 +88,8 @@ class Reader(Protocol):
     """Rows of the whole file, where it says."""
     has_requests: bool
     """Whether each row is a request of the protocol."""
+    kept: Mapping[str, Any]
+    """What the columns to keep hold, as a type of Arrow's or NumPy's; those that hold anything are left out."""
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         """The blocks from `start` to the row `stop`, to the end without it. InvalidFile when it can't be read.
@@ -105,16 +106,15 @@ def chunk(make: Callable[..., Block], *args: Any) -> Chunk:
     return lambda: (make(*args),)
 
 
+def other_shape(values: Values, spec: TensorSpec, instead: str) -> str:
+    """Why an output can't be written in a format whose rows have the shape that the model declares."""
+    shapes = sorted({np.shape(row) for row in values})
+    return (
+        f"rows of output '{spec.name}' have the shape {' and '.join(str([*shape]) for shape in shapes[:3])}, but the "
+        f"model declares {list(spec.row or ())}: write {instead}"
+    )
+
+
 def numbers(first: int, count: int) -> Array:
     """The numbers of `count` rows when `first` rows are before them."""
     return np.arange(first + 1, first + 1 + count)
-
-
-def row_shape(size: int, wanted: Shape) -> Shape | None:
-    """The shape of a row of `size` values for an input of shape `wanted` (-1: any length), None when there is none."""
-    row = wanted[1:]
-    known = math.prod(length for length in row if length != -1)
-    free = row.count(-1)
-    if free > 1 or (free and (not known or size % known)) or (not free and size != known):
-        return None
-    return tuple(size // known if length == -1 else length for length in row)

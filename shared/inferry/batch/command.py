@@ -17,6 +17,7 @@ class Summary:
     """What became of all files."""
 
     reports: list[Report]
+    """Of all files that are finished."""
     failed: list[tuple[str, str]]
     """Files without results, and why."""
 
@@ -26,7 +27,7 @@ class Summary:
             "rows": sum(report.rows for report in self.reports),
             "errors": sum(report.errors for report in self.reports),
             "seconds": round(sum(report.seconds for report in self.reports), 3),
-            "files": [asdict(report) for report in self.reports],
+            "files": [asdict(report) for report in self.reports if not report.failure],
             "failed": [{"input": name, "reason": reason} for name, reason in self.failed],
         }
 
@@ -34,6 +35,7 @@ class Summary:
 def run(job: Job, service: Service, display: Display) -> Summary:
     """Runs `job`, whose input and output may be folders, file by file; one that fails doesn't stop the others."""
     found = list(planning.files(job))
+    jobs.check(job, service)
     summary = Summary([], [])
     display.files = len(found)
     for each in found:
@@ -41,9 +43,16 @@ def run(job: Job, service: Service, display: Display) -> Summary:
         try:
             report = jobs.run(each, service, progress=display.show)
         except InferryError as exc:
-            summary.failed.append((each.input, str(exc)))
-            display.failed(str(exc))
+            _failed(each, str(exc), summary, display)
+            continue
+        summary.reports.append(report)
+        if report.failure:
+            _failed(each, report.failure, summary, display)
         else:
-            summary.reports.append(report)
             display.done(report.rows, report.errors, report.seconds)
     return summary
+
+
+def _failed(job: Job, reason: str, summary: Summary, display: Display) -> None:
+    summary.failed.append((job.input, reason))
+    display.failed(reason)

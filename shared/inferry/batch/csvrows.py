@@ -1,30 +1,36 @@
-"""CSV files with a header: their columns as a model's inputs."""
+"""CSV files: their columns as a model's inputs."""
 
 import csv
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
-import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from inferry import rows
-from inferry.batch.blocks import Block, Chunk, Cursor, Pace, row_shape
+from inferry.batch.blocks import Block, Chunk, Cursor, Pace
 from inferry.batch.gathering import Gathering, Wanted
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.batch.numbering import Numbering
-from inferry.batch.tables import Assigned, assign, check_width, to_block
+from inferry.batch.tables import check_width, to_block
+from inferry.columns import NULLS, assign, by_position, is_header
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
 
-NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+# A number beyond the largest has an exponent of three digits, or over 200 digits.
+_BEYOND = re.compile(rb"[0-9.][eE]\+?[0-9]{3}|[0-9]{200}")
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
 
 class CsvRows:
-    """The rows of a CSV file in UTF-8, whose first line names the columns."""
+    """The rows of a CSV file in UTF-8, whose first line names the columns unless the user says that it is a row.
+
+    An empty line of a file of one column is a row, whose value is missing.
+    """
 
     total = None
     has_requests = False
@@ -34,11 +40,14 @@ class CsvRows:
         self._wanted = wanted
         self._text = opened(file, compression, wanted.file)
         self._names, self._start = self._header()
-        self._assigned = assign(self._names, wanted)
-        # A cell for a whole row of values is a JSON array.
-        self._arrays = {item.spec.name for item in self._assigned if _is_array(item)}
+        self.kept = dict.fromkeys(wanted.keep, pa.string())
+        self._is_narrow = len(self._names) == 1
+        self._assigned = assign(self._names, wanted.model, wanted.keep, wanted.file)
+        read = {name for item in self._assigned for name in item.columns}
+        # Arrow has a column once: as text, to carry it over as it is, or as the input's values.
+        self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(wanted.keep)
         for item in self._assigned:
-            if item.spec.name not in self._arrays:
+            if not item.is_array:
                 check_width(item, wanted)
         self._types = dict.fromkeys(wanted.keep, pa.string()) | {
             name: _arrow(item.spec) for item in self._assigned for name in item.columns
@@ -53,25 +62,35 @@ class CsvRows:
 
     def _numbered(self, lines: Lines, stop: int | None, table: pa.Table | None, row: int) -> list[Block]:
         if stop is not None and (table is None or row + len(table) > stop):
-            lines = head(lines, stop - row, quoted=True)
+            lines = head(lines, stop - row, quoted=True, blank=self._is_narrow)
             table = self._table(lines)
         return list(self._blocks(lines, table, row))
 
     def borders(self, rows: int) -> Iterator[Cursor]:
-        return borders(self._text, self._start, rows, self._wanted.file, quoted=True)
+        return borders(self._text, self._start, rows, self._wanted.file, quoted=True, blank=self._is_narrow)
 
     def _header(self) -> tuple[list[str], int]:
         start = start_of(self._text)
         first = next(read_lines(self._text, start, Pace(1), self._wanted.file, quoted=True), Lines(b"", start))
         try:
-            names = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
+            cells = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
+            if not cells and first.data and self._wanted.header is False:
+                cells = [""]  # the missing value of a lone column
         except (UnicodeDecodeError, csv.Error) as exc:
-            raise InvalidFile(f"the header of {self._wanted.file} can't be read: {exc}") from exc
+            raise InvalidFile(f"the first line of {self._wanted.file} can't be read: {exc}") from exc
+        if not cells or first.oversize:
+            raise InvalidFile(f"the first line of {self._wanted.file} must name the columns: it is empty or too long")
+        named = is_header(cells, self._wanted.header, self._wanted.file)
+        names = cells if named else self._by_position(len(cells))
         twice = sorted({name for name in names if names.count(name) > 1})
-        if twice or not names or first.oversize:
-            why = f"it names column '{twice[0]}' twice" if twice else "it is empty or too long"
-            raise InvalidFile(f"the first line of {self._wanted.file} must name the columns: {why}")
-        return names, first.end
+        if twice:
+            raise InvalidFile(
+                f"the first line of {self._wanted.file} must name the columns: it names column '{twice[0]}' twice"
+            )
+        return names, first.end if named else start
+
+    def _by_position(self, count: int) -> list[str]:
+        return by_position(count, self._wanted.model, self._wanted.keep, self._wanted.file)
 
     def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:
@@ -86,19 +105,22 @@ class CsvRows:
 
     def _table(self, lines: Lines) -> pa.Table | None:
         """The lines' columns; None when one of the lines doesn't fit."""
-        if lines.oversize or self._arrays:
+        # To Arrow a lone carriage return ends a line; to everything else it is a part of one.
+        if lines.oversize or self._is_slow or lines.data.count(b"\r") != lines.data.count(b"\r\n"):
             return None
         try:
-            return arrow_csv.read_csv(
+            table = arrow_csv.read_csv(
                 pa.py_buffer(lines.data),
                 arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
-                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data),
+                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow),
                 arrow_csv.ConvertOptions(
                     include_columns=list(self._types), column_types=self._types, null_values=NULLS
                 ),
             )
         except pa.ArrowInvalid:
             return None
+        # Arrow takes a number beyond all others for infinity.
+        return None if _has_infinity(table) and _BEYOND.search(lines.data) else table
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
@@ -106,7 +128,7 @@ class CsvRows:
         if lines.oversize:
             gathering.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
             return gathering.block(lines.end)
-        for line in records(lines.data, quoted=True):
+        for line in records(lines.data, quoted=True, blank=self._is_narrow):
             try:
                 cells = self._cells(line)
             except InvalidRequest as exc:
@@ -117,12 +139,16 @@ class CsvRows:
 
     def _cells(self, line: bytes) -> dict[str, str]:
         try:
-            cells = next(csv.reader([line.decode()], strict=True))
-        except (UnicodeDecodeError, csv.Error) as exc:
-            raise InvalidRequest(f"the line is not CSV in UTF-8: {exc}") from exc
+            cells = next(csv.reader([line.decode(errors="surrogateescape")], strict=True)) or [""]
+        except csv.Error as exc:
+            raise InvalidRequest(f"the line is not CSV: {exc}") from exc
         if len(cells) != len(self._names):
             raise InvalidRequest(f"the line has {len(cells)} cells, the header {len(self._names)}")
-        return dict(zip(self._names, cells, strict=True))
+        found = dict(zip(self._names, cells, strict=True))
+        foreign = [name for name in self._types if not _is_text(found[name])]
+        if foreign:
+            raise InvalidRequest(f"the line is not CSV in UTF-8: column '{foreign[0]}' holds other bytes")
+        return found
 
     def _add(self, gathering: Gathering, cells: dict[str, str], line: bytes) -> None:
         values = {}
@@ -130,28 +156,25 @@ class CsvRows:
             parsed: list[Any] = []
             for name in item.columns:
                 try:
-                    parsed.append(self._value(cells[name], item.spec))
+                    parsed.append(rows.from_cell(cells[name], item))
                 except InvalidRequest as exc:
                     gathering.reject(str(exc), cells, name)
                     return
             values[item.spec.name] = parsed[0] if len(parsed) == 1 else parsed
         gathering.add(values, line, [cells[name] for name in self._wanted.keep])
 
-    def _value(self, cell: str, spec: TensorSpec) -> Any:
-        if spec.name in self._arrays:
-            try:
-                return orjson.loads(cell)
-            except orjson.JSONDecodeError as exc:
-                raise InvalidRequest(f"{cell[:40]!r} is not a JSON array of {spec.datatype.name}") from exc
-        if cell.strip() in NULLS and not spec.datatype.dtype.hasobject:
-            if spec.datatype.is_float:
-                return None
-            raise InvalidRequest("the value is missing")
-        return rows.from_text(cell, spec.datatype)
+
+def _has_infinity(table: pa.Table) -> bool:
+    floats = [column for column in table.columns if pa.types.is_floating(column.type)]
+    return any(pc.any(pc.is_inf(column)).as_py() for column in floats)
 
 
-def _is_array(item: Assigned) -> bool:
-    return item.columns == (item.spec.name,) and (row_shape(1, item.spec.shape) is None or -1 in item.spec.shape[1:])
+def _is_text(cell: str) -> bool:
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _arrow(spec: TensorSpec) -> pa.DataType:

@@ -78,11 +78,16 @@ def split(url: str) -> tuple[str, str]:
 
 def keep_apart(source: str, target: str) -> None:
     """InvalidRequest when files written below `target` would be found below `source`: results would become inputs."""
-    if _place(target).startswith(_place(source)):
+    if is_inside(target, source):
         raise InvalidRequest(
             f"the output {target} is inside of the input {source}: its results would be read as input again; "
             "name a folder beside it"
         )
+
+
+def is_inside(url: str, folder: str) -> bool:
+    """Whether one place is the other, or below it."""
+    return _place(url).startswith(_place(folder))
 
 
 def _place(url: str) -> str:
@@ -194,7 +199,8 @@ def _in_folder(path: Path, make: Callable[[Path], T]) -> T:
 def _sweep(folder: Path) -> None:
     """Removes what killed processes left behind."""
     for left in folder.glob(f"{TEMPORARY}*"):
-        with suppress(FileNotFoundError):
+        # It is gone already, or somebody else's: what is written now is no worse for that.
+        with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:
                 left.unlink()
 

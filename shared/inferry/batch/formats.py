@@ -1,7 +1,7 @@
 """The formats of batch jobs' files, by extension: what reads their rows, and what writes answers."""
 
 import gzip
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
@@ -77,9 +77,18 @@ def open_reader(format: Format, file: BinaryIO, wanted: Wanted) -> Reader:  # no
     return reader
 
 
-def open_writer(format: Format, model: Model, keep: Sequence[str], requests: bool) -> Writer:  # noqa: A002
-    """What writes the answers of `model`; `requests`: to requests of the protocol. NotSupported when it can't."""
-    writer: Writer = _found(FORMATS[format.name][1])(model, keep, requests)
+def open_writer(
+    format: Format,  # noqa: A002
+    model: Model,
+    keep: Sequence[str],
+    requests: bool,
+    kept: Mapping[str, Any],
+) -> Writer:
+    """What writes the answers of `model`; `requests`: to requests of the protocol; `kept`: as a reader says it.
+
+    NotSupported when it can't.
+    """
+    writer: Writer = _found(FORMATS[format.name][1])(model, keep, requests, kept)
     return _Compressed(writer, format.compression) if format.compression else writer
 
 
@@ -90,15 +99,15 @@ class _Compressed:
         self._writer = writer
         self._compress = _COMPRESS[compression]
         self.encode = writer.encode
+        self.header = getattr(writer, "header", bytes)
 
     def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
         content = b"".join(self._writer.seal(pieces))
         return [self._compress(content)] if content else []
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        header = getattr(self._writer, "header", bytes)()
         # A file without rows is a compressed one all the same.
-        target.write(self._compress(header))
+        target.write(self._compress(self.header()))
         for part in parts:
             target.write(part)
 

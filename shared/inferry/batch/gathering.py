@@ -18,12 +18,16 @@ from inferry.tensors import Array, empty
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name."""
+    """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
+
+    `header`: whether the first line of CSV names the columns, where the user has said it.
+    """
 
     model: Model
     keep: tuple[str, ...]
     pace: Pace
     file: str
+    header: bool | None = None
 
 
 class Gathering:
@@ -59,11 +63,13 @@ class Gathering:
         self.add_arrays(arrays, raw, kept)
 
     def _array(self, spec: TensorSpec, value: Any) -> Array:
+        if value is None and (not spec.is_fixed or spec.fitted(()) is None):
+            raise InvalidRequest("the value is missing")
         array = rows.tensor(spec, [value], self._model.name).array
         if not fits(array.shape, spec.shape):
             raise InvalidRequest(
-                f"each row of input '{spec.name}' for model '{self._model.name}' must have the shape "
-                f"{list(spec.shape[1:])}, got {list(array.shape[1:])}"
+                f"each row of input '{spec.name}' for model '{self._model.name}' must have {spec.rows}, "
+                f"got {list(array.shape[1:])}"
             )
         return array if array.ndim else array.reshape(1)  # rows of scalars lie behind each other too
 

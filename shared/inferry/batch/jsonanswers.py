@@ -1,14 +1,15 @@
 """Answers as JSON Lines: an object of the kept columns and the outputs for each row, a response for each request."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 
-from inferry import classification, protocol
+from inferry import classification, protocol, textbodies
 from inferry.batch.blocks import Answer
 from inferry.batch.texts import Texts, lines, of_numbers, of_values
+from inferry.errors import NotSupported
 from inferry.model import Model
 from inferry.protocol import InferResponse
 from inferry.tensors import Array, Tensor, float32_from_bfloat16
@@ -17,10 +18,12 @@ from inferry.tensors import Array, Tensor, float32_from_bfloat16
 class JsonAnswers:
     """Writes answers of `model`."""
 
-    def __init__(self, model: Model, keep: Sequence[str], requests: bool) -> None:
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
+        """NotSupported for columns to keep that JSON can't hold."""
         self._model = model
         self._specs = model.session.signature.outputs
         self._keep = keep
+        self._types = {name: _checked(name, held) for name, held in kept.items()}
         self._encode = self._responses if requests else self._rows
 
     def encode(self, answer: Answer) -> bytes:
@@ -37,7 +40,7 @@ class JsonAnswers:
             target.write(part)
 
     def _rows(self, answer: Answer) -> bytes:
-        kept = {name: _chosen(answer.block.kept[name], answer) for name in self._keep}
+        kept = {name: _chosen(answer.block.kept[name], self._types.get(name), answer) for name in self._keep}
         columns = {name: Texts(of_values(values)) for name, values in kept.items()}
         for name, values in answer.outputs.items():
             columns[name] = _output_texts(values, self._specs[name].datatype.name)
@@ -53,8 +56,8 @@ class JsonAnswers:
         requested = self._model.session.signature.requested(request)
         found = dict(zip(self._specs, arrays, strict=True))
         tensors = [self._tensor(name, found[name], requested.classes.get(name, 0)) for name in requested.names]
-        response = InferResponse(self._model.name, self._model.version, tensors, frozenset(), request.id)
-        return protocol.encode(response)[0] + b"\n"
+        response = InferResponse(self._model.name, self._model.version, tensors, requested.binary, request.id)
+        return textbodies.of_response(response) + b"\n"
 
     def _tensor(self, name: str, array: Array, classes: int) -> Tensor:
         tensor = Tensor(name, self._specs[name].datatype, array)
@@ -64,13 +67,27 @@ class JsonAnswers:
         return classification.top(tensor, classes, batched, self._model.labels(name))
 
 
-def _chosen(values: Any, answer: Answer) -> Sequence[Any]:
+def _checked(name: str, held: Any) -> Any:
+    """The type that a column of Arrow's becomes; NumPy's numbers and texts are JSON's."""
+    if not isinstance(held, np.dtype):
+        from inferry.batch.keptcolumns import text_type
+
+        return text_type(held, name, "jsonl")
+    base = held.base
+    if base.kind not in "biufU" or (base.kind != "U" and base.itemsize > 8):
+        raise NotSupported(f"the column '{name}' holds {base}, which jsonl has no form for: save it as numbers or text")
+    return None
+
+
+def _chosen(values: Any, held: Any, answer: Answer) -> Sequence[Any]:
     """A kept column's values in the answered rows, as Python objects."""
     plain: Sequence[Any] = values
     if isinstance(values, np.ndarray):
         plain = values.tolist()
     elif hasattr(values, "to_pylist"):
-        plain = values.to_pylist()
+        from inferry.batch.keptcolumns import to_array, to_text
+
+        plain = to_text(to_array(values), held or values.type).to_pylist()
     return plain if len(answer.positions) == len(plain) else [plain[at] for at in answer.positions.tolist()]
 
 

@@ -1,11 +1,14 @@
 """JSON Lines: a row or a request of the protocol on each line in, an answer on each line out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, BinaryIO
 
-from inferry import protocol, rows
+import orjson
+
+from inferry import columns as named
+from inferry import rows, textbodies
 from inferry.batch import numberlines
 from inferry.batch.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.batch.gathering import Gathering, Wanted, legible
@@ -22,6 +25,7 @@ class JsonLines:
     """The rows of a JSONL file; how the first line is made says what all are."""
 
     total = None
+    kept: Mapping[str, Any] = {}
 
     def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
         """InvalidFile when it isn't text, or when its first line is no JSON object."""
@@ -32,14 +36,21 @@ class JsonLines:
         self.has_requests = "inputs" in first and "inputs" not in wanted.model.session.signature.inputs
         self._blocks = self._requests if self.has_requests else self._rows
         self._inputs = self._members(first)
+        required = named.required(wanted.model)
+        self._only = required[0].name if len(required) == 1 else None
+        read = {name for names, _ in self._inputs for name in names}
+        # Members that would make another row of a line, which the quick way doesn't look at.
+        others = {*wanted.model.session.signature.inputs, _FEATURES} - read if _FEATURES not in read else ()
+        self._others = [orjson.dumps(name) for name in others]
         self._simple = all(spec.datatype.name in numberlines.READABLE for _, spec in self._inputs)
 
-    def _members(self, first: dict[str, Any]) -> list[tuple[str, TensorSpec]]:
-        """The member of the first line that each input is in."""
-        signature = self._wanted.model.session.signature
-        required = [spec for name, spec in signature.inputs.items() if name in signature.required]
-        alone = len(required) == 1 and _FEATURES in first and required[0].name not in first
-        return [(_FEATURES if alone else spec.name, spec) for spec in required]
+    def _members(self, first: dict[str, Any]) -> list[tuple[tuple[str, ...], TensorSpec]]:
+        """The members of the first line that each input is in."""
+        model = self._wanted.model
+        required = named.required(model)
+        if len(required) == 1 and _FEATURES in first and _FEATURES not in model.session.signature.inputs:
+            return [((_FEATURES,), required[0])]
+        return [(named.listed(model, first) or (spec.name,), spec) for spec in required]
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row, offset = start.row, start.offset or self._start
@@ -82,6 +93,8 @@ class JsonLines:
     def _quick(self, lines: Lines, row: int) -> Block | None:
         """The block of lines that hold nothing but numbers of the right count; None when there are others."""
         data = lines.data.removesuffix(b"\n")
+        if any(name in data for name in self._others):
+            return None
         found = numberlines.read(data, self._inputs, self._wanted.keep)
         if found is None and b"\n\n" in data:
             data = b"\n".join(records(data))
@@ -104,20 +117,26 @@ class JsonLines:
         for line in records(lines.data):
             try:
                 value = _object(line)
-                gathering.add(self._values(value), line, [value.get(name) for name in self._wanted.keep])
             except InvalidRequest as exc:
                 gathering.reject(str(exc), line)
+                continue
+            try:
+                values = self._values(value)
+            except InvalidRequest as exc:
+                gathering.reject(str(exc), line, self._only)
+                continue
+            gathering.add(values, line, [value.get(name) for name in self._wanted.keep])
         return gathering.block(lines.end)
 
     def _values(self, value: dict[str, Any]) -> dict[str, Any]:
         """The value of each input in a line's object."""
-        inputs = self._wanted.model.session.signature.inputs
-        if _FEATURES in value and _FEATURES not in inputs:
+        model = self._wanted.model
+        if _FEATURES in value and _FEATURES not in model.session.signature.inputs:
             features = value[_FEATURES]
             if not isinstance(features, dict):
-                return {name: values[0] for name, values in rows.columns([features], self._wanted.model).items()}
+                return {name: values[0] for name, values in rows.columns([features], model).items()}
             value = features
-        return {name: value[name] for name in inputs if name in value}
+        return named.of_object(value, model)
 
     def _requests(self, lines: Lines, row: int) -> Iterator[Block]:
         if lines.oversize:
@@ -127,7 +146,7 @@ class JsonLines:
         requests = []
         for line in records(lines.data):
             try:
-                requests.append(protocol.decode(line, None, self._wanted.model.name))
+                requests.append(textbodies.to_request(line, self._wanted.model.name))
                 gathering.add_arrays({}, line, [None] * len(self._wanted.keep))
             except InvalidRequest as exc:
                 gathering.reject(str(exc), line)

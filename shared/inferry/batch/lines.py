@@ -93,14 +93,16 @@ def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bo
                 return
 
 
-def records(data: bytes, *, quoted: bool = False) -> list[bytes]:
-    """The rows of a block without their line ends: lines that are not empty."""
+def records(data: bytes, *, quoted: bool = False, blank: bool = False) -> list[bytes]:
+    """The rows of a block without their line ends: lines that are not empty, and empty ones where `blank`."""
     if not quoted or b'"' not in data:
         lines = data.split(b"\n")
     else:
         ends = line_ends(data, quoted).tolist()
         lines = [data[start:end].rstrip(b"\n") for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
-    return [line.rstrip(b"\r") for line in lines if _holds_something(line, quoted)]
+    if not lines[-1]:  # the end of the block, behind the last line's
+        lines.pop()
+    return [line.rstrip(b"\r") for line in lines if blank or _holds_something(line, quoted)]
 
 
 def _holds_something(line: bytes, quoted: bool) -> bool:
@@ -117,11 +119,11 @@ def halves(lines: Lines, *, quoted: bool = False) -> tuple[Lines, Lines]:
     return _cut(lines, int(ends[(len(ends) - 1) // 2]))
 
 
-def head(lines: Lines, count: int, *, quoted: bool = False) -> Lines:
+def head(lines: Lines, count: int, *, quoted: bool = False, blank: bool = False) -> Lines:
     """The first `count` rows; all when there are fewer."""
     start = 0
     for end in line_ends(lines.data, quoted).tolist():
-        count -= _holds_something(lines.data[start:end], quoted)
+        count -= blank or _holds_something(lines.data[start:end], quoted)
         start = end
         if not count:
             return _cut(lines, end)[0]
@@ -168,14 +170,16 @@ def _parts(data: bytes, pace: Pace, quoted: bool) -> Iterator[bytes]:
         start = end
 
 
-def borders(text: BinaryIO, offset: int, rows: int, what: str, *, quoted: bool = False) -> Iterator[Cursor]:
+def borders(
+    text: BinaryIO, offset: int, rows: int, what: str, *, quoted: bool = False, blank: bool = False
+) -> Iterator[Cursor]:
     """A line border about every `rows` rows; neither the first line nor the end."""
     row = since = 0
     for lines in read_lines(text, offset, Pace(max(rows // 8, 1)), what, quoted=quoted):
         if since >= rows:
             yield Cursor(row, lines.offset)
             since = 0
-        count = 1 if lines.oversize else len(records(lines.data, quoted=quoted))
+        count = 1 if lines.oversize else len(records(lines.data, quoted=quoted, blank=blank))
         row, since = row + count, since + count
 
 

@@ -1,7 +1,7 @@
 """A file's parts, made from where the last run was ended: reading, predicting and writing at the same time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +46,17 @@ class Limits:
 
 
 class Making:
-    """Makes the parts of `results`: those that there are already count, gaps between them are filled."""
+    """Makes the parts of `results`: those that there are already count, gaps between them are filled.
+
+    `kept`: columns to carry over, each by the name that it has in the results.
+    """
 
     def __init__(
         self,
         reader: Reader,
         predictor: Predictor,
         writer: Writer,
+        kept: Mapping[str, str],
         results: Results,
         limits: Limits,
         progress: Callable[[Progress], None],
@@ -61,6 +65,7 @@ class Making:
     ) -> None:
         self.writer = writer
         self._reader, self._predictor, self._results = reader, predictor, results
+        self._kept = kept
         self._limits = limits
         self._report = progress
         self._threads = min(max(threads, THREADS), MOST_THREADS)
@@ -134,6 +139,8 @@ class Making:
         return self._predictor.is_quick
 
     def _encoded(self, answer: Answer) -> tuple[Any, Answer]:
+        columns = answer.block.kept
+        answer.block.kept = {name: columns[column] for name, column in self._kept.items()}
         return self.writer.encode(answer), answer
 
     def _close(self, open_part: "_Open", last: bool, lone: bool) -> None:

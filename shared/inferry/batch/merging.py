@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from inferry.batch.report import FINISHED
+from inferry.batch.report import FINISHED, no_results
 from inferry.batch.runs import FILES, Outcome, Run
 from inferry.errors import InvalidRequest
 
@@ -57,12 +57,13 @@ def merge(run: Run) -> Merged:
 def _write(run: Run) -> tuple[dict[str, Any], int]:
     """What all finished files together have, and how many these are."""
     whole = {outcome.file: outcome for outcome in run.outcomes().values() if outcome.slice is None}
-    done = {number: outcome for number, outcome in whole.items() if outcome.state == FINISHED}
+    finished = {number: outcome for number, outcome in whole.items() if outcome.state == FINISHED}
     totals = {
-        "rows": sum(outcome.rows for outcome in done.values()),
-        "errors": sum(outcome.errors for outcome in done.values()),
-        "seconds": round(sum(outcome.seconds for outcome in done.values()), 3),
+        "rows": sum(outcome.rows for outcome in finished.values()),
+        "errors": sum(outcome.errors for outcome in finished.values()),
+        "seconds": round(sum(outcome.seconds for outcome in finished.values()), 3),
     }
+    done = {number: outcome for number, outcome in finished.items() if outcome.rows or not outcome.errors}
     with run.open_report() as file:
         file.write(orjson.dumps(totals).removesuffix(b"}"))
         for name, items in (("files", _files(run, done)), ("failed", _failed(run, done, whole))):
@@ -87,10 +88,13 @@ def _failed(run: Run, done: Mapping[int, Outcome], whole: Mapping[int, Outcome])
     left = REASONS
     for number, line in enumerate(run.jobs(FILES)):
         if number not in done:
-            outcome = whole.get(number)
-            reason = UNKNOWN if outcome is None else run.reason(outcome) if left > 0 else UNREAD
-            left -= outcome is not None
-            yield {"input": orjson.loads(line)["job"]["input"], "reason": reason}
+            outcome, job = whole.get(number), orjson.loads(line)
+            if outcome and outcome.state == FINISHED:
+                reason = no_results(job["results"], outcome.rows, outcome.errors)
+            else:
+                reason = UNKNOWN if outcome is None else run.reason(outcome) if left > 0 else UNREAD
+                left -= outcome is not None
+            yield {"input": job["job"]["input"], "reason": reason}
 
 
 def _read(run: Run, found: Mapping[str, Any]) -> Merged:

@@ -1,12 +1,12 @@
 """Answers as NPY, an array with a row per row and a field for each output where there are several, and as NPZ."""
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from inferry.batch.blocks import Answer
+from inferry.batch.blocks import Answer, other_shape
 from inferry.errors import NotSupported
 from inferry.model import Model
 from inferry.signature import TensorSpec
@@ -16,17 +16,17 @@ from inferry.tensors import float32_from_bfloat16
 class NpyAnswers:
     """Writes a plain array for a model of one output, else a structured one with their names. Keeps no columns."""
 
-    def __init__(self, model: Model, keep: Sequence[str], requests: bool) -> None:
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
         """NotSupported for what has no fixed size in a row."""
-        self._specs = list(model.session.signature.outputs.values())
+        self._specs = list(model.row_outputs().values())
         text = [spec.name for spec in self._specs if spec.datatype.dtype.hasobject]
         if requests or keep or text:
             what = "answers to requests" if requests else f"the column '{(*keep, *text)[0]}'"
             raise NotSupported(f"{what} can't be written as NPY: write jsonl, csv or parquet")
-        free = [spec.name for spec in self._specs if -1 in spec.shape[1:]]
+        free = [spec.name for spec in self._specs if not spec.is_fixed]
         if free:
             raise NotSupported(f"output '{free[0]}' has rows of any shape: write jsonl or parquet")
-        fields = [(spec.name, _dtype(spec), spec.shape[1:]) for spec in self._specs]
+        fields = [(spec.name, _dtype(spec), spec.row or ()) for spec in self._specs]
         self._dtype = np.dtype(fields)
 
     def encode(self, answer: Answer) -> Any:
@@ -35,6 +35,8 @@ class NpyAnswers:
         if len(rows):
             for spec in self._specs:
                 values: Any = answer.outputs[spec.name]
+                if not isinstance(values, np.ndarray) or values.shape[1:] != spec.row:
+                    raise NotSupported(other_shape(values, spec, "jsonl or parquet"))
                 rows[spec.name] = float32_from_bfloat16(values) if spec.datatype.name == "BF16" else values
         return memoryview(rows.view(np.uint8))  # type: ignore[arg-type]
 

@@ -1,5 +1,7 @@
 """NPY files: the array of a model's only input, or a structured one with a field for each; NPZ: an array for each."""
 
+import io
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -7,8 +9,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from inferry import npy
 from inferry.batch import casting
-from inferry.batch.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers, row_shape
+from inferry.batch.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
 from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidFile
 from inferry.signature import TensorSpec
@@ -26,11 +29,15 @@ class NpyRows:
     def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
         """InvalidFile when it isn't an NPY file, or not of the model's input."""
         self._wanted = wanted
-        self._stream = _Stream(file, wanted.file)
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        self._stream = _Stream(file, size, wanted.file)
+        self.kept: Mapping[str, Any] = {}
         self.total: int = self._stream.count
         fields = self._stream.dtype.names
         if fields:
             self._inputs = _by_name(fields, wanted)
+            self.kept = {name: self._stream.dtype[name] for name in wanted.keep}
         else:
             self._inputs = [_only(wanted)]
             if wanted.keep:
@@ -65,8 +72,14 @@ class NpzRows:
         self._inputs = _by_name(tuple(members), wanted)
         chosen = (*(spec.name for spec in self._inputs), *wanted.keep)
         self._streams = {
-            name: _Stream(cast("BinaryIO", archive.open(members[name])), f"{name} in {wanted.file}") for name in chosen
+            name: _Stream(
+                cast("BinaryIO", archive.open(members[name])),
+                archive.getinfo(members[name]).file_size,
+                f"{name} in {wanted.file}",
+            )
+            for name in chosen
         }
+        self.kept = {name: self._streams[name].row_type for name in wanted.keep}
         counts = {name: stream.count for name, stream in self._streams.items()}
         if len(set(counts.values())) != 1:
             raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")
@@ -118,13 +131,11 @@ def to_block(arrays: Mapping[str, Array], inputs: list[TensorSpec], wanted: Want
 
 def _shaped(array: Array, spec: TensorSpec, wanted: Wanted) -> Array:
     shape = array.shape[1:]
-    if len(shape) == len(spec.shape) - 1 and all(w in (-1, n) for n, w in zip(shape, spec.shape[1:], strict=True)):
-        return array
-    fitted = row_shape(int(np.prod(shape)), spec.shape)
+    fitted = spec.fitted(shape)
     if fitted is None:
         raise InvalidFile(
             f"the rows of {wanted.file} have the shape {list(shape)}, but those of input '{spec.name}' of model "
-            f"'{wanted.model.name}' have {list(spec.shape[1:])}"
+            f"'{wanted.model.name}' have {spec.rows}"
         )
     return array.reshape(len(array), *fitted)
 
@@ -151,23 +162,22 @@ def _by_name(names: tuple[str, ...], wanted: Wanted) -> list[TensorSpec]:
 class _Stream:
     """An array in NPY form whose rows are read in order."""
 
-    def __init__(self, file: BinaryIO, what: str) -> None:
+    def __init__(self, file: BinaryIO, size: int, what: str) -> None:
         self._file, self._what = file, what
-        try:
-            version = np.lib.format.read_magic(file)
-            read = _HEADERS[version]
-            shape, fortran, self.dtype = read(file)
-        except (ValueError, KeyError, EOFError, OSError) as exc:
-            raise InvalidFile(f"{what} is not an NPY file: {exc}") from exc
-        if self.dtype.hasobject:
-            raise InvalidFile(f"{what} holds Python objects, which are not read: save numbers or text")
+        shape, fortran, self.dtype, self._data = npy.read_header(file, size, what)
         if not shape:
             raise InvalidFile(f"{what} is a single value: its first axis must be the rows")
         if fortran and len(shape) > 1:
             raise InvalidFile(f"{what} is in Fortran order: save np.ascontiguousarray(...) of it")
         self.count, self._row = shape[0], shape[1:]
-        self.row_bytes = int(np.prod(self._row)) * self.dtype.itemsize
-        self._data = file.tell()
+        self.row_bytes = math.prod(self._row) * self.dtype.itemsize
+        if self.count and not self.row_bytes:
+            raise InvalidFile(f"{what} has the shape {list(shape)}: its rows hold no values")
+
+    @property
+    def row_type(self) -> "np.dtype[Any]":
+        """The type of a row: an array's where it has several values."""
+        return np.dtype((self.dtype, self._row))
 
     def arrays(self, start: int, stop: int | None, pace: Pace, row_bytes: int) -> Iterator[tuple[int, Array]]:
         """`pace.rows` rows at a time, fewer when they would be too large, and how many rows are before them."""
@@ -190,9 +200,3 @@ class _Stream:
         except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
             raise InvalidFile(f"{self._what} can't be read: {exc}") from exc
         return block
-
-
-_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}

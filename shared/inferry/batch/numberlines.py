@@ -4,18 +4,20 @@ import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
 import simdjson
 
-from inferry.batch.blocks import Group, row_shape
+from inferry.batch.blocks import Group
 from inferry.batch.casting import cast
 from inferry.batch.lines import how_many
 from inferry.document import plain
 from inferry.signature import TensorSpec
-from inferry.tensors import DATATYPES, Array, aligned
+from inferry.tensors import DATATYPES, Array, Shape, aligned
+
+Members: TypeAlias = tuple[str, ...]
 
 READABLE = {name for name, datatype in DATATYPES.items() if datatype.is_number and name != "UINT64"}
 """The datatypes of inputs that can be read so."""
@@ -31,14 +33,15 @@ _BETWEEN = b',"%b",' % _MARK.encode()
 
 
 def read(
-    data: bytes, inputs: Sequence[tuple[str, TensorSpec]], keep: Sequence[str]
+    data: bytes, inputs: Sequence[tuple[Members, TensorSpec]], keep: Sequence[str]
 ) -> tuple[list[Group], Mapping[str, Sequence[Any]]] | None:
     """The rows of lines that are none of them empty, and the members to keep of them; None when a line needs a look.
 
-    `inputs` names the member of a line's object that each input is in.
+    `inputs` names the member of a line's object that each input is in, or the members that have a value of it each.
     """
     try:
-        if len(inputs) == 1 and not keep and (feed := _alike(data, *inputs[0])):
+        (names, spec), *others = inputs
+        if not others and len(names) == 1 and not keep and (feed := _alike(data, names[0], spec)):
             return [Group(feed)], {}
         document = _document(data)
         groups = _grouped([spec for _, spec in inputs], _columns(document, inputs, data))
@@ -58,7 +61,7 @@ def _alike(data: bytes, name: str, spec: TensorSpec) -> dict[str, Array] | None:
             return None
         document: Any = simdjson.Parser().parse(b"[[%b]]" % rows)
         (size,) = set(map(len, document))
-        return _feed([spec], [size], [document.as_buffer(of_type=_CODES[spec.datatype.kind])], count)
+        return _feed([spec], [(size,)], [document.as_buffer(of_type=_CODES[spec.datatype.kind])], count)
     except _UNEXPECTED:
         return None
 
@@ -76,18 +79,33 @@ def _lines(document: Any) -> Iterator[Any]:
     return islice(document, 0, None, 2)
 
 
-def _columns(document: Any, inputs: Sequence[tuple[str, TensorSpec]], data: bytes) -> list[list[bytes]]:
-    """The numbers of each input as 8 bytes each."""
+class _Column(NamedTuple):
+    """An input's numbers in each row, as 8 bytes each; `listed`: in an array, a plain number otherwise."""
+
+    rows: list[bytes]
+    listed: bool
+
+    def shape(self, row: bytes) -> Shape:
+        """Of a row's values."""
+        return (len(row) // 8,) if self.listed else ()
+
+
+def _columns(document: Any, inputs: Sequence[tuple[Members, TensorSpec]], data: bytes) -> list[_Column]:
+    """The numbers of each input."""
     columns, arrays, count = [], [], how_many(data, b"\n") + 1
-    for name, spec in inputs:
-        code = _CODES[spec.datatype.kind]
-        if type(next(_lines(document))[name]) is simdjson.Array:
+    for names, spec in inputs:
+        code, name = _CODES[spec.datatype.kind], names[0]
+        if len(names) > 1:
+            rows = [b"".join([_packed(line[name], code) for name in names]) for line in _lines(document)]
+            columns.append(_Column(rows, listed=True))
+        elif type(next(_lines(document))[name]) is simdjson.Array:
             arrays.append(name)
-            columns.append([bytes(line[name].as_buffer(of_type=code)) for line in _lines(document)])
+            columns.append(_Column([bytes(line[name].as_buffer(of_type=code)) for line in _lines(document)], True))
         else:
-            columns.append([_packed(line[name], code) for line in _lines(document)])
+            columns.append(_Column([_packed(line[name], code) for line in _lines(document)], False))
         # Of members of one name simdjson finds the first, and elsewhere the last counts.
-        if data.count(orjson.dumps(name)) != count and any(list(line).count(name) > 1 for line in _lines(document)):
+        repeated = [name for name in names if data.count(orjson.dumps(name)) != count]
+        if repeated and any(list(line).count(name) > 1 for line in _lines(document) for name in repeated):
             raise ValueError
     # simdjson flattens nested arrays, and ragged ones too.
     if how_many(data, b"[") != count * len(arrays):
@@ -103,25 +121,25 @@ def _packed(value: Any, code: str) -> bytes:
     return _PACK[code](value)
 
 
-def _grouped(specs: Sequence[TensorSpec], columns: Sequence[Sequence[bytes]]) -> list[Group]:
+def _grouped(specs: Sequence[TensorSpec], columns: Sequence[_Column]) -> list[Group]:
     """The rows by the shapes of their inputs."""
-    sizes = list(zip(*([len(value) // 8 for value in column] for column in columns), strict=True))
-    distinct = set(sizes)
+    shapes = list(zip(*(map(column.shape, column.rows) for column in columns), strict=True))
+    distinct = set(shapes)
     if len(distinct) == 1:
-        return [Group(_feed(specs, sizes[0], [b"".join(column) for column in columns], len(sizes)))]
+        return [Group(_feed(specs, shapes[0], [b"".join(column.rows) for column in columns], len(shapes)))]
     groups = []
     for key in distinct:
-        positions = [position for position, size in enumerate(sizes) if size == key]
-        chosen = [b"".join([column[position] for position in positions]) for column in columns]
+        positions = [position for position, shape in enumerate(shapes) if shape == key]
+        chosen = [b"".join([column.rows[position] for position in positions]) for column in columns]
         groups.append(Group(_feed(specs, key, chosen, len(positions)), np.array(positions)))
     return groups
 
 
-def _feed(specs: Sequence[TensorSpec], sizes: Sequence[int], columns: Sequence[Any], count: int) -> dict[str, Array]:
-    """Inputs of `count` rows, each of so many values, from all values of each behind each other."""
+def _feed(specs: Sequence[TensorSpec], rows: Sequence[Shape], columns: Sequence[Any], count: int) -> dict[str, Array]:
+    """Inputs of `count` rows, whose values have the shapes `rows`, from all values of each behind each other."""
     feed = {}
-    for spec, size, column in zip(specs, sizes, columns, strict=True):
-        shape = row_shape(size, spec.shape)
+    for spec, row, column in zip(specs, rows, columns, strict=True):
+        shape = spec.fitted(row)
         values, lost = cast(np.frombuffer(column, _NUMBERS[spec.datatype.kind]), spec.datatype, spec.name)
         if shape is None or lost is not None:
             raise ValueError(spec.name)

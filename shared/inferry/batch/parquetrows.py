@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import SEEK_END
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -9,13 +10,19 @@ import pyarrow.parquet as pq
 
 from inferry.batch.blocks import Chunk, Cursor, chunk
 from inferry.batch.gathering import Wanted
-from inferry.batch.tables import assign, to_block
+from inferry.batch.keptcolumns import without_views
+from inferry.batch.tables import to_block
+from inferry.columns import assign
 from inferry.errors import InvalidFile
 
 # Bytes of each column that are read at a time, and of all columns together.
 COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20
 # Rows and bytes of a batch.
 BATCH, BATCH_BYTES = 1 << 14, 8 << 20
+
+# Behind a footer that is signed, as that of a file with encrypted columns is: a nonce and a tag of AES-GCM.
+_SIGNATURE = 28
+_ENCRYPTED = "{} is encrypted, which inferry can't read: write it without encryption"
 
 
 class ParquetRows:
@@ -30,8 +37,15 @@ class ParquetRows:
             self._metadata = pq.read_metadata(pa.PythonFile(file, "r"))
             schema = self._metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError) as exc:
+            if _magic(file) == b"PARE":
+                raise InvalidFile(_ENCRYPTED.format(wanted.file)) from exc
             raise InvalidFile(f"{wanted.file} is not a Parquet file: {exc}") from exc
-        self._assigned = assign(schema.names, wanted)
+        self._assigned = assign(schema.names, wanted.model, wanted.keep, wanted.file)
+        _check_encryption(file, self._metadata, wanted.file)
+        self._types = {field.name: without_views(field.type) for field in schema}
+        # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
+        self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())
+        self.kept = {name: self._types[name] for name in wanted.keep}
         columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
         self._columns = list(columns)
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
@@ -61,8 +75,13 @@ class ParquetRows:
         start = 0
         while start < len(batch):
             rows = batch.slice(start, self._wanted.pace.rows)
-            yield pa.Table.from_batches([rows])
+            yield self._plain(pa.Table.from_batches([rows]))
             start += len(rows)
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """The same in types that rows can be taken from."""
+        plain = pa.schema([field.with_type(self._types[field.name]) for field in table.schema])
+        return table if plain == table.schema else table.cast(plain)
 
     def _batches(self, group: int, skip: int) -> Iterator[pa.RecordBatch]:
         """The group's rows behind the first `skip`."""
@@ -83,6 +102,27 @@ class ParquetRows:
         size: int = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
         rows: int = metadata.num_rows
         return max(min(BATCH, BATCH_BYTES * rows // max(size, 1)), 1)
+
+
+def _uuids(metadata: pq.FileMetaData) -> list[str]:
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+    return [column.path for column in columns if column.logical_type.type == "UUID"]
+
+
+def _magic(file: BinaryIO) -> bytes:
+    file.seek(0, SEEK_END)
+    file.seek(max(file.tell() - 4, 0))
+    return file.read(4)
+
+
+def _check_encryption(file: BinaryIO, metadata: pq.FileMetaData, name: str) -> None:
+    """InvalidFile when columns are encrypted: Arrow ends the process when it is asked for the size of one.
+
+    What says so is the signature behind the footer.
+    """
+    file.seek(-8, SEEK_END)
+    if int.from_bytes(file.read(4), "little") - metadata.serialized_size == _SIGNATURE:
+        raise InvalidFile(_ENCRYPTED.format(name))
 
 
 def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -1,19 +1,20 @@
 """What `inferry batch` and runs of many files do: which files, each with its results' place, and which are cut."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from inferry import jobs
-from inferry.batch import formats
-from inferry.batch.files import keep_apart, open_files, split
+from inferry.batch import formats, names
+from inferry.batch.files import is_inside, keep_apart, open_files, split
 from inferry.batch.runs import Plan, Run
-from inferry.errors import InferryError, InvalidRequest
+from inferry.errors import InferryError, InvalidRequest, StoreError
 from inferry.jobs import Job, Slice
 from inferry.service import Service
+from inferry.store import StoredFile
 
 SLICE_BYTES = 64 << 20
 
@@ -33,14 +34,36 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
         yield replace(job, output=target), None
         return
     keep_apart(job.input, job.output)
-    source = f"{job.input.rstrip('/')}/"
+    source, output = f"{job.input.rstrip('/')}/", f"{job.output.rstrip('/')}/"
     found = open_files(source).list()
-    chosen = [file for file in found if job.format or formats.of_file(file.path)]
-    if not chosen:
+    tables = names.tables(found, source)
+    if table := tables.get("") or names.table_of(source):
+        raise table.refuse()
+    chosen = _chosen(found, job.format, tuple(tables))
+    if not chosen and not tables:
         raise InvalidRequest(f"no files to predict in {job.input}: {len(found)} files, none with a known extension")
+    for folder in tables:
+        yield replace(job, input=f"{source}{folder}", output=f"{output}{folder}"), 0
+    is_below = is_inside(job.input, job.output)
     for file in chosen:
         folder, _ = split(file.path)
-        yield replace(job, input=f"{source}{file.path}", output=f"{job.output.rstrip('/')}/{folder}"), file.size
+        if is_below:
+            keep_apart(job.input, f"{output}{folder}")
+        # Where the output of one run is the input of the next, its results are meant.
+        if not _is_own(f"{source}{file.path}"):
+            yield replace(job, input=f"{source}{file.path}", output=f"{output}{folder}"), file.size
+
+
+def _is_own(url: str) -> bool:
+    with suppress(StoreError):
+        return names.is_own(url)
+    return False
+
+
+def _chosen(found: Sequence[StoredFile], given: str, tables: tuple[str, ...]) -> list[StoredFile]:
+    """The files of known formats that aren't a table's or marks of other tools."""
+    known = (file for file in found if given or formats.of_file(file.path))
+    return [file for file in known if not file.path.startswith(tables) and not names.is_mark(file.path)]
 
 
 def plan(

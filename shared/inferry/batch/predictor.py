@@ -55,6 +55,15 @@ class Predictor:
                 "or give a JSONL file of whole requests of the protocol"
             )
 
+    def settle(self, block: Block) -> None:
+        """Has the verdict on the model's rows before a layout of results depends on it, by the rows of `block`."""
+        if self._proof.verdict.rows == UNPROVEN:
+            for group in block.groups:
+                if len(next(iter(group.feed.values()))) > 1:
+                    self._joins(group.feed)
+        if self._proof.verdict.rows == UNPROVEN:
+            self._model.prove_rows()
+
     def _first(self) -> int:
         """Rows of the first block: those that take a tenth of what a block should, if they are as the example is."""
         if not self._model.warm_run:
@@ -142,7 +151,7 @@ class Predictor:
     def _alone(self, feed: Feed) -> Feed:
         """A row as a run of its own takes it: a scalar has no axis."""
         specs = self._signature.inputs
-        return {name: array if specs[name].shape else array.reshape(()) for name, array in feed.items()}
+        return {name: array.reshape(()) if specs[name].shape == () else array for name, array in feed.items()}
 
     def _own(self, outputs: Sequence[Array]) -> list[Array]:
         """The outputs of a row that ran alone, each with one row: of an output without rows that is all of it."""
@@ -259,7 +268,7 @@ def _rows(array: Array) -> int:
 
 
 def _kind(feed: Feed) -> Any:
-    return tuple((name, array.shape[1:]) for name, array in feed.items())
+    return tuple((name, array.ndim, array.shape[1:]) for name, array in feed.items())
 
 
 def _joined(feeds: Sequence[Feed]) -> Feed:

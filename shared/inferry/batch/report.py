@@ -36,6 +36,11 @@ class Report:
         """False when the job has to be run again to go on."""
         return self.state != UNFINISHED
 
+    @property
+    def failure(self) -> str:
+        """Why a file that is finished counts as failed all the same; "" when it doesn't."""
+        return no_results(self.output, self.rows, self.errors)
+
     def to_json(self) -> bytes:
         """As `from_json` reads it."""
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
@@ -47,3 +52,8 @@ class Report:
             return cls(**orjson.loads(content))
         except (orjson.JSONDecodeError, TypeError):
             return None
+
+
+def no_results(output: str, rows: int, errors: int) -> str:
+    """Says of a finished file that it has nothing but errors; "" when it has results, or no rows."""
+    return "" if rows or not errors else f"no row has a result; {output}.errors.jsonl says why"

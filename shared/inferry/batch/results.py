@@ -50,7 +50,8 @@ class Results:
         self._files = files
         self.name = name
         self.key = key
-        self._folder = f"{HIDDEN}/{key}"
+        # By the name of the results, so that parts of what the input was before are found.
+        self._folder = f"{HIDDEN}/parts-{name}"
 
     @property
     def url(self) -> str:
@@ -58,13 +59,14 @@ class Results:
         return f"{self._files.url.rstrip('/')}/{self.name}" if self._files.url else self.name
 
     def report(self) -> Report | None:
-        """The report of this key, None when there is none yet."""
-        found = self._any_report()
-        return found if found and found.key == self.key else None
+        """The report beside the results, which may be that of another key; None when there is none yet."""
+        content = self._files.read(self._report_path)
+        return Report.from_json(content) if content else None
 
     def parts(self) -> dict[int, Part]:
         """All parts that are complete, by the number of rows before them."""
-        names = [path.rpartition("/")[2] for path in self._files.below(self._folder)]
+        start = self._own
+        names = [path.removeprefix(start) for path in self._files.below(self._folder) if path.startswith(start)]
         parts = [Part.of(name.removesuffix(_COMPLETE)) for name in names if name.endswith(_COMPLETE)]
         return {part.start.row: part for part in parts}
 
@@ -97,16 +99,16 @@ class Results:
         path = self._report_path
         if self._files.create(path, report.to_json()):
             return report
-        other = self._any_report()
+        other = self.report()
         if other and other.key == self.key and other.state == FINISHED:
             return other
         with self._files.write(path) as file:
             file.write(report.to_json())
         return report
 
-    def forget(self) -> None:
-        """Removes the parts."""
-        paths = self._files.below(self._folder)
+    def forget(self, others: bool = False) -> None:
+        """Removes the parts; with `others` those of other keys too, such as of what the input was before."""
+        paths = [path for path in self._files.below(self._folder) if others or path.startswith(self._own)]
         # The marks first: what is left of a part doesn't count then.
         self._files.delete(sorted(paths, key=lambda path: not path.endswith(_COMPLETE)))
 
@@ -124,12 +126,13 @@ class Results:
     def _report_path(self) -> str:
         return f"{self.name}.report.json"
 
-    def _any_report(self) -> Report | None:
-        content = self._files.read(self._report_path)
-        return Report.from_json(content) if content else None
+    @property
+    def _own(self) -> str:
+        """How the paths of this key's parts begin."""
+        return f"{self._folder}/{self.key}-"
 
     def _path(self, part: Part, kind: str) -> str:
-        return f"{self._folder}/{part.name}{kind}"
+        return f"{self._own}{part.name}{kind}"
 
 
 _DATA, _ERRORS, _COMPLETE = ".data", ".errors", ".complete"

@@ -3,17 +3,17 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby
 from typing import Any, BinaryIO
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from inferry.batch.blocks import Answer, Values
+from inferry.batch.blocks import Answer, Values, other_shape
+from inferry.batch.keptcolumns import check_parquet, converted, known_type, text, text_type, to_array, to_text, unified
 from inferry.batch.texts import Texts, of_numbers
 from inferry.batch.texts import lines as text_lines
 from inferry.errors import NotSupported
@@ -25,27 +25,38 @@ from inferry.tensors import Array, float32_from_bfloat16
 class _Tables:
     """What both share: answers as Arrow's record batches."""
 
-    def __init__(self, model: Model, keep: Sequence[str], requests: bool) -> None:
+    _format: str
+
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
         if requests:
             raise NotSupported("answers to requests of the protocol can't be a table: write them as jsonl")
         self._model = model
-        self._specs = model.session.signature.outputs
+        self._specs = model.row_outputs()
         self._keep = keep
+        self._kept_types = {name: known_type(held, name, self._format) for name, held in kept.items()}
 
     def _kept(self, answer: Answer) -> dict[str, pa.Array]:
         columns = {}
         for name in self._keep:
-            values = answer.block.kept[name]
-            column = values if isinstance(values, pa.ChunkedArray) else _array(values)
-            if isinstance(column, pa.ChunkedArray):
-                column = column.combine_chunks()
+            column = to_array(answer.block.kept[name])
             some = len(column) != len(answer.positions)
             columns[name] = column.take(pa.array(answer.positions)) if some else column
         return columns
 
 
+_SEVERAL = "an output has rows that share no type of Parquet, single values and lists: write jsonl"
+
+
 class ParquetAnswers(_Tables):
     """Lists in the columns of outputs that have more than one value in a row. A part is a stream of Arrow's IPC."""
+
+    _format = "parquet"
+
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
+        """NotSupported for columns to keep that Parquet can't hold."""
+        super().__init__(model, keep, requests, kept)
+        for name, held in self._kept_types.items():
+            check_parquet(held, name)
 
     def encode(self, answer: Answer) -> pa.RecordBatch | None:
         """The rows of a block."""
@@ -57,32 +68,93 @@ class ParquetAnswers(_Tables):
         return pa.RecordBatch.from_pydict(columns)
 
     def seal(self, pieces: Sequence[pa.RecordBatch | None]) -> Sequence[bytes]:
-        """A part of the file."""
+        """A part of the file: streams behind each other, one for blocks whose columns have the same types."""
         batches = [piece for piece in pieces if piece is not None]
-        if not batches:
-            return []
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, batches[0].schema) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        return [sink.getvalue().to_pybytes()]
+        return (
+            [b"".join(_stream(alike) for _, alike in groupby(batches, lambda batch: batch.schema))] if batches else []
+        )
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        """The file, a row group for each part."""
-        tables = (pa.ipc.open_stream(part).read_all() for part in parts if part)
+        """The file, a row group for each part; of all of them it is seen first what type a kept column has."""
+        schema = self._schema(parts)
+        tables = (self._table(part, schema) for part in parts if part)
         first = next(tables, None) or self._nothing()
         with pq.ParquetWriter(target, first.schema, use_dictionary=False) as writer:
             for table in chain((first,), tables):
+                if table.schema != first.schema:
+                    raise NotSupported(_SEVERAL)
                 writer.write_table(table)
+
+    def _schema(self, parts: Iterable[bytes]) -> Mapping[str, pa.DataType]:
+        """The types of kept columns that aren't known before all parts are there."""
+        names = [name for name in self._keep if name not in self._kept_types]
+        found: dict[str, list[pa.DataType]] = {name: [] for name in names}
+        for batch in _batches(parts if names else ()):
+            for name in names:
+                if (held := batch.schema.field(name).type) not in found[name]:
+                    found[name].append(held)
+        types = {name: unified(found[name]) for name in names}
+        doubtful = [name for name in names if {*found[name]} - {types[name], pa.null()}]
+        for batch in _batches(parts if doubtful else ()):
+            for name in doubtful:
+                if not _fits(batch.column(name), types[name]):
+                    types[name] = pa.string()
+        return types
+
+    def _table(self, part: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+        batches = []
+        for batch in _batches([part]):
+            columns = {name: batch.column(name) for name in batch.schema.names}
+            columns |= {name: converted(columns[name], held) for name, held in types.items()}
+            batches.append(pa.RecordBatch.from_pydict(columns))
+        try:
+            return pa.Table.from_batches(batches)
+        except pa.ArrowException as exc:
+            raise NotSupported(_SEVERAL) from exc
 
     def _nothing(self) -> pa.Table:
         """A file without rows has its columns too."""
-        columns = dict.fromkeys(self._keep, pa.array([], pa.string()))
+        columns = {name: pa.array([], self._kept_types.get(name, pa.string())) for name in self._keep}
         return pa.table(columns | {name: _lists(_no_rows(spec), spec) for name, spec in self._specs.items()})
+
+
+def _stream(batches: Iterable[pa.RecordBatch]) -> bytes:
+    first, *others = batches
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, first.schema) as writer:
+        for batch in (first, *others):
+            writer.write_batch(batch)
+    stream: bytes = sink.getvalue().to_pybytes()
+    return stream
+
+
+def _batches(parts: Iterable[bytes]) -> Iterator[pa.RecordBatch]:
+    """The blocks in parts, each of which is streams behind each other."""
+    for part in parts:
+        source = pa.BufferReader(part)
+        while source.tell() < len(part):
+            yield from pa.ipc.open_stream(source)
+
+
+def _fits(column: pa.Array, held: pa.DataType) -> bool:
+    try:
+        converted(column, held)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 class CsvAnswers(_Tables):
     """An output of several values has a column for each, NAME_0 and so on; one of any shape is JSON in a cell."""
+
+    _format = "csv"
+
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
+        """NotSupported for columns to keep that CSV can't hold."""
+        super().__init__(model, keep, requests, kept)
+        self._types = {name: text_type(held, name, "csv") for name, held in self._kept_types.items()}
+        taken = {*self._specs, *keep}
+        self._wide = {name for name, spec in self._specs.items() if taken.isdisjoint(_parts(spec))}
 
     def encode(self, answer: Answer) -> bytes:
         """The lines of a block's rows, without a header."""
@@ -91,11 +163,14 @@ class CsvAnswers(_Tables):
         if not self._keep and (numbers := self._numbers(answer)):
             columns = [Texts(_cells_of_numbers(values)) for values in numbers]
             return text_lines(b"", columns, [b","] * (len(columns) - 1), b"\n")
-        cells = self._kept(answer)
+        kept = {
+            name: to_text(column, self._types.get(name, column.type)) for name, column in self._kept(answer).items()
+        }
+        cells = _text_only(kept)
         for name, values in answer.outputs.items():
-            cells |= _cells(values, self._specs[name])
+            cells |= self._cells(values, self._specs[name])
         sink = pa.BufferOutputStream()
-        arrow_csv.write_csv(pa.table(_text_only(cells)), sink, _WRITE)
+        arrow_csv.write_csv(pa.table(cells), sink, _WRITE)
         text: bytes = sink.getvalue().to_pybytes()
         return text
 
@@ -104,13 +179,29 @@ class CsvAnswers(_Tables):
         found = []
         for name, values in answer.outputs.items():
             spec = self._specs[name]
-            if not isinstance(values, np.ndarray) or values.dtype.hasobject or -1 in spec.shape[1:]:
+            if not isinstance(values, np.ndarray) or values.dtype.hasobject or not self._has_columns(spec):
                 return None
             flat = _flat(values, spec)
             if not flat.size:
                 return None
             found.append(flat)
         return found
+
+    def _has_columns(self, spec: TensorSpec) -> bool:
+        """Whether an output has a column for each value; of any shape, or without names, they are JSON in a cell."""
+        return spec.is_fixed and (_is_single(spec) or spec.name in self._wide)
+
+    def _cells(self, values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
+        """An output as columns."""
+        if not self._has_columns(spec):
+            texts = [text(_readable(np.asarray(row), spec).tolist()) for row in values]
+            return {spec.name: pa.array(texts, pa.string())}
+        if not isinstance(values, np.ndarray):
+            raise NotSupported(other_shape(values[0], spec, "jsonl or parquet"))
+        flat = _flat(values, spec)
+        if _is_single(spec):
+            return {spec.name: _column(flat[:, 0])}
+        return {name: _column(flat[:, index]) for index, name in enumerate(_parts(spec))}
 
     def seal(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
         """A part of the file."""
@@ -126,7 +217,7 @@ class CsvAnswers(_Tables):
         """The line of the columns' names."""
         names = [*self._keep]
         for spec in self._specs.values():
-            names += _cells(_no_rows(spec), spec)
+            names += self._cells(_no_rows(spec), spec)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerow(names)
         return text.getvalue().encode()
@@ -146,26 +237,10 @@ def _cells_of_numbers(values: Array) -> list[bytes]:
     return rows
 
 
-def _array(values: Any) -> pa.Array:
-    """Kept values that come from another format than Arrow's."""
-    if isinstance(values, np.ndarray) and values.ndim == 1:
-        return pa.array(values)
-    plain = values.tolist() if isinstance(values, np.ndarray) else values
-    try:
-        return pa.array(plain)
-    except (pa.ArrowException, OverflowError):
-        return pa.array([_text(value) for value in plain], pa.string())
-
-
-def _text(value: Any) -> str | None:
-    """A value that shares its column with others of another kind."""
-    return value if value is None or isinstance(value, str) else orjson.dumps(value, default=str).decode()
-
-
 def _text_only(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
     """CSV has no lists: those of kept columns become JSON."""
     return {
-        name: pa.array([_text(value) for value in column.to_pylist()], pa.string())
+        name: pa.array([text(value) for value in column.to_pylist()], pa.string())
         if pa.types.is_nested(column.type)
         else column
         for name, column in columns.items()
@@ -173,7 +248,7 @@ def _text_only(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
 
 
 def _no_rows(spec: TensorSpec) -> Array:
-    return np.empty((0, *(max(length, 0) for length in spec.shape[1:])), spec.datatype.dtype)
+    return np.empty((0, *(max(length, 0) for length in spec.row or ())), spec.datatype.dtype)
 
 
 def _readable(values: Array, spec: TensorSpec) -> Array:
@@ -182,11 +257,16 @@ def _readable(values: Array, spec: TensorSpec) -> Array:
 
 
 def _lists(values: Values, spec: TensorSpec) -> pa.Array:
-    """An output as a column: of plain values, or of lists as deep as its rows."""
+    """An output as a column: of plain values, or of lists as deep as its rows.
+
+    NotSupported for rows that are deeper, or less deep, than the model declares; of no shape it declares nothing.
+    """
     if not isinstance(values, np.ndarray):
         return pa.concat_arrays([_lists(row[np.newaxis], spec) for row in values])
+    if spec.shape and (values.ndim != len(spec.shape) or (_is_single(spec) and values[:1].size > 1)):
+        raise NotSupported(other_shape(values, spec, "jsonl"))
     values = _readable(values, spec)
-    if len(spec.shape) > 1 and _is_single(spec):
+    if spec.row and _is_single(spec):
         values = values.reshape(len(values))
     column = pa.array(values.reshape(-1), pa.string() if values.dtype.hasobject else None)
     for axis in range(values.ndim - 1, 0, -1):
@@ -196,23 +276,21 @@ def _lists(values: Values, spec: TensorSpec) -> pa.Array:
 
 
 def _is_single(spec: TensorSpec) -> bool:
-    return all(length == 1 for length in spec.shape[1:])
+    return spec.row is not None and all(length == 1 for length in spec.row)
 
 
-def _cells(values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
-    """An output as columns of CSV."""
-    if not isinstance(values, np.ndarray) or -1 in spec.shape[1:]:
-        texts = [_text(_readable(np.asarray(row), spec).tolist()) for row in values]
-        return {spec.name: pa.array(texts, pa.string())}
-    flat = _flat(values, spec)
-    if _is_single(spec):
-        return {spec.name: _column(flat[:, 0])}
-    return {f"{spec.name}_{index}": _column(flat[:, index]) for index in range(flat.shape[1])}
+def _parts(spec: TensorSpec) -> list[str]:
+    """The columns of CSV that an output of several values has."""
+    if not spec.is_fixed or _is_single(spec):
+        return []
+    return [f"{spec.name}_{index}" for index in range(math.prod(spec.row or ()))]
 
 
 def _flat(values: Array, spec: TensorSpec) -> Array:
-    """The rows' values behind each other."""
-    flat = _readable(values, spec).reshape(len(values), math.prod(spec.shape[1:]))
+    """The rows' values behind each other. NotSupported for rows of another shape than the model declares."""
+    if values.shape[1:] != spec.row:
+        raise NotSupported(other_shape(values, spec, "jsonl or parquet"))
+    flat = _readable(values, spec).reshape(len(values), math.prod(spec.row or ()))
     return flat.astype(np.float32) if flat.dtype == np.float16 else flat
 
 

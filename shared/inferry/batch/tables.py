@@ -1,54 +1,36 @@
 """Columns of tables, which are Arrow's, to a model's inputs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers, row_shape
+from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers
 from inferry.batch.casting import cast
 from inferry.batch.gathering import Wanted
+from inferry.columns import Assigned, some
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.signature import TensorSpec
-from inferry.tensors import Array, aligned, empty
-
-
-@dataclass(frozen=True, slots=True)
-class Assigned:
-    """An input and the columns that make a row of it."""
-
-    spec: TensorSpec
-    columns: tuple[str, ...]
-
-
-def assign(names: Sequence[str], wanted: Wanted) -> list[Assigned]:
-    """The columns of each input: those of its name, else for a model of one input the card's list or all but the kept.
-
-    InvalidFile says which columns are missing or too many.
-    """
-    signature, config = wanted.model.session.signature, wanted.model.config
-    required = [spec for name, spec in signature.inputs.items() if name in signature.required]
-    _check_there(wanted.keep, names, wanted, "to keep")
-    if not {spec.name for spec in required} - set(names):
-        return [Assigned(spec, (spec.name,)) for spec in required]
-    if len(required) != 1:
-        _check_there([spec.name for spec in required], names, wanted, f"that model '{wanted.model.name}' takes")
-    if config.columns:
-        _check_there(config.columns, names, wanted, f"that the card of model '{wanted.model.name}' names")
-    return [Assigned(required[0], config.columns or tuple(name for name in names if name not in wanted.keep))]
+from inferry.tensors import Array, Shape, aligned, empty
 
 
 def check_width(assigned: Assigned, wanted: Wanted) -> None:
     """InvalidFile when the columns, a value each, are not as many as a row of the input has."""
     spec, count = assigned.spec, len(assigned.columns)
-    if row_shape(count, spec.shape) is None:
+    if spec.fitted(_of_columns(count)) is None:
         raise InvalidFile(
             f"{wanted.file} has {count} columns for input '{spec.name}' of model '{wanted.model.name}', whose rows "
-            f"have the shape {list(spec.shape[1:])}: {_some(assigned.columns)}. Name a column '{spec.name}', list the "
+            f"have {spec.rows}: {some(assigned.columns)}. Name a column '{spec.name}', list the "
             "columns in the model's config.json, or keep what is no input out with --keep"
         )
+
+
+def _of_columns(count: int) -> Shape:
+    """The shape of a row of so many columns, a value each: one alone may be the value itself."""
+    return (count,) if count > 1 else ()
 
 
 def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, start: Cursor, end_offset: int) -> Block:
@@ -57,16 +39,13 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
     bad: dict[int, tuple[str, str]] = {}
     for column in columns:
         bad = column.bad | bad
-    good = np.array([row for row in range(len(table)) if row not in bad]) if bad else np.arange(len(table))
+    good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
     kept = table.select(list(dict.fromkeys(wanted.keep)))
-    names = [name for item in assigned for name in item.columns]
+    names = {*wanted.keep, *(name for item in assigned for name in item.columns)}
+    shown = [name for name in table.column_names if name in names]
 
     def raw(row: int) -> Any:
-        return (
-            table.select([name for name in table.column_names if name in names or name in wanted.keep])
-            .slice(row, 1)
-            .to_pylist()[0]
-        )
+        return {name: _legible(table.column(name).slice(row, 1)) for name in shown}
 
     first = numbers(start.row, len(table))
     return Block(
@@ -80,17 +59,27 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
     )
 
 
+def _legible(value: pa.ChunkedArray) -> Any:
+    """A column of one value as Python's, or as a text where Python has none: nanoseconds, and years over 9999."""
+    try:
+        return value.to_pylist()[0]
+    except (ValueError, OverflowError):
+        return " ".join(str(value.combine_chunks()).split())
+
+
 @dataclass(slots=True)
 class _Column:
-    """An input's values, all rows behind each other: `sizes` says how many each row has, a number when all are alike.
+    """An input's values, all rows behind each other.
 
+    `shapes` says how they are nested in each row, one shape when all are alike; `sizes` how many each row of lists has.
     `bad` has the column and the reason for rows that can't be used.
     """
 
     spec: TensorSpec
     values: Array
-    sizes: Array | int
+    shapes: Array | Shape
     bad: dict[int, tuple[str, str]]
+    sizes: Array | None = None
 
     @classmethod
     def of(cls, table: pa.Table, item: Assigned, wanted: Wanted) -> "_Column":
@@ -98,11 +87,11 @@ class _Column:
             return _single(table.column(item.columns[0]).combine_chunks(), item, wanted)
         return _matrix(table, item, wanted)
 
-    def feed(self, positions: Array | None, size: int) -> Array:
-        """The input of the rows at `positions`, which have `size` values each."""
-        shape = row_shape(size, self.spec.shape)
+    def feed(self, positions: Array | None, nested: Shape) -> Array:
+        """The input of the rows at `positions`, whose values are all nested so."""
+        shape, size = self.spec.fitted(nested), math.prod(nested)
         assert shape is not None
-        if isinstance(self.sizes, int):
+        if self.sizes is None or isinstance(self.shapes, tuple):
             chosen = self.values.reshape(-1, size)
             chosen = chosen if positions is None else chosen[positions]
         else:
@@ -115,22 +104,25 @@ def _groups(columns: Sequence[_Column], good: Array, some: bool) -> list[Group]:
     """The good rows by the sizes of their inputs."""
     if not len(good):
         return []
-    ragged = [column for column in columns if not isinstance(column.sizes, int)]
+    ragged = [column for column in columns if not isinstance(column.shapes, tuple)]
     if not ragged:
         chosen = good if some else None
-        return [Group({c.spec.name: c.feed(chosen, c.sizes) for c in columns if isinstance(c.sizes, int)})]
-    keys = np.stack([np.broadcast_to(np.asarray(c.sizes), (_count(ragged[0]),))[good] for c in columns])
-    distinct, inverse = np.unique(keys, axis=1, return_inverse=True)
+        return [Group({c.spec.name: c.feed(chosen, c.shapes) for c in columns if isinstance(c.shapes, tuple)})]
+    keys = np.concatenate([np.asarray(column.shapes)[good] for column in ragged], axis=1)
+    distinct, inverse = np.unique(keys, axis=0, return_inverse=True)
     groups = []
-    for number, sizes in enumerate(distinct.T.tolist()):
+    for number, lengths in enumerate(distinct.tolist()):
         positions = np.flatnonzero(inverse.reshape(-1) == number)
-        feed = {c.spec.name: c.feed(good[positions], size) for c, size in zip(columns, sizes, strict=True)}
-        groups.append(Group(feed, positions if distinct.shape[1] > 1 else None))
+        feed = {}
+        for column in columns:
+            if isinstance(column.shapes, tuple):
+                nested = column.shapes
+            else:
+                depth = column.shapes.shape[1]
+                nested, lengths = tuple(lengths[:depth]), lengths[depth:]
+            feed[column.spec.name] = column.feed(good[positions], nested)
+        groups.append(Group(feed, positions if len(distinct) > 1 else None))
     return groups
-
-
-def _count(column: _Column) -> int:
-    return len(np.asarray(column.sizes))
 
 
 def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
@@ -138,20 +130,13 @@ def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
     check_width(item, wanted)
     quick = _floats(table.select(item.columns), item.spec)
     if quick is not None:
-        return _Column(item.spec, quick.reshape(-1), len(item.columns), {})
+        return _Column(item.spec, quick.reshape(-1), (len(item.columns),), {})
     bad: dict[int, tuple[str, str]] = {}
-    parts = []
-    for name in item.columns:
-        part = _plain(table.column(name).combine_chunks(), item.spec, name, wanted, bad)
-        parts.append(part)
-    matrix = np.empty((len(table), len(parts)), np.result_type(*parts))
-    for index, part in enumerate(parts):
-        matrix[:, index] = part
-    values, lost = cast(matrix, item.spec.datatype, wanted.file)
-    if lost is not None:
-        for row, index in np.argwhere(lost)[::-1].tolist():
-            bad[row] = (item.columns[index], _out_of_range(matrix[row, index], item.spec))
-    return _Column(item.spec, values.reshape(-1), len(parts), bad)
+    matrix = np.empty((len(table), len(item.columns)), item.spec.datatype.dtype)
+    for index, name in enumerate(item.columns):
+        matrix[:, index], wrong = _values(table.column(name).combine_chunks(), item.spec, name, wanted)
+        bad = wrong | bad
+    return _Column(item.spec, matrix.reshape(-1), (len(item.columns),), bad)
 
 
 def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
@@ -175,44 +160,70 @@ def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
     """One column: a value, or a list of them, in each row."""
     name, spec = item.columns[0], item.spec
     bad: dict[int, tuple[str, str]] = {}
-    sizes: Array | int = 1
+    lists: _Lists | None = None
     if _is_list(array.type):
-        array, sizes = _flat(array, name, bad)
-    elif row_shape(1, spec.shape) is None:
+        array, lists = _flat(array, name, bad)
+    elif spec.fitted(()) is None:
         check_width(item, wanted)
-    nulls: dict[int, tuple[str, str]] = {}
-    plain = _plain(array, spec, name, wanted, nulls)
+    values, wrong = _values(array, spec, name, wanted)
+    if lists is None:
+        return _Column(spec, values, (), bad | wrong)
+    bad |= _by_row(wrong, lists.sizes)
+    return _Column(spec, values, _checked_shapes(lists, spec, name, bad), bad, lists.sizes)
+
+
+def _values(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted) -> tuple[Array, dict[int, tuple[str, str]]]:
+    """A column of plain values in the input's datatype, and what is wrong with those that can't be."""
+    wrong: dict[int, tuple[str, str]] = {}
+    plain = _plain(array, spec, name, wanted, wrong)
     try:
         values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
     except InvalidRequest as exc:
         raise InvalidFile(str(exc)) from exc
-    wrong = dict(nulls)
     if lost is not None:
         wrong |= {at: (name, _out_of_range(plain[at], spec)) for at in np.flatnonzero(lost).tolist()}
-    bad |= wrong if isinstance(sizes, int) else _by_row(wrong, sizes)
-    if not isinstance(sizes, int):
-        sizes = _checked_sizes(sizes, spec, name, bad)
-    return _Column(spec, values, sizes, bad)
+    return values, wrong
 
 
-def _flat(array: pa.Array, name: str, bad: dict[int, tuple[str, str]]) -> tuple[pa.Array, Array]:
-    """The innermost values of lists, and how many each row has."""
+class _Lists(NamedTuple):
+    """How lists are nested: `shapes` has an axis for each level, `sizes` is how many values each row has."""
+
+    shapes: Array
+    sizes: Array
+
+
+def _flat(array: pa.Array, name: str, bad: dict[int, tuple[str, str]]) -> tuple[pa.Array, _Lists]:
+    """The innermost values of lists, and how they are nested."""
+    if isinstance(array.type, pa.FixedShapeTensorType):
+        return _flat_tensors(array, name, bad)
     sizes = _lengths(array)
+    levels = [sizes]
     for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
         bad[row] = (name, "the value is missing")
     array = array.flatten()
     while _is_list(array.type):
         inner = _lengths(array)
+        ends = np.cumsum(sizes)
         if len(set(inner.tolist())) > 1:
-            ends = np.cumsum(sizes)
             for row, (start, end) in enumerate(zip((ends - sizes).tolist(), ends.tolist(), strict=True)):
                 if len(set(inner[start:end].tolist())) > 1:
                     bad.setdefault(row, (name, "the lists in it have different lengths"))
+        # Of a row without lists there is none to tell; one more stands behind the last.
+        first = np.append(inner, 0)[ends - sizes]
+        levels.append(np.where(sizes > 0, first, 0))
         total = np.concatenate(([0], np.cumsum(inner)))
-        ends = np.cumsum(sizes)
         sizes = total[ends] - total[ends - sizes]
         array = array.flatten()
-    return array, sizes
+    return array, _Lists(np.stack(levels, axis=1), sizes)
+
+
+def _flat_tensors(array: pa.Array, name: str, bad: dict[int, tuple[str, str]]) -> tuple[pa.Array, _Lists]:
+    """The same of Arrow's tensors of one shape, whose memory has their axes in order."""
+    kind = array.type
+    if kind.permutation not in (None, list(range(len(kind.shape)))):
+        raise InvalidFile(f"column '{name}' holds tensors whose axes are permuted, which are not read: {kind}")
+    values, lists = _flat(array.storage, name, bad)
+    return values, _Lists(np.tile(np.array(kind.shape, np.int64), (len(array), 1)), lists.sizes)
 
 
 def _lengths(array: pa.Array) -> Array:
@@ -223,14 +234,21 @@ def _lengths(array: pa.Array) -> Array:
     return lengths
 
 
-def _checked_sizes(sizes: Array, spec: TensorSpec, name: str, bad: dict[int, tuple[str, str]]) -> Array | int:
-    """The sizes, one number when all rows are alike and good; rows of sizes that no row may have become bad."""
-    distinct = np.unique(sizes).tolist()
-    for size in distinct:
-        if row_shape(size, spec.shape) is None:
-            for row in np.flatnonzero(sizes == size).tolist():
-                bad.setdefault(row, (name, f"{size} values, but rows have the shape {list(spec.shape[1:])}"))
-    return distinct[0] if len(distinct) == 1 else sizes
+def _checked_shapes(lists: _Lists, spec: TensorSpec, name: str, bad: dict[int, tuple[str, str]]) -> Array | Shape:
+    """The shapes, one when all rows are alike; rows of shapes that no row may have become bad."""
+    shapes = lists.shapes
+    if len(shapes) and (shapes == shapes[0]).all():
+        distinct, inverse = shapes[:1], np.zeros(len(shapes), np.int64)
+    else:
+        distinct, inverse = np.unique(shapes, axis=0, return_inverse=True)
+    for number, lengths in enumerate(distinct.tolist()):
+        if spec.fitted(tuple(lengths)) is None:
+            said = f"{lengths[0]} values" if len(lengths) == 1 else f"lists of the shape {lengths}"
+            for row in np.flatnonzero(inverse.reshape(-1) == number).tolist():
+                bad.setdefault(row, (name, f"{said}, but rows have {spec.rows}"))
+    size = distinct.prod() if len(distinct) == 1 else 0
+    are_alike = size > 0 and bool((lists.sizes == size).all())
+    return tuple(distinct[0].tolist()) if are_alike else shapes
 
 
 def _by_row(wrong: dict[int, tuple[str, str]], sizes: Array) -> dict[int, tuple[str, str]]:
@@ -243,6 +261,8 @@ def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: di
     """A column of plain values as NumPy's; missing ones are NaN where the input is a float, else their rows are bad."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_null(array.type):
+        array = array.cast(_NULLS[spec.datatype.kind])
     fits = _READS[spec.datatype.kind]
     if not any(test(array.type) for test in fits):
         raise InvalidFile(
@@ -258,17 +278,8 @@ def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: di
 
 
 def _is_list(type_: pa.DataType) -> bool:
-    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
-
-
-def _check_there(wanted_names: Sequence[str], names: Sequence[str], wanted: Wanted, what: str) -> None:
-    missing = [name for name in wanted_names if name not in names]
-    if missing:
-        raise InvalidFile(f"{wanted.file} has no column '{missing[0]}' {what}; its columns are {_some(names)}")
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    is_any = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return bool(is_any or isinstance(type_, pa.FixedShapeTensorType))
 
 
 def _out_of_range(value: Any, spec: TensorSpec) -> str:
@@ -276,9 +287,10 @@ def _out_of_range(value: Any, spec: TensorSpec) -> str:
 
 
 _READS = {
-    "float": (pa.types.is_floating, pa.types.is_integer, pa.types.is_null),
+    "float": (pa.types.is_floating, pa.types.is_integer),
     "integer": (pa.types.is_integer,),
     "bool": (pa.types.is_boolean,),
     "string": (pa.types.is_string, pa.types.is_large_string),
 }
 _NOTHING: dict[str, Any] = {"integer": 0, "bool": False, "string": ""}
+_NULLS = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
