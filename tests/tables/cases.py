@@ -22,6 +22,7 @@ CASES = (
     Case("floats-null", "FP64", {"a": [1.5, None, 0.1, None], "b": [None, 2.0, 3.0, None]}),
     Case("floats-nan", "FP64", {"a": [1.5, NAN, 0.1], "b": [NAN, 2.0, NAN]}),
     Case("floats-infinite", "FP64", {"a": [1.5, float("inf")], "b": [float("-inf"), 2.0]}),
+    Case("floats-digits", "FP64", {"a": [1 / 3, 0.25], "b": [0.5, 1 / 3]}),
     Case("floats-one", "FP64", {"x": [1.5, -2.25, 0.1]}),
     Case("floats-one-null", "FP64", {"x": [1.5, None, 0.1, None, None, 4.0, None]}),
     Case("ints", "INT64", {"a": [1, -2, 2**53 + 1, -(2**63)], "b": [0, 7, 2**63 - 1, 10**15]}),
@@ -41,6 +42,6 @@ CASES = (
     Case("wide", "FP64", wide(5, 40)),
     Case("wide-null", "FP64", {**wide(5, 40), "f7": [1.0, None, 3.0, None, 5.0]}),
     Case("long-null", "INT64", {"a": [None if n % 7 == 3 else n for n in range(3000)], "b": list(range(3000))}),
-    Case("long-floats", "FP64", {"a": [n / 7 for n in range(3000)], "b": [None if n > 2500 else -n / 3 for n in range(3000)]}),
+    Case("long-floats", "FP64", {"a": [n / 8 for n in range(3000)], "b": [None if n > 2500 else -n / 4 for n in range(3000)]}),
     Case("long", "INT64", {"a": list(range(3000)), "b": [-n for n in range(3000)]}),
 )
