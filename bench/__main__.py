@@ -17,6 +17,7 @@ from .files import files
 from .functions import functions
 from .growth import growth
 from .invocations import init, warm
+from .loading import loading
 from .measure import ChildFailed
 from .metrics import metrics
 from .overhead import overhead
@@ -39,6 +40,7 @@ ROWS: dict[str, Measure] = {
     "memory": memory,
     "growth": growth,
     "trees": trees,
+    "loading": loading,
     "metrics": metrics,
     "files": files,
     "rows": rows,

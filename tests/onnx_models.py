@@ -1,5 +1,6 @@
 """Tiny ONNX models for the tests, each for one thing that models do; every maker returns the bytes of the file."""
 
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -62,6 +63,39 @@ def scaled(factor: float = 2.0, width: int = 3) -> bytes:
         [tensor("y", "FP32", ("batch", width))],
         [helper.make_tensor("factor", TensorProto.FLOAT, [1], [factor])],
     )
+
+
+def external(factor: float = 2.0, location: str = "weights.bin", ballast: int = 0) -> tuple[bytes, bytes]:
+    """Like `scaled`, but its factors are external data: the ONNX file, and what is to be in the file at `location`.
+
+    `ballast`: bytes more of it, which the graph names and does not use.
+    """
+    weights = struct.pack("<3f", *[factor] * 3)
+    tensors = [helper.make_tensor("factor", TensorProto.FLOAT, [3], weights, raw=True)]
+    if ballast:
+        tensors.append(helper.make_tensor("ballast", TensorProto.UINT8, [ballast], bytes(ballast), raw=True))
+    built = proto(
+        [helper.make_node("Mul", ["x", "factor"], ["y"])],
+        [tensor("x", "FP32", ("batch", 3))],
+        [tensor("y", "FP32", ("batch", 3))],
+        tensors,
+    )
+    offset = 0
+    for initializer in built.graph.initializer:
+        size = len(initializer.raw_data)
+        dims = list(initializer.dims)
+        initializer.CopyFrom(external_tensor(initializer.name, initializer.data_type, dims, location, offset))
+        offset += size
+    return built.SerializeToString(), weights + bytes(ballast)
+
+
+def external_tensor(name: str, kind: int, dims: Sequence[int], location: str, offset: int) -> TensorProto:
+    """A tensor whose values are in the file at `location` from the byte `offset` on."""
+    proto = TensorProto(name=name, data_type=kind, dims=dims, data_location=TensorProto.EXTERNAL)
+    entries = {"location": location, "offset": str(offset)} if offset else {"location": location}
+    for key, value in entries.items():
+        proto.external_data.add(key=key, value=value)
+    return proto
 
 
 def zipmap(labels: Sequence[str] | Sequence[int] = ("no", "yes")) -> bytes:

@@ -3,10 +3,9 @@
 import json
 import sys
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
+from inferry.modelfile import parse
 from inferry.session import Session, SessionOptions
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
@@ -20,10 +19,9 @@ def main(rows: int, repetitions: int) -> None:
     pixels = pixels.astype(np.float32)
     forest = RandomForestClassifier(TREES, random_state=7).fit(pixels, labels)
     feed = {"X": np.resize(pixels, (rows, pixels.shape[1]))}
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "model.onnx")
-        path.write_bytes(to_onnx(forest, pixels[:1], options={"zipmap": False}).SerializeToString())
-        sessions = {threads: Session(path, "forest", SessionOptions(threads, 0, threads)) for threads in (1, 2)}
+    onnx = to_onnx(forest, pixels[:1], options={"zipmap": False}).SerializeToString()
+    file = parse(onnx, "model.onnx")
+    sessions = {threads: Session(onnx, file, "forest", SessionOptions(threads, 0, threads)) for threads in (1, 2)}
     samples: dict[str, list[float]] = {"1": [], "2": []}
     for _ in range(repetitions):
         for threads, session in sessions.items():

@@ -1,21 +1,26 @@
 """One version in a repository: its files and config, what became of it, and how it is loaded."""
 
 import threading
+import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferry import model as models
 from inferry.config import ModelConfig, parse_config
+from inferry.content import Content
 from inferry.errors import InvalidModel, ModelUnavailable, StoreError
-from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
+from inferry.layout import ModelFiles, newest_first, scan
 from inferry.model import Model
 from inferry.stats import ModelStats
-from inferry.store import Store, StoredFile
+from inferry.store import Store
+from inferry.stored import StoredFile, VersionFiles
 from inferry.verdicts import Verdicts
 
 MAX_CONFIG_BYTES = 1 << 20
 READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
+UNLOADED = "unloaded"
 # How often files that go while they are loaded are fetched.
 _ATTEMPTS = 3
 
@@ -26,6 +31,7 @@ class Entry:
 
     `shares_config` with other versions of its model;
     `refused` is what the files were changed to when that could not be loaded, and this one stayed in its place.
+    `names` are the paths of its own files below its folder, known when its ONNX file was read.
     """
 
     name: str
@@ -39,49 +45,57 @@ class Entry:
     model: Model | None = None
     refused: "Entry | None" = None
     shares_config: bool = False
+    names: tuple[str, ...] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def same_as(self, other: "Entry") -> bool:
         """Whether both stand for the same files and config."""
-        return self._given() == other._given() and self.store is other.store
+        names = self._own(other)
+        ours, theirs = (entry.files.of(names) for entry in (self, other))
+        return ours == theirs and self._given() == other._given() and self.store is other.store
 
-    def _given(self) -> tuple[VersionFiles, ModelConfig, str]:
-        return self.files, self.config, str(self.config_error or "")
+    def _own(self, other: "Entry") -> Iterable[str]:
+        """Its own files, as far as they are known: one that fails may lack any."""
+        if self.names is not None:
+            return self.names
+        failed = self.state == UNAVAILABLE and self.reason != UNLOADED
+        return {*self.files.paths, *other.files.paths} if failed else (self.files.model,)
+
+    def _given(self) -> tuple[str, str, ModelConfig, str]:
+        return self.files.folder, self.files.model, self.config, str(self.config_error or "")
 
     def open(self, threads: int, stats: ModelStats, verdicts: Verdicts | None = None) -> Model:
         """The model, loaded from its files, which are fetched if need be. InvalidModel, StoreError."""
         if self.config_error:
             raise self.config_error
+        start = time.perf_counter()
         for _ in range(_ATTEMPTS):
-            folder = self._fetch()
-            file = _identity(folder / self.files.model)
+            content = self._fetch()
+            self.names = content.names
+            before = _identity(content.model)
             try:
-                return models.load(
-                    self.name,
-                    self.version,
-                    folder,
-                    self.files,
-                    self.config,
-                    threads,
-                    stats,
-                    verdicts,
-                    self.shares_config,
+                model = models.load(
+                    self.name, self.version, content, self.config, threads, stats, verdicts, self.shares_config
                 )
             except ModelUnavailable:
-                if file and file == _identity(folder / self.files.model):
+                if before and before == _identity(content.model):
                     raise
+            else:
+                model.load_seconds = time.perf_counter() - start
+                return model
         # Not the model's fault: another process needed the room.
-        raise StoreError(
-            f"the files of model '{self.name}' were removed while it was loaded: is {folder.parent} too small?"
-        )
+        raise StoreError(f"the files of model '{self.name}' were removed while it was loaded: is the cache too small?")
 
-    def _fetch(self) -> Path:
+    def _fetch(self) -> Content:
         digest = self.config.sha256.get(self.version)
         try:
-            return self.store.fetch(self.files.folder, self.files.files, digest)
-        except StoreError:
-            self.files = self._listed_again()
-            return self.store.fetch(self.files.folder, self.files.files, digest)
+            return self.store.fetch(self.files, digest)
+        except ModelUnavailable as exc:
+            listed = self._listed_again()
+            if listed == self.files and not isinstance(exc, StoreError):
+                raise
+            self.files = listed
+            return self.store.fetch(listed, digest)
 
     def _listed_again(self) -> VersionFiles:
         """The files as they are now: they may have been replaced since they were listed."""
@@ -122,8 +136,10 @@ def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConf
         return ModelConfig(), exc
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
-    """Which file is at this path; None when there is none."""
+def _identity(file: Path | bytes) -> tuple[int, int] | None:
+    """Which file is at this path; None when there is none. Bytes stay what they are."""
+    if isinstance(file, bytes):
+        return 0, 0
     with suppress(FileNotFoundError):
         found = file.stat()
         return found.st_ino, found.st_mtime_ns

@@ -35,7 +35,7 @@ from inferry.errors import (
 from inferry.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.store import StoredFile
+from inferry.stored import StoredFile
 
 log = logging.getLogger("inferry")
 

@@ -3,33 +3,14 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from inferry.store import StoredFile
+from inferry.stored import StoredFile, VersionFiles
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
 
 _NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]+")  # "." and ".." are other folders
 _RESERVED = ("stats",)  # /v2/models/stats is a route
-
-
-class VersionFiles(NamedTuple):
-    """The files of one version, external data included; `model` is the path of the ONNX file below `folder`."""
-
-    folder: str
-    model: str
-    files: tuple[StoredFile, ...]
-
-    @property
-    def paths(self) -> list[str]:
-        """Paths relative to `folder`."""
-        return [file.path[len(self.folder) :].lstrip("/") for file in self.files]
-
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(file.size for file in self.files)
 
 
 @dataclass(slots=True)
@@ -43,8 +24,8 @@ class ModelFiles:
 def scan(files: Iterable[StoredFile]) -> tuple[dict[str, ModelFiles], list[str]]:
     """The models in a repository, by name, and a sentence about each file that can't be part of one.
 
-    `NAME/VERSION/model.onnx` with whatever lies beside it, `NAME/config.json`, and `NAME.onnx` (version 1, with its
-    external data in files whose names start with `NAME.onnx`).
+    `NAME/VERSION/model.onnx`, `NAME/config.json`, and `NAME.onnx` (version 1). External data lies in the version's
+    folder or below it, that of a flat file beside it.
     """
     models: dict[str, ModelFiles] = {}
     problems: list[str] = []
@@ -81,6 +62,7 @@ def _add_folder(
 
 
 def _add_flat(models: dict[str, ModelFiles], problems: list[str], files: Sequence[StoredFile]) -> None:
+    beside = tuple(files)
     for file in files:
         name, dot, extension = file.path.rpartition(".")
         if not dot or extension != "onnx":
@@ -90,7 +72,6 @@ def _add_flat(models: dict[str, ModelFiles], problems: list[str], files: Sequenc
         elif name in models and models[name].versions:
             problems.append(f"{file.path} is ignored: the folder {name}/ holds a model of the same name")
         else:
-            beside = tuple(other for other in files if other.path.startswith(file.path))
             models.setdefault(name, ModelFiles()).versions["1"] = VersionFiles("", file.path, beside)
 
 

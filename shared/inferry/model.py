@@ -6,15 +6,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from inferry import class_names, store
+from inferry import class_names
 from inferry.config import ModelConfig
+from inferry.content import Content
 from inferry.errors import InferryError, InvalidModel, InvalidRequest
-from inferry.layout import VersionFiles
 from inferry.protocol import decode
 from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
@@ -30,7 +29,7 @@ WARM_UP_TIMEOUT = 60.0
 
 @dataclass(slots=True, eq=False, repr=False)
 class Model:
-    """`digest`: SHA-256 of its files; `load_seconds`: from the files to the end of the warm-up run.
+    """`digest`: SHA-256 of its files; `load_seconds`: until the end of the warm-up run, fetching included.
 
     `warm_run`: nanoseconds and elements of the warm-up's second run, which tell what a request will take.
     """
@@ -96,35 +95,33 @@ class Model:
 def load(
     name: str,
     version: str,
-    folder: Path,
-    files: VersionFiles,
+    content: Content,
     config: ModelConfig,
     threads: int,
     stats: ModelStats,
     verdicts: Verdicts | None = None,
     shared: bool = False,
 ) -> Model:
-    """Loads the version whose files are in `folder`, checks its digest, and warms it up. InvalidModel says why not.
+    """Loads a version's content, after a look at its digest, and warms it up. InvalidModel says why not.
 
     `shared`: its config is that of other versions as well.
     """
-    start = time.perf_counter()
-    digest = store.digest(folder, files.paths)
     expected = config.sha256.get(version)
-    if expected and expected.lower() != digest:
+    if expected and expected.lower() != content.digest:
+        files = f"the files {', '.join(content.names)} were" if len(content.names) > 1 else "the file was"
         raise InvalidModel(
-            f"the SHA-256 of model '{name}' version {version} is {digest}, but its config.json names {expected}: "
-            "the file was changed or not copied whole; put the right one in place, or correct config.json"
+            f"the SHA-256 of model '{name}' version {version} is {content.digest}, but its config.json names "
+            f"{expected}: {files} changed or not copied whole; put the right one in place, or correct config.json"
         )
-    session = Session(folder / files.model, name, SessionOptions(threads, config.max_batch_size, config.threads))
+    options = SessionOptions(threads, config.max_batch_size, config.threads)
+    session = Session(content.model, content.file, name, options)
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
-    proof = RowProof(session, digest, config.rows == "joined", verdicts)
-    model = Model(name, version, config, session, digest, files.size, stats, proof)
+    proof = RowProof(session, content.digest, config.rows == "joined", verdicts)
+    model = Model(name, version, config, session, content.digest, content.size, stats, proof)
     if config.warm_up:
         model.warm_run = _warm_up(model)
     if config.dynamic_batching:
         _check_batching(model)
-    model.load_seconds = time.perf_counter() - start
     return model
 
 

@@ -21,7 +21,7 @@ from inferry.batch.files import Files, open_files
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge
 from inferry.protocol import InferRequest, InferResponse, Reference
 from inferry.stats import Timings
-from inferry.store import is_plain
+from inferry.stored import is_plain
 from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
 
 # Of requests at once: each holds its tensors in memory.

@@ -1,28 +1,28 @@
 """Models in s3://, az://, gs:// and memory:// stores: read with obstore, kept in a folder on disk."""
 
-import errno
-import hashlib
 import os
 import re
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import obstore.store
 from obstore.exceptions import BaseError
 
-from inferry import fetched
+from inferry import fetched, modelfile
+from inferry.content import Content, digest, hold, in_cache
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
-from inferry.store import Files, StoredFile, digest, is_plain, limited, relative, translated
+from inferry.store import Files
+from inferry.stored import StoredFile, VersionFiles, is_plain, limited, relative, translated
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import BackoffConfig, MemoryStore, ObjectStore, RetryConfig
 
+Beside: TypeAlias = Callable[[Path], dict[str, StoredFile]]
 ERRORS = (BaseError, OSError, ValueError)
 
 PIECE = 8 * 1024 * 1024
@@ -52,6 +52,7 @@ class RemoteStore:
     def __init__(self, url: str, backend: "ObjectStore", cache: Path | None, origin: str) -> None:
         self.url = url
         self.backend = backend
+        self.left_out: Sequence[str] = ()
         self._cache = cache
         self._origin = origin
 
@@ -70,35 +71,56 @@ class RemoteStore:
                 return limited(found.bytes().to_bytes(), limit, path)
         raise StoreError(f"{path!r} in {self.url} has {found.meta['size']} bytes; at most {limit} are read")
 
-    def fetch(self, folder: str, files: Sequence[StoredFile], digest: str | None) -> Path:
+    def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        def beside(folder: Path) -> dict[str, StoredFile]:
+            return version.named(modelfile.read(folder / version.model).locations)
+
+        folder = self.download(version.folder, [version.onnx], digest, beside)
+        prefix = f"{version.folder}/" if version.folder else ""
+        with translated(f"can't read {folder}", (OSError,)):
+            if fetched.is_private(folder, beside(folder)):
+                return in_cache(folder, version)
+            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache)
+
+    def download(
+        self, folder: str, files: Sequence[StoredFile], digest: str | None, beside: Beside | None = None
+    ) -> Path:
+        """A local folder, to be read only, that holds `files` by their paths below `folder` ("" is the root).
+
+        It holds also what `beside` says when it sees these files. It is complete or not there at all, and has `digest`,
+        else InvalidModel.
+        """
         wanted = relative(folder, files)
         cache = self._cache or fetched.default_cache()
-        final = cache / self._key(wanted, digest)
         with translated(f"can't fetch {folder!r} from {self.url} to {cache}", ERRORS):
-            if not fetched.use(final, wanted):
-                cache.mkdir(0o700, parents=True, exist_ok=True)
-                self._fill(cache, final, wanted, digest)
+            if digest or beside is None:
+                return self._kept(cache, wanted, digest, beside)
+            # Without a digest, a folder's name has to tell the identity of every file in it.
+            first = self._kept(cache, wanted, None, None)
+            more = beside(first)
+            return first if more.keys() == wanted.keys() else self._kept(cache, more, None, None)
+
+    def _kept(self, cache: Path, wanted: dict[str, StoredFile], digest: str | None, beside: Beside | None) -> Path:
+        final = cache / self._key(wanted, digest)
+        if not fetched.use(final, wanted) or (beside and not fetched.use(final, beside(final))):
+            self._fill(cache, final, wanted, digest, beside)
         return final
 
     def _key(self, wanted: Mapping[str, StoredFile], digest: str | None) -> str:
         """The folder's name, one for each content. A lone file's digest lacks its name, so that is added."""
         files = sorted((name, file.path, file.size, file.identity) for name, file in wanted.items())
-        content = (digest.lower(), sorted(wanted)) if digest else (self._origin, files)
-        return hashlib.sha256(repr(content).encode()).hexdigest()
+        return fetched.key((digest.lower(), sorted(wanted)) if digest else (self._origin, files))
 
-    def _fill(self, cache: Path, final: Path, wanted: Mapping[str, StoredFile], digest: str | None) -> None:
+    def _fill(
+        self, cache: Path, final: Path, wanted: dict[str, StoredFile], digest: str | None, beside: Beside | None
+    ) -> None:
         """Prepare everything in a folder that nobody reads, then rename it: all is visible at once."""
-        try:
-            fetched.make_room(cache, wanted)
-            with tempfile.TemporaryDirectory(prefix=fetched.TEMPORARY, dir=cache) as temporary:
-                staged = Path(temporary, "files")
-                self._download(staged, wanted)
-                _verify(staged, wanted, digest, self.url)
-                fetched.publish(staged, final, wanted)
-        except OSError as exc:
-            if exc.errno == errno.ENOSPC:
-                raise fetched.no_space(cache, wanted) from exc
-            raise
+        with fetched.staged(cache, wanted) as staged:
+            self._download(staged, wanted)
+            if beside:
+                self._download(staged, fetched.grow(cache, wanted, beside(staged)))
+            _verify(staged, wanted, digest, self.url)
+            fetched.publish(staged, final, wanted)
 
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         for name in wanted:

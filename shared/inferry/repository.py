@@ -6,22 +6,26 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from inferry.config import ModelConfig
-from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, Entry, entries_of
+from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, entries_of
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.layout import newest_first, scan
 from inferry.metrics import Metrics
 from inferry.model import Model
 from inferry.session import RUNTIME
-from inferry.store import OneFile, Store, file_path, open_store
+from inferry.store import Store, file_path, open_file, open_store
 from inferry.verdicts import Verdicts
 
 log = logging.getLogger("inferry")
 
 # The folder of verdicts, in MODEL_CACHE_DIR and in .inferry of a repository.
 ROWS = "rows"
+
+Upload: TypeAlias = tuple[Store, ModelConfig | None]
+"""What stands in for the repository's own files and config of a model."""
 
 
 class Repository:
@@ -53,7 +57,8 @@ class Repository:
         self._defaults: dict[str, str] = {}
         self._loaded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
         self._served: dict[str, Model] = {}
-        self._uploads: dict[str, tuple[Store, ModelConfig | None]] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self.problems: list[str] = []
         self._apply(self._scan())
 
@@ -116,17 +121,29 @@ class Repository:
         `config` stands in for config.json, `files` (by path below the model's folder) for the store's, until the
         next load. ModelNotFound, ModelUnavailable.
         """
+        with self._turn(name):
+            before = self._uploads.pop(name, None)
+            if config is not None or files:
+                uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
+                self._uploads[name] = (self._uploaded(uploaded) if uploaded else self._store, config)
+            try:
+                self._load_anew(name)
+            except InferryError:
+                if before or name in self._uploads:
+                    self._go_back(name, before)
+                raise
+
+    def _go_back(self, name: str, upload: Upload | None) -> None:
+        """To what there was before a load that failed."""
         self._uploads.pop(name, None)
-        if config is not None or files:
-            uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
-            store = self._uploaded(uploaded) if uploaded else self._store
-            self._uploads[name] = (store, config)
-        try:
-            self._load_anew(name)
-        except InferryError:
-            if self._uploads.pop(name, None):
-                self.refresh(only=name)
-            raise
+        if upload:
+            self._uploads[name] = upload
+        self.refresh(only=name)
+
+    def _turn(self, name: str) -> threading.Lock:
+        """Held by whoever loads or unloads the model: each answer speaks of its own load."""
+        with self._lock:
+            return self._turns.setdefault(name, threading.Lock())
 
     def _load_anew(self, name: str) -> None:
         self.refresh(only=name)
@@ -142,10 +159,11 @@ class Repository:
 
     def unload(self, name: str) -> None:
         """Drops a model's sessions; requests to it fail until the next load."""
-        for version, entry in self._of(name).items():
-            with entry.lock:
-                self._drop((name, version))
-                entry.state, entry.reason = UNAVAILABLE, "unloaded"
+        with self._turn(name):
+            for version, entry in self._of(name).items():
+                with entry.lock:
+                    self._drop((name, version))
+                    entry.state, entry.reason = UNAVAILABLE, UNLOADED
 
     def refresh(self, only: str | None = None) -> None:
         """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
@@ -194,7 +212,7 @@ class Repository:
 
     def _load(self, entry: Entry) -> Model:
         if entry.state == UNAVAILABLE:
-            raise ModelUnavailable(entry.reason if entry.reason != "unloaded" else _unloaded(entry.name))
+            raise ModelUnavailable(entry.reason if entry.reason != UNLOADED else _unloaded(entry.name))
         entry.state = LOADING
         start = time.perf_counter()
         try:
@@ -239,12 +257,14 @@ class Repository:
         with self._lock:
             entry = self._loaded.pop(key, None)
             if entry is not None:
-                if self._served.get(key[0]) is entry.model:
+                # It has none when another thread evicted it while this one was about to keep it.
+                if entry.model is not None and self._served.get(key[0]) is entry.model:
                     del self._served[key[0]]
                 entry.model = None
 
     def _scan(self) -> dict[str, dict[str, Entry]]:
-        found, self.problems = scan(self._store.list())
+        found, problems = scan(self._store.list())
+        self.problems = [*problems, *self._store.left_out]
         entries = {name: entries_of(name, files, self._store) for name, files in found.items()}
         for name, (store, config) in list(self._uploads.items()):  # another request may load meanwhile
             files = found.get(name) if store is self._store else scan(store.list())[0].get(name)
@@ -279,6 +299,7 @@ class Repository:
     def _successor(self, old: Entry | None, new: Entry, served: Model | None) -> Entry:
         """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
         if old is not None and old.same_as(new):
+            old.files = new.files
             if old.state == READY:
                 old.reason, old.refused = "", None  # of a change that was taken back
             return old
@@ -315,11 +336,9 @@ def _unloaded(name: str) -> str:
 def open_repository(path: str, **options: Any) -> Repository:
     """The repository at a folder, a URL, or a single .onnx file."""
     cache = options.get("cache")
-    folder, _, file = path.rpartition("/")
     options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
-    if not file.endswith(".onnx"):
-        return Repository(open_store(path, cache), **options)
-    return Repository(OneFile(open_store(folder or ".", cache), file), **options)
+    opened = open_file if path.endswith(".onnx") else open_store
+    return Repository(opened(path, cache), **options)
 
 
 def shipped(path: str) -> Path | None:

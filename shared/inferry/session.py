@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry import allocator, modelfile, numerics
+from inferry import allocator, numerics
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import ModelFile
 from inferry.numerics import Numerics
@@ -72,19 +72,20 @@ class Run(NamedTuple):
 class Session:
     """A loaded model. `run` may be called from several threads at once."""
 
-    def __init__(self, path: Path, model: str, options: SessionOptions) -> None:
-        """Loads the ONNX file at `path`, external data beside it. InvalidModel says what is wrong with it."""
+    def __init__(self, onnx: Path | bytes, file: ModelFile, model: str, options: SessionOptions) -> None:
+        """Loads an ONNX file, external data beside it, or its bytes. InvalidModel says what is wrong with it."""
+        if file.problem:
+            raise InvalidModel(f"model '{model}' can't be loaded: {file.problem}")
         try:
-            self._file = modelfile.read(path)
-            session, is_widened = _opened(path, options, self._file.numerics)
-        except InvalidModel as exc:
-            raise InvalidModel(f"model '{model}' can't be loaded: {exc}") from exc
+            session, is_widened = _opened(onnx, options, file.numerics)
         except Exception as exc:
-            raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, path)}") from exc
-        self.notes = numerics.notes(replace(self._file.numerics, widened=is_widened), options.threads)
+            raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
+        session._model_bytes = None  # it would keep them for ever
+        self.notes = numerics.notes(replace(file.numerics, widened=is_widened), options.threads)
         """What to know before results of two hosts are compared."""
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us
+        self._file = file
         self.signature = Signature(
             model,
             {
@@ -180,7 +181,7 @@ class Session:
                 )
 
 
-def _opened(path: Path, options: SessionOptions, facts: Numerics) -> tuple[Any, bool]:
+def _opened(onnx: Path | bytes, options: SessionOptions, facts: Numerics) -> tuple[Any, bool]:
     """The session, and whether its products of uint8 and int8 are exact on every kind of CPU."""
     threads = options.threads or (1 if facts.trees else options.intra_op_threads)
     settings = _session_options(threads)
@@ -188,9 +189,9 @@ def _opened(path: Path, options: SessionOptions, facts: Numerics) -> tuple[Any, 
         with suppress(Exception):  # a kind of graph that ONNX Runtime can't widen
             widening = _session_options(threads)
             widening.add_session_config_entry("session.x64quantprecision", "1")
-            return ort.InferenceSession(path, widening, providers=_PROVIDERS), facts.widened
-        return ort.InferenceSession(path, settings, providers=_PROVIDERS), False
-    return ort.InferenceSession(path, settings, providers=_PROVIDERS), facts.widened
+            return ort.InferenceSession(onnx, widening, providers=_PROVIDERS), facts.widened
+        return ort.InferenceSession(onnx, settings, providers=_PROVIDERS), False
+    return ort.InferenceSession(onnx, settings, providers=_PROVIDERS), facts.widened
 
 
 @lru_cache
@@ -270,9 +271,11 @@ def _from_ort_value(value: Any) -> Any:
     return np.frombuffer(raw, np.uint16).reshape(shape)
 
 
-def _load_failure(exc: Exception, path: Path) -> str:
+def _load_failure(exc: Exception, onnx: Path | bytes) -> str:
     """The message without the server's own paths, which are nobody else's business."""
-    text = _reason(exc).replace(f"Load model from {path} failed:", "").replace(f"{path.parent}/", "").strip()
+    text = _reason(exc)
+    if isinstance(onnx, Path):
+        text = text.replace(f"Load model from {onnx} failed:", "").replace(f"{onnx.parent}/", "").strip()
     return f"{text}: {_ADVICE['tensor']}" if "MLDataType" in text else text
 
 

@@ -28,7 +28,7 @@ class Settings:
     model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
     default_model: str = _setting("", "Model for requests that name none; empty: the repository's only model")
     model_cache_size: int = _setting(8, "Models kept loaded; the least recently used goes first", 1)
-    model_cache_dir: str = _setting("", "Folder for models fetched from a URL; empty: in the temporary folder")
+    model_cache_dir: str = _setting("", "Folder for models fetched or copied; empty: in the temporary folder")
     model_timeout: float = _setting(30.0, "Seconds that a prediction may take, waiting included", 0.001)
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")

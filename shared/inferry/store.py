@@ -3,29 +3,15 @@
 Remote stores are in `remote`, which is imported when the first is opened: a folder does without obstore.
 """
 
-import hashlib
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
+from inferry.content import Content, hold
 from inferry.errors import InvalidSettings, StoreError
-
-_FOREIGN = r"[\x00-\x1f\x7f\\\ud800-\udfff]"
-
-
-class StoredFile(NamedTuple):
-    """One file of a store."""
-
-    path: str
-    """Relative to the store's root, "/" separated."""
-    size: int
-    """In bytes."""
-    identity: str
-    """Changes whenever the content may have changed."""
-
+from inferry.stored import StoredFile, VersionFiles, is_plain, limited, translated
 
 Files: TypeAlias = list[StoredFile]
 """A name for the type, because `list` is a method below."""
@@ -35,6 +21,8 @@ class Store(Protocol):
     """Where model files are; StoreError when it can't be read."""
 
     url: str
+    left_out: Sequence[str]
+    """What the last listing left out, with the reason."""
 
     def list(self) -> Files:
         """Every file, sorted by path. Hidden ones (a part starts with ".") and unsafe names are left out."""
@@ -42,10 +30,10 @@ class Store(Protocol):
     def read(self, path: str, limit: int) -> bytes:
         """The content of a small file; StoreError when it is longer than `limit` bytes."""
 
-    def fetch(self, folder: str, files: Sequence[StoredFile], digest: str | None) -> Path:
-        """A local folder, to be read only, that holds `files` by their paths below `folder` ("" is the root).
+    def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        """The content of a version: of its ONNX file, and of the external data that this names.
 
-        It is complete or not there at all. What comes over the network must have `digest`, else InvalidModel.
+        What comes over the network must have `digest`, else InvalidModel.
         """
 
 
@@ -61,33 +49,31 @@ def open_store(url: str, cache: Path | None = None) -> Store:
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return LocalStore(Path(url), url)
+        return LocalStore(Path(url), url, cache)
     if scheme == "file":
-        return LocalStore(file_path(url, rest), url)
+        return LocalStore(file_path(url, rest), url, cache)
     from inferry.remote import open_remote
 
     return open_remote(url, scheme, rest, cache)
 
 
-def digest(folder: Path, paths: Sequence[str]) -> str:
-    """SHA-256 in hex: of the only file, or of the lines that `sha256sum` prints for all, sorted by path.
-
-    A user gets the same from `sha256sum model.onnx`, or from `sha256sum * | sha256sum` with LC_ALL=C.
-    """
-    with translated(f"can't read {folder}", (OSError,)):
-        sums = {path: _sha256(folder / path) for path in sorted(paths)}
-    if len(sums) == 1:
-        return next(iter(sums.values()))
-    lines = "".join(f"{content}  {path}\n" for path, content in sums.items())
-    return hashlib.sha256(lines.encode()).hexdigest()
+def open_file(url: str, cache: Path | None = None) -> Store:
+    """The store that holds a single .onnx file, at a path or a URL as those of `open_store`."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme == "file":
+        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache)
+    folder, _, name = url.rpartition("/")
+    return OneFile(open_store(folder, cache), name)
 
 
 class LocalStore:
     """Files below a folder. Symbolic links are followed as long as they stay inside it."""
 
-    def __init__(self, root: Path, url: str) -> None:
+    def __init__(self, root: Path, url: str, cache: Path | None = None) -> None:
         self.url = url
+        self.left_out: Sequence[str] = ()
         self._root = root.absolute()
+        self._cache = cache
 
     def list(self) -> Files:
         if not self._root.is_dir():
@@ -95,28 +81,32 @@ class LocalStore:
             raise StoreError(f"{self._root} {what}: name the folder with the models, or an .onnx file")
         with translated(f"can't list {self.url}", (OSError,)):
             root = _real(self._root)
-            return sorted(_walk(root, "", (root,)), key=lambda file: file.path)
+            left_out: list[str] = []
+            found = sorted(_walk(root, "", (root,), left_out), key=lambda file: file.path)
+        self.left_out = sorted(left_out)
+        return found
 
     def read(self, path: str, limit: int) -> bytes:
         with translated(f"can't read {self.url}", (OSError,)), self._locate(path).open("rb") as file:
             return limited(file.read(limit + 1), limit, self._root / path)
 
-    def fetch(self, folder: str, files: Sequence[StoredFile], digest: str | None) -> Path:
-        relative(folder, files)
-        for file in files:
-            self._locate(file.path)
-        return self._root / folder
+    def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        with translated(f"can't read {version.model} in {self.url}", (OSError,)):
+            return hold(version, self._locate, self._cache)
 
     def _locate(self, path: str) -> Path:
         """The file's real path, which is inside the root."""
-        real = _real(self._root / path)
-        if not (is_plain(path) and real.is_relative_to(_real(self._root)) and real.is_file()):
-            raise StoreError(f"{self.url}: there is no file {path!r}")
-        return real
+        if is_plain(path):
+            real = _real(self._root / path)
+            if real.is_relative_to(_real(self._root)) and real.is_file():
+                return real
+        raise StoreError(f"{self.url}: there is no file {path!r}")
 
 
 class OneFile:
-    """A store that shows one flat model of another."""
+    """A store that shows one flat model of another, and what lies beside it."""
+
+    left_out: Sequence[str] = ()
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
@@ -125,27 +115,34 @@ class OneFile:
         self.fetch = store.fetch
 
     def list(self) -> Files:
-        files = [file for file in self._store.list() if file.path.startswith(self._name)]
-        if not any(file.path == self._name for file in files):
+        found = self._store.list()
+        if not any(file.path == self._name for file in found):
             raise StoreError(f"there is no file {self.url}")
-        return files
+        return [file for file in found if file.path == self._name or _may_be_data(file.path)]
 
 
-@contextmanager
-def translated(failure: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turn `errors` into StoreError."""
-    try:
-        yield
-    except errors as exc:
-        raise StoreError(f"{failure}: {_reason(exc)}") from exc
+class LocalFile(LocalStore):
+    """One flat model, and what lies beside it. Whoever names a file means it: links lead wherever they lead.
 
+    Model hubs keep files under names of their digest, and show them through links.
+    """
 
-def _reason(error: Exception) -> str:
-    """The first line, as obstore adds pages of debug output, and the code in the service's XML."""
-    text = str(error)
-    code = re.search(r"<Code>(\w+)</Code>", text)
-    first = re.split(r"\n|: <\?xml", text, maxsplit=1)[0]
-    return f"{first} ({code[1]})" if code else first
+    def __init__(self, path: Path, url: str, cache: Path | None = None) -> None:
+        super().__init__(path.parent, url, cache)
+        self._name = path.name
+
+    def list(self) -> Files:
+        with translated(f"can't list {self._root}", (OSError,)):
+            paths = sorted(self._root.iterdir()) if self._root.is_dir() else []
+            found = [file for path in paths if is_plain(path.name) and (file := _stored(path.name, path))]
+        if not any(file.path == self._name for file in found):
+            raise StoreError(f"there is no file {self.url}{_leads(self._root / self._name)}")
+        return [file for file in found if file.path == self._name or _may_be_data(file.path)]
+
+    def _locate(self, path: str) -> Path:
+        if is_plain(path) and (real := _real(self._root / path)).is_file():
+            return real
+        raise StoreError(f"there is no file {self._root / path}")
 
 
 def file_path(url: str, rest: str) -> Path:
@@ -157,52 +154,48 @@ def file_path(url: str, rest: str) -> Path:
     return Path(unquote(rest))
 
 
-def is_plain(path: str) -> bool:
-    """Whether a name from a store may become a path on disk: relative, not hidden, climbing nowhere."""
-    # Compiling the expression takes as long as looking at a repository of some models.
-    if not (path.isascii() and path.isprintable() and "\\" not in path) and re.search(_FOREIGN, path):
-        return False
-    return all(part and part[0] != "." for part in path.split("/"))
-
-
-def relative(folder: str, files: Iterable[StoredFile]) -> dict[str, StoredFile]:
-    """The files by their paths relative to `folder`."""
-    prefix = f"{folder}/" if folder else ""
-    wanted = {file.path.removeprefix(prefix): file for file in files if file.path.startswith(prefix)}
-    outside = [file.path for file in files if not (file.path.startswith(prefix) and is_plain(file.path))]
-    if outside or not wanted:
-        raise StoreError(f"can't fetch {folder!r}: no files, or files outside of it: {outside}")
-    return wanted
-
-
 def _real(path: Path) -> Path:
     """Without symbolic links; Path.resolve() raises RuntimeError for a link to itself before Python 3.13."""
     return Path(os.path.realpath(path))
 
 
-def _walk(folder: Path, prefix: str, parents: tuple[Path, ...]) -> Iterator[StoredFile]:
+def _walk(folder: Path, prefix: str, parents: tuple[Path, ...], left_out: list[str]) -> Iterator[StoredFile]:
     """The files below a real folder; `parents` are the real folders on the way to it, the root first."""
     with os.scandir(folder) as entries:
         for entry in entries:
             path = prefix + entry.name
-            real = _real(Path(entry.path)) if entry.is_symlink() else folder / entry.name
-            if not is_plain(path) or not real.is_relative_to(parents[0]):
+            if not is_plain(path):
                 continue
-            if real.is_dir() and real not in parents:
-                yield from _walk(real, f"{path}/", (*parents, real))
-            elif real.is_file():
-                with suppress(FileNotFoundError):
-                    found = real.stat()
-                    identity = f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}"
-                    yield StoredFile(path, found.st_size, identity)
+            real = _real(Path(entry.path)) if entry.is_symlink() else folder / entry.name
+            if entry.is_symlink() and (problem := _bad_link(real, parents)):
+                left_out.append(f"{path} is a link {problem}")
+            elif real.is_dir():
+                if real not in parents:
+                    yield from _walk(real, f"{path}/", (*parents, real), left_out)
+            elif file := _stored(path, real):
+                yield file
 
 
-def limited(content: bytes, limit: int, path: object) -> bytes:
-    if len(content) > limit:
-        raise StoreError(f"{path} has more than {limit} bytes")
-    return content
+def _may_be_data(path: str) -> bool:
+    return "/" not in path and not path.endswith(".onnx")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _bad_link(real: Path, parents: tuple[Path, ...]) -> str:
+    """What is wrong with a link to `real`."""
+    if not real.is_relative_to(parents[0]):
+        return "that leads out of the repository"
+    if real in parents:
+        return "to a folder that it lies in"
+    return "" if real.exists() else "to a file that does not exist"
+
+
+def _stored(path: str, real: Path) -> StoredFile | None:
+    with suppress(FileNotFoundError):
+        if real.is_file():
+            found = real.stat()
+            return StoredFile(path, found.st_size, f"{found.st_size}-{found.st_mtime_ns}-{found.st_ino}")
+    return None
+
+
+def _leads(path: Path) -> str:
+    return f": it is a link to {path.readlink()}, which does not exist" if path.is_symlink() else ""

@@ -1,7 +1,6 @@
 """The commands over buckets of S3 and Google: servers that start together on one cold cache, infer, inspect, batch."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,12 +12,12 @@ from typing import Any
 import onnx_models
 import pytest
 import services
-from inferry import store
+from inferry import content
 from inferry.batch.files import open_files
 from servers import environment, serving, tensor
 
 # Several pieces.
-BALLAST = os.urandom(20_000_000)
+MODEL, WEIGHTS = onnx_models.external(2.0, ballast=20_000_000)
 NAME = "from-a-bucket"
 REFUSED = b"""\
 {"row":2,"column":"c","reason":"'x' is found where FP32 is expected","data":{"a":"4","b":"5","c":"x"}}
@@ -37,13 +36,13 @@ class Bucket:
 def bucket(
     request: pytest.FixtureRequest, service_of: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Bucket:
-    """It holds a model with a file beside it, its digest, and rows."""
+    """It holds a model with external data, its digest, a file of nobody, and rows."""
     service = service_of(request.param)
-    files = {"model.onnx": onnx_models.scaled(2.0), "ballast.bin": BALLAST}
-    digest = store.digest(onnx_models.write(tmp_path_factory.mktemp("scale"), files), [*files])
+    files = {"model.onnx": MODEL, "weights.bin": WEIGHTS}
+    digest = content.digest(onnx_models.write(tmp_path_factory.mktemp("scale"), files), [*files])
     service.create(NAME)
-    for file, content in files.items():
-        service.put(NAME, f"models/scale/1/{file}", content)
+    for file, data in {**files, "README.md": b"no part of the model"}.items():
+        service.put(NAME, f"models/scale/1/{file}", data)
     service.put(NAME, "models/scale/config.json", json.dumps({"sha256": {"1": digest}}).encode())
     service.put(NAME, "rows/a.csv", b"a,b,c\n1,2,3\n4,5,x\n")
     service.put(NAME, "rows/deep/b.jsonl", b'{"x": [1, 2, 3]}\n')
@@ -70,8 +69,8 @@ def test_servers_that_start_together_on_one_cold_cache(bucket: Bucket, tmp_path:
         assert list(pool.map(start, range(3))) == [[2.0, 4.0, 6.0]] * 3
     (kept,) = cache.iterdir()
     assert {path.name: path.stat().st_size for path in kept.iterdir()} == {
-        "model.onnx": len(onnx_models.scaled(2.0)),
-        "ballast.bin": len(BALLAST),
+        "model.onnx": len(MODEL),
+        "weights.bin": len(WEIGHTS),
     }
 
 
@@ -82,7 +81,7 @@ def test_infer_and_inspect(bucket: Bucket, tmp_path: Path) -> None:
     assert predicted == '{"y":[2.0,4.0,6.0]}\n{"y":[8.0,10.0,12.0]}\n'
     (model,) = json.loads(run("inspect", f"{bucket.url}/models", "--json", **env))["models"]
     assert (model["name"], model["version"], model["state"]) == ("scale", "1", "READY")
-    assert model["properties"]["size"] == str(len(BALLAST) + len(onnx_models.scaled(2.0)))
+    assert model["properties"]["size"] == str(len(MODEL) + len(WEIGHTS))
 
 
 def test_batch(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

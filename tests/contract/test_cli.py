@@ -285,6 +285,22 @@ def test_inspect_of_broken_models_for_machines(call: Call, tmp_path: Path) -> No
     assert len(report["problems"]) == 1
 
 
+def test_inspect_names_what_is_left_out(call: Call, tmp_path: Path) -> None:
+    onnx_models.write(tmp_path, {"blob": onnx_models.identity(), "models/deep/file.txt": b""})
+    for name, target in (("a.onnx", "../blob"), ("b.onnx", "blob"), ("deep/1", "../../models")):
+        (tmp_path / "models" / name).symlink_to(target)
+    assert call("inspect", str(tmp_path / "models")) == (
+        1,
+        f"no models in {tmp_path}/models: put NAME.onnx or NAME/1/model.onnx there\n"
+        "! a.onnx is a link that leads out of the repository\n"
+        "! b.onnx is a link to a file that does not exist\n"
+        "! deep/1 is a link to a folder that it lies in\n",
+        "",
+    )
+    status, output, errors = call("inspect", str(tmp_path / "models/a.onnx"))
+    assert (status, output.splitlines()[1].split()[:2], errors) == (0, ["a", "1"], "")
+
+
 def test_inspect_of_the_examples_finds_nothing_wrong(call: Call) -> None:
     status, output, errors = call("inspect", str(EXAMPLES))
     assert (status, errors) == (0, "")

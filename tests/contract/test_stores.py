@@ -4,7 +4,7 @@ S3 is moto's and Azure Azurite; Google's is a stand-in of ours (`googlestorage`)
 """
 
 import asyncio
-import os
+import hashlib
 import socket
 import threading
 import time
@@ -20,20 +20,23 @@ import onnx_models
 import pytest
 import services
 from inferry import remote
+from inferry.content import digest
 from inferry.errors import InvalidModel, StoreError
 from inferry.protocol import InferRequest
 from inferry.remote import RemoteStore
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.store import Store, digest, open_store
+from inferry.store import Store, open_store
+from inferry.stored import StoredFile, VersionFiles
 from inferry.tensors import DATATYPES, Tensor
 
-BIG = os.urandom(20_000_000)
+MODEL, BIG = onnx_models.external(2.0, "model.onnx.data", ballast=20_000_000)
 FILES = {
-    "digits/1/model.onnx": BIG,
-    "digits/1/model.onnx.data": b"external",
+    "digits/1/model.onnx": MODEL,
+    "digits/1/model.onnx.data": BIG,
+    "digits/1/README.md": b"no part of the model",
     "digits/config.json": b'{"max_batch_size": 8}',
-    "iris.onnx": b"iris",
+    "iris.onnx": onnx_models.scaled(3.0),
     "with space, ü and %41.onnx": b"name",
 }
 
@@ -119,26 +122,38 @@ def test_files_are_listed_read_and_fetched(filled: Place, tmp_path: Path) -> Non
     assert [(file.path, file.size) for file in found] == [(path, len(FILES[path])) for path in sorted(FILES)]
     assert opened.list() == found
     assert {path: opened.read(path, len(BIG)) for path in FILES} == FILES
-    folder = opened.fetch("", found, None)
-    assert {path: (folder / path).read_bytes() for path in FILES} == FILES
-    assert opened.fetch("", found, None) == folder
+    fetched = opened.fetch(digits(opened), None)
+    assert isinstance(fetched.model, Path)
+    folder = fetched.model.parent
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"model.onnx": MODEL, "model.onnx.data": BIG}
+    assert opened.fetch(digits(opened), None) == fetched
 
 
-def test_a_folder_is_fetched_with_its_digest(filled: Place) -> None:
-    wanted = [file for file in filled.store.list() if file.path.startswith("digits/1/")]
-    folder = filled.store.fetch("digits/1", wanted, None)
-    names = ["model.onnx", "model.onnx.data"]
-    assert filled.store.fetch("digits/1", wanted, digest(folder, names)).is_dir()
-    assert [(folder / name).read_bytes() for name in names] == [BIG, b"external"]
+def digits(store: Store) -> VersionFiles:
+    files = tuple(file for file in store.list() if file.path.startswith("digits/1/"))
+    return VersionFiles("digits/1", "model.onnx", files)
+
+
+def iris(files: list[StoredFile]) -> VersionFiles:
+    return VersionFiles("", "iris.onnx", tuple(file for file in files if "/" not in file.path))
+
+
+def test_a_version_is_fetched_with_its_digest(filled: Place) -> None:
+    fetched = filled.store.fetch(digits(filled.store), None)
+    assert isinstance(fetched.model, Path)
+    assert fetched.digest == digest(fetched.model.parent, ["model.onnx", "model.onnx.data"])
+    again = filled.store.fetch(digits(filled.store), fetched.digest)
+    assert again._replace(model=fetched.model) == fetched
 
 
 def test_a_changed_file_has_another_identity(filled: Place) -> None:
     before = {file.path: file for file in filled.store.list()}
-    filled.put("iris.onnx", b"IRIS")
+    filled.put("iris.onnx", onnx_models.scaled(4.0))
     after = {file.path: file for file in filled.store.list()}
     changed = [path for path in FILES if before[path] != after[path]]
     assert (list(before), changed) == (list(after), ["iris.onnx"])
-    assert (filled.store.fetch("", [after["iris.onnx"]], None) / "iris.onnx").read_bytes() == b"IRIS"
+    fetched = filled.store.fetch(iris([*after.values()]), None)
+    assert fetched.digest == hashlib.sha256(onnx_models.scaled(4.0)).hexdigest()
 
 
 def test_an_empty_store_has_no_files(place: Place) -> None:
@@ -161,7 +176,7 @@ remote_only = pytest.mark.parametrize("place", ["memory", "s3", "az", "gs"], ind
 @remote_only
 def test_a_wrong_digest_leaves_nothing(filled: Place, cache: Path) -> None:
     with pytest.raises(InvalidModel, match="f" * 64):
-        filled.store.fetch("", filled.store.list(), "f" * 64)
+        filled.store.fetch(digits(filled.store), "f" * 64)
     assert list(cache.iterdir()) == []
 
 
@@ -188,20 +203,20 @@ class Replacing:
 @remote_only
 @pytest.mark.parametrize("size", [len(BIG), len(BIG) + 1, 9_000_000])
 def test_an_object_replaced_during_a_fetch_is_noticed(filled: Place, cache: Path, size: int) -> None:
-    backend = Replacing(filled.store.backend, "digits/1/model.onnx", bytes(size))  # type: ignore[attr-defined]
+    backend = Replacing(filled.store.backend, "digits/1/model.onnx.data", bytes(size))  # type: ignore[attr-defined]
     replaced = RemoteStore(filled.url, backend, cache, filled.url)  # type: ignore[arg-type]
-    wanted = [file for file in filled.store.list() if file.path == "digits/1/model.onnx"]
+    wanted = [file for file in filled.store.list() if file.path == "digits/1/model.onnx.data"]
     with pytest.raises(StoreError, match="replaced since it was listed"):
-        replaced.fetch("digits/1", wanted, None)
+        replaced.download("digits/1", wanted, None)
     assert list(cache.iterdir()) == []
 
 
 @remote_only
 def test_fetching_again_reads_nothing(filled: Place, cache: Path) -> None:
-    found = filled.store.list()
-    folder = filled.store.fetch("", found, None)
+    wanted = digits(filled.store)
+    fetched = filled.store.fetch(wanted, None)
     gone = RemoteStore(filled.url, None, cache, filled.store._origin)  # type: ignore[arg-type, attr-defined]
-    assert gone.fetch("", found, None) == folder
+    assert gone.fetch(wanted, None) == fetched
 
 
 # S3 only

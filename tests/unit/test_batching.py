@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
+from inferry import modelfile
 from inferry.batching import Batcher
 from inferry.config import DynamicBatching, ModelConfig
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
@@ -378,7 +379,7 @@ def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
         settings = replace(ModelConfig(), **config)
-        session = Session(path, "m", SessionOptions(1, settings.max_batch_size))
+        session = Session(path, modelfile.read(path), "m", SessionOptions(1, settings.max_batch_size))
         proof = RowProof(session, "", joined=True)
         return Execution(Model("m", "1", settings, session, "", 0, ModelStats(), proof), threads)
 

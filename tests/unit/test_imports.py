@@ -18,8 +18,10 @@ PACKAGE = Path(inferry.__file__).parent
 LAYERS = [
     "__init__ errors waiting threads protobuf batch batch.pipeline",
     "numerics",
-    "allocator settings tensors compression config context modelfile catalogue watchdog routes store keys document",
+    "allocator settings tensors compression config context modelfile catalogue watchdog routes stored keys document",
     "stats batch.report logs fetched npy verdicts",
+    "content",
+    "store",
     "metrics observation",
     "sinks sinks.prometheus sinks.wire traces requestline",
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry.layout import ModelFiles, VersionFiles, newest_first, scan
-from inferry.store import StoredFile
+from inferry.layout import ModelFiles, newest_first, scan
+from inferry.stored import StoredFile, VersionFiles
 
 
 def stored(*paths: str) -> list[StoredFile]:
@@ -53,12 +53,12 @@ FLAT = {"1": ("", "m.onnx", ["m.onnx"])}
                 )
             },
         ),
-        # External data beside a flat file is named after it.
+        # External data of a flat file is beside it: only its graph tells which.
         (
-            ["m.onnx", "m.onnx.data", "m.onnx_data_1", "m.data", "other.onnx"],
+            ["m.onnx", "m.onnx.data", "weights", "other.onnx", "docs/x"],
             {
-                "m": ({"1": ("", "m.onnx", ["m.onnx", "m.onnx.data", "m.onnx_data_1"])}, None),
-                "other": ({"1": ("", "other.onnx", ["other.onnx"])}, None),
+                "m": ({"1": ("", "m.onnx", ["m.onnx", "m.onnx.data", "weights", "other.onnx"])}, None),
+                "other": ({"1": ("", "other.onnx", ["m.onnx", "m.onnx.data", "weights", "other.onnx"])}, None),
             },
         ),
         # Sorted by name, and nothing but models.
@@ -66,7 +66,7 @@ FLAT = {"1": ("", "m.onnx", ["m.onnx"])}
             ["z.onnx", "README.md", "a/1/model.onnx", "a/README.md", "docs/1/index.html", "only/config.json"],
             {
                 "a": ({"1": ("a/1", "model.onnx", ["model.onnx"])}, None),
-                "z": ({"1": ("", "z.onnx", ["z.onnx"])}, None),
+                "z": ({"1": ("", "z.onnx", ["z.onnx", "README.md"])}, None),
             },
         ),
         (["m/1/sub/model.onnx.txt", "m/1/model.ONNX"], {}),
@@ -151,12 +151,12 @@ def test_hostile_paths(path: str) -> None:
     assert (found, len(problems)) == ({}, 1)
 
 
-def test_files_know_their_size_and_identity() -> None:
+def test_files_know_their_identity() -> None:
     files = stored("m/config.json", "m/1/model.onnx", "m/1/w.bin")
     models, _ = scan(files)
     version = VersionFiles("m/1", "model.onnx", (files[1], files[2]))
     assert models == {"m": ModelFiles({"1": version}, files[0])}
-    assert (version.size, version.paths) == (5, ["model.onnx", "w.bin"])
+    assert (version.onnx, version.paths) == (files[1], ["model.onnx", "w.bin"])
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,25 @@ def test_many_threads_and_a_small_cache(folder: Path) -> None:
     assert sum(repository.peek(name, None) is not None for name in "abcd") <= 2
 
 
+def test_a_model_that_is_evicted_while_another_thread_is_about_to_keep_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        write(folder, f"{name}.onnx", DOUBLE)
+    repository = open_repository(str(folder), cache_size=1)
+    repository.get("a")
+    keep = repository._keep
+
+    def late(entry: Any) -> None:
+        monkeypatch.setattr(repository, "_keep", keep)
+        repository.get("b")
+        keep(entry)
+
+    monkeypatch.setattr(repository, "_keep", late)
+    assert factor(repository.get("a")) == 2
+    assert [factor(repository.get(name)) for name in "bab"] == [2, 2, 2]
+
+
 def test_a_model_that_is_evicted_and_loaded_while_another_thread_gets_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,6 +489,67 @@ class TestControl:
         assert repository.versions("a") == ["7"]
         repository.load("a")
         assert factor(repository.get("a")) == 2
+
+    def test_external_data_given_with_load(self, folder: Path, tmp_path: Path) -> None:
+        repository = open_repository(str(folder), cache=tmp_path / "cache")
+        model, weights = onnx_models.external(5.0)
+        with pytest.raises(InvalidModel, match=r"model.onnx has external data in 'weights\.bin', which is not one of"):
+            repository.load("a", ModelConfig(), {"1/model.onnx": model})
+        repository.load("a", ModelConfig(), {"1/model.onnx": model, "1/weights.bin": weights})
+        assert factor(repository.get("a")) == 5
+
+    def test_loads_of_one_model_at_a_time_are_answered_for_themselves(self, folder: Path, tmp_path: Path) -> None:
+        repository = open_repository(str(folder), cache=tmp_path / "cache")
+        uploads = [{"1/model.onnx": content} for content in (DOUBLE, TRIPLE, BROKEN)]
+
+        def answer(files: dict[str, bytes]) -> str:
+            try:
+                repository.load("a", ModelConfig(), files)
+            except InvalidModel as exc:
+                return str(exc)
+            return "loaded"
+
+        with ThreadPoolExecutor(3) as pool:
+            for _ in range(20):
+                *good, bad = pool.map(answer, uploads)
+                assert good == ["loaded", "loaded"]
+                assert "a.onnx is not an ONNX file" in bad or "model.onnx is not an ONNX file" in bad
+                assert factor(repository.get("a")) in (2, 3)
+
+    def test_a_load_waits_for_one_of_the_same_model_and_for_no_other(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        repository = open_repository(str(folder), cache=tmp_path / "cache")
+        load, under_way, go_on = model_module.load, threading.Event(), threading.Event()
+
+        def held_up(name: str, *arguments: Any) -> Model:
+            if name == "a":
+                under_way.set()
+                assert go_on.wait(30)
+            return load(name, *arguments)
+
+        monkeypatch.setattr(model_module, "load", held_up)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(repository.load, "a", ModelConfig(), {"1/model.onnx": DOUBLE})
+            assert under_way.wait(30)
+            repository.load("b", ModelConfig(), {"1/model.onnx": TRIPLE})
+            unloaded = pool.submit(repository.unload, "a")
+            assert not unloaded.done()
+            go_on.set()
+            first.result(30)
+            unloaded.result(30)
+        assert states(repository) == {("a", "1"): UNAVAILABLE, ("b", "1"): READY}
+
+    def test_a_refused_upload_leaves_the_one_before(self, folder: Path, tmp_path: Path) -> None:
+        write(folder, "b.onnx", DOUBLE)
+        repository = open_repository(str(folder), cache=tmp_path / "cache")
+        for name in "ab":
+            repository.load(name, ModelConfig(max_batch_size=4), {"7/model.onnx": TRIPLE})
+            with pytest.raises(InvalidModel, match="is not an ONNX file"):
+                repository.load(name, ModelConfig(), {"7/model.onnx": BROKEN})
+            repository.refresh()
+            assert (factor(repository.get(name)), repository.get(name).config.max_batch_size) == (3, 4)
+            assert [entry.reason for entry in repository.entries() if entry.name == name] == [""]
 
     @pytest.mark.parametrize("path", ["../../evil", "1/../../../evil", "/evil", "1/model.onnx\0"])
     def test_names_of_uploaded_files_never_become_paths(self, folder: Path, tmp_path: Path, path: str) -> None:

@@ -10,6 +10,7 @@ import onnx
 import onnx_models
 import pytest
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
+from inferry.modelfile import read
 from inferry.session import Session, SessionOptions
 from inferry.tensors import DATATYPES, aligned, empty
 
@@ -130,7 +131,7 @@ def test_a_broken_file_is_an_invalid_model(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(InvalidModel, match="model 'm'"):
-        Session(path, "m", SessionOptions(1))
+        Session(path, read(path), "m", SessionOptions(1))
 
 
 def test_external_data_that_is_missing_is_told_without_our_paths(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_external_data_that_is_missing_is_told_without_our_paths(tmp_path: Path)
     onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
     (tmp_path / "weights.bin").unlink()
     with pytest.raises(InvalidModel, match=r"weights\.bin") as caught:
-        Session(path, "m", SessionOptions(1))
+        Session(path, read(path), "m", SessionOptions(1))
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -149,7 +150,7 @@ def test_a_session_keeps_to_what_was_paid_for(tmp_path: Path) -> None:
     """Its threads, none of them spinning, and no memory of shapes that came before."""
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_models.identity())
-    options = Session(path, "m", SessionOptions(3))._session.get_session_options()
+    options = Session(path, read(path), "m", SessionOptions(3))._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (False, False)

@@ -21,9 +21,11 @@ import obstore.store
 import pytest
 from inferry import fetched, store
 from inferry import remote as remote_module
+from inferry.content import digest
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
 from inferry.remote import RemoteStore, memory_store
-from inferry.store import LocalStore, StoredFile, open_store
+from inferry.store import LocalStore, open_store
+from inferry.stored import StoredFile, VersionFiles
 
 MODEL = bytes(range(256)) * 40
 FILES = {"digits/1/model.onnx": MODEL, "digits/1/weights/w.bin": b"w" * 3000, "digits/1/empty": b""}
@@ -122,15 +124,15 @@ def test_reads_nothing_but_its_files(filled: store.Store, path: str, tmp_path: P
 
 
 @pytest.mark.usefixtures("_small_pieces")
-def test_fetches_a_folder_by_relative_paths(filled: store.Store) -> None:
-    wanted = [file for file in filled.list() if file.path.startswith("digits/1/")]
-    folder = filled.fetch("digits/1", wanted, None)
+def test_fetches_a_folder_by_relative_paths(cache: Path) -> None:
+    filled = memory_store(FILES, cache)
+    folder = filled.download("digits/1", filled.list(), None)
     assert contents(folder) == below_one(FILES)
 
 
-def test_fetches_a_file_of_the_root(filled: store.Store) -> None:
-    wanted = [file for file in filled.list() if file.path == "iris.onnx"]
-    assert (filled.fetch("", wanted, None) / "iris.onnx").read_bytes() == b"iris"
+def test_fetches_a_file_of_the_root(cache: Path) -> None:
+    filled = memory_store({"iris.onnx": b"iris", "other": b""}, cache)
+    assert (filled.download("", filled.list()[:1], None) / "iris.onnx").read_bytes() == b"iris"
 
 
 @pytest.mark.parametrize(
@@ -146,14 +148,23 @@ def test_fetches_a_file_of_the_root(filled: store.Store) -> None:
         ("a/..", "a/../../secret"),
     ],
 )
-def test_fetches_nothing_from_outside(filled: store.Store, folder: str, path: str) -> None:
+def test_downloads_nothing_from_outside(cache: Path, folder: str, path: str) -> None:
     with pytest.raises(StoreError):
-        filled.fetch(folder, [StoredFile(path, 1, "x")], None)
+        memory_store(FILES, cache).download(folder, [StoredFile(path, 1, "x")], None)
 
 
-def test_fetches_no_empty_list(filled: store.Store) -> None:
+@pytest.mark.parametrize(
+    "path", ["../secret", "/etc/hostname", "a\\..\\b", "a\0b", "a/../../secret", ".hidden", "digits"]
+)
+def test_fetches_nothing_from_outside(filled: store.Store, tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
     with pytest.raises(StoreError):
-        filled.fetch("digits/1", [], None)
+        filled.fetch(VersionFiles("", path, (StoredFile(path, 1, "x"),)), None)
+
+
+def test_fetches_no_empty_list(cache: Path) -> None:
+    with pytest.raises(StoreError):
+        memory_store(FILES, cache).download("digits/1", [], None)
 
 
 # URLs
@@ -204,13 +215,14 @@ def test_a_memory_name_is_one_store(cache: Path) -> None:
 
 def test_a_folder_needs_no_obstore(tmp_path: Path) -> None:
     code = (
-        "import sys; from inferry.store import open_store; s = open_store(sys.argv[1]); files = s.list();"
-        "s.read('a', 9); s.fetch('', files, None); print(len(files), 'obstore' in sys.modules)"
+        "import sys; from inferry.store import *; s = open_store(sys.argv[1]); files = s.list();"
+        "s.read('a', 9); s.fetch(VersionFiles('', 'a', tuple(files)), None);"
+        "print(len(files), *(name in sys.modules for name in ('obstore', 'inferry.fetched')))"
     )
     run = [sys.executable, "-c", code, str(write(tmp_path / "models", {"a": b"a"}))]
     path = str(Path(store.__file__).parents[1])
     done = subprocess.run(run, capture_output=True, text=True, check=True, env={"PYTHONPATH": path})
-    assert done.stdout == "1 False\n"
+    assert done.stdout == "1 False False\n"
 
 
 # Folders
@@ -223,12 +235,6 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
     missing.write_bytes(b"a file")
     with pytest.raises(StoreError, match=f"{missing} is not a folder: name the folder"):
         open_store(str(missing)).list()
-
-
-def test_a_folder_is_not_copied(tmp_path: Path) -> None:
-    root = write(tmp_path / "models", FILES)
-    opened = open_store(str(root))
-    assert opened.fetch("digits/1", opened.list(), "0" * 64) == root / "digits" / "1"
 
 
 def test_the_identity_of_a_local_file_changes_with_it(tmp_path: Path) -> None:
@@ -267,12 +273,24 @@ def test_links_are_followed_inside_the_root_only(tmp_path: Path) -> None:
     os.mkfifo(root / "pipe")
     opened = LocalStore(root, "models")
     assert paths(opened.list()) == ["config", "file", "folder/m.onnx", "real/1/m.onnx", "z.onnx"]
+    out, gone = "is a link that leads out of the repository", "is a link to a file that does not exist"
+    assert opened.left_out == [
+        f"absolute {out}",
+        f"broken {gone}",
+        "folder/back/up is a link to a folder that it lies in",
+        f"itself {gone}",
+        f"out {out}",
+        f"outfolder {out}",
+        "real/1/back is a link to a folder that it lies in",
+        "real/up is a link to a folder that it lies in",
+        f"sibling {out}",
+    ]
     assert opened.read("config", 9) == b"c"
     for path in ("out", "outfolder/secret", "absolute", "itself", "sibling/x", "pipe"):
         with pytest.raises(StoreError):
             opened.read(path, 100)
         with pytest.raises(StoreError):
-            opened.fetch("", [StoredFile(path, 1, "x")], None)
+            opened.fetch(VersionFiles("", path, (StoredFile(path, 1, "x"),)), None)
 
 
 def test_a_root_that_is_a_link_may_be_switched(tmp_path: Path) -> None:
@@ -334,9 +352,9 @@ def test_the_identity_of_an_object(tag: str | None, identity: str) -> None:
 def test_what_was_fetched_is_not_read_again(cache: Path) -> None:
     backend = Backend(in_memory(FILES))
     first = remote(backend, cache)
-    folder = first.fetch("digits/1", first.list(), None)
+    folder = first.download("digits/1", first.list(), None)
     assert backend.gets == 11 + 3
-    assert remote(backend, cache).fetch("digits/1", first.list(), None) == folder
+    assert remote(backend, cache).download("digits/1", first.list(), None) == folder
     assert backend.gets == 14
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
@@ -350,31 +368,31 @@ def test_pieces_are_fetched_side_by_side(cache: Path) -> None:
             eight.wait(20)
 
     opened = remote(Backend(in_memory(FILES), meet), cache)
-    assert contents(opened.fetch("digits/1", opened.list(), None)) == below_one(FILES)
+    assert contents(opened.download("digits/1", opened.list(), None)) == below_one(FILES)
 
 
 def test_the_same_digest_is_fetched_once_from_anywhere(cache: Path) -> None:
     sha256 = hashlib.sha256(MODEL).hexdigest()
     one, two = (Backend(in_memory({"m.onnx": MODEL})) for _ in range(2))
-    first = remote(one, cache, "one").fetch("", remote(one, cache).list(), sha256)
-    assert remote(two, cache, "two").fetch("", remote(two, cache).list(), sha256.upper()) == first
+    first = remote(one, cache, "one").download("", remote(one, cache).list(), sha256)
+    assert remote(two, cache, "two").download("", remote(two, cache).list(), sha256.upper()) == first
     assert (one.gets, two.gets) == (1, 0)
 
 
 def test_the_same_digest_under_another_name_has_that_name(cache: Path) -> None:
     sha256 = hashlib.sha256(MODEL).hexdigest()
     stores = [memory_store({name: MODEL}, cache) for name in ("a.onnx", "b.onnx")]
-    folders = [opened.fetch("", opened.list(), sha256) for opened in stores]
+    folders = [opened.download("", opened.list(), sha256) for opened in stores]
     assert [contents(folder) for folder in folders] == [{"a.onnx": MODEL}, {"b.onnx": MODEL}]
 
 
 def test_without_a_digest_only_the_same_object_is_reused(cache: Path) -> None:
     opened = memory_store({"m.onnx": b"one"}, cache)
-    first = opened.fetch("", opened.list(), None)
+    first = opened.download("", opened.list(), None)
     opened.backend.put("m.onnx", b"two")
-    second = opened.fetch("", opened.list(), None)
+    second = opened.download("", opened.list(), None)
     other = memory_store({"m.onnx": b"six"}, cache)
-    third = other.fetch("", other.list(), None)
+    third = other.download("", other.list(), None)
     assert [(f / "m.onnx").read_bytes() for f in (first, second, third)] == [b"one", b"two", b"six"]
 
 
@@ -390,11 +408,11 @@ def test_a_failure_in_the_middle_leaves_nothing(error: Exception, cache: Path) -
     backend = Backend(in_memory(FILES), fail)
     opened = remote(backend, cache)
     with pytest.raises(StoreError) as caught:
-        opened.fetch("digits/1", opened.list(), None)
+        opened.download("digits/1", opened.list(), None)
     assert str(caught.value) == f"can't fetch 'digits/1' from s3://test/models to {cache}: cable pulled"
     assert caught.value.__cause__ is error
     assert list(cache.iterdir()) == []
-    assert contents(opened.fetch("digits/1", opened.list(), None)) == below_one(FILES)
+    assert contents(opened.download("digits/1", opened.list(), None)) == below_one(FILES)
 
 
 def test_after_a_failure_the_rest_is_not_fetched(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -407,14 +425,14 @@ def test_after_a_failure_the_rest_is_not_fetched(monkeypatch: pytest.MonkeyPatch
 
     backend = Backend(in_memory(FILES), fail)
     with pytest.raises(StoreError):
-        remote(backend, cache).fetch("digits/1", remote(backend, cache).list(), None)
+        remote(backend, cache).download("digits/1", remote(backend, cache).list(), None)
     assert backend.gets < 100
 
 
 def test_a_wrong_digest_leaves_nothing(cache: Path) -> None:
     opened = memory_store({"m.onnx": MODEL}, cache)
     with pytest.raises(InvalidModel) as caught:
-        opened.fetch("", opened.list(), "f" * 64)
+        opened.download("", opened.list(), "f" * 64)
     assert hashlib.sha256(MODEL).hexdigest() in str(caught.value)
     assert "f" * 64 in str(caught.value)
     assert list(cache.iterdir()) == []
@@ -424,7 +442,7 @@ def test_a_wrong_digest_leaves_nothing(cache: Path) -> None:
 def test_a_hostile_digest_is_only_a_wrong_one(sha256: str, tmp_path: Path) -> None:
     opened = memory_store({"m.onnx": MODEL}, tmp_path / "a" / "b")
     with pytest.raises(InvalidModel):
-        opened.fetch("", opened.list(), sha256)
+        opened.download("", opened.list(), sha256)
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b"]
 
 
@@ -443,9 +461,9 @@ def test_an_object_replaced_in_the_middle_is_noticed(content: bytes, cache: Path
 
     opened = remote(Backend(inner, replace), cache)
     with pytest.raises(StoreError):
-        opened.fetch("", opened.list(), None)
+        opened.download("", opened.list(), None)
     assert list(cache.iterdir()) == []
-    assert contents(opened.fetch("", opened.list(), None)) == {"m.onnx": content}
+    assert contents(opened.download("", opened.list(), None)) == {"m.onnx": content}
 
 
 def test_an_object_replaced_before_is_noticed(cache: Path) -> None:
@@ -453,7 +471,7 @@ def test_an_object_replaced_before_is_noticed(cache: Path) -> None:
     listed = opened.list()
     opened.backend.put("m.onnx", b"two")
     with pytest.raises(StoreError, match="replaced since it was listed: list again"):
-        opened.fetch("", listed, None)
+        opened.download("", listed, None)
 
 
 def test_an_object_that_is_gone(cache: Path) -> None:
@@ -461,7 +479,7 @@ def test_an_object_that_is_gone(cache: Path) -> None:
     listed = opened.list()
     opened.backend.delete("m.onnx")
     with pytest.raises(StoreError, match=r"can't fetch .* m.onnx not found"):
-        opened.fetch("", listed, None)
+        opened.download("", listed, None)
     assert list(cache.iterdir()) == []
 
 
@@ -479,7 +497,7 @@ def test_bytes_that_are_missing_are_noticed(cache: Path) -> None:
     inner = in_memory({"m.onnx": b"one"})
     opened = remote(Backend(inner, lambda count: Short(inner.get("m.onnx"))), cache)
     with pytest.raises(StoreError, match="got 2 bytes, not 3"):
-        opened.fetch("", opened.list(), None)
+        opened.download("", opened.list(), None)
     assert list(cache.iterdir()) == []
 
 
@@ -493,7 +511,7 @@ def test_leftovers_of_killed_processes(cache: Path) -> None:
     for left in (young, old):
         write(left / "files", {"model.onnx": b"half"})
     os.utime(old, (time.time() - 90000,) * 2)
-    folder = opened.fetch("digits/1", listed, None)
+    folder = opened.download("digits/1", listed, None)
     assert contents(folder) == below_one(FILES)
     assert sorted(cache.iterdir()) == sorted([young, folder])
 
@@ -501,14 +519,14 @@ def test_leftovers_of_killed_processes(cache: Path) -> None:
 @pytest.mark.parametrize("damage", ["file", "all", "shorter"])
 def test_a_folder_that_a_cleaner_damaged_is_fetched_again(damage: str, cache: Path) -> None:
     opened = memory_store(FILES, cache)
-    folder = opened.fetch("digits/1", opened.list(), None)
+    folder = opened.download("digits/1", opened.list(), None)
     if damage == "file":
         (folder / "model.onnx").unlink()
     elif damage == "shorter":
         (folder / "model.onnx").write_bytes(b"half")
     else:
         shutil.rmtree(folder)
-    assert opened.fetch("digits/1", opened.list(), None) == folder
+    assert opened.download("digits/1", opened.list(), None) == folder
     assert contents(folder) == below_one(FILES)
     assert list(cache.iterdir()) == [folder]
 
@@ -519,7 +537,7 @@ def test_too_small_a_disk_is_told_before_anything_is_read(cache: Path, monkeypat
     write(cache / ("0" * 64), {"kept.onnx": b"a model that is too small to make room"})
     backend = Backend(in_memory({"m.onnx": MODEL}))
     with pytest.raises(StoreError) as caught:
-        remote(backend, cache).fetch("", remote(backend, cache).list(), None)
+        remote(backend, cache).download("", remote(backend, cache).list(), None)
     assert str(caught.value) == f"no space in {cache}: 10240 bytes are needed, 1000 free, 9240 missing"
     assert (backend.gets, contents(cache)) == (0, {f"{'0' * 64}/kept.onnx": b"a model that is too small to make room"})
 
@@ -531,7 +549,7 @@ def test_a_disk_that_fills_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(os, "pwrite", full)
     opened = memory_store({"m.onnx": MODEL}, cache)
     with pytest.raises(StoreError, match=r"no space in .*: 10240 bytes are needed"):
-        opened.fetch("", opened.list(), None)
+        opened.download("", opened.list(), None)
     assert list(cache.iterdir()) == []
 
 
@@ -539,14 +557,14 @@ def test_writes_that_take_only_a_part_go_on(cache: Path, monkeypatch: pytest.Mon
     whole = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: whole(fd, data[:7], offset))
     opened = memory_store({"m.onnx": MODEL}, cache)
-    assert contents(opened.fetch("", opened.list(), None)) == {"m.onnx": MODEL}
+    assert contents(opened.download("", opened.list(), None)) == {"m.onnx": MODEL}
 
 
 def test_a_cache_that_cant_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     opened = memory_store({"m.onnx": MODEL}, tmp_path / "file" / "cache")
     with pytest.raises(StoreError, match=r"to .*/file/cache: .*Not a directory"):
-        opened.fetch("", opened.list(), None)
+        opened.download("", opened.list(), None)
 
 
 @pytest.fixture
@@ -558,7 +576,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_default_cache_is_private(temporary: Path) -> None:
     opened = memory_store({"m.onnx": MODEL})
     for _ in range(2):
-        assert opened.fetch("", opened.list(), None).parent == temporary / "models"
+        assert opened.download("", opened.list(), None).parent == temporary / "models"
     assert [oct(path.stat().st_mode) for path in (temporary, temporary / "models")] == ["0o40700"] * 2
 
 
@@ -578,7 +596,7 @@ def test_a_default_cache_of_others_is_refused(kind: str, temporary: Path, monkey
         monkeypatch.setattr(os, "getuid", lambda: uid + 1)
     opened = memory_store({"m.onnx": MODEL})
     with pytest.raises(StoreError, match="isn't a folder of this user with mode 0700"):
-        opened.fetch("", opened.list(), None)
+        opened.download("", opened.list(), None)
 
 
 # Together
@@ -599,7 +617,7 @@ def test_threads_that_fetch_the_same(cache: Path) -> None:
     inner, barrier = in_memory(FILES), threading.Barrier(2)
     stores = [remote(Backend(inner, at_barrier(barrier)), cache) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(lambda opened: opened.fetch("digits/1", opened.list(), None), stores)
+        one, two = pool.map(lambda opened: opened.download("digits/1", opened.list(), None), stores)
     assert one == two
     assert list(cache.iterdir()) == [one]
     assert contents(one) == below_one(FILES)
@@ -612,14 +630,14 @@ def join(barrier: Any) -> None:
 def fetch_from_folder(source: str, cache: Path) -> tuple[int, Path]:
     backend = Backend(obstore.store.LocalStore(source), at_barrier(globals()["barrier"]))
     opened = remote(backend, cache)
-    return os.getpid(), opened.fetch("digits/1", opened.list(), None)
+    return os.getpid(), opened.download("digits/1", opened.list(), None)
 
 
 def fetch_own_memory(content: bytes, cache: Path) -> bytes:
     memory_store({"m.onnx": content}, name="same")
     opened = open_store("memory://same", cache)
     globals()["barrier"].wait(30)
-    return (opened.fetch("", opened.list(), None) / "m.onnx").read_bytes()
+    return (opened.download("", opened.list(), None) / "m.onnx").read_bytes()
 
 
 @pytest.fixture
@@ -647,7 +665,7 @@ def test_memory_of_two_processes_is_not_mixed_up(two_processes: ProcessPoolExecu
 
 def test_the_digest_of_one_file_is_its_sha256(tmp_path: Path) -> None:
     write(tmp_path, {"iris.onnx": MODEL, "other": b"x"})
-    assert store.digest(tmp_path, ["iris.onnx"]) == hashlib.sha256(MODEL).hexdigest()
+    assert digest(tmp_path, ["iris.onnx"]) == hashlib.sha256(MODEL).hexdigest()
 
 
 def test_the_digest_of_several_files_is_what_sha256sum_says(tmp_path: Path) -> None:
@@ -657,18 +675,18 @@ def test_the_digest_of_several_files_is_what_sha256sum_says(tmp_path: Path) -> N
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"LC_ALL": "C"}, capture_output=True, text=True, check=True
     )
-    assert store.digest(tmp_path, names) == done.stdout.split()[0]
+    assert digest(tmp_path, names) == done.stdout.split()[0]
 
 
 def test_a_digest_of_what_is_gone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"m\.onnx"):
-        store.digest(tmp_path, ["m.onnx"])
+        digest(tmp_path, ["m.onnx"])
 
 
 def test_a_fetched_folder_has_the_digest_of_the_local_one(tmp_path: Path, cache: Path) -> None:
-    sha256 = store.digest(write(tmp_path / "local", below_one(FILES)), [*below_one(FILES)])
+    sha256 = digest(write(tmp_path / "local", below_one(FILES)), [*below_one(FILES)])
     opened = memory_store(FILES, cache)
-    assert contents(opened.fetch("digits/1", opened.list(), sha256)) == below_one(FILES)
+    assert contents(opened.download("digits/1", opened.list(), sha256)) == below_one(FILES)
 
 
 def test_a_memory_store_refuses_hostile_keys(cache: Path) -> None:

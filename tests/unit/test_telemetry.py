@@ -11,8 +11,10 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import numpy as np
+from inferry import modelfile
 from inferry.session import Session, SessionOptions
-session = Session(Path(sys.argv[1]), "m", SessionOptions())
+path = Path(sys.argv[1])
+session = Session(path, modelfile.read(path), "m", SessionOptions())
 answer, = session.run({"x": np.ones((1, 3), np.float32)}, ["y"], time.monotonic() + 10)
 print(answer.tolist())
 """

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, TypeVar, cast
 
 from inferry.errors import InvalidRequest, StoreError
-from inferry.store import LocalStore, StoredFile, file_path, is_plain, translated
+from inferry.store import LocalStore, file_path
+from inferry.stored import StoredFile, is_plain, translated
 
 HIDDEN = ".inferry"
 """Where unfinished work is kept, below the folder of the results; no listing shows it."""

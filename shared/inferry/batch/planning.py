@@ -14,7 +14,7 @@ from inferry.batch.runs import Plan, Run
 from inferry.errors import InferryError, InvalidRequest, StoreError
 from inferry.jobs import Job, Slice
 from inferry.service import Service
-from inferry.store import StoredFile
+from inferry.stored import StoredFile
 
 SLICE_BYTES = 64 << 20
 

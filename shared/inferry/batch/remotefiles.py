@@ -11,7 +11,7 @@ from obstore.exceptions import AlreadyExistsError, NotSupportedError
 from inferry.batch.files import Listing, Paths
 from inferry.errors import StoreError
 from inferry.remote import ERRORS, RemoteStore, open_remote, stored
-from inferry.store import StoredFile, translated
+from inferry.stored import StoredFile, translated
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
