@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
-
 from tried import Array
 
 Outputs: TypeAlias = Mapping[str, Any]
@@ -40,7 +39,7 @@ direct = cache(Direct)
 
 
 def difference(outputs: Outputs, expected: Mapping[str, Array], *, rows: bool, whole: Sequence[str] = ()) -> str:
-    """What is different, or nothing. With `rows` the outputs are values of one row, without its axis, but for the `whole` ones."""
+    """What is different, or nothing. With `rows` the outputs are those of one row: without its axis but the `whole` ones."""
     if outputs.keys() != expected.keys():
         return f"outputs {list(outputs)} instead of {list(expected)}"
     found = (_of_one(name, outputs[name], array, rows and name not in whole) for name, array in expected.items())

@@ -165,7 +165,11 @@ class Command:
         errors = self._folder / "out" / f"{path.name}.errors.jsonl"
         if errors.exists():
             raise Refused(json.loads(errors.read_bytes().splitlines()[0])["reason"])
-        return next(found for found in (self._folder / "out").iterdir() if not found.name.endswith(".report.json") and found.is_file())
+        return next(
+            found
+            for found in (self._folder / "out").iterdir()
+            if not found.name.endswith(".report.json") and found.is_file()
+        )
 
     def _run(self, *arguments: str) -> str:
         status = cli.main([*arguments, "--models", str(self._models)])
@@ -226,7 +230,8 @@ def batch_parquet(command: Command, model: str, feeds: Sequence[Feed]) -> list[O
 def joined(feeds: Sequence[Feed]) -> dict[str, Array]:
     """One array for all rows of each input."""
     return {
-        name: np.concatenate([feed[name] for feed in feeds]) if array.shape[:1] == (1,)
+        name: np.concatenate([feed[name] for feed in feeds])
+        if array.shape[:1] == (1,)
         else np.stack([feed[name] for feed in feeds])
         for name, array in feeds[0].items()
     }

@@ -1,4 +1,4 @@
-"""The tables, as plain columns: what each file holds, whoever wrote it. Runs in both environments: standard library only."""
+"""The tables, as plain columns, whoever writes them. Both environments read this: standard library only."""
 
 from typing import Any, NamedTuple
 
@@ -32,7 +32,11 @@ CASES = (
     Case("bools", "BOOL", {"a": [True, False, True], "b": [False, False, True]}),
     Case("bools-null", "BOOL", {"a": [True, None, False], "b": [False, True, None]}),
     Case("bools-one", "BOOL", {"x": [True, False]}),
-    Case("texts", "BYTES", {"a": ["plain", "a, comma", 'a "quote"', "grün 雨"], "b": ["two\nlines", " spaces ", "1.5", "true"]}),
+    Case(
+        "texts",
+        "BYTES",
+        {"a": ["plain", "a, comma", 'a "quote"', "grün 雨"], "b": ["two\nlines", " spaces ", "1.5", "true"]},
+    ),
     Case("texts-null", "BYTES", {"a": ["one", None, "three"], "b": ["x", "y", None]}),
     Case("texts-one", "BYTES", {"x": ["one", "NA", "null", "#5"]}),
     Case("texts-words", "BYTES", {"a": ["", "N/A", "NaN", "nan"], "b": ["-", "\t", "\\n", "0x1F"]}),
@@ -42,6 +46,10 @@ CASES = (
     Case("wide", "FP64", wide(5, 40)),
     Case("wide-null", "FP64", {**wide(5, 40), "f7": [1.0, None, 3.0, None, 5.0]}),
     Case("long-null", "INT64", {"a": [None if n % 7 == 3 else n for n in range(3000)], "b": list(range(3000))}),
-    Case("long-floats", "FP64", {"a": [n / 8 for n in range(3000)], "b": [None if n > 2500 else -n / 4 for n in range(3000)]}),
+    Case(
+        "long-floats",
+        "FP64",
+        {"a": [n / 8 for n in range(3000)], "b": [None if n > 2500 else -n / 4 for n in range(3000)]},
+    ),
     Case("long", "INT64", {"a": list(range(3000)), "b": [-n for n in range(3000)]}),
 )

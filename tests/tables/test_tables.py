@@ -1,4 +1,4 @@
-"""Files of the same tables, whoever wrote them: each row is the table's own, or refused with a reason that is listed."""
+"""Files of the same tables, whoever wrote them: each row is right, or refused with a reason that is listed."""
 
 import json
 import math
@@ -12,9 +12,9 @@ import onnx_models
 import pyarrow.parquet as pq
 import pytest
 from cases import CASES, Case
-from inferry import cli
 from formats import WRITERS, Writer
-from refusals import LOST, REFUSED
+from inferry import cli
+from refusals import GONE, LOST, REFUSED
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".tools" / "tables" / "bin" / "python"
@@ -35,7 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """For each case a model that gives its columns back, and one whose only input has all of them."""
     files = {}
     for case in CASES:
-        columns = {name: (case.datatype, ("n", 1)) for name in case.columns}
+        columns = dict.fromkeys(case.columns, (case.datatype, ("n", 1)))
         files[f"{case.name}.onnx"] = onnx_models.echo(columns, {name: f"{name}_out" for name in case.columns})
         files[f"{case.name}.row.onnx"] = onnx_models.identity(case.datatype, ("n", len(case.columns)))
     return onnx_models.write(tmp_path_factory.mktemp("models"), files)
@@ -69,7 +69,10 @@ def judged(path: Path, writer: str, case: Case, shape: str, models: Path, out: P
     if reason:
         return "" if listed and re.search(listed, reason) else f"refused: {reason}"
     columns = as_written(f"{writer}/{path.name}", case)
-    expected = [wanted(case.datatype, dict(zip(columns, row, strict=True)), shape) for row in zip(*columns.values(), strict=True)]
+    expected = [
+        wanted(case.datatype, dict(zip(columns, row, strict=True)), shape)
+        for row in zip(*columns.values(), strict=True)
+    ]
     if len(rows) + len(errors) != len(expected):
         return f"{len(rows)} rows and {len(errors)} errors of {len(expected)} rows"
     numbers = [number for number in range(len(expected)) if number + 1 not in errors]
@@ -95,7 +98,9 @@ def results(path: Path, model: str, models: Path, out: Path) -> tuple[list[Any],
     if said["state"] != "finished":
         return [], {}, said["reason"]
     errors = {item["row"]: item["reason"] for item in lines(out, ".errors.jsonl")}
-    found = [path for path in out.iterdir() if path.is_file() and not path.name.endswith((".errors.jsonl", ".report.json"))]
+    found = [
+        path for path in out.iterdir() if path.is_file() and not path.name.endswith((".errors.jsonl", ".report.json"))
+    ]
     return [row for path in found for row in pq.read_table(path).to_pylist()], errors, ""
 
 
@@ -107,6 +112,8 @@ def lines(folder: Path, ending: str) -> Iterator[Any]:
 def as_written(file: str, case: Case) -> dict[str, list[Any]]:
     """The columns of the case, less what the writer loses."""
     columns = case.columns
+    if re.fullmatch(GONE, file):
+        columns = {name: [value for value in column if value is not None] for name, column in columns.items()}
     for pattern, becomes in LOST.items():
         if re.fullmatch(pattern, file):
             columns = {name: [becomes(value) for value in column] for name, column in columns.items()}

@@ -1,10 +1,10 @@
-"""Writes every case with every writer, below FOLDER/WRITER/: python writers.py FOLDER. Runs where the writers are installed."""
+"""Writes every case with every writer below FOLDER/WRITER/, where these are installed: python writers.py FOLDER."""
 
 import math
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ def pandas(case: Case, folder: Path) -> None:
     frame.to_csv(folder / f"{case.name}.csv", index=False)
     frame.to_json(folder / f"{case.name}.jsonl", orient="records", lines=True, double_precision=15)
     frame.to_parquet(folder / f"{case.name}.parquet")
-    frame[frame.index >= 0].sample(frac=1, random_state=1).sort_index().to_parquet(folder / f"{case.name}.index.parquet", index=True)
+    frame[frame.index >= 0].sample(frac=1, random_state=1).sort_index().to_parquet(
+        folder / f"{case.name}.index.parquet", index=True
+    )
 
 
 def pandas_nullable(case: Case, folder: Path) -> None:
@@ -79,7 +81,13 @@ def pyarrow(case: Case, folder: Path) -> None:
     pyarrow.csv.write_csv(table, folder / f"{case.name}.csv")
     pq.write_table(table, folder / f"{case.name}.parquet")
     pq.write_table(
-        table, folder / f"{case.name}.v2.parquet", version="2.6", data_page_version="2.0", compression="brotli", row_group_size=2 if len(table) < 100 else 700, write_statistics=False,
+        table,
+        folder / f"{case.name}.v2.parquet",
+        version="2.6",
+        data_page_version="2.0",
+        compression="brotli",
+        row_group_size=2 if len(table) < 100 else 700,
+        write_statistics=False,
     )
 
 
@@ -87,7 +95,12 @@ def fastparquet(case: Case, folder: Path) -> None:
     import fastparquet
     import pandas as pd
 
-    frame = pd.DataFrame({name: pd.Series(values, dtype=object if case.datatype == "BYTES" else None) for name, values in case.columns.items()})
+    frame = pd.DataFrame(
+        {
+            name: pd.Series(values, dtype=object if case.datatype == "BYTES" else None)
+            for name, values in case.columns.items()
+        }
+    )
     fastparquet.write(f"{folder}/{case.name}.parquet", frame, compression="GZIP")
     fastparquet.write(f"{folder}/{case.name}.index.parquet", frame, write_index=True)
 
@@ -135,8 +148,15 @@ def numpy(case: Case, folder: Path) -> None:
     if has_nulls(case) and case.datatype != "FP64":
         return
     dtype = np.dtype(DTYPES[case.datatype] if case.datatype != "BYTES" else "U40")
-    columns = [np.array([math.nan if value is None else value for value in column], dtype) for column in case.columns.values()]
-    np.save(folder / f"{case.name}.npy", np.rec.fromarrays(columns, names=list(case.columns)).view(np.ndarray).astype([(n, dtype) for n in case.columns]))
+    columns = [
+        np.array([math.nan if value is None else value for value in column], dtype) for column in case.columns.values()
+    ]
+    np.save(
+        folder / f"{case.name}.npy",
+        np.rec.fromarrays(columns, names=list(case.columns))
+        .view(np.ndarray)
+        .astype([(n, dtype) for n in case.columns]),
+    )
     np.save(folder / f"{case.name}.array.npy", np.stack(columns, axis=1))
     np.save(folder / f"{case.name}.fortran.npy", np.asfortranarray(np.stack(columns, axis=1)))
 
@@ -148,12 +168,14 @@ WRITERS: dict[str, Callable[[Case, Path], None]] = {
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    os.environ |= {"SPARK_LOCAL_IP": "127.0.0.1", "HF_HUB_OFFLINE": "1", "HF_HOME": f"{root}/hf", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    os.environ |= {
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": f"{root}/hf",
+        "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    }
     for name in sys.argv[2:] or WRITERS:
         folder = root / name
         folder.mkdir(parents=True)
         for case in CASES:
-            try:
-                WRITERS[name](case, folder)
-            except Exception as exc:  # a writer that can't write a case has no file of it
-                print(name, case.name, type(exc).__name__, str(exc)[:300], file=sys.stderr)
+            WRITERS[name](case, folder)
