@@ -39,7 +39,7 @@ direct = cache(Direct)
 
 
 def difference(outputs: Outputs, expected: Mapping[str, Array], *, rows: bool, whole: Sequence[str] = ()) -> str:
-    """What is different, or nothing. With `rows` the outputs are those of one row: without its axis but the `whole` ones."""
+    """What is different, or nothing. With `rows` they are one row's: all but the `whole` ones have lost an axis."""
     if outputs.keys() != expected.keys():
         return f"outputs {list(outputs)} instead of {list(expected)}"
     found = (_of_one(name, outputs[name], array, rows and name not in whole) for name, array in expected.items())
