@@ -8,6 +8,8 @@ TERRAFORM = terraform -chdir=deploy/terraform/azure
 EVENT ?= events/http-api.json
 # The tests of the protocol, for any host.
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
+# What each image holds: the extras of its packages.
+IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
@@ -87,6 +89,9 @@ models: .venv/dev  ## build the example models again
 lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --upgrade --quiet \
 		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
+	for extras in $(IMAGES); do $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --generate-hashes \
+		--no-header --no-annotate --no-emit-find-links --constraint constraints.txt \
+		$$(echo ",$$extras" | sed 's/,/ --extra /g') --output-file "images/packages/$$extras.txt" pyproject.toml || exit 1; done
 
 clean:  ## remove everything that these verbs made
 	rm -rf .venv .bench .tools cdk.out node_modules models/encoder/1/model.onnx

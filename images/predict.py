@@ -20,7 +20,7 @@ from inferry.session import RUNTIME
 from inferry.settings import Settings
 from inferry.verdicts import Verdicts
 
-PAGES = ("/v2", "/openapi.json", "/docs", "/metrics")
+PAGES = ("/v2", "/openapi.json", "/docs", "/docs/assets/swagger-ui-bundle.js", "/metrics")
 
 
 async def ask(app: ASGIApp, path: str, body: Any = None) -> None:

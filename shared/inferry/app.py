@@ -19,6 +19,7 @@ from inferry.stats import Timings, reason_of
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
+    from inferry.guard import Guard
     from inferry.keys import Keys
     from inferry.observing import Observer
 
@@ -29,15 +30,18 @@ STATUS: dict[type[InferryError], int] = {
     errors.InvalidRequest: 400,
     errors.KeyMissing: 401,
     errors.KeyRefused: 403,
+    errors.OriginRefused: 403,
     errors.DataRefused: 403,
     errors.ModelControlDisabled: 403,
     errors.ModelNotFound: 404,
     errors.DeferredNotFound: 404,
     routes.RouteNotFound: 404,
     routes.MethodNotAllowed: 405,
+    errors.RequestTimeout: 408,
     errors.RequestTooLarge: 413,
     errors.ResponseTooLarge: 413,
     errors.UnsupportedEncoding: 415,
+    errors.HostRefused: 421,
     errors.QueueFull: 429,
     errors.InferenceFailed: 500,
     errors.JobFailed: 500,
@@ -71,10 +75,13 @@ Handler: TypeAlias = Callable[
 ]
 
 
-def create_app(service: Service) -> ASGIApp:
-    """The application over a service; the same on every host. It has no lifespan: `service` is ready as it is."""
+def create_app(service: Service, guard: "Guard | None" = None) -> ASGIApp:
+    """The application over a service; the same on every host. It has no lifespan: `service` is ready as it is.
+
+    `guard`: what a host wants to be checked of every request.
+    """
     settings = service.settings
-    app = App(service, settings.api_keys, _observer(settings))
+    app = App(service, settings.api_keys, _observer(settings), guard)
     origins = settings.cors_origins
     if not origins:
         return app
@@ -98,9 +105,16 @@ def _observer(settings: Settings) -> "Observer | None":
 class App:
     """Answers the data plane's routes itself and hands the others to `management`."""
 
-    def __init__(self, service: Service, keys: tuple[str, ...], observer: "Observer | None" = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        keys: tuple[str, ...],
+        observer: "Observer | None" = None,
+        guard: "Guard | None" = None,
+    ) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
+        self._guard = guard
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
@@ -132,6 +146,8 @@ class App:
             if scope["method"] == "HEAD":
                 send = asgi.without_body(send)
             try:
+                if self._guard is not None:
+                    self._check(self._guard.check, scope["method"], headers)
                 root = scope.get("root_path", "")
                 path = asgi.below(root, scope["path"]) if root else scope["path"]
                 route, parameters = routes.match(scope["method"], path or "/")
@@ -139,7 +155,7 @@ class App:
                     path = _deferring(parameters)
                     route, parameters = routes.match("POST", path)
                 if self._keys and not route.public:
-                    self._check_key(self._keys, headers)
+                    self._check(self._keys.check, headers)
                 handler = self._handlers.get(route.operation)
                 if handler is None:
                     rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
@@ -159,6 +175,11 @@ class App:
             answer += added
             await send({"type": "http.response.start", "status": status, "headers": answer})
             await send({"type": "http.response.body", "body": body})
+        except BaseException as exc:
+            if seen is not None:
+                # Nobody is there to answer; nginx has a status for that.
+                seen.status, seen.reason = seen.status or 499, reason_of(exc)
+            raise
         finally:
             if seen is not None:
                 seen.end()
@@ -171,9 +192,10 @@ class App:
         with looked_at(seen):
             await management(scope, receive, send)
 
-    def _check_key(self, keys: "Keys", headers: Mapping[bytes, bytes]) -> None:
+    def _check(self, check: Callable[..., None], *arguments: Any) -> None:
+        """Counts whom it keeps out."""
         try:
-            keys.check(headers)
+            check(*arguments)
         except InferryError as exc:
             self._service.metrics.refused(exc)
             raise
@@ -221,7 +243,7 @@ class App:
             raise
         ended = time.perf_counter_ns()
         timings.encode += ended - encoding
-        stats.succeeded(timings, rows := decoded.batch_size, ended, received, len(body))
+        stats.succeeded(timings, rows := model.session.signature.rows(decoded), ended, received, len(body))
         if seen is not None:
             seen.rows = rows
         return 200, body, answer_headers
@@ -236,20 +258,24 @@ class App:
     async def _live(self, *_: Any) -> Response:
         return json_response({"live": True})
 
-    async def _ready(self, *_: Any) -> Response:
+    async def _ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+        if asgi.is_draining(scope):
+            return json_response({"live": True, "ready": False}, 503)
+        if reason := self._service.not_ready():
+            raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
         return json_response({"live": True, "ready": True})
 
-    async def _health(self, *_: Any) -> Response:
-        settings = self._service.settings
-        return json_response(
-            {
-                "status": "ok",
-                "name": settings.app_name,
-                "version": settings.app_version,
-                "environment": settings.environment,
-                "models": self._service.repository.names(),
-            }
-        )
+    async def _health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+        settings, draining = self._service.settings, asgi.is_draining(scope)
+        health = {
+            "status": "draining" if draining else "ok",
+            "name": settings.app_name,
+            "version": settings.app_version,
+            "environment": settings.environment,
+            # Who has no key learns no names.
+            **({} if settings.api_keys else {"models": self._service.repository.names()}),
+        }
+        return json_response(health, 503 if draining else 200)
 
     async def _metrics(self, *_: Any) -> Response:
         from inferry import sinks

@@ -14,6 +14,14 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 # Status, body and headers of an answer.
 Response: TypeAlias = tuple[int, bytes, Headers]
 
+# In the state of a scope while the host is about to end.
+DRAINING = "draining"
+
+
+def is_draining(scope: Scope) -> bool:
+    """Whether the host is about to end, and only answers what comes in spite of that."""
+    return DRAINING in (scope.get("state") or ())
+
 
 async def respond(response: Response, send: Send) -> None:
     """Sends a whole answer, its length included."""

@@ -57,6 +57,8 @@ class Batcher:
         self._max_waiting = max_waiting
         self._joins = True
         self._waiting: deque[_Waiting] = deque()
+        self._running: list[_Waiting] = []
+        self._batch: asyncio.Task[list[Array]] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -79,14 +81,25 @@ class Batcher:
             self._task = loop.create_task(self._drain())
         try:
             return await waiting.future
+        except asyncio.CancelledError:
+            self._give_up(waiting)
+            raise
         finally:
             timer.cancel()
 
     def _expire(self, waiting: _Waiting) -> None:
-        if not waiting.future.done():
-            waiting.future.set_exception(
-                InferenceTimeout(f"the time for a prediction of model '{self._model}' was over: it is busy, or slow")
-            )
+        if _fail(
+            waiting,
+            InferenceTimeout(f"the time for a prediction of model '{self._model}' was over: it is busy, or slow"),
+        ):
+            self._give_up(waiting)
+
+    def _give_up(self, waiting: _Waiting) -> None:
+        """Nobody wants the answer any more: its place is free, and a run that is for nobody else ends."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+        elif self._batch and waiting in self._running and _is_for_nobody(self._running):
+            self._batch.cancel()
 
     async def _drain(self) -> None:
         crowded = False
@@ -126,7 +139,7 @@ class Batcher:
         """Gives every request of the batch its outputs or its error."""
         start = time.perf_counter_ns()
         try:
-            arrays = await self._run(_join(batch), batch[0].outputs, max(waiting.deadline for waiting in batch))
+            arrays = await self._run_for(batch)
             rows = sum([waiting.size for waiting in batch])
             if len(batch) > 1 and self._refute(dict(zip(batch[0].outputs, arrays, strict=True)), rows):
                 self._joins = False
@@ -134,6 +147,10 @@ class Batcher:
             parts = _split(arrays, batch)
         except (InferenceFailed, InvalidRequest) as exc:
             await self._answer_alone(batch, exc)
+        except asyncio.CancelledError:
+            # By `_give_up`, or else the batcher itself is to end.
+            if not all(waiting.future.done() for waiting in batch):
+                raise
         except Exception as exc:
             told = [_fail(waiting, exc) for waiting in batch]
             # Who asked logs it, with the request's ids.
@@ -145,13 +162,24 @@ class Batcher:
                 if not waiting.future.done():
                     waiting.future.set_result(Run(outputs, start - waiting.since, took, rows))
 
+    async def _run_for(self, batch: list[_Waiting]) -> list[Array]:
+        deadline = max(waiting.deadline for waiting in batch)
+        # A coroutine of its own could not be ended.
+        run = self._run(_join(batch), batch[0].outputs, deadline)
+        self._running, self._batch = batch, asyncio.ensure_future(run)
+        try:
+            return await self._batch
+        finally:
+            self._running, self._batch = [], None
+
     async def _answer_alone(self, batch: list[_Waiting], exc: Exception) -> None:
         """One request's rows can fail a batch: each is run by itself, so that the error reaches only its owner."""
         if len(batch) == 1:
             _fail(batch[0], exc)
             return
         for waiting in batch:
-            await self._answer([waiting])
+            if not waiting.future.done():
+                await self._answer([waiting])
 
 
 def _fail(waiting: _Waiting, exc: Exception) -> bool:
@@ -160,6 +188,12 @@ def _fail(waiting: _Waiting, exc: Exception) -> bool:
         return False
     waiting.future.set_exception(exc)
     return True
+
+
+def _is_for_nobody(batch: list[_Waiting]) -> bool:
+    """Whether somebody left, and no other waits. Where all are out of time the run is as well, and ends itself."""
+    futures = [waiting.future for waiting in batch]
+    return all(future.done() for future in futures) and any(future.cancelled() for future in futures)
 
 
 def _join(batch: list[_Waiting]) -> Feed:

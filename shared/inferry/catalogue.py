@@ -15,7 +15,7 @@ BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PHASES = ("decode", "queue", "infer", "encode")
 # Why a request was not answered, once its model was known, and before.
-REASONS = ("invalid", "rejected", "timeout", "canceled", "error")
+REASONS = ("invalid", "denied", "rejected", "timeout", "canceled", "error")
 EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
 SUCCESS, FAILED = "success", "failed"
 
@@ -138,17 +138,25 @@ CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(val
 
 # Triton's names, which its dashboards chart; GET /metrics offers them beside ours.
 _NV = "nv_inference_"
-NV_REASONS = {
-    "REJECTED": ("rejected", "timeout"),
+# As there, a request that is refused (it doesn't fit, the queue is full) is no failure: the model had no part in it.
+NV_REASONS: dict[str, tuple[str, ...]] = {
+    "REJECTED": ("timeout",),
     "CANCELED": ("canceled",),
     "BACKEND": ("error",),
-    "OTHER": ("invalid",),
+    "OTHER": (),
 }
+NV_FAILURES = tuple(reason for reasons in NV_REASONS.values() for reason in reasons)
 NV_SUCCESS = Metric(f"{_NV}request_success", COUNTER, "requests", MODEL, "Number of successful inference requests")
 NV_FAILURE = Metric(
     f"{_NV}request_failure", COUNTER, "requests", (*MODEL, "reason"), "Number of failed inference requests"
 )
-NV_COUNT = Metric(f"{_NV}count", COUNTER, "rows", MODEL, "Number of inferences performed, one per row")
+NV_COUNT = Metric(
+    f"{_NV}count",
+    COUNTER,
+    "inferences",
+    MODEL,
+    "Number of inferences performed: one per row, with max_batch_size 0 one per request",
+)
 NV_EXEC_COUNT = Metric(f"{_NV}exec_count", COUNTER, "runs", MODEL, "Number of model executions performed")
 NV_REQUEST = Metric(
     f"{_NV}request_duration_us", COUNTER, "microseconds", MODEL, "Cumulative inference request duration"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from inferry import __version__, logs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from inferry.batch.progress import Display
     from inferry.jobs import Job
     from inferry.pushing import Pusher
+    from inferry.service import Service
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs.configure(settings if options.run is _serve else dataclasses.replace(settings, log_level="CRITICAL"))
         return int(options.run(options, settings))
     except InferryError as exc:
-        print(f"inferry: {exc}", file=sys.stderr)
+        print(f"inferry: {logs.printable(str(exc))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 log = logging.getLogger("inferry")
 
-_SETTINGS = ("model_path", "host", "port", "workers", "batch_runner")
+_SETTINGS = ("model_path", "model_name", "host", "port", "workers", "batch_runner")
 # Not a setting: the parent tells its workers.
 _WORKERS = "INFERRY_WORKERS"
 
@@ -61,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve the models of a folder, an .onnx file or a URL over HTTP")
     serve.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
+    serve.add_argument(
+        "--model-name", "--model_name", metavar="NAME", help="of the only model there; default: MODEL_NAME"
+    )
     serve.add_argument("--host", help="default: HOST, 127.0.0.1")
     serve.add_argument("--port", type=int, help="default: PORT, 8000")
     serve.add_argument("--workers", type=int, help="processes on the one port; default: WORKERS, 1")
@@ -232,7 +237,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from inferry.sinks.workers import Workers
 
     # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
-    open_repository(settings.model_path)
+    open_repository(settings.model_path, settings.model_name)
     sinks.open_sinks(settings, os.environ)
     with TemporaryDirectory(prefix="inferry-") as folder:
         scraping.listen(settings, Workers(Path(folder)).text)
@@ -258,6 +263,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry import scraping
     from inferry.app import create_app
+    from inferry.guard import guard
     from inferry.pushing import open_pusher
     from inferry.service import Service
 
@@ -269,14 +275,24 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         log.warning("left out: %s", problem)
     if not service.repository.names():
         log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
-    service.preload()
-    # What is loaded now stays: the collector need not look at it again and again.
-    gc.collect()
-    gc.freeze()
-    app = create_app(service)
+    app = create_app(service, guard(settings))
+    service.preloaded = False
+    # The port answers meanwhile: a probe tells a server that loads from one that hangs.
+    Thread(target=_preload, args=(service,), name="inferry-preload").start()
     if pusher is None and settings.log_format == "text":
         return app
     return _until_shutdown(app, pusher.start() if pusher else None)
+
+
+def _preload(service: "Service") -> None:
+    try:
+        service.preload()
+    except Exception:
+        log.exception("not every model could be loaded")
+    # What is loaded now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    service.preloaded = True
 
 
 def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":

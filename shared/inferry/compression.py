@@ -1,9 +1,21 @@
 """Content-Encoding: gzip and deflate, in and out, with a bound on what a body inflates to."""
 
+from typing import NamedTuple
+
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 
 # zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+# A member is 20 bytes or more; those who write many (bgzip) put 64 kB in each.
+_MAGIC, _MEMBERS, _STEP = b"\x1f\x8b", 8192, 4096
+
+
+class _Member(NamedTuple):
+    """Of a gzip file: what it inflates to, where it ends, and whether it was there to its end."""
+
+    parts: list[bytes]
+    end: int
+    whole: bool
 
 
 def inflate(body: bytes, encoding: str, limit: int) -> bytes:
@@ -13,18 +25,43 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
         return body
     if name not in _WINDOW_BITS:
         raise UnsupportedEncoding(f"Content-Encoding {encoding[:40]!r} is not supported; use gzip, deflate or none")
+    parts: list[bytes] = []
+    end = size = 0
+    for _ in range(_MEMBERS):
+        member = _member(body, name, end, limit - size, _STEP if end else len(body))
+        parts += member.parts
+        size += sum(map(len, member.parts))
+        end = member.end
+        if size > limit:
+            raise RequestTooLarge(f"the body inflates to more than {limit} bytes (MAX_REQUEST_BYTES)")
+        if not member.whole:
+            raise InvalidRequest(f"the {name} body is cut off")
+        if end == len(body):
+            return b"".join(parts)
+        # RFC 1952, 2.2: members simply follow one another.
+        if name == "deflate" or body[end : end + 2] != _MAGIC:
+            raise InvalidRequest(f"the {name} body is followed by other bytes")
+    raise InvalidRequest(f"the {name} body has more than {_MEMBERS} members: send it as one")
+
+
+def _member(body: bytes, name: str, start: int, limit: int, step: int) -> _Member:
+    """The member at `start`, inflated as far as it has `limit` bytes.
+
+    It is read in steps that grow: zlib copies what comes behind a member, and there may be many in a body.
+    """
     import zlib
 
-    inflater = zlib.decompressobj(_WINDOW_BITS[name])
+    inflater, view = zlib.decompressobj(_WINDOW_BITS[name]), memoryview(body)
+    parts: list[bytes] = []
     try:
-        inflated = inflater.decompress(body, limit + 1)
+        while start < len(body) and not inflater.eof and limit >= 0:
+            parts.append(inflater.decompress(view[start : start + step], limit + 1))
+            limit -= len(parts[-1])
+            start = min(start + step, len(body)) - len(inflater.unused_data)
+            step *= 2
     except zlib.error as exc:
         raise InvalidRequest(f"the body is not {name}, as its Content-Encoding says: {exc}") from exc
-    if len(inflated) > limit:
-        raise RequestTooLarge(f"the body inflates to more than {limit} bytes (MAX_REQUEST_BYTES)")
-    if not inflater.eof or inflater.unused_data:
-        raise InvalidRequest(f"the {name} body is {'cut off' if not inflater.eof else 'followed by other bytes'}")
-    return inflated
+    return _Member(parts, start, inflater.eof)
 
 
 def choose(accept: str) -> str:

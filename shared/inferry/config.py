@@ -1,13 +1,18 @@
 """A model's config.json."""
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import orjson
 
 from inferry.errors import InvalidModel
+
+# More threads make no run shorter, and each of a client's own config would cost the server memory.
+MOST_THREADS = 256
+# A crowd that waits longer for company waits for nothing.
+MOST_DELAY_US = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,14 @@ def _count(value: Any, _: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
+def _count_to(most: int, unit: str) -> tuple[str, Callable[[Any, str], int | None]]:
+    def convert(value: Any, model: str) -> int | None:
+        count = _count(value, model)
+        return count if count is not None and count <= most else None
+
+    return f"a whole number{unit} from 0 to {most}", convert
+
+
 def _string(value: Any, _: str) -> str | None:
     return value if isinstance(value, str) else None
 
@@ -109,13 +122,13 @@ _CHECKS = {
     "labels": ("an object of output names to arrays of labels", _labels),
     "max_batch_size": ("a whole number", _count),
     "dynamic_batching": ("an object", _batching),
-    "max_queue_delay_us": ("a whole number of microseconds", _count),
+    "max_queue_delay_us": _count_to(MOST_DELAY_US, " of microseconds"),
     "max_queue_size": ("a whole number", _count),
     "default_version": ("a string", _string),
     "sha256": ("an object of versions to SHA-256 digests", _string_map),
     "columns": ("an array of names", _strings),
     "example": ("an object with 'inputs'", lambda value, _: value if isinstance(value, dict) else None),
     "warm_up": ("true or false", lambda value, _: value if isinstance(value, bool) else None),
-    "threads": ("a whole number", _count),
     "rows": ('"joined"', lambda value, _: value if value == "joined" else None),
+    "threads": _count_to(MOST_THREADS, ""),
 }

@@ -8,6 +8,7 @@ import orjson
 
 from inferry.entry import READY, UNKNOWN
 from inferry.errors import InferryError
+from inferry.layout import CONFIG_FILE, MODEL_FILE
 from inferry.model import Model
 from inferry.protocol import decode
 from inferry.repository import Repository
@@ -50,15 +51,15 @@ def config(model: Model) -> dict[str, Any]:
         "name": model.name,
         "platform": PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"latest": {"num_versions": 1}},
+        "version_policy": {"all": {}},
         "max_batch_size": signature.max_batch_size,
         "input": [_config_input(spec, batched) for spec in signature.inputs.values()],
         "output": [
-            {**_config_tensor(spec, batched), "label_filename": "", "is_shape_tensor": False}
+            {**_config_tensor(spec, batched), "label_filename": _label_file(model, spec), "is_shape_tensor": False}
             for spec in signature.outputs.values()
         ],
         "instance_group": [{"name": f"{model.name}_0", "kind": "KIND_CPU", "count": 1}],
-        "default_model_filename": "model.onnx",
+        "default_model_filename": MODEL_FILE,
         "optimization": {"graph": {"level": 0}},
         "parameters": {"intra_op_thread_count": {"string_value": str(model.config.threads)}},
         "model_warmup": [],
@@ -82,13 +83,14 @@ def index(repository: Repository, only_ready: bool) -> list[dict[str, str]]:
     return items
 
 
-def statistics(model: Model) -> dict[str, Any]:
-    """The statistics of one model version since this process loaded it."""
+def statistics(repository: Repository, name: str, version: str) -> dict[str, Any]:
+    """What one model version did in this process, and the memory that it takes while it is loaded."""
+    model = repository.entry(name, version).model
     return {
-        "name": model.name,
-        "version": model.version,
-        **model.stats.as_dict(),
-        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": model.size}],
+        "name": name,
+        "version": version,
+        **repository.metrics.found(name, version).as_dict(),
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": model.size}] if model else [],
     }
 
 
@@ -133,6 +135,13 @@ def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
     has_batch = batched and not spec.optional and spec.shape is not None
     dims = spec.stated[1:] if has_batch else spec.stated
     return {"name": spec.name, "data_type": spec.datatype.config, "dims": dims}
+
+
+def _label_file(model: Model, spec: TensorSpec) -> str:
+    """The file that has an output's labels: it need not be one of labels alone."""
+    if model.config.labels.get(spec.name):
+        return CONFIG_FILE
+    return MODEL_FILE if spec.labels else ""
 
 
 def _config_input(spec: TensorSpec, batched: bool) -> dict[str, Any]:

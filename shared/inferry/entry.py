@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from inferry import model as models
 from inferry.config import ModelConfig, parse_config
@@ -19,6 +20,8 @@ from inferry.stored import StoredFile, VersionFiles
 from inferry.verdicts import Verdicts
 
 MAX_CONFIG_BYTES = 1 << 20
+Scan: TypeAlias = Callable[[Iterable[StoredFile]], tuple[dict[str, ModelFiles], list[str]]]
+
 READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
 UNLOADED = "unloaded"
 # How often files that go while they are loaded are fetched.
@@ -46,6 +49,7 @@ class Entry:
     refused: "Entry | None" = None
     shares_config: bool = False
     names: tuple[str, ...] | None = None
+    scan: Scan = scan
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def same_as(self, other: "Entry") -> bool:
@@ -99,14 +103,16 @@ class Entry:
 
     def _listed_again(self) -> VersionFiles:
         """The files as they are now: they may have been replaced since they were listed."""
-        model = scan(self.store.list())[0].get(self.name, ModelFiles())
+        model = self.scan(self.store.list())[0].get(self.name, ModelFiles())
         if self.version not in model.versions:
             raise StoreError(f"version {self.version} of model '{self.name}' is no longer in {self.store.url}")
         return model.versions[self.version]
 
 
-def entries_of(name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None) -> dict[str, Entry]:
-    """An entry for each version of a model; `config` stands in for its config.json."""
+def entries_of(
+    name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None, scan: Scan = scan
+) -> dict[str, Entry]:
+    """An entry for each version of a model; `config` stands in for its config.json, `scan` finds its files again."""
     error: ModelUnavailable | None = None
     if config is None:
         config, error = _config(name, files.config, store)
@@ -116,7 +122,7 @@ def entries_of(name: str, files: ModelFiles, store: Store, config: ModelConfig |
             f"config.json of model '{name}' has default_version '{default}', but its versions are "
             + ", ".join(newest_first(files.versions))
         )
-    entries = {v: Entry(name, v, store, files.versions[v], config, error) for v in files.versions}
+    entries = {v: Entry(name, v, store, files.versions[v], config, error, scan=scan) for v in files.versions}
     for entry in entries.values():
         entry.shares_config = len(entries) > 1
     return entries

@@ -3,6 +3,7 @@
 InferryError
 +-- InvalidRequest            the request can't be understood or doesn't fit the model
 |   +-- RequestTooLarge       the body, or what it inflates to, is over MAX_REQUEST_BYTES
+|   +-- RequestTimeout        nothing came of the body for BODY_TIMEOUT
 |   +-- UnsupportedEncoding   a Content-Encoding other than gzip and deflate
 |   +-- InvalidFile           a batch job's file can't be read, or doesn't fit the model at all
 |   +-- TooManyErrors         more rows of a batch job failed than it allows
@@ -10,6 +11,8 @@ InferryError
 +-- ResponseTooLarge          the answer is over MAX_RESPONSE_BYTES
 +-- KeyMissing                API_KEYS are set, and the request has no key
 +-- KeyRefused                the request's key is none of API_KEYS
++-- OriginRefused             the request comes from a page of a site that CORS_ORIGINS doesn't name
++-- HostRefused               the request is for a host that a local server doesn't know
 +-- DataRefused               a tensor's URI is not below any of DATA_PREFIXES
 +-- ModelControlDisabled      load or unload without MODEL_CONTROL
 +-- ModelNotFound             no such model or version in the repository
@@ -35,6 +38,10 @@ class InvalidRequest(InferryError):
 
 class RequestTooLarge(InvalidRequest):
     """The body, or what it inflates to, is over MAX_REQUEST_BYTES."""
+
+
+class RequestTimeout(InvalidRequest):
+    """Nothing came of the request's body for BODY_TIMEOUT."""
 
 
 class UnsupportedEncoding(InvalidRequest):
@@ -63,6 +70,14 @@ class KeyMissing(InferryError):
 
 class KeyRefused(InferryError):
     """The request's key is none of API_KEYS."""
+
+
+class OriginRefused(InferryError):
+    """The request comes from a page of a site that CORS_ORIGINS doesn't name."""
+
+
+class HostRefused(InferryError):
+    """The request is for a host that a local server doesn't know."""
 
 
 class DataRefused(InferryError):

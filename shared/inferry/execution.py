@@ -4,6 +4,7 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from inferry.cancellation import Cancellation
 from inferry.errors import InferenceTimeout, QueueFull
 from inferry.session import Run
 from inferry.signature import Feed
@@ -97,23 +98,35 @@ class Execution:
     async def _in_thread(
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
     ) -> tuple[list[Array], int]:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, feed, outputs, deadline, elements)
         try:
-            return await asyncio.wait_for(run, deadline - time.monotonic())
+            return await self._in_pool(feed, outputs, deadline, elements, deadline - time.monotonic())
         except TimeoutError as exc:
             raise InferenceTimeout(
                 f"the time for a prediction of model '{self._model.name}' was over: it is busy, or slow"
             ) from exc
 
+    async def _in_pool(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, seconds: float | None
+    ) -> tuple[list[Array], int]:
+        """A run that ends when this is cancelled. TimeoutError after `seconds`, in a queue for a thread too."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        cancellation = Cancellation()
+        arguments = (feed, outputs, deadline, elements, cancellation)
+        run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
+        try:
+            return await asyncio.wait_for(run, seconds)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
+
     def _run_in_thread(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
     ) -> "tuple[list[Array], int]":
         # A busy event loop holds the interpreter's lock for milliseconds: only CPU time tells how long the run was.
         start, cpu = time.perf_counter_ns(), time.thread_time_ns()
-        arrays = self._session.run(feed, outputs, deadline)
+        arrays = self._session.run(feed, outputs, deadline, cancellation)
         took, cpu = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
         self._learn(cpu, elements)
         return arrays, took
@@ -126,12 +139,7 @@ class Execution:
         return self._arriving == 1
 
     async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        elements = count_elements(feed)
-        arguments = (feed, outputs, deadline, elements)
-        arrays, took = await loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
+        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None)
         self._model.stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 

@@ -34,9 +34,10 @@ async def predict(
     try:
         model = await service.model(service.default_model(name or None), version)
         request = _request(source, model, header)
-        if _has_rows(request, model):
-            responses = await service.infer_rows(model, request)
-            count, outputs = request.batch_size, model.row_proof.verdict.outputs
+        count = _rows(request, model)
+        if count:
+            responses = await service.infer_rows(model, request, count)
+            outputs = model.row_proof.verdict.outputs
         else:
             responses, count, outputs = [await service.infer(model, request)], 1, frozenset[str]()
     finally:
@@ -47,10 +48,12 @@ async def predict(
     ]
 
 
-def _has_rows(request: InferRequest, model: Model) -> bool:
-    """Whether a request is one of rows; a whole one, with a state, say, has none to split."""
-    lengths = {tensor.array.shape[:1] for tensor in request.inputs.values()}
-    return len(lengths) == 1 and model.row_proof.verdict.rows != NONE
+def _rows(request: InferRequest, model: Model) -> int:
+    """How many rows a request has; 0 for a whole one, with a state, say, which has none to split."""
+    if model.row_proof.verdict.rows == NONE or not request.inputs.keys() <= model.session.signature.inputs.keys():
+        return 0
+    lengths = {tensor.array.shape[:1] or (1,) for tensor in request.inputs.values()}
+    return int(lengths.pop()[0]) if len(lengths) == 1 else 0
 
 
 def _request(source: str, model: Model, header: bool | None) -> InferRequest:

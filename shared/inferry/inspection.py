@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from inferry import description
+from inferry.cpus import session_threads
 from inferry.entry import Entry
 from inferry.errors import ModelUnavailable
+from inferry.logs import printable
 from inferry.repository import Repository, open_repository
 from inferry.settings import Settings
 
@@ -14,7 +16,9 @@ from inferry.settings import Settings
 def inspect(settings: Settings) -> dict[str, Any]:
     """Every version of every model, each loaded once: its signature and facts, or the reason why it can't be served."""
     cache = Path(settings.model_cache_dir) if settings.model_cache_dir else None
-    repository = open_repository(settings.model_path, cache_size=1, threads=settings.session_threads, cache=cache)
+    repository = open_repository(
+        settings.model_path, settings.model_name, cache_size=1, threads=session_threads(settings), cache=cache
+    )
     return {
         "path": settings.model_path,
         "models": [_entry(repository, entry) for entry in repository.entries()],
@@ -41,7 +45,7 @@ def table(report: dict[str, Any]) -> str:
     text += [f"* {model['name']} {model['version']} {model['properties']['numerics']}" for model in noted]
     if not report["models"]:
         text = [f"no models in {report['path']}: put NAME.onnx or NAME/1/model.onnx there", *text[1:]]
-    return "\n".join(text)
+    return "\n".join(map(printable, text))
 
 
 def _entry(repository: Repository, entry: Entry) -> dict[str, Any]:

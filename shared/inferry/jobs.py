@@ -22,6 +22,7 @@ from inferry.batch.places import Place
 from inferry.batch.predictor import Predictor
 from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.batch.results import Part, Results
+from inferry.cpus import session_threads
 from inferry.errors import (
     InferryError,
     InvalidFile,
@@ -180,7 +181,7 @@ class _Work:
         self._metrics = service.metrics
         settings = service.settings
         self._timeout = settings.model_timeout
-        self._threads = settings.session_threads
+        self._threads = session_threads(settings)
         output, name = split(target)
         self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
 

@@ -151,6 +151,30 @@ def _wait(kept: list[Line]) -> None:
     waiting = kept
 
 
+# What ends a line, moves a terminal's cursor or turns text around, each as Python's literals have it.
+_CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_ESCAPES = {code: ascii(chr(code))[1:-1] for code in _CONTROLS}
+
+
+def printable(text: str) -> str:
+    """`text` in one line that shows what is in it: names come from model files and requests."""
+    return text.translate(_ESCAPES)
+
+
+class Escaped(logging.Filter):
+    """Keeps a text log's records to a line each: the lines of a traceback, which may say anything, are indented."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True: every record goes on."""
+        message = record.getMessage()
+        if (escaped := printable(message)) != message:
+            record.msg, record.args = escaped, None
+        if record.exc_info and record.exc_info[0]:
+            lines = logging.Formatter().formatException(record.exc_info).splitlines()
+            record.exc_text = "\n".join(f"  {printable(line)}" for line in lines)
+        return True
+
+
 class Rendered(logging.Filter):
     """Makes a record's message its whole line, for the handlers of a host that takes messages and nothing else."""
 
@@ -227,6 +251,7 @@ def configure(settings: Settings, formatter: logging.Formatter | None = None, *,
     _flush()
     log.setLevel("DEBUG" if settings.debug else settings.log_level)
     if settings.log_format == "text":
+        log.filters = [Escaped()]
         if not hosted:
             logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
         return

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -57,14 +57,14 @@ def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
     app.add_exception_handler(HTTPException, _error)
     endpoints, pages = Management(service), Documentation(service, app)
     away = _DataPlane(data_plane)
-    for number, route in enumerate(ROUTES):
+    for route in ROUTES:
         app.add_api_route(
             route.path,
             getattr(endpoints, route.operation, None) or getattr(pages, route.operation, None) or away,
             methods=[route.method],
             summary=route.summary,
             tags=[route.tag],
-            operation_id=f"{route.operation}-{number}",
+            operation_id=route.name,
             status_code=openapi.status(route),
             responses=openapi.responses(route),
             response_model=None,
@@ -142,18 +142,17 @@ class Management:
 
     async def model_metadata(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
-        versions = self._repository.offered(model) if version is None else [version]
-        return _json(description.metadata(loaded, versions))
+        return _json(description.metadata(loaded, self._rising(model) if version is None else [version]))
 
     async def model_config(self, model: Part, version: Version) -> HTTPResponse:
         return _json(description.config(await self._service.model(model, version)))
 
     async def model_stats(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
-        return _json({"model_stats": [description.statistics(loaded)]})
+        return self._statistics((model, v) for v in (self._rising(model) if version is None else [loaded.version]))
 
     async def stats(self) -> HTTPResponse:
-        return _json({"model_stats": [description.statistics(model) for model in self._repository.loaded()]})
+        return self._statistics((model.name, model.version) for model in self._repository.loaded())
 
     async def index(self, request: HTTPRequest) -> HTTPResponse:
         body = await self._object(request)
@@ -193,9 +192,7 @@ class Management:
         deadline = context.deadline(request.scope)
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
-            instances = (await self._object(request)).get("instances")
-            if not isinstance(instances, list):
-                raise InvalidRequest("'instances' must be an array with one item per prediction")
+            instances = _instances(await self._object(request))
         predictions, classes = await self._predict(loaded, instances, deadline)
         if len(loaded.session.signature.outputs) == 1:
             predictions = [value for row in predictions for value in row.values()]
@@ -223,6 +220,13 @@ class Management:
 
     async def home(self, request: HTTPRequest) -> HTTPResponse:
         return _json({"status": "alive", "docs": f"{request.scope.get('root_path', '')}/docs"})
+
+    def _rising(self, model: str) -> list[str]:
+        """The versions that can be asked for, numbers behind other names."""
+        return self._repository.offered(model)[::-1]
+
+    def _statistics(self, versions: Iterable[tuple[str, str]]) -> HTTPResponse:
+        return _json({"model_stats": [description.statistics(self._repository, *version) for version in versions]})
 
     def _deferred(self) -> "Deferred":
         from inferry.deferred import Deferred
@@ -262,16 +266,17 @@ class Management:
         try:
             request = rows.to_request(instances, model)
             timings.decode = time.perf_counter_ns() - start
-            responses = await self._service.infer_rows(model, request, timings, deadline)
+            count = len(instances)
+            responses = await self._service.infer_rows(model, request, count, timings, deadline)
             encoding = time.perf_counter_ns()
-            predictions = rows.from_responses(responses, request.batch_size, model.row_proof.verdict.outputs)
-            classes = _classes(model, responses, request.batch_size)
+            predictions = rows.from_responses(responses, count, model.row_proof.verdict.outputs)
+            classes = _classes(model, responses, count)
         except BaseException as exc:
             model.stats.failed(exc, time.perf_counter_ns() - start)
             raise
         ended = time.perf_counter_ns()
         timings.encode = ended - encoding
-        model.stats.succeeded(timings, request.batch_size, ended)
+        model.stats.succeeded(timings, count, ended)
         return predictions, classes
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
@@ -290,6 +295,19 @@ class Management:
         from starlette.concurrency import run_in_threadpool
 
         return await run_in_threadpool(function, *arguments)
+
+
+def _instances(body: Mapping[str, Any]) -> list[Any]:
+    """The rows of a KServe v1 request; its servers take them by either name."""
+    names = [name for name in ("instances", "inputs") if name in body]
+    if len(names) > 1:
+        raise InvalidRequest("'instances' and 'inputs' are two names for the same: give one of them")
+    name = names[0] if names else "instances"
+    instances = body.get(name)
+    if not isinstance(instances, list):
+        columns = ", not an object of columns" if isinstance(instances, dict) else ""
+        raise InvalidRequest(f"'{name}' must be an array with one item per prediction{columns}")
+    return instances
 
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:

@@ -57,6 +57,19 @@ class Metrics:
         with self._lock:
             return self._models.setdefault((name, version), ModelStats())
 
+    def found(self, name: str, version: str) -> ModelStats:
+        """The same for reading: a version that did nothing yet gets no series."""
+        with self._lock:
+            return self._models.get((name, version)) or ModelStats()
+
+    def forget(self, name: str, version: str) -> None:
+        """A version that there will not be again has no series any more."""
+        with self._lock:
+            self._models.pop((name, version), None)
+            for counts in self._counts.values():
+                for labels in [labels for labels in counts if labels[:2] == (name, version)]:
+                    del counts[labels]
+
     def refused(self, exc: BaseException) -> None:
         """A request for a prediction failed before its model was known, or loaded."""
         reason = reason_of(exc)

@@ -122,6 +122,7 @@ def load(
         model.warm_run = _warm_up(model)
     if config.dynamic_batching:
         _check_batching(model)
+    stats.serves(batched=config.max_batch_size > 0)
     return model
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from inferry.description import example
 from inferry.model import Model
 from inferry.protocol import OCTETS
-from inferry.routes import ROUTES, Route
+from inferry.routes import OF_VERSION, ROUTES, Route
 from inferry.tensors import DATATYPES
 
 
@@ -39,7 +39,7 @@ class Health(BaseModel):
     name: str
     version: str
     environment: str
-    models: list[str]
+    models: list[str] | None = Field(default=None, description="absent where API keys are set")
 
 
 class ServerMetadata(BaseModel):
@@ -200,8 +200,11 @@ REQUESTS: dict[str, Any] = {
     },
     "v1_predict": {
         "type": "object",
-        "required": ["instances"],
-        "properties": {"instances": {"type": "array", "minItems": 1, "items": {}}},
+        "minProperties": 1,
+        "properties": {
+            "instances": {"type": "array", "minItems": 1, "items": {}},
+            "inputs": {"type": "array", "minItems": 1, "items": {}, "description": "another name for 'instances'"},
+        },
     },
     "index": {"type": "object", "properties": {"ready": {"type": "boolean"}}},
     "load": {"type": "object", "properties": {"parameters": _PARAMETERS}},
@@ -255,11 +258,11 @@ def operation(route: Route) -> dict[str, Any]:
         extra["parameters"] = [{"name": n, "in": "path", "required": True, "schema": _NAME} for n in names]
     if route.operation in REQUESTS:
         schema = REQUESTS[route.operation]
-        required = "required" in schema
+        required = not {"required", "minProperties"}.isdisjoint(schema)
         extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
     if route.operation in ("infer", "defer"):
         extra["parameters"].append(_HEADER_LENGTH)
-        extra["requestBody"]["content"][OCTETS] = _BINARY
+        extra["requestBody"]["content"][OCTETS[1].decode()] = _BINARY
     return extra
 
 
@@ -311,7 +314,7 @@ def _insert(document: dict[str, Any], *examples: tuple[str, dict[str, Any]]) -> 
     for item in document["paths"].values():
         for method in item.values():
             for operation_id, values in examples:
-                if method["operationId"].partition("-")[0] == operation_id and values:
+                if method["operationId"].removesuffix(OF_VERSION) == operation_id and values:
                     method["requestBody"]["content"]["application/json"]["examples"] = values
 
 

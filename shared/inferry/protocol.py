@@ -19,6 +19,7 @@ from inferry.tensors import (
     Datatype,
     Shape,
     Tensor,
+    from_base64,
     from_bytes,
     is_countable,
     to_bytes,
@@ -36,13 +37,13 @@ _NOTHING = memoryview(b"")
 # Of documents that are Python's: nobody asks where their arrays are.
 _LISTS, _NUMBERS = Nesting(), Nesting(truths=False)
 
-_SEQUENCE = ("sequence_id", "sequence_start", "sequence_end")
 _SHARED_MEMORY = "shared_memory_region"
 _URI = "uri"
+_CONTENT_TYPE = "content_type"
 # Every member and parameter that means something here.
 _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
-    *("binary_data_output", "binary_data", "binary_data_size", _URI, _SHARED_MEMORY, *_SEQUENCE),
+    *("binary_data_output", "binary_data", "binary_data_size", _URI, _CONTENT_TYPE, _SHARED_MEMORY),
 }
 
 
@@ -88,14 +89,6 @@ class InferRequest:
     raw: Buffer | None = None
     references: Mapping[str, Reference] | None = None
     by_reference: bool = False
-
-    @property
-    def batch_size(self) -> int:
-        """Rows of the request: axis 0 of its first input, 1 for scalars."""
-        for tensor in self.inputs.values():
-            shape: Shape = tensor.array.shape
-            return shape[0] if shape else 1
-        return 1
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -231,9 +224,9 @@ def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Ne
         except (KeyError, TypeError):  # TypeError: a list can be no key
             raise _bad_datatype(members, what) from None
         shape = _shape(members.get("shape"), nesting, what)
-        data, size = members.get("data"), None
+        data, size, base64 = members.get("data"), None, False
         if members.get("parameters") is not None:
-            size, uri = _elsewhere(members, what)
+            size, uri, base64 = _input_parameters(members, datatype, what)
             if uri is not None:
                 request.by_reference = True
                 _add_reference(request, Reference(name, datatype, shape, uri), (data, size), what)
@@ -247,16 +240,25 @@ def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Ne
         else:
             array = from_bytes(datatype, shape, _binary(size, tail[used:], what), what)
             used += size
-        inputs[name] = Tensor(name, datatype, array)
+        inputs[name] = Tensor(name, datatype, from_base64(array, what) if base64 else array)
     return used
 
 
-def _elsewhere(members: Mapping[str, Any], what: str) -> tuple[Any, str | None]:
-    """The size of an input's bytes behind the JSON, and the URI of the object that holds them; None for none."""
+def _input_parameters(members: Mapping[str, Any], datatype: Datatype, what: str) -> tuple[Any, str | None, bool]:
+    """The size of an input's bytes behind the JSON, the URI of the object that holds them; None for none.
+
+    And whether its strings are in base64: the content type that MLServer's clients have for bytes.
+    """
     parameters = _parameters(members, what)
     if _SHARED_MEMORY in parameters:
         raise NotSupported(f"{what} is in shared memory, which inferry doesn't offer; send 'data' or binary data")
-    return parameters.get("binary_data_size"), _uri(parameters, what)
+    base64 = parameters.get(_CONTENT_TYPE) == "base64"
+    if base64 and datatype.name != "BYTES":
+        raise InvalidRequest(f"'{_CONTENT_TYPE}' of {what} is base64, which is for BYTES, not for {datatype.name}")
+    uri = _uri(parameters, what)
+    if base64 and uri is not None:
+        raise InvalidRequest(f"{what} is given by 'uri', whose object holds no base64: leave '{_CONTENT_TYPE}' out")
+    return parameters.get("binary_data_size"), uri, base64
 
 
 def _uri(parameters: Parameters, what: str) -> str | None:
@@ -389,8 +391,6 @@ def _request_parameters(value: Any) -> Parameters:
         raise InvalidRequest("'parameters' of the request must be an object")
     parameters = _members(value)
     for name in parameters:
-        if name in _SEQUENCE and parameters[name]:
-            raise NotSupported(f"parameter '{name}': inferry serves no stateful models")
         if name.startswith("triton_"):
             raise InvalidRequest(f"parameter '{name}' is reserved: names that start with 'triton_' can't be sent")
     return parameters

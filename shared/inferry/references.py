@@ -5,11 +5,13 @@ in .npy. Only names below the prefixes of DATA_PREFIXES are read or written.
 """
 
 import asyncio
+import errno
 import io
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
@@ -18,7 +20,14 @@ import numpy as np
 
 from inferry import npy
 from inferry.batch.files import Files, open_files
-from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge
+from inferry.errors import (
+    DataRefused,
+    InferenceTimeout,
+    InvalidRequest,
+    RequestTooLarge,
+    ResponseTooLarge,
+    StoreError,
+)
 from inferry.protocol import InferRequest, InferResponse, Reference
 from inferry.stats import Timings
 from inferry.stored import is_plain
@@ -27,6 +36,7 @@ from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes
 # Of requests at once: each holds its tensors in memory.
 THREADS = 4
 NPY = ".npy"
+_NO_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
 T = TypeVar("T")
 Infer: TypeAlias = Callable[[InferRequest, Timings, float], Awaitable[InferResponse]]
@@ -127,7 +137,8 @@ class References:
 
     def _read(self, uri: str, limit: int, what: str) -> bytes:
         files, name = self._place(uri)
-        found = files.stat(name)
+        with _named(what):
+            found = files.stat(name)
         if found is None:
             raise InvalidRequest(f"there is no {what}")
         if found.size > limit:
@@ -147,8 +158,20 @@ class References:
             )
         for content, uri in contents:
             files, name = self._place(uri)
-            with files.write(name) as file:
+            with _named(repr(uri[:500])), files.write(name) as file:
                 file.write(content)
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """A name that no file can have is the request's fault, not the store's."""
+    try:
+        yield
+    except StoreError as exc:
+        reason = exc.__cause__
+        if isinstance(reason, OSError) and reason.errno in _NO_NAMES:
+            raise InvalidRequest(f"there can be no {what}: {os.strerror(reason.errno).lower()}") from exc
+        raise
 
 
 def _local(uri: str) -> str:

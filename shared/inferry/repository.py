@@ -1,16 +1,19 @@
 """Model names and versions to loaded models: found, fetched, verified, kept while they are used."""
 
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
-from weakref import WeakValueDictionary
+from shutil import rmtree
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary, finalize
 
 from inferry.config import ModelConfig
-from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, entries_of
+from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.layout import newest_first, scan
 from inferry.metrics import Metrics
@@ -19,13 +22,19 @@ from inferry.session import RUNTIME
 from inferry.store import Store, file_path, open_file, open_store
 from inferry.verdicts import Verdicts
 
+
+class Upload(NamedTuple):
+    """What a client gave with its request to load a model; `remove` removes its files."""
+
+    store: Store
+    config: ModelConfig | None
+    remove: Callable[[], object] | None = None
+
+
 log = logging.getLogger("inferry")
 
 # The folder of verdicts, in MODEL_CACHE_DIR and in .inferry of a repository.
 ROWS = "rows"
-
-Upload: TypeAlias = tuple[Store, ModelConfig | None]
-"""What stands in for the repository's own files and config of a model."""
 
 
 class Repository:
@@ -40,13 +49,16 @@ class Repository:
         cache: Path | None = None,
         metrics: Metrics | None = None,
         verdicts: Verdicts | None = None,
+        scan: Scan = scan,
     ) -> None:
         """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files.
 
-        `verdicts`: what earlier processes found out about the models' rows.
+        `verdicts`: what earlier processes found out about the models' rows; `scan`: finds the models in the store's
+        files.
         """
         self.metrics = metrics or Metrics()
         self._store = store
+        self._find = scan
         self._cache_size = cache_size
         self._threads = threads
         self._cache = cache
@@ -72,12 +84,29 @@ class Repository:
 
     def offered(self, name: str) -> list[str]:
         """The versions that may be asked for: all but those that can't be served."""
-        return [version for version in self.versions(name) if self._entry(name, version).state != UNAVAILABLE]
+        return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
+
+    def entry(self, name: str, version: str) -> Entry:
+        """One version of a model, loaded or not. ModelNotFound lists those that exist."""
+        entry = self._of(name).get(version)
+        if entry is None:
+            raise ModelNotFound(
+                f"unknown version '{version[:100]}' of model '{name}'; it has {', '.join(self.versions(name))}"
+            )
+        return entry
 
     def entries(self) -> list[Entry]:
         """Every version of every model, sorted by name, newest version first."""
         entries = dict(self._entries)  # a refresh may replace them meanwhile
         return [entries[name][version] for name in sorted(entries) for version in newest_first(entries[name])]
+
+    def unready(self) -> list[Entry]:
+        """The versions that are loading, or can't be served; those that somebody unloaded are neither."""
+        return [
+            entry
+            for entry in self.entries()
+            if entry.state == LOADING or (entry.state == UNAVAILABLE and entry.reason != UNLOADED)
+        ]
 
     def loaded(self) -> list[Model]:
         """The models that are loaded now."""
@@ -105,9 +134,9 @@ class Repository:
         ModelNotFound when there is no such version, ModelUnavailable with the reason when it can't be loaded.
         """
         if version is not None:
-            return self._ready(self._entry(name, version))
+            return self._ready(self.entry(name, version))
         default = self._defaults.get(name)
-        model = self._ready(self._entry(name, default)) if default else self._newest(name)
+        model = self._ready(self.entry(name, default)) if default else self._newest(name)
         with self._lock:
             # Others may have evicted it meanwhile, and loaded it once more.
             entry = self._loaded.get((name, model.version))
@@ -123,22 +152,26 @@ class Repository:
         """
         with self._turn(name):
             before = self._uploads.pop(name, None)
-            if config is not None or files:
-                uploaded = {f"{name}/{path}": content for path, content in (files or {}).items()}
-                self._uploads[name] = (self._uploaded(uploaded) if uploaded else self._store, config)
+            if files:
+                uploaded = {f"{name}/{path}": content for path, content in files.items()}
+                self._uploads[name] = self._uploaded(uploaded, config)
+            elif config is not None:
+                self._uploads[name] = Upload(self._store, config)
             try:
                 self._load_anew(name)
             except InferryError:
-                if before or name in self._uploads:
-                    self._go_back(name, before)
+                self._go_back(name, before)
                 raise
+            if before and before.remove:
+                before.remove()
 
     def _go_back(self, name: str, upload: Upload | None) -> None:
         """To what there was before a load that failed."""
-        self._uploads.pop(name, None)
+        failed = self._discard(name)
         if upload:
             self._uploads[name] = upload
-        self.refresh(only=name)
+        if upload or failed:
+            self.refresh(only=name)
 
     def _turn(self, name: str) -> threading.Lock:
         """Held by whoever loads or unloads the model: each answer speaks of its own load."""
@@ -158,12 +191,16 @@ class Repository:
                 raise InvalidModel(f"version {model.version} is served, as {entries[version].reason}")
 
     def unload(self, name: str) -> None:
-        """Drops a model's sessions; requests to it fail until the next load."""
+        """Drops a model's sessions; requests to it fail until the next load.
+
+        What was uploaded goes as well: its files, and the versions that the store doesn't have. StoreError when it
+        can't look.
+        """
         with self._turn(name):
-            for version, entry in self._of(name).items():
-                with entry.lock:
-                    self._drop((name, version))
-                    entry.state, entry.reason = UNAVAILABLE, UNLOADED
+            self._unload(self._of(name))
+            if self._discard(name):
+                self.refresh(only=name)
+                self._unload(self._entries.get(name, {}))
 
     def refresh(self, only: str | None = None) -> None:
         """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
@@ -173,10 +210,27 @@ class Repository:
         with self._refreshing:
             self._apply(self._scan(), only)
 
-    def _uploaded(self, files: Mapping[str, bytes]) -> Store:
+    def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
+        from inferry import fetched
         from inferry.remote import memory_store
 
-        return memory_store(files, self._cache)
+        # Of its own, to be removed whole; the cache sweeps what a killed process leaves.
+        folder = (self._cache or fetched.default_cache()) / f"{fetched.TEMPORARY}{os.urandom(8).hex()}"
+        store = memory_store(files, folder)
+        return Upload(store, config, finalize(store, rmtree, folder, ignore_errors=True))
+
+    def _discard(self, name: str) -> bool:
+        """Forgets what was uploaded for a model; whether there was anything. Its entries go with the next look."""
+        upload = self._uploads.pop(name, None)
+        if upload is not None and upload.remove is not None:
+            upload.remove()
+        return upload is not None
+
+    def _unload(self, entries: Mapping[str, Entry]) -> None:
+        for entry in entries.values():
+            with entry.lock:
+                self._drop((entry.name, entry.version))
+                entry.state, entry.reason = UNAVAILABLE, UNLOADED
 
     # What follows is private: looking, loading, forgetting.
 
@@ -187,19 +241,11 @@ class Repository:
             raise ModelNotFound(f"unknown model '{name[:100]}'; the repository has: {known[:500]}")
         return entries
 
-    def _entry(self, name: str, version: str) -> Entry:
-        entry = self._of(name).get(version)
-        if entry is None:
-            raise ModelNotFound(
-                f"unknown version '{version[:100]}' of model '{name}'; it has {', '.join(self.versions(name))}"
-            )
-        return entry
-
     def _newest(self, name: str) -> Model:
         first: ModelUnavailable | None = None
         for version in self.versions(name):
             try:
-                return self._ready(self._entry(name, version))
+                return self._ready(self.entry(name, version))
             except ModelUnavailable as exc:
                 first = first or exc
         raise first or ModelNotFound(f"model '{name}' has no versions")
@@ -263,13 +309,15 @@ class Repository:
                 entry.model = None
 
     def _scan(self) -> dict[str, dict[str, Entry]]:
-        found, problems = scan(self._store.list())
+        found, problems = self._find(self._store.list())
         self.problems = [*problems, *self._store.left_out]
-        entries = {name: entries_of(name, files, self._store) for name, files in found.items()}
-        for name, (store, config) in list(self._uploads.items()):  # another request may load meanwhile
-            files = found.get(name) if store is self._store else scan(store.list())[0].get(name)
+        entries = {name: entries_of(name, files, self._store, scan=self._find) for name, files in found.items()}
+        for name, upload in list(self._uploads.items()):  # another request may load meanwhile
+            store = upload.store
+            find = self._find if store is self._store else scan
+            files = found.get(name) if store is self._store else find(store.list())[0].get(name)
             if files:
-                entries[name] = entries_of(name, files, store, config)
+                entries[name] = entries_of(name, files, store, upload.config, find)
         return entries
 
     def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
@@ -287,6 +335,8 @@ class Repository:
         with self._lock:
             for version in known.keys() - entries.keys():
                 self._drop((name, version))
+                if known[version].store is not self._store:  # nobody but who uploaded it knows that it was there
+                    self.metrics.forget(name, version)
             if entries:
                 self._entries[name] = entries
                 self._defaults[name] = next(iter(entries.values())).config.default_version
@@ -333,12 +383,16 @@ def _unloaded(name: str) -> str:
     return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
 
 
-def open_repository(path: str, **options: Any) -> Repository:
-    """The repository at a folder, a URL, or a single .onnx file."""
+def open_repository(path: str, model_name: str = "", **options: Any) -> Repository:
+    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there."""
     cache = options.get("cache")
     options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
-    opened = open_file if path.endswith(".onnx") else open_store
-    return Repository(opened(path, cache), **options)
+    if path.endswith(".onnx"):
+        find = partial(scan, model_name=model_name)
+        return Repository(open_file(path, cache), scan=find, **options)
+    last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().resolve().name
+    find = partial(scan, model_name=model_name, folder=last)
+    return Repository(open_store(path, cache), scan=find, **options)
 
 
 def shipped(path: str) -> Path | None:

@@ -13,8 +13,9 @@ from inferry.catalogue import PHASES
 from inferry.logs import JsonFormatter, log
 from inferry.observation import Observation
 
-# Asked for every few seconds by machines: their lines are for LOG_LEVEL=DEBUG.
+# Asked for every few seconds by machines, of a server that isn't ready as well: their lines are for LOG_LEVEL=DEBUG.
 _PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
+_NOT_READY = (503, "/v2/health/ready")
 _FUNCTION = "request"
 _LOCATION = f"{_FUNCTION}:0"
 _PATH_LENGTH = 200
@@ -31,7 +32,8 @@ class Request(Observation):
     @property
     def level(self) -> int:
         """The line's."""
-        return logging.DEBUG if self.status == 200 and self.path in _PROBES else logging.INFO
+        quiet = self.path in _PROBES if self.status == 200 else (self.status, self.path) == _NOT_READY
+        return logging.DEBUG if quiet else logging.INFO
 
     @staticmethod
     def text(events: JsonFormatter, some: "Sequence[Request]") -> bytes:

@@ -1,10 +1,14 @@
 """Every route, once: the data plane (app.py) and the rest (management.py) are dispatched and documented from here."""
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from inferry.errors import InferryError
+
+# The names of routes end so that are of one version of a model.
+OF_VERSION = "_of_version"
 
 
 class RouteNotFound(InferryError):
@@ -31,6 +35,13 @@ class Route(NamedTuple):
     summary: str = ""
     tag: str = "Models"
     public: bool = False
+
+    @property
+    def name(self) -> str:
+        """One per route, and the same from release to release: generated clients call their functions so."""
+        if self.operation == "unsupported":
+            return re.sub(r"\W+", "_", f"{self.method.lower()}{self.path}").strip("_")
+        return self.operation + (OF_VERSION if "{version}" in self.path else "")
 
 
 def _of_model(method: str, suffix: str, operation: str, summary: str) -> tuple[Route, ...]:
@@ -84,6 +95,15 @@ ROUTES = (
         "v1_predict",
         "Predict: instances in, predictions out",
         "KServe v1",
+    ),
+    *_unsupported("Explanations", "POST /v1/models/{model}:explain"),
+    *_unsupported(
+        "Streams",
+        *(
+            f"POST /v2/models/{{model}}{version}/{action}"
+            for version in ("", "/versions/{version}")
+            for action in ("generate", "generate_stream")
+        ),
     ),
     *_unsupported(
         "Trace",

@@ -78,10 +78,10 @@ def from_cell(cell: str, item: Assigned) -> Any:
     return from_text(cell, datatype)
 
 
-def split(request: InferRequest, model: Model) -> Iterator[InferRequest]:
-    """A request for each row of one that `to_request` made."""
+def split(request: InferRequest, model: Model, count: int) -> Iterator[InferRequest]:
+    """A request for each of the `count` rows of one that `to_request` made."""
     specs = model.session.signature.inputs
-    for row in range(request.batch_size):
+    for row in range(count):
         inputs = {}
         for name, tensor in request.inputs.items():
             array = tensor.array[row : row + 1] if tensor.array.ndim else tensor.array

@@ -1,21 +1,27 @@
 """The local server: uvicorn around the application, one process or several on one port."""
 
 import asyncio
+import os
 import signal
 import socket
-from collections.abc import Callable
+import time
+from functools import partial
+from multiprocessing.connection import Connection as PipeEnd
+from multiprocessing.connection import Pipe
+from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import multiprocess
 
-from inferry import logs
+from inferry import asgi, backlog
+from inferry.connection import Connection, Limits
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
 
-# A line waits for others no longer than this.
-_LINE_SECONDS = 0.05
+# How often connections are looked at.
+_LOOK_SECONDS = 0.2
+_HANDSHAKE_SECONDS = 0.1
 
 
 def run(app: Any, listener: socket.socket, settings: Settings) -> None:
@@ -23,14 +29,15 @@ def run(app: Any, listener: socket.socket, settings: Settings) -> None:
 
     One process takes the application, several take the name "module:factory" of what makes one.
     """
-    config = uvicorn.Config(app, factory=isinstance(app, str), **_options(settings))
+    config = _Config(app, factory=isinstance(app, str), **_options(settings))
+    config.grace = settings.shutdown_grace
     if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
+        _Supervisor(config, sockets=[listener]).run()
         return
     # uvicorn raises the signal again after it has shut down; answering it makes the exit status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config).run(sockets=[listener])
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -52,7 +59,7 @@ def listen(settings: Settings) -> socket.socket:
 def _options(settings: Settings) -> dict[str, Any]:
     json = settings.log_format == "json"
     return {
-        "http": Protocol,
+        "http": partial(Connection, limits=Limits.of(settings)),
         "interface": "asgi3",
         "lifespan": "on",
         # In JSON, `logs` has formatted these loggers, and each request has its line already.
@@ -63,73 +70,128 @@ def _options(settings: Settings) -> dict[str, Any]:
         "server_header": False,
         # Nothing here asks who the client is.
         "proxy_headers": False,
+        "timeout_keep_alive": settings.idle_timeout,
         # Idle connections must not keep a server from ending: what is in flight has as long as a prediction may take.
         "timeout_graceful_shutdown": int(settings.model_timeout) + 5,
     }
 
 
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with one system call per answer: it writes the head and the body of one apart.
+class _Config(uvicorn.Config):
+    """uvicorn's, which reaches the workers as well: `ends` can be read when all of them end, and not only one."""
 
-    What the log has of requests comes behind their answers, of many by one more: soon, but not at once.
+    grace = 0.0
+    ends: "PipeEnd | None" = None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which goes on answering for a while after SIGTERM, not ready any more, and then loses nobody.
+
+    SIGINT ends that time, or leaves it out: somebody waits at the keyboard.
     """
 
-    _turn: "_Turn | None" = None  # of the process's one loop
+    config: _Config
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        logs.together(self._later)
-        if Protocol._turn is None or Protocol._turn.loop is not self.loop:
-            Protocol._turn = _Turn(self.loop)
-        super().connection_made(_Joined(transport, Protocol._turn))  # type: ignore[arg-type]
+    def __init__(self, config: _Config) -> None:
+        super().__init__(config)
+        self._late: set[Connection] = set()
+        self._terminated = False
+        self._ends: float | None = None
 
-    def _later(self, write: Callable[[], None]) -> None:
-        self.loop.call_later(_LINE_SECONDS, write)
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._look()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig == signal.SIGTERM and not self.should_exit:
+            self._terminated = True
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._terminated:
+            self._count_down()
+        return await super().on_tick(counter)
+
+    def _count_down(self) -> None:
+        if self._ends is None:
+            self._ends = time.monotonic() + self.config.grace
+            self._drain()
+        if self._ends <= time.monotonic():
+            super().handle_exit(signal.SIGTERM, None)
+
+    def _drain(self) -> None:
+        """From now on every answer is the last of its connection, and the server is not ready."""
+        self.lifespan.state[asgi.DRAINING] = True
+        for connection in self._connections():
+            if connection.cycle is not None and not connection.cycle.response_complete:
+                connection.cycle.keep_alive = False
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._drain()
+        await self._stop_listening(sockets or [])
+        await super().shutdown(sockets=sockets)
+
+    async def _stop_listening(self, listeners: list[socket.socket]) -> None:
+        if self.config.ends is None or self.config.ends.poll():
+            for listener in listeners:
+                backlog.turn_away(listener)
+            # Handshakes that have begun are over by then, and their connections taken.
+            await asyncio.sleep(_HANDSHAKE_SECONDS)
+        clients = [client for listener in listeners for client in backlog.waiting(listener)]
+        for server in self.servers:
+            server.close()
+        for client in clients:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, client)
+
+    def _connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    def _connections(self) -> list[Connection]:
+        # Those that uvicorn makes of WebSockets know no limits.
+        return [item for item in self.server_state.connections if isinstance(item, Connection)]
+
+    def _look(self) -> None:
+        """Ends what is late twice: a busy loop has read in between what had come long before."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        late = {connection for connection in self._connections() if connection.is_late(now)}
+        for connection in late & self._late:
+            connection.late()
+        self._late = late
+        loop.call_later(_LOOK_SECONDS, self._look)
 
 
-class _Turn:
-    """The transports of a loop that have something to send when its turn is over."""
+class _Worker(multiprocess.Process):
+    """uvicorn's, with our server in it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._waiting: list[_Joined] = []
-
-    def add(self, transport: "_Joined") -> None:
-        if not self._waiting:
-            self.loop.call_soon(self._send)
-        self._waiting.append(transport)
-
-    def _send(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for transport in waiting:
-            try:  # noqa: SIM105  suppress() would be three calls more for every answer
-                transport.send()
-            except RuntimeError:  # uvloop's, of a connection that was lost meanwhile: the others have theirs
-                pass
+    @property
+    def server(self) -> uvicorn.Server:
+        if self._server is None:
+            self._server = _Server(self.config)  # type: ignore[arg-type]
+        return self._server
 
 
-class _Joined:
-    """A transport that sends what is written in one turn of the event loop together."""
+# Its supervisor makes processes by this name.
+multiprocess.Process = _Worker  # type: ignore[misc]
 
-    def __init__(self, transport: asyncio.Transport, turn: _Turn) -> None:
-        self._transport = transport
-        self._turn = turn
-        self._parts: list[bytes] = []
-        self.is_closing = transport.is_closing  # asked for at every answer
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+class _Supervisor(multiprocess.Multiprocess):
+    """uvicorn's, which listens no longer than its workers, and tells them which signal came."""
 
-    def write(self, data: bytes) -> None:
-        if not self._parts:
-            self._turn.add(self)
-        self._parts.append(data)
+    def __init__(self, config: _Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config, sockets)
+        config.ends, self._end = Pipe(duplex=False)
 
-    def close(self) -> None:
-        self.send()
-        self._transport.close()
+    def handle_int(self) -> None:
+        for process in self.processes:
+            if process.pid is not None and process.exitcode is None:
+                os.kill(process.pid, signal.SIGINT)
+        super().handle_int()
 
-    def send(self) -> None:
-        """What was written since the last time."""
-        if self._parts:
-            parts, self._parts = self._parts, []
-            self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])
+    def terminate_all(self) -> None:
+        self._end.close()
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()

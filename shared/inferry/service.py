@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from threading import main_thread
 from typing import TYPE_CHECKING
 
 from inferry import catalogue, classification, rows
+from inferry.cpus import cpus, session_threads
+from inferry.entry import LOADING, UNAVAILABLE
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
 from inferry.metrics import Gauge
@@ -17,7 +20,7 @@ from inferry.observation import observed
 from inferry.protocol import InferRequest, InferResponse
 from inferry.refresher import Refresher
 from inferry.repository import Repository, open_repository
-from inferry.settings import Settings, cpus
+from inferry.settings import Settings
 from inferry.stats import Timings
 from inferry.tensors import Tensor
 from inferry.threads import Threads
@@ -39,6 +42,8 @@ class Service:
         self.metrics = repository.metrics
         self.metrics.watch(self._gauges)
         self._timeout = self.settings.model_timeout
+        # False while a host that answers already still loads its models.
+        self.preloaded = True
         self._refreshes = bool(self.settings.model_refresh)
         # What GET /metrics answers, where this process is not the only one behind its port.
         self.scrape: Callable[[], str] | None = None
@@ -55,8 +60,9 @@ class Service:
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
+            settings.model_name,
             cache_size=settings.model_cache_size,
-            threads=settings.session_threads,
+            threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
         )
         return cls(repository, settings)
@@ -147,9 +153,14 @@ class Service:
         return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
 
     async def infer_rows(
-        self, model: Model, request: InferRequest, timings: Timings | None = None, deadline: float = math.inf
+        self,
+        model: Model,
+        request: InferRequest,
+        count: int,
+        timings: Timings | None = None,
+        deadline: float = math.inf,
     ) -> list[InferResponse]:
-        """The answers to the rows of `request`: one to all where the model's rows may run together, else one to each.
+        """The answers to the `count` rows of `request`: one to all where they may run together, else one to each.
 
         InvalidRequest where the model takes no rows; otherwise as `infer`.
         """
@@ -160,13 +171,12 @@ class Service:
                 f"/v2/models/{model.name}/infer"
             )
         deadline = min(deadline, time.monotonic() + self._timeout)
-        count = request.batch_size
         if count > 1 and await self._joins(model, request, deadline):
             response = await self.infer(model, request, timings, deadline)
             if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
                 return [response]
         responses, queue, infer = [], 0, 0
-        for row in rows.split(request, model):
+        for row in rows.split(request, model, count):
             responses.append(await self.infer(model, row, timings, deadline))
             queue, infer = queue + timings.queue, infer + timings.infer
         timings.queue, timings.infer = queue, infer
@@ -219,8 +229,27 @@ class Service:
         names = self.repository.names()
         names.sort(key=lambda name: name != self.settings.default_model)
         for name in names[: self.settings.model_cache_size]:
+            if not main_thread().is_alive():  # the process ends
+                return
             with suppress(ModelUnavailable):
                 self.repository.get(name)
+
+    def not_ready(self) -> str:
+        """Why the service can't take requests yet; empty when it can. With STRICT_READINESS no model may be missing."""
+        if not self.preloaded:
+            return "the models are being loaded"
+        if not self.settings.strict_readiness:
+            return ""
+        names = self.repository.names()
+        # No names: whoever asks for this needs no key.
+        reasons = {
+            "there are no models": not names,
+            "DEFAULT_MODEL is missing": self.settings.default_model not in ("", *names),
+            "MODEL_NAME is missing": self.settings.model_name not in ("", *names),
+            "a model is loading": any(entry.state == LOADING for entry in self.repository.unready()),
+            "a model can't be served": any(entry.state == UNAVAILABLE for entry in self.repository.unready()),
+        }
+        return ", ".join(reason for reason, applies in reasons.items() if applies)
 
     def _gauges(self) -> Iterator[Gauge]:
         for model in self.repository.loaded():

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inferry import allocator, numerics
+from inferry.cancellation import Cancellation
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import ModelFile
 from inferry.numerics import Numerics
@@ -120,8 +121,11 @@ class Session:
         """The `metadata_props` of the ONNX file."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    def run(self, feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
-        """The `outputs` for a checked `feed`, in that order. Ends at `deadline` (time.monotonic) with InferenceTimeout.
+    def run(
+        self, feed: Feed, outputs: Sequence[str], deadline: float, cancellation: Cancellation | None = None
+    ) -> list[Array]:
+        """The `outputs` for a checked `feed`, in that order. Ends at `deadline` (time.monotonic) with InferenceTimeout,
+        and so when it is cancelled.
 
         InvalidRequest when ONNX Runtime blames the input, InferenceFailed otherwise; the session stays usable.
         """
@@ -134,6 +138,8 @@ class Session:
         except IndexError:
             options = _run_options()
         _watchdog.watch(options, deadline)
+        if cancellation is not None:
+            cancellation.begin(options)
         try:
             values = self._run(outputs, feed, options)
             return self._arrays(outputs, values) if self._sequences else values
@@ -141,8 +147,9 @@ class Session:
             raise self._error(exc, options.terminate) from exc
         finally:
             _watchdog.release(options)
+            ended = cancellation is not None and cancellation.end()
             # Before the deadline the watchdog can't have decided to end this run, and so won't end the next one.
-            if time.monotonic() < deadline:
+            if not ended and time.monotonic() < deadline:
                 self._options.append(options)
 
     def _arrays(self, names: Sequence[str], values: list[Any]) -> list[Array]:

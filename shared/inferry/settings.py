@@ -1,11 +1,9 @@
 """Every setting, read from the environment in one place."""
 
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from inferry import __version__
@@ -14,6 +12,8 @@ from inferry.errors import InvalidSettings
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
 _PREFIX = r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*"
+# What Kubernetes sets for a Service of this name, METRICS_PORT for one that is called "metrics": not a setting of ours.
+_SERVICE_LINK = r"(tcp|udp|sctp)://\S+"
 _DIGEST = "[0-9a-fA-F]{64}"
 
 
@@ -26,13 +26,24 @@ class Settings:
     """One field per environment variable: MODEL_PATH is `model_path`, and so on."""
 
     model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
+    model_name: str = _setting("", "Name of the only model at MODEL_PATH, where that is the model's own folder or file")
     default_model: str = _setting("", "Model for requests that name none; empty: the repository's only model")
     model_cache_size: int = _setting(8, "Models kept loaded; the least recently used goes first", 1)
     model_cache_dir: str = _setting("", "Folder for models fetched or copied; empty: in the temporary folder")
     model_timeout: float = _setting(30.0, "Seconds that a prediction may take, waiting included", 0.001)
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
+    strict_readiness: bool = _setting(
+        False, "GET /v2/health/ready is 503 while a model is loading, broken or missing, as with Triton and KServe"
+    )
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
+    max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server", 256)
+    header_timeout: float = _setting(10.0, "Seconds in which a request's header must come to the local server", 0.001)
+    body_timeout: float = _setting(
+        30.0, "Seconds that a request's body, or an answer, may stand still at the local server", 0.001
+    )
+    idle_timeout: float = _setting(5.0, "Seconds that a connection to the local server may wait for a request", 0.001)
+    max_connections: int = _setting(900, "Open connections of a process of the local server; more are refused", 1)
     max_response_bytes: int = _setting(0, "Largest answer; 0: no limit", 0)
     data_prefixes: tuple[str, ...] = _setting(
         (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
@@ -47,6 +58,9 @@ class Settings:
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
+    allowed_hosts: tuple[str, ...] = _setting(
+        (), "Names by which clients may call a server that listens on loopback, comma-separated; * for all"
+    )
     api_keys: tuple[str, ...] = _setting(
         (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
     )
@@ -69,6 +83,9 @@ class Settings:
     debug: bool = _setting(False, "Log every request of the local server, and at level DEBUG")
     host: str = _setting("127.0.0.1", "Address the local server listens on")
     port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
+    shutdown_grace: float = _setting(
+        5.0, "Seconds after SIGTERM in which the local server, not ready any more, still answers", 0
+    )
     workers: int = _setting(1, "Processes of the local server, on one port", 1)
 
     def __post_init__(self) -> None:
@@ -86,7 +103,7 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":
         """Settings from `env` (os.environ); other variables are left alone. InvalidSettings names the variable."""
-        given = {f.name: f for f in fields(cls) if f.name.upper() in env}
+        given = {f.name: f for f in fields(cls) if f.name.upper() in env and not _is_service_link(f.name, env)}
         read = cls(**{name: _parse(f.name.upper(), env[f.name.upper()], f.default) for name, f in given.items()})
         # Here and not above: a deployment writes references that are filled in before anybody reads them.
         if not all(re.fullmatch(_DIGEST, digest) for digest in read.api_keys):
@@ -106,20 +123,9 @@ class Settings:
         values = {f.name.upper(): (getattr(self, f.name), f.default) for f in fields(self)}
         return {name: _format(value) for name, (value, default) in values.items() if value != default}
 
-    @property
-    def session_threads(self) -> int:
-        """Threads for one session: as many as CPUs were paid for, shared between the workers."""
-        return self.intra_op_threads or max(1, cpus() // self.workers)
 
-
-def cpus() -> int:
-    """CPUs that this process may use, a container's quota (cgroup v2) rounded up: a thread more than that stalls."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(count, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        return count
+def _is_service_link(name: str, env: Mapping[str, str]) -> bool:
+    return name.endswith("port") and re.fullmatch(_SERVICE_LINK, env[name.upper()].strip()) is not None
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

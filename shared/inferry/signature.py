@@ -6,11 +6,15 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
+from inferry.conversion import exact
 from inferry.errors import InvalidRequest
 from inferry.protocol import InferRequest
 from inferry.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
 
 Feed: TypeAlias = dict[str, Array]
+
+# What KServe's examples and MLServer's call the input of a model that has one.
+DEFAULT_NAMES = frozenset(("input-0", "predict"))
 
 
 class TensorSpec(NamedTuple):
@@ -78,11 +82,13 @@ class Signature:
     outputs: Mapping[str, TensorSpec]
     max_batch_size: int = 0
     required: frozenset[str] = field(init=False)
+    _counted: str = field(init=False)
     _all: Mapping[bool, "Requested"] = field(init=False)
 
     def __post_init__(self) -> None:
         required = frozenset(spec.name for spec in self.inputs.values() if not spec.optional)
         object.__setattr__(self, "required", required)
+        object.__setattr__(self, "_counted", next((name for name in self.inputs if name in required), ""))
         names = tuple(self.outputs)
         everything = {False: Requested(names, frozenset()), True: Requested(names, frozenset(names))}
         object.__setattr__(self, "_all", everything)
@@ -93,16 +99,25 @@ class Signature:
             request.inputs = self._raw(request.raw)
         inputs, specs = request.inputs, self.inputs
         if inputs.keys() != self.required and not self.required <= inputs.keys() <= specs.keys():
-            raise self._wrong_names(inputs)
+            inputs = request.inputs = self._named(inputs)
         feed = {}
         for name, tensor in inputs.items():
             spec, array = specs[name], tensor.array
             if tensor.datatype is not spec.datatype or not fits(array.shape, spec.shape):
-                raise self._unfit(tensor, spec)
+                array = self._fitted(tensor, spec)
             feed[name] = array
         if self.max_batch_size:
-            self._check_batch(inputs)
+            self._check_batch(feed)
         return feed
+
+    def rows(self, request: InferRequest) -> int:
+        """Rows of a request that `feed` took: axis 0 of the model's first required input, 1 for a scalar or none.
+
+        Optional inputs are parameters of the run, and the order of a request's inputs says nothing.
+        """
+        tensor = request.inputs.get(self._counted)
+        shape: Shape = tensor.array.shape if tensor is not None else ()
+        return shape[0] if shape else 1
 
     def requested(self, request: InferRequest) -> Requested:
         """The outputs to answer with, all of the model's unless the request names some."""
@@ -120,6 +135,12 @@ class Signature:
             {output.name: output.classification for output in request.outputs if output.classification},
         )
 
+    def _named(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The model's only input, which the request calls by a name that other servers have for it."""
+        if len(self.required) != 1 or len(inputs) != 1 or not inputs.keys() <= DEFAULT_NAMES - self.inputs.keys():
+            raise self._wrong_names(inputs)
+        return dict(zip(self.required, inputs.values(), strict=True))
+
     def _wrong_names(self, inputs: Mapping[str, Tensor]) -> InvalidRequest:
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
@@ -128,28 +149,46 @@ class Signature:
                 f"whose inputs are {_names(self.inputs)}"
             )
         missing = sorted(self.required - inputs.keys())
+        count = len(self.required)
+        expected = f"{count} inputs" if count == len(self.inputs) else f"{count} to {len(self.inputs)} inputs"
+        got = f"{len(inputs)} inputs" if count == len(self.inputs) else f"{count - len(missing)} of the required ones"
         return InvalidRequest(
-            f"expected {len(self.required)} inputs but got {len(inputs)} inputs for model '{self.model}'. "
+            f"expected {expected} but got {got} for model '{self.model}'. "
             f"Got input(s) {list(inputs)}, but missing required input(s) {missing}"
         )
 
-    def _unfit(self, tensor: Tensor, spec: TensorSpec) -> InvalidRequest:
-        if tensor.datatype is not spec.datatype:
-            return InvalidRequest(
-                f"inference input '{tensor.name}' data-type is '{tensor.datatype.name}', "
-                f"but model '{self.model}' expects '{spec.datatype.name}'"
-            )
+    def _fitted(self, tensor: Tensor, spec: TensorSpec) -> Array:
+        """The values of a tensor of another datatype, or of a column for an input of columns, as the model takes them.
+
+        Clients of KServe and MLServer send a DataFrame's columns so: of the shape [n], and pandas' datatypes.
+        """
+        array = tensor.array
+        if not fits(array.shape, spec.shape):
+            if array.ndim != 1 or not fits((*array.shape, 1), spec.shape):
+                raise self._misshapen(tensor, spec)
+            array = array.reshape(-1, 1)
+        if tensor.datatype is spec.datatype:
+            return array
+        what = (
+            f"inference input '{tensor.name}' data-type is '{tensor.datatype.name}', "
+            f"but model '{self.model}' expects '{spec.datatype.name}'"
+        )
+        if not (tensor.datatype.is_number and spec.datatype.is_number):
+            raise InvalidRequest(what)
+        return exact(array, tensor.datatype, spec.datatype, what)
+
+    def _misshapen(self, tensor: Tensor, spec: TensorSpec) -> InvalidRequest:
         return InvalidRequest(
             f"unexpected shape for input '{tensor.name}' for model '{self.model}'. "
             f"Expected {spec.stated}, got {list(tensor.array.shape)} (-1 stands for any length)"
         )
 
-    def _check_batch(self, inputs: Mapping[str, Tensor]) -> None:
+    def _check_batch(self, feed: Feed) -> None:
         # Optional inputs are parameters of the run, not rows.
         try:
-            sizes = {name: len(tensor.array) for name, tensor in inputs.items() if name in self.required}
+            sizes = {name: len(array) for name, array in feed.items() if name in self.required}
         except TypeError as exc:  # a scalar, where the file states no rank
-            shapes = {name: list(tensor.array.shape) for name, tensor in inputs.items() if name in self.required}
+            shapes = {name: list(array.shape) for name, array in feed.items() if name in self.required}
             raise InvalidRequest(
                 f"the inputs of model '{self.model}' must have a batch axis (axis 0), got the shapes {shapes}"
             ) from exc

@@ -3,10 +3,10 @@
 import threading
 import time
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate, chain, compress
+from itertools import accumulate, compress
 from operator import not_
 from typing import Any, NamedTuple, TypeAlias
 
@@ -21,6 +21,8 @@ REASON: dict[type[BaseException], str] = {
     errors.NotSupported: "invalid",
     errors.KeyMissing: "denied",
     errors.KeyRefused: "denied",
+    errors.OriginRefused: "denied",
+    errors.HostRefused: "denied",
     errors.DataRefused: "denied",
     errors.ResponseTooLarge: "invalid",
     errors.ModelNotFound: "not_found",
@@ -72,20 +74,39 @@ class Timings:
     batch: int = 0
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class _Runs:
+    """Runs of as many inferences, and the nanoseconds of their requests' decoding, of the runs, and of encoding."""
+
+    count: int = 0
+    decode: int = 0
+    infer: int = 0
+    encode: int = 0
+
+    def as_dict(self, size: int) -> dict[str, Any]:
+        parts = {"compute_input": self.decode, "compute_infer": self.infer, "compute_output": self.encode}
+        return {"batch_size": size, **{name: {"count": self.count, "ns": ns} for name, ns in parts.items()}}
+
+
 class ModelStats:
     """Counts of one model version in this process. Its methods may be called from several threads.
+
+    A row is a row; an inference, in Triton's statistics and metrics, is a row of a model that is `batched` (it has a
+    max_batch_size), and else a request.
 
     `in_flight` belongs to the event loop: whoever takes a request adds one, `succeeded` and `failed` take it off.
     """
 
     __slots__ = (
         "_answered",
+        "_batched",
         "_batches",
         "_buckets",
         "_decode",
         "_encode",
         "_failures",
         "_infer",
+        "_inferences",
         "_last",
         "_lock",
         "_queue",
@@ -94,25 +115,34 @@ class ModelStats:
         "_rows",
         "_runs",
         "_sent",
+        "_sizes",
         "in_flight",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, batched: bool = True) -> None:
+        self._batched = batched
         self.reset()
 
     def reset(self) -> None:
         """Nothing has happened yet, and no other thread is at work."""
         self._lock = threading.Lock()
         self.in_flight = 0
-        self._requests = self._rows = self._received = self._sent = 0
+        self._requests = self._rows = self._inferences = self._received = self._sent = 0
         self._decode = self._queue = self._infer = self._encode = 0
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
-        self._batches: defaultdict[int, Duration] = defaultdict(Duration)
+        self._batches: defaultdict[int, _Runs] = defaultdict(_Runs)
+        self._sizes: Counter[int] = Counter()
         # Numbers that are not added up yet: eight for each answer, two for each run. Extending a list is atomic.
         self._answered: list[int] = []
         self._runs: list[int] = []
         self._last = 0
+
+    def serves(self, batched: bool) -> None:
+        """From now on requests are of a model with this config."""
+        with self._lock:
+            self._fold()
+            self._batched = batched
 
     def succeeded(self, timings: Timings, rows: int, ended: int, received: int = 0, sent: int = 0) -> None:
         """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`.
@@ -158,11 +188,35 @@ class ModelStats:
         self._sent += sum(sent)
         for took in map(sum, zip(decode, queue, infer, encode, strict=True)):
             self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
-        alone = compress(zip(rows, infer, strict=True), map(not_, batches))
-        for size, ns in chain(alone, zip(*_columns(self._runs, 2), strict=True)):
+        sizes, durations = _columns(self._runs, 2)
+        sizes += compress(rows, map(not_, batches))
+        durations += compress(infer, map(not_, batches))
+        self._sizes.update(sizes)
+        self._inferences += sum(rows) if self._batched else len(rows)
+        if sizes or rows:
+            parts = [batch or size for batch, size in zip(batches, rows, strict=True)]
+            self._add_runs(sizes, durations, parts, decode, encode)
+
+    def _add_runs(
+        self, sizes: list[int], durations: list[int], parts: list[int], decode: list[int], encode: list[int]
+    ) -> None:
+        """Adds runs of these `sizes`, and the requests that were in runs of the sizes in `parts`."""
+        found = {*sizes, *parts} if self._batched else {1}
+        if len(found) == 1:  # most are, and sums take a third of the time
+            run = self._batches[found.pop()]
+            run.count += len(sizes)
+            run.decode += sum(decode)
+            run.infer += sum(durations)
+            run.encode += sum(encode)
+            return
+        for size, ns in zip(sizes, durations, strict=True):
             run = self._batches[size]
             run.count += 1
-            run.ns += ns
+            run.infer += ns
+        for size, decoding, encoding in zip(parts, decode, encode, strict=True):
+            run = self._batches[size]
+            run.decode += decoding
+            run.encode += encoding
 
     def as_dict(self) -> dict[str, Any]:
         """The protocol's statistics object, without name, version and memory."""
@@ -176,26 +230,30 @@ class ModelStats:
                 "compute_output": self._encode,
             }
             durations = {name: Duration(self._requests, ns) for name, ns in parts.items()}
-            durations |= {"fail": self._failed(), "cache_hit": Duration(), "cache_miss": Duration()}
+            durations |= {
+                "fail": self._failed(catalogue.NV_FAILURES),
+                "cache_hit": Duration(),
+                "cache_miss": Duration(),
+            }
             return {
                 "last_inference": self._last_inference(),
-                "inference_count": self._rows,
+                "inference_count": self._inferences,
                 "execution_count": self._executions(),
                 "inference_stats": {name: duration.as_dict() for name, duration in durations.items()},
                 "response_stats": {},
-                "batch_stats": [_batch(size, infer) for size, infer in sorted(self._batches.items())],
+                "batch_stats": [runs.as_dict(size) for size, runs in sorted(self._batches.items())],
             }
 
     def values(self) -> Iterator[tuple[Metric, Labels, float | Histogram]]:
         """The metrics of a model, each with the labels that come behind its name and version."""
         with self._lock:
             self._fold()
-            failed = self._failed()
+            failed = self._failed(self._failures)
             phases = (self._decode, self._queue, self._infer, self._encode)
             reasons = {reason: failure.count for reason, failure in self._failures.items()}
             answered = Histogram(tuple(accumulate(self._buckets)), sum(phases) / 1e9)
             counts = (self._requests + failed.count, self._rows, self._received, self._sent, self.in_flight)
-            batches = _batch_sizes({size: runs.count for size, runs in self._batches.items()})
+            batches = _batch_sizes(self._sizes)
         yield from zip(_COUNTED, ((),) * len(counts), counts, strict=True)
         yield from ((catalogue.FAILURES, (reason,), count) for reason, count in reasons.items())
         yield catalogue.DURATION, (), answered
@@ -210,13 +268,18 @@ class ModelStats:
         with self._lock:
             self._fold()
             phases = (self._queue, self._decode, self._infer, self._encode)
-            counts = (self._requests, self._rows, self._executions(), *(ns // 1000 for ns in (sum(phases), *phases)))
+            counts = (
+                self._requests,
+                self._inferences,
+                self._executions(),
+                *(ns // 1000 for ns in (sum(phases), *phases)),
+            )
             reasons = {name: sum(self._failures[r].count for r in ours) for name, ours in catalogue.NV_REASONS.items()}
         yield from zip(_NV_COUNTED, ((),) * len(counts), counts, strict=True)
         yield from ((catalogue.NV_FAILURE, (reason,), count) for reason, count in reasons.items())
 
-    def _failed(self) -> Duration:
-        failures = self._failures.values()
+    def _failed(self, reasons: Iterable[str]) -> Duration:
+        failures = [self._failures[reason] for reason in reasons]
         return Duration(sum(failure.count for failure in failures), sum(failure.ns for failure in failures))
 
     def _last_inference(self) -> int:
@@ -224,7 +287,7 @@ class ModelStats:
         return (self._last + time.time_ns() - time.perf_counter_ns()) // 1_000_000 if self._last else 0
 
     def _executions(self) -> int:
-        return sum(runs.count for runs in self._batches.values())
+        return self._sizes.total()
 
 
 _COUNTED = (catalogue.REQUESTS, catalogue.ROWS, catalogue.RECEIVED, catalogue.SENT, catalogue.IN_FLIGHT)
@@ -250,12 +313,6 @@ def _columns(numbers: list[int], width: int) -> list[list[int]]:
 def reason_of(exc: BaseException) -> str:
     """Why a request failed, as the catalogue's label has it."""
     return next(REASON[base] for base in type(exc).__mro__ if base in REASON)
-
-
-def _batch(size: int, infer: Duration) -> dict[str, Any]:
-    # Decoding and encoding are per request, not per batch.
-    none = Duration().as_dict()
-    return {"batch_size": size, "compute_input": none, "compute_infer": infer.as_dict(), "compute_output": none}
 
 
 def _batch_sizes(runs: Mapping[int, int]) -> Histogram:

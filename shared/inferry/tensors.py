@@ -1,5 +1,6 @@
 """Datatypes of the protocol, of NumPy and of ONNX in one table, and tensors as bytes."""
 
+import binascii
 import math
 import struct
 from collections.abc import Sequence
@@ -150,6 +151,20 @@ def from_bytes(datatype: Datatype, shape: Shape, raw: Buffer, what: str) -> Arra
     return np.ndarray(shape, datatype.dtype, block, offset)
 
 
+def from_base64(strings: Array, what: str) -> Array:
+    """The text that each string is in base64. InvalidRequest for what is not base64, or not of UTF-8."""
+    texts = np.empty(strings.size, object)
+    for index, string in enumerate(strings.reshape(-1)):
+        try:
+            raw = binascii.a2b_base64(string, strict_mode=True)
+        except ValueError as exc:
+            raise InvalidRequest(
+                f"string {index} of {what} is not base64, as its 'content_type' says: {string[:40]!r}"
+            ) from exc
+        texts[index] = _text(raw, index, what)
+    return texts.reshape(strings.shape)
+
+
 def to_bytes(tensor: Tensor) -> Buffer:
     """The tensor's binary form, the inverse of `from_bytes`; a view of the array's memory where it has that form."""
     if not tensor.datatype.dtype.hasobject:
@@ -223,8 +238,12 @@ def _string_at(raw: memoryview, offset: int, index: int, what: str) -> tuple[str
     end = start + int.from_bytes(raw[offset:start], "little") if start <= len(raw) else len(raw) + 1
     if end > len(raw):
         raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length says more than is there")
+    return _text(raw[start:end], index, what), end
+
+
+def _text(raw: Buffer, index: int, what: str) -> str:
     try:
-        return str(raw[start:end], "utf-8"), end
+        return str(raw, "utf-8")
     except UnicodeDecodeError as exc:
         raise InvalidRequest(
             f"string {index} of {what} is not valid UTF-8; ONNX strings are UTF-8 text, send other bytes as UINT8"

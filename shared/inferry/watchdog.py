@@ -42,14 +42,20 @@ class Watchdog:
             self._thread.start()
 
     def _run(self) -> None:
-        with self._wake:
-            while True:
-                now = self._clock()
-                watched = list(self._watched.values())
-                for deadline, work in watched:
-                    if deadline <= now:
-                        work.terminate = True
-                pending = [deadline for deadline, _ in watched if deadline > now]
+        while True:
+            now, last = self._clock(), self._next
+            # First: what comes behind this look at all of it says when the next has to be.
+            self._next = float("inf")
+            soonest = self._look(now)
+            with self._wake:
                 # With nothing to watch, look again when the last deadline is over: requests seldom stop for long.
-                self._next = min(pending, default=self._next if self._next > now else float("inf"))
-                self._wake.wait(None if self._next == float("inf") else self._next - now)
+                self._next = min(self._next, last if soonest is None and last > now else soonest or float("inf"))
+                self._wake.wait(None if self._next == float("inf") else max(0.0, self._next - now))
+
+    def _look(self, now: float) -> float | None:
+        """Ends what is over; the earliest of the other deadlines."""
+        watched = list(self._watched.values())
+        for deadline, work in watched:
+            if deadline <= now:
+                work.terminate = True
+        return min((deadline for deadline, _ in watched if deadline > now), default=None)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import inferry
 import onnx_models
 import pytest
 import tritonclient.http as triton
@@ -20,6 +21,8 @@ FILES = {"m.onnx": onnx_models.identity("FP32", ("n",))}
 BODY = {"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]}
 MISSING = {"error": "this needs an API key: send it in the header x-api-key, or as Authorization: Bearer KEY"}
 REFUSED = {"error": "the API key is not a valid one"}
+HEALTH = {"status": "ok", "name": "inferry", "version": inferry.__version__, "environment": "dev"}
+
 PUBLIC = ["/v2/health/live", "/v2/health/ready", "/health", "/", "/docs", "/docs/assets/{file}", "/openapi.json"]
 IDS = [f"{route.method} {route.path}" for route in ROUTES]
 
@@ -59,6 +62,13 @@ def test_every_route_wants_a_key_but_the_public_ones(closed: ASGIApp, route: Rou
     assert all(
         answer.json() not in (MISSING, REFUSED) for answer in accepted if "json" in answer.headers["content-type"]
     )
+
+
+def test_health_names_no_models_where_keys_are_set(app: Callable[..., ASGIApp], closed: ASGIApp) -> None:
+    """It is public: probes have no key."""
+    for headers in ({}, {"x-api-key": KEY}):
+        assert ask(closed, "GET", "/health", headers=headers).json() == HEALTH
+    assert ask(app(FILES), "GET", "/health").json() == {**HEALTH, "models": ["m"]}
 
 
 def test_a_body_is_not_read_without_a_key(app: Callable[..., ASGIApp]) -> None:

@@ -90,7 +90,6 @@ BAD = {
         400, ("'binary_data_output'", "'yes'"), request(x([1, 2]), parameters={"binary_data_output": "yes"})
     ),
     "a reserved parameter": Bad(400, ("'triton_x'", "reserved"), request(x([1, 2]), parameters={"triton_x": 1})),
-    "a sequence": Bad(501, ("'sequence_id'",), request(x([1, 2]), parameters={"sequence_id": 3})),
     # Names.
     "an unknown input": Bad(400, ("unexpected inference input 'y'", "'echo'"), request({**x([1, 2]), "name": "y"})),
     "an input beside the known": Bad(
@@ -131,8 +130,8 @@ BAD = {
     "a datatype that is a nest": Bad(400, ("'datatype'",), GOOD.replace(b'"FP32"', b"[" * 1000 + b"]" * 1000)),
     "another datatype": Bad(
         400,
-        ("inference input 'x' data-type is 'FP64', but model 'echo' expects 'FP32'",),
-        request(x([1, 2], datatype="FP64")),
+        ("inference input 'x' data-type is 'FP64', but model 'echo' expects 'FP32'", "0.1 (at [1])", "send FP32"),
+        request(x([1, 0.1], datatype="FP64")),
     ),
     "no shape": Bad(400, ("'shape'", "'x'"), request({"name": "x", "datatype": "FP32", "data": [1]})),
     "a shape that is a number": Bad(400, ("'shape'", "2"), request(x([1, 2], 2))),

@@ -251,6 +251,14 @@ def test_inspect_prints_a_table(call: Call, tmp_path: Path) -> None:
     assert lines[7:] == ["! misnamed/1 has no model.onnx: a version's ONNX file must have that name"]
 
 
+def test_names_in_a_model_move_no_cursor(call: Call, tmp_path: Path) -> None:
+    folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.identity(input="x\n! n 1: fine\x1b[2J")})
+    status, output, errors = call("inspect", str(folder))
+    assert (status, len(output.splitlines()), errors) == (0, 2, "")
+    assert r"x\n! n 1: fine\x1b[2J FP32[" in output
+    assert "\x1b" not in output
+
+
 def test_inspect_for_machines(call: Call, tmp_path: Path) -> None:
     folder = onnx_models.write(tmp_path, GOOD)
     status, output, errors = call("inspect", "--json", str(folder))

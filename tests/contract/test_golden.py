@@ -169,7 +169,7 @@ GOLDEN = {
     "unknown members, empty outputs": Golden(
         "echo",
         b'{"inputs":[{"name":"x","shape":[2],"datatype":"FP32","data":[1,2],"extra":{}}],"outputs":[],"extra":[[]],'
-        b'"parameters":{"mine":"1","priority":1,"sequence_start":false}}',
+        b'"parameters":{"mine":"1","priority":1,"sequence_id":7,"sequence_start":true}}',
         JSON_ECHO,
     ),
     "an empty id": Golden("echo", b'{"id":"",' + PLAIN[1:], {**JSON_ECHO, "id": ""}),
@@ -240,7 +240,7 @@ TABLE = {
     "name": "table",
     "platform": "onnxruntime_onnx",
     "backend": "onnxruntime",
-    "version_policy": {"latest": {"num_versions": 1}},
+    "version_policy": {"all": {}},
     "max_batch_size": 0,
     "input": [
         {

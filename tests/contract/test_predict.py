@@ -155,12 +155,34 @@ V1 = {
 @pytest.mark.parametrize("name", V1)
 def test_kserve_v1(tiny: Server, name: str) -> None:
     model, instances, predictions = V1[name]
-    answer = tiny.post(f"/v1/models/{model}:predict", {"instances": instances})
-    assert (answer.status, answer.headers["content-type"], answer.json) == (
-        200,
-        JSON,
-        {"predictions": predictions, **named(model, "no")},
-    )
+    for member in ("instances", "inputs"):
+        answer = tiny.post(f"/v1/models/{model}:predict", {member: instances})
+        assert (answer.status, answer.headers["content-type"], answer.json) == (
+            200,
+            JSON,
+            {"predictions": predictions, **named(model, "no")},
+        )
+
+
+NOT_INSTANCES = {
+    "nothing": ({}, "'instances' must be an array with one item per prediction"),
+    "a number": ({"inputs": 1}, "'inputs' must be an array with one item per prediction"),
+    "both": (
+        {"inputs": [1], "instances": [1]},
+        "'instances' and 'inputs' are two names for the same: give one of them",
+    ),
+    "TensorFlow Serving's columns": (
+        {"inputs": {"x": [1]}},
+        "'inputs' must be an array with one item per prediction, not an object of columns",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_INSTANCES)
+def test_what_are_no_instances(tiny: Server, name: str) -> None:
+    body, error = NOT_INSTANCES[name]
+    answer = tiny.post("/v1/models/echo:predict", body)
+    assert (answer.status, answer.json) == (400, {"error": error})
 
 
 def test_kserve_v1_models(tiny: Server) -> None:
@@ -174,10 +196,13 @@ def test_kserve_v1_models(tiny: Server) -> None:
 def test_predictions_are_counted(tiny: Server) -> None:
     def counts() -> dict[str, int]:
         (stats,) = tiny.ask("GET", "/v2/models/image/stats").json["model_stats"]
+        lines = tiny.ask("GET", "/metrics").body.decode().splitlines()
+        series = 'inferry_request_failures_total{model="image",version="1",reason="invalid"} '
         return {
-            "rows": stats["inference_count"],
+            "inferences": stats["inference_count"],
             "success": stats["inference_stats"]["success"]["count"],
             "fail": stats["inference_stats"]["fail"]["count"],
+            "refused": sum(int(line.removeprefix(series)) for line in lines if line.startswith(series)),
         }
 
     before = counts()
@@ -185,7 +210,12 @@ def test_predictions_are_counted(tiny: Server) -> None:
     tiny.post("/v1/models/image:predict", {"instances": [[1, 2, 3, 4]]})
     tiny.post("/predict", {"features": [1, 2, 3], "model_name": "image"})
     after = counts()
-    assert {name: after[name] - before[name] for name in after} == {"rows": 3, "success": 2, "fail": 1}
+    assert {name: after[name] - before[name] for name in after} == {
+        "inferences": 2,
+        "success": 2,
+        "fail": 0,
+        "refused": 1,
+    }
 
 
 def card(model: str) -> dict[str, Any]:
@@ -278,7 +308,7 @@ UNSUPPORTED = [(route.method, route.path) for route in ROUTES if route.operation
 
 @pytest.mark.parametrize(("method", "path"), UNSUPPORTED)
 def test_what_is_not_offered_says_so(tiny: Server, method: str, path: str) -> None:
-    path = path.format(model="echo", region="region")
+    path = path.format(model="echo", region="region", version="1")
     error = f"{path} is a part of the protocol that inferry doesn't offer"
     body = json.dumps({"error": error}, separators=(",", ":")).encode()
     assert tiny.ask(method, path, b"{}" if method == "POST" else None) == Answer(
@@ -287,6 +317,8 @@ def test_what_is_not_offered_says_so(tiny: Server, method: str, path: str) -> No
 
 
 def test_shared_memory_trace_and_logging_are_not_offered() -> None:
+    actions = ("generate", "generate_stream", ":explain")
+    assert {action for action in actions for _, path in UNSUPPORTED if path.endswith(action)} == set(actions)
     assert {path.split("/")[2] for _, path in UNSUPPORTED} == {
         "trace",
         "models",

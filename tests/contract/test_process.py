@@ -11,10 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx_models
 import pytest
-from inferry.server import _Joined, _Turn
-from servers import JSON, Answer, Server, environment, received, serving, tensor
+from inferry.connection import _Joined, _Turn
+from inferry.session import Session
+from servers import JSON, Answer, Server, environment, received, serving, started, tensor
 
 SLOW = {"slow.onnx": onnx_models.slow()}
 
@@ -63,6 +65,58 @@ def test_sigint_ends_the_server_too(repository: Callable[..., str]) -> None:
         server.process.send_signal(2)
         assert server.wait() == 0
     assert "Traceback" not in server.final_log
+
+
+def warm_up_of(seconds: float, session: Callable[..., Session]) -> bytes:
+    """A config whose warm-up takes the SLOW model at least as long, however busy the machine is then."""
+    few = 200
+    start = time.monotonic()
+    session(onnx_models.slow()).run({"turns": np.array([few])}, ["y"], start + 60)
+    count = int(few * seconds / (time.monotonic() - start)) + few
+    return json.dumps({"warm_up": True, "example": {"inputs": [turns(count)]}}).encode()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_the_port_opens_before_the_models_are_loaded(
+    repository: Callable[..., str], session: Callable[..., Session], tmp_path: Path, workers: str
+) -> None:
+    path = repository({**SLOW, "slow/config.json": warm_up_of(3, session)})
+    server = started(path, ["--workers", workers], {}, tmp_path, None)
+    try:
+        assert server.ask("GET", "/v2/health/live").json == {"live": True}
+        answer = server.ask("GET", "/v2/health/ready")
+        error = "not ready: the models are being loaded; POST /v2/repository/index says more"
+        assert (answer.status, answer.json) == (503, {"error": error})
+        # Who doesn't ask first waits for the model.
+        assert server.infer("slow", turns(1)).status == 200
+        deadline = time.monotonic() + 60
+        while server.ask("GET", "/v2/health/ready").status != 200:
+            assert time.monotonic() < deadline
+    finally:
+        server.terminate()
+        server.wait()
+    assert server.stopped == 0
+
+
+def test_strict_readiness(repository: Callable[..., str]) -> None:
+    path = repository({"a.onnx": onnx_models.identity(), "b.onnx": b"not a model"})
+    with serving(path, STRICT_READINESS="true", MODEL_CONTROL="true") as server:
+        answer = server.ask("GET", "/v2/health/ready")
+        error = "not ready: a model can't be served; POST /v2/repository/index says more"
+        assert (answer.status, answer.json) == (503, {"error": error})
+        assert server.ask("GET", "/v2/health/live").status == 200
+        onnx_models.write(Path(path), {"b.onnx": onnx_models.identity()})
+        assert server.post("/v2/repository/models/b/load", {}).status == 200
+        assert server.ask("GET", "/v2/health/ready").json == {"live": True, "ready": True}
+
+
+@pytest.mark.parametrize("option", ["--model-name", "--model_name"])
+def test_what_kserve_mounts(repository: Callable[..., str], option: str) -> None:
+    """A folder with the model's file in it; its runtimes pass the name."""
+    path = repository({"model.onnx": onnx_models.identity()})
+    with serving(path, option, "iris", METRICS_PORT="tcp://10.96.0.7:9090") as server:
+        assert server.ask("GET", "/v2/models").json == {"models": ["iris"]}
+        assert server.ask("GET", "/v2/models/iris/ready").status == 200
 
 
 def counted(server: Server) -> int:

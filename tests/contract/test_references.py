@@ -307,6 +307,23 @@ def test_a_link_that_stays_inside(app: Callable[..., ASGIApp], folder: Place) ->
     assert infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(f"{folder.url}/same")]).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a" * 300, "file name too long"), ("file/x", "not a directory"), ("folder", "is a directory")],
+)
+def test_names_that_no_file_can_have(app: Callable[..., ASGIApp], folder: Place, name: str, reason: str) -> None:
+    """The request's fault, and no reason to tell where the server writes."""
+    x = folder.put("x", VALUES.tobytes())
+    folder.put("file", b"")
+    folder.put("folder/file", b"")
+    served, uri = app(FILES, data_prefixes=(folder.url,)), f"{folder.url}/{name}"
+    answer = infer(served, "m", [at(x)], outputs=[{"name": "y", "parameters": {"uri": uri}}])
+    assert (answer.status_code, answer.json()) == (400, {"error": f"there can be no {uri!r}: {reason}"})
+    answer = infer(served, "m", [at(uri)])
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(("there is no input 'x'", "there can be no input 'x'"))
+
+
 def test_nothing_may_be_named_by_default(app: Callable[..., ASGIApp], folder: Place) -> None:
     uri = folder.put("x", VALUES.tobytes())
     answer = infer(app(FILES), "m", [at(uri)])

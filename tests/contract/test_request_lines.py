@@ -207,6 +207,13 @@ def test_probes_are_for_debugging(app: Callable[..., ASGIApp], logged: Lines) ->
     ]
 
 
+def test_probes_of_a_server_that_is_not_ready_are_for_debugging(app: Callable[..., ASGIApp], logged: Lines) -> None:
+    served = app(FILES, log_format="json", strict_readiness=True, default_model="nobody")
+    assert ask(served, "GET", "/v2/health/ready").status_code == 503
+    found = [(line["path"], line["status"], line["level"]) for line in logged() if "duration_ms" in line]
+    assert found == [("/v2/health/ready", 503, "DEBUG")]
+
+
 def test_no_lines_in_text(app: Callable[..., ASGIApp], lines: Lines) -> None:
     answer = infer(app(FILES))
     assert answer.status_code == 200

@@ -60,6 +60,31 @@ def test_the_document_describes_every_route_and_no_other(document: Any) -> None:
     assert described == {(route.method, route.path) for route in ROUTES}
 
 
+def test_the_names_of_operations(document: Any) -> None:
+    """A generated client calls its functions by them: one that changes breaks its users."""
+    names = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert sorted(names) == sorted({route.name for route in ROUTES})
+    assert {"infer", "infer_of_version", "model_ready", "v1_predict", "get_v2_trace_setting", "live"} <= set(names)
+
+
+def test_media_types(document: Any) -> None:
+    bodies = [
+        body["content"]
+        for item in document["paths"].values()
+        for operation in item.values()
+        for body in [operation.get("requestBody", {"content": {}}), *operation["responses"].values()]
+    ]
+    assert {name for content in bodies for name in content} == {
+        "application/json",
+        "application/octet-stream",
+        "image/png",
+        "text/css",
+        "text/html",
+        "text/javascript",
+        "text/plain",
+    }
+
+
 @pytest.mark.parametrize("route", ROUTES, ids=IDS)
 def test_every_route_has_a_summary_a_tag_and_its_answers(document: Any, route: Route) -> None:
     operation = document["paths"][route.path][route.method.lower()]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_models
 import pytest
 from inferry import modelfile
@@ -24,7 +25,7 @@ from inferry.protocol import InferRequest
 from inferry.repository import Repository
 from inferry.row_proof import RowProof
 from inferry.service import Service
-from inferry.session import Run, Session, SessionOptions
+from inferry.session import Run, Session, SessionOptions, _watchdog
 from inferry.signature import Feed
 from inferry.stats import ModelStats
 from inferry.store import LocalStore
@@ -339,6 +340,102 @@ def test_a_full_queue_refuses() -> None:
     assert "2 requests wait for model 'm'" in str(refused)
 
 
+class Held:
+    """Stands in for a session: notes each batch, which runs until `go` is set, and how it ended."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.batches: list[list[float]] = []
+        self.cancelled = 0
+
+    async def __call__(self, feed: Feed, outputs: Sequence[str], deadline: float) -> list[Array]:
+        self.batches.append(feed["x"].ravel().tolist())
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return [feed["x"] * 2]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Waits for it, some seconds at most."""
+    deadline = soon(20)
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+def test_what_timed_out_while_it_waited_leaves_the_queue() -> None:
+    async def scenario() -> list[Any]:
+        run = Held()
+        subject = batcher(run, size=1, waiting=2)
+        first = asyncio.ensure_future(infer(subject, 1))
+        await until(lambda: run.batches)
+        late = [infer(subject, n, seconds=0.01) for n in (2, 3)]
+        results = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(result) for result in results] == [InferenceTimeout] * 2
+        assert subject.waiting == 0
+        fourth = asyncio.ensure_future(infer(subject, 4))
+        await until(lambda: subject.waiting)
+        run.go.set()
+        answers = [await first, await fourth]
+        return [*answers, run.batches]
+
+    assert asyncio.run(scenario()) == [[2], [8], [[1], [4]]]
+
+
+def test_what_was_cancelled_while_it_waited_leaves_the_queue() -> None:
+    async def scenario() -> list[Any]:
+        run = Held()
+        subject = batcher(run, waiting=2)
+        first = asyncio.ensure_future(infer(subject, 1))
+        await until(lambda: run.batches)
+        left, stays = (asyncio.ensure_future(infer(subject, n)) for n in (2, 3))
+        await until(lambda: subject.waiting == 2)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert (left.cancelled(), subject.waiting) == (True, 1)
+        run.go.set()
+        answers = [await first, await stays]
+        return [*answers, run.batches, run.cancelled]
+
+    assert asyncio.run(scenario()) == [[2], [6], [[1], [3]], 0]
+
+
+def test_a_batch_goes_on_until_the_last_of_its_requests_is_cancelled() -> None:
+    async def scenario() -> list[Any]:
+        run = Held()
+        subject = batcher(run, size=3)
+        asked = [asyncio.ensure_future(infer(subject, n)) for n in (1, 2, 3)]
+        await until(lambda: run.batches)
+        waiting = asyncio.ensure_future(infer(subject, 4))
+        for task in asked[:2]:
+            task.cancel()
+        await asyncio.gather(*asked[:2], return_exceptions=True)
+        assert run.cancelled == 0
+        asked[2].cancel()
+        await until(lambda: run.cancelled)
+        run.go.set()
+        return [await waiting, run.batches, run.cancelled]
+
+    assert asyncio.run(scenario()) == [[8], [[1, 2, 3], [4]], 1]
+
+
+def test_a_batch_that_has_lost_some_of_its_requests_answers_the_others() -> None:
+    async def scenario() -> list[Any]:
+        run = Held()
+        subject = batcher(run)
+        left, stays = (asyncio.ensure_future(infer(subject, n)) for n in (1, 2))
+        await until(lambda: run.batches)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        run.go.set()
+        return [await stays, run.batches, run.cancelled]
+
+    assert asyncio.run(scenario()) == [[4], [[1, 2]], 0]
+
+
 def test_outputs_without_a_row_per_row_are_run_alone() -> None:
     calls: list[int] = []
 
@@ -384,6 +481,14 @@ def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
         return Execution(Model("m", "1", settings, session, "", 0, ModelStats(), proof), threads)
 
     return make
+
+
+def slow_rows() -> bytes:
+    """`onnx_models.slow` as a model of rows: `turns` [batch] must all be the same, `y` [batch] is 1."""
+    proto = onnx.load_from_string(onnx_models.slow())
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return proto.SerializeToString()
 
 
 def turns(count: int) -> Feed:
@@ -484,6 +589,54 @@ class TestExecution:
         asyncio.run(scenario())
         assert time.monotonic() - start < 20
         done.set()
+
+    @pytest.mark.parametrize("batched", [False, True])
+    def test_a_run_that_is_cancelled_ends(
+        self, execution: Callable[..., Execution], threads: Counted, batched: bool
+    ) -> None:
+        config = {"max_batch_size": 4, "dynamic_batching": DynamicBatching()} if batched else {}
+        subject = execution(slow_rows() if batched else onnx_models.slow(), **config)
+
+        async def scenario() -> None:
+            run = asyncio.ensure_future(subject.run(turns(10**9), ("y",), soon(60), 1))
+            await until(lambda: _watchdog._watched)
+            start = time.monotonic()
+            run.cancel()
+            await asyncio.gather(run, return_exceptions=True)
+            assert (run.cancelled(), subject.waiting) == (True, 0)
+            await until(lambda: not _watchdog._watched)
+            assert time.monotonic() - start < 20
+            # What ended that run ends no other one.
+            for _ in range(3):
+                assert len((await subject.run(turns(1), ("y",), soon(), 1)).arrays) == 1
+
+        asyncio.run(scenario())
+
+    def test_what_is_cancelled_before_it_has_a_thread_never_runs(
+        self, execution: Callable[..., Execution], threads: Counted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        subject, done, runs = execution(onnx_models.slow()), threading.Event(), list[int]()
+        run = subject._session.run
+
+        def counted(feed: Feed, *arguments: Any) -> list[Array]:
+            runs.append(int(feed["turns"][0]))
+            return run(feed, *arguments)
+
+        monkeypatch.setattr(subject._session, "run", counted)
+        for _ in range(4):
+            threads.pool().submit(done.wait, 30)
+
+        async def scenario() -> None:
+            left, stays = (asyncio.ensure_future(subject.run(turns(n), ("y",), soon(), 1)) for n in (1, 2))
+            await until(lambda: subject.waiting == 2)
+            left.cancel()
+            await asyncio.gather(left, return_exceptions=True)
+            assert subject.waiting == 1
+            done.set()
+            await stays
+
+        asyncio.run(scenario())
+        assert runs == [2]
 
     @pytest.mark.parametrize(("warm_run", "elements"), [((1000, 3), 3), ((10**9, 3), -1), (None, -1)])
     def test_a_warm_up_tells_what_is_quick(

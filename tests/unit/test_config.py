@@ -79,16 +79,17 @@ def test_not_an_object(text: str) -> None:
 
 
 COUNT = "a whole number"
+THREADS = "a whole number from 0 to 256"
 BAD = [
     *(
-        (key, value, COUNT)
-        for key in ("max_batch_size", "max_queue_size", "threads")
-        for value in ("-1", "1.0", "true")
+        (key, value, wanted)
+        for key, wanted in (("max_batch_size", COUNT), ("max_queue_size", COUNT), ("threads", THREADS))
+        for value in ("-1", "1.0", "true", "123456789012345678901234567890")
     ),
-    ("threads", '"4"', COUNT),
-    ("threads", "null", COUNT),
-    ("threads", "[]", COUNT),
-    ("threads", "123456789012345678901234567890", COUNT),
+    ("threads", '"4"', THREADS),
+    ("threads", "null", THREADS),
+    ("threads", "[]", THREADS),
+    ("threads", "257", THREADS),
     ("description", "1", "a string"),
     ("default_version", "2", "a string"),
     ("labels", '["a"]', "an object of output names to arrays of labels"),
@@ -119,20 +120,28 @@ def test_bad_values(key: str, value: str, wanted: str) -> None:
 
 
 def test_the_value_is_shown() -> None:
-    assert refused('{"threads":-1}') == "'threads' in config.json of model 'm' must be a whole number, got -1"
-    assert refused('{"threads":"4"}') == "'threads' in config.json of model 'm' must be a whole number, got '4'"
-    assert refused('{"threads":[1,2,3,4,5,6,7]}').endswith("must be a whole number, got [1, 2, 3, 4, 5, 6, ...]")
+    assert refused('{"threads":-1}') == f"'threads' in config.json of model 'm' must be {THREADS}, got -1"
+    assert refused('{"threads":"4"}') == f"'threads' in config.json of model 'm' must be {THREADS}, got '4'"
+    assert refused('{"threads":[1,2,3,4,5,6,7]}').endswith(f"must be {THREADS}, got [1, 2, 3, 4, 5, 6, ...]")
 
 
 def test_every_key_has_bad_values() -> None:
     assert {key for key, _, _ in BAD} == {item.name for item in fields(ModelConfig)}
 
 
-@pytest.mark.parametrize("value", ["-1", "0.5", '"1"', "true", "null"])
+def test_the_most_that_counts() -> None:
+    text = b'{"max_batch_size":2,"threads":256,"dynamic_batching":{"max_queue_delay_us":1000000}}'
+    assert parse_config(text, "m") == ModelConfig(
+        max_batch_size=2, threads=256, dynamic_batching=DynamicBatching(1_000_000)
+    )
+
+
+@pytest.mark.parametrize("value", ["-1", "0.5", '"1"', "true", "null", "1000001", "1" + "0" * 20])
 def test_bad_delays(value: str) -> None:
     text = f'{{"max_batch_size":2,"dynamic_batching":{{"max_queue_delay_us":{value}}}}}'
     assert refused(text).startswith(
-        "'dynamic_batching.max_queue_delay_us' in config.json of model 'm' must be a whole number of microseconds, got "
+        "'dynamic_batching.max_queue_delay_us' in config.json of model 'm' must be a whole number of microseconds "
+        "from 0 to 1000000, got "
     )
 
 

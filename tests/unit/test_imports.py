@@ -16,10 +16,10 @@ PACKAGE = Path(inferry.__file__).parent
 
 # A module imports only modules of the lines above its own.
 LAYERS = [
-    "__init__ errors waiting threads protobuf batch batch.pipeline",
+    "__init__ errors waiting threads backlog protobuf batch batch.pipeline",
     "numerics",
     "allocator settings tensors compression config context modelfile catalogue watchdog routes stored keys document",
-    "stats batch.report logs fetched npy verdicts",
+    "stats batch.report logs fetched npy verdicts cancellation cpus guard",
     "content",
     "store",
     "metrics observation",
@@ -27,10 +27,10 @@ LAYERS = [
     "sinks.posting sinks.series sinks.workers sinks.port sinks.emf pushing",
     "sinks.remote_write sinks.sigv4 sinks.entra",
     "sinks.amp sinks.azure_monitor",
-    "remote jsontensors classification layout asgi server batch.casting batch.texts batch.files batch.storagequeue",
-    "protocol batch.remotefiles observing uploads",
-    "signature references textbodies",
-    "session class_names batch.blocks row_proof",
+    "remote jsontensors classification layout asgi batch.casting batch.texts batch.files batch.storagequeue",
+    "protocol batch.remotefiles observing uploads conversion",
+    "signature references textbodies connection",
+    "session class_names batch.blocks row_proof server",
     "model batching batch.lines batch.numbering",
     "entry columns",
     "repository rows execution batch.predictor batch.numberlines batch.keptcolumns batch.npyanswers",
@@ -67,7 +67,7 @@ OWNERS = {
     "pydantic": {"openapi"},
     "simdjson": {"batch.numberlines", "document"},
     "starlette": {"documentation", "management"},
-    "uvicorn": {"server"},
+    "uvicorn": {"connection", "server"},
 }
 # Data formats, which belong to nobody.
 COMMON = {"numpy", "orjson"}

@@ -199,6 +199,64 @@ def test_any_paths(paths: list[str]) -> None:
             assert {file.path for file in files.files} <= set(paths)
 
 
+@pytest.mark.parametrize(
+    ("paths", "name", "folder", "expected"),
+    [
+        (["1/model.onnx", "10/model.onnx", "10/w.bin", "config.json"], "", "iris", {"iris": ["1", "10"]}),
+        (["1/model.onnx", "config.json"], "rose", "models", {"rose": ["1"]}),
+        (["model.onnx", "weights.bin", "config.json"], "rose", "models", {"rose": ["1"]}),
+        (["net.onnx", "README.md"], "rose", "models", {"rose": ["1"]}),
+        (["net.onnx", "model.onnx"], "rose", "models", {"rose": ["1"]}),
+        # Without a name it is the repository that it always was.
+        (["model.onnx"], "", "iris", {"model": ["1"]}),
+        (["a/1/model.onnx", "b.onnx"], "a", "iris", {"a": ["1"], "b": ["1"]}),
+    ],
+)
+def test_a_models_own_folder(paths: list[str], name: str, folder: str, expected: dict[str, list[str]]) -> None:
+    models, problems = scan(stored(*paths), name, folder)
+    assert ({model: sorted(files.versions) for model, files in models.items()}, problems) == (expected, [])
+    if "config.json" in paths:
+        (files,) = models.values()
+        assert files.config is not None
+        assert files.config.path == "config.json"
+
+
+def test_the_files_of_a_models_own_folder() -> None:
+    models, _ = scan(stored("1/model.onnx", "1/w/a.bin", "2/model.onnx", "2.txt", "README.md"), "", "iris")
+    found = {version: (v.folder, v.model, v.paths) for version, v in models["iris"].versions.items()}
+    assert found == {"1": ("1", "model.onnx", ["model.onnx", "w/a.bin"]), "2": ("2", "model.onnx", ["model.onnx"])}
+    models, _ = scan(stored("net.onnx", "weights.bin", "config.json"), "iris")
+    found = {version: (v.folder, v.model, v.paths) for version, v in models["iris"].versions.items()}
+    assert found == {"1": ("", "net.onnx", ["net.onnx", "weights.bin"])}
+
+
+@pytest.mark.parametrize(
+    ("paths", "name", "folder", "problems"),
+    [
+        (["a/1/model.onnx"], "rose", "iris", ["there is no model 'rose', as MODEL_NAME says"]),
+        (["a.onnx", "b.onnx"], "rose", "iris", ["there is no model 'rose', as MODEL_NAME says"]),
+        ([], "rose", "iris", ["there is no model 'rose', as MODEL_NAME says"]),
+        (
+            ["1/model.onnx"],
+            "",
+            "a b",
+            ["'a b' must consist of letters, digits, '.', '_' and '-': name the model with --model-name or MODEL_NAME"],
+        ),
+        (
+            ["1/model.onnx", "a.onnx"],
+            "",
+            "iris",
+            [
+                "1/model.onnx is a version without a model: move the folder 1 into one with the model's name, or serve "
+                "the model's own folder by itself"
+            ],
+        ),
+    ],
+)
+def test_what_is_no_models_own_folder(paths: list[str], name: str, folder: str, problems: list[str]) -> None:
+    assert scan(stored(*paths), name, folder)[1] == problems
+
+
 def test_a_model_without_a_version_folder_is_told_where_to_go() -> None:
     models, problems = scan([StoredFile("m/model.onnx", 1, "")])
     assert models == {}

@@ -97,3 +97,30 @@ def test_a_host_that_takes_messages(caplog: pytest.LogCaptureFixture) -> None:
 def test_level(form: str, settings: dict[str, Any], level: str) -> None:
     logs.configure(Settings(log_format=form, **settings))
     assert logging.getLevelName(logging.getLogger("inferry").level) == level
+
+
+FORGED = "a\n2026-01-01 00:00:00,000 INFO inferry: all is well\r\x1b[2J\u2028\x9b\u202eb"
+SHOWN = r"a\n2026-01-01 00:00:00,000 INFO inferry: all is well\r\x1b[2J\u2028\x9b\u202eb"
+
+
+def test_what_a_name_holds_stays_in_its_line() -> None:
+    assert logs.printable(FORGED) == SHOWN
+    assert logs.printable("gr\u00fcn \u2713 'a'\\n") == "gr\u00fcn \u2713 'a'\\n"
+
+
+@pytest.mark.parametrize("hosted", [False, True])
+def test_a_text_log_can_not_be_forged(caplog: pytest.LogCaptureFixture, hosted: bool) -> None:
+    """Not by the names in a model file, nor by what an exception says."""
+    logs.configure(Settings(), hosted=hosted)
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        logs.log.exception("input '%s' of model", FORGED)
+    logs.log.info("plain %d", 7)
+    first, second = caplog.text.splitlines()[0], caplog.text.splitlines()[-1]
+    assert first.endswith(f"input '{SHOWN}' of model")
+    assert second.endswith("plain 7")
+    between = caplog.text.splitlines()[1:-1]
+    assert len(between) >= 4
+    assert all(line.startswith("  ") for line in between)
+    assert "\x1b" not in caplog.text

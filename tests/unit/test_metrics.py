@@ -65,6 +65,7 @@ def failed(stats: ModelStats, exc: BaseException, ns: int) -> None:
 
 
 def test_what_a_model_did() -> None:
+    """A request that was refused is in our counters, and not in Triton's."""
     metrics = Metrics()
     stats = metrics.model("m", "2")
     assert metrics.model("m", "2") is stats
@@ -97,7 +98,7 @@ def test_what_a_model_did() -> None:
     assert {family.metric.name: dict(family.series) for family in metrics.triton()} == {
         "nv_inference_request_success": {model: 2},
         "nv_inference_request_failure": {
-            (*model, "REJECTED"): 1,
+            (*model, "REJECTED"): 0,
             (*model, "CANCELED"): 0,
             (*model, "BACKEND"): 0,
             (*model, "OTHER"): 0,
@@ -121,7 +122,7 @@ def test_what_a_model_did() -> None:
             "compute_input": {"count": 2, "ns": 1_000_000},
             "compute_infer": {"count": 2, "ns": 3_500_000},
             "compute_output": {"count": 2, "ns": 4_000_000},
-            "fail": {"count": 1, "ns": 5_000_000},
+            "fail": {"count": 0, "ns": 0},
             "cache_hit": {"count": 0, "ns": 0},
             "cache_miss": {"count": 0, "ns": 0},
         },
@@ -129,11 +130,11 @@ def test_what_a_model_did() -> None:
         "batch_stats": [
             {
                 "batch_size": size,
-                "compute_input": {"count": 0, "ns": 0},
-                "compute_infer": {"count": 1, "ns": ns},
-                "compute_output": {"count": 0, "ns": 0},
+                "compute_input": {"count": 1, "ns": decode},
+                "compute_infer": {"count": 1, "ns": infer},
+                "compute_output": {"count": 1, "ns": encode},
             }
-            for size, ns in ((1, MS // 2), (3, 3 * MS))
+            for size, decode, infer, encode in ((1, 0, MS // 2, 0), (3, 1 * MS, 3 * MS, 4 * MS))
         ],
     }
 
@@ -143,20 +144,72 @@ def test_runs_of_batches_and_of_single_requests() -> None:
     stats = ModelStats()
     stats.in_flight += 3
     for rows, batch in ((2, 5), (3, 5), (7, 0)):
-        stats.succeeded(Timings(infer=MS, batch=batch), rows, 1)
+        stats.succeeded(Timings(decode=rows, infer=MS, encode=10 * rows, batch=batch), rows, 1)
     stats.executed(5, MS)
     counted = stats.as_dict()
     assert (counted["inference_count"], counted["execution_count"]) == (12, 2)
-    assert [(run["batch_size"], run["compute_infer"]) for run in counted["batch_stats"]] == [
-        (5, {"count": 1, "ns": MS}),
-        (7, {"count": 1, "ns": MS}),
-    ]
+    assert counted["batch_stats"] == [runs_of(5, 1, (5, MS, 50)), runs_of(7, 1, (7, MS, 70))]
+
+
+def runs_of(size: int, count: int, ns: tuple[int, int, int]) -> dict[str, Any]:
+    parts = zip(("compute_input", "compute_infer", "compute_output"), ns, strict=True)
+    return {"batch_size": size, **{name: {"count": count, "ns": took} for name, took in parts}}
+
+
+def test_inferences_of_a_model_without_batches() -> None:
+    """As in Triton, a request to a model with max_batch_size 0 is one inference; our rows are still rows."""
+    metrics = Metrics()
+    stats = metrics.model("m", "1")
+    stats.serves(batched=False)
+    answered(stats, 1, 2, 3, 4, rows=3)
+    answered(stats, 10, 20, 30, 40, rows=5)
+    stats.executed(7, 100)
+    counted = stats.as_dict()
+    assert (counted["inference_count"], counted["execution_count"]) == (2, 3)
+    assert counted["batch_stats"] == [runs_of(1, 3, (11, 133, 44))]
+    assert {f.metric.name: dict(f.series) for f in metrics.triton()}["nv_inference_count"] == {("m", "1"): 2}
+    found = values(metrics)
+    assert found["inferry_rows_total"] == {("m", "1"): 8}
+    assert found["inferry_batch_size"] == {("m", "1"): Histogram((0, 0, 1, *[3] * 9), 15)}
+
+
+def test_a_config_that_changes_counts_from_then_on() -> None:
+    stats = ModelStats(batched=False)
+    answered(stats, 1, 2, 3, 4, rows=3)
+    stats.serves(batched=True)
+    answered(stats, 1, 2, 3, 4, rows=3)
+    assert stats.as_dict()["inference_count"] == 1 + 3
+
+
+@pytest.mark.parametrize(
+    ("exc", "reason"),
+    [
+        (errors.InvalidRequest(), None),
+        (errors.NotSupported(), None),
+        (errors.DataRefused(), None),
+        (errors.QueueFull(), None),
+        (errors.InferenceTimeout(), "REJECTED"),
+        (errors.InferenceFailed(), "BACKEND"),
+        (asyncio.CancelledError(), "CANCELED"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_failures_in_tritons_counters(exc: BaseException, reason: str | None) -> None:
+    metrics = Metrics()
+    stats = metrics.model("m", "1")
+    failed(stats, exc, 5)
+    failures = {f.metric.name: dict(f.series) for f in metrics.triton()}["nv_inference_request_failure"]
+    assert failures == {("m", "1", name): int(name == reason) for name in catalogue.NV_REASONS}
+    once = int(reason is not None)
+    assert stats.as_dict()["inference_stats"]["fail"] == {"count": once, "ns": 5 * once}
+    assert sum(values(metrics)["inferry_request_failures_total"].values()) == 1
 
 
 REASONS: list[tuple[BaseException, str, str]] = [
     (errors.InvalidRequest(), "invalid", "invalid"),
     (errors.RequestTooLarge(), "invalid", "invalid"),
     (errors.NotSupported(), "invalid", "invalid"),
+    (errors.DataRefused(), "denied", "denied"),
     (errors.QueueFull(), "rejected", "error"),
     (errors.InferenceTimeout(), "timeout", "timeout"),
     (errors.InferenceFailed(), "error", "error"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,39 @@ def test_programs_from_npm() -> None:
 def test_packages(name: str) -> None:
     lines = [line for line in (ROOT / name).read_text().splitlines() if line and not line.startswith("#")]
     assert [line for line in lines if not re.fullmatch(rf"[A-Za-z0-9._\[\]-]+=={VERSION}( ; .*)?", line)] == []
+
+
+IMAGES = {path.stem: path for path in sorted((ROOT / "images" / "packages").glob("*.txt"))}
+
+
+def test_each_image_has_its_list() -> None:
+    made = re.search(r"^IMAGES = (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert made
+    assert sorted(IMAGES) == sorted(made[1].split())
+    dockerfiles = {name: (ROOT / name / "Dockerfile").read_text() for name in ("functions", "azure_app")}
+    assert all("--require-hashes --no-deps" in text for text in dockerfiles.values())
+    assert "images/packages/azure,batch,otel.txt" in dockerfiles["azure_app"]
+    assert "ARG EXTRAS=aws,batch\n" in dockerfiles["functions"]
+    assert 'EXTRAS": "aws,batch,otel"' in (ROOT / "cdk" / "image.py").read_text()
+    for text in dockerfiles.values():
+        # Whoever wants a base by its digest gives it.
+        assert set(re.findall(r"^FROM (\S+)", text, re.MULTILINE)) == {"${BASE_IMAGE}"}
+
+
+@pytest.mark.parametrize("extras", IMAGES)
+def test_packages_of_an_image_are_pinned_by_their_hashes(extras: str) -> None:
+    """At the versions of constraints.txt: `make lock` writes both."""
+    blocks = IMAGES[extras].read_text().replace(" \\\n", "\n").strip().split("\n")
+    pins = [line for line in blocks if not line.startswith(" ")]
+    known = (ROOT / "constraints.txt").read_text().splitlines()
+    assert [pin for pin in pins if pin not in known] == []
+    assert all(re.fullmatch(r" +--hash=sha256:[0-9a-f]{64}", line) for line in blocks if line.startswith(" "))
+    unhashed = [pin for pin, after in zip(blocks, [*blocks[1:], ""], strict=True) if pin in pins and after[:1] != " "]
+    assert unhashed == []
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [
+        *wanted["dependencies"],
+        *(x for extra in extras.split(",") for x in wanted["optional-dependencies"][extra]),
+    ]
+    needed = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower().replace("_", "-") for line in lines}
+    assert needed <= {pin.split("==")[0] for pin in pins}

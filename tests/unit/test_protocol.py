@@ -511,13 +511,6 @@ def test_refused(members: str, message: str, reader: str) -> None:
             f'"inputs":[{ONE}],"outputs":[{{"name":"y","parameters":{{"shared_memory_region":"r"}}}}]',
             "output 'y' is to go to shared memory, which inferry doesn't offer",
         ),
-        *(
-            (
-                f'"inputs":[{ONE}],"parameters":{{"sequence_{end}":{value}}}',
-                f"parameter 'sequence_{end}': inferry serves no stateful models",
-            )
-            for end, value in (("id", 1), ("id", '"a"'), ("start", "true"), ("end", "true"))
-        ),
     ],
 )
 def test_not_supported(members: str, message: str, reader: str) -> None:
@@ -527,7 +520,7 @@ def test_not_supported(members: str, message: str, reader: str) -> None:
 @pytest.mark.parametrize("reader", READERS)
 def test_what_means_nothing_here_is_left_alone(reader: str) -> None:
     members = (
-        '"model_name":["m"],"parameters":{"sequence_id":0,"sequence_start":false,"sequence_end":false,"priority":1,'
+        '"model_name":["m"],"parameters":{"sequence_id":7,"sequence_start":true,"sequence_end":true,"priority":1,'
         '"headers":{"a":[1]},"mine":[["b"]],"binary_data_output":null,"timeout":null},"tags":[[],{"a":[]}],'
         '"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":[1],"parameters":{"mine":[1,[2]]},"more":[[]]}],'
         '"outputs":[{"name":"y","parameters":{"binary_data":null,"mine":{}},"shape":"["},{"name":"z","parameters":null}]'
@@ -655,7 +648,8 @@ def test_arrays_too_long_for_the_parsers_lists() -> None:
     for members in (f'"inputs":[{ONE}],"more":[{words}]', f'"inputs":[{member("BYTES", [COUNTED + 1], f"[{words}]")}]'):
         assert "over 16777215 values" in refused(f"{{{members}}}".encode(), error=RequestTooLarge)
     request = decode(with_data("UINT8", [COUNTED + 1], f"[{'0,' * COUNTED}7]"))
-    assert (request.batch_size, request.inputs["x"].array[-1]) == (COUNTED + 1, 7)
+    array = request.inputs["x"].array
+    assert (array.shape, array[-1]) == ((COUNTED + 1,), 7)
 
 
 # What stands 5,000,000 times between two texts.
@@ -686,13 +680,6 @@ def test_ragged_data_is_refused_before_it_becomes_lists() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < len(body)
-
-
-def test_batch_size() -> None:
-    assert decode(with_data("FP32", [3, 2], "[1,2,3,4,5,6]")).batch_size == 3
-    assert decode(with_data("FP32", [], "[1]")).batch_size == 1
-    assert decode(with_data("FP32", [0, 4], "[]")).batch_size == 0
-    assert InferRequest(raw=b"").batch_size == 1
 
 
 @pytest.mark.parametrize(
@@ -765,3 +752,47 @@ def test_integers_over_64_bits_beside_nan(datatype: str, number: int, padding: s
 
     assert outcome("NaN") == outcome("null")
     assert isinstance(outcome("NaN"), str if "INT" in datatype else list)
+
+
+BASE64 = "aGVhdnkgcmFpbg=="
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_strings_in_base64(reader: str) -> None:
+    """MLServer's content type of an input; any other says nothing that the datatype doesn't."""
+    given = member("BYTES", [2, 1], f'["{BASE64}", "w7w="]').removesuffix("}")
+    for content_type, expected in (("base64", [["heavy rain"], ["\u00fc"]]), ("str", [[BASE64], ["w7w="]])):
+        inputs = f'"inputs":[{given},"parameters":{{"content_type":"{content_type}"}}}}]'
+        assert arrays(decode(document(inputs, reader)))["x"].tolist() == expected
+
+
+def test_strings_in_base64_behind_the_json() -> None:
+    raw = len(BASE64).to_bytes(4, "little") + BASE64.encode()
+    parameters = f'"parameters":{{"content_type":"base64","binary_data_size":{len(raw)}}}'
+    text = f'{{"inputs":[{{"name":"x","shape":[1],"datatype":"BYTES",{parameters}}}]}}'.encode()
+    assert arrays(decode(text + raw, len(text)))["x"].tolist() == ["heavy rain"]
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "message"),
+    [
+        ("BYTES", '["heavy rain"]', f"string 0 of {WHAT} is not base64, as its 'content_type' says: 'heavy rain'"),
+        ("BYTES", '["\\u00fc"]', f"string 0 of {WHAT} is not base64, as its 'content_type' says: '\u00fc'"),
+        (
+            "BYTES",
+            '["/w=="]',
+            f"string 0 of {WHAT} is not valid UTF-8; ONNX strings are UTF-8 text, send other bytes as UINT8",
+        ),
+        ("UINT8", "[1]", f"'content_type' of {WHAT} is base64, which is for BYTES, not for UINT8"),
+    ],
+)
+def test_what_is_not_base64(datatype: str, data: str, message: str) -> None:
+    given = member(datatype, [1], data).removesuffix("}")
+    body = f'{{"inputs":[{given},"parameters":{{"content_type":"base64"}}}}]}}'.encode()
+    assert refused(body) == message
+
+
+def test_an_object_holds_no_base64() -> None:
+    parameters = '"parameters":{"content_type":"base64","uri":"s3://bucket/x"}'
+    body = f'{{"inputs":[{{"name":"x","shape":[1],"datatype":"BYTES",{parameters}}}]}}'.encode()
+    assert refused(body) == f"{WHAT} is given by 'uri', whose object holds no base64: leave 'content_type' out"

@@ -13,9 +13,11 @@ import onnx
 import onnx_models
 import pytest
 from inferry import model as model_module
+from inferry.catalogue import MODEL
 from inferry.config import ModelConfig
 from inferry.entry import READY, UNAVAILABLE, UNKNOWN
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
+from inferry.metrics import Metrics
 from inferry.model import Model
 from inferry.refresher import Refresher
 from inferry.remote import memory_store
@@ -123,6 +125,26 @@ def test_one_file_is_a_repository(folder: Path) -> None:
     repository = open_repository(f"{folder}/a.onnx")
     assert repository.names() == ["a"]
     assert factor(repository.get("a")) == 2
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_models_own_folder(folder: Path, slash: str) -> None:
+    write(folder, "iris/1/model.onnx", DOUBLE)
+    write(folder, "iris/2/model.onnx", TRIPLE)
+    write(folder, "iris/config.json", b'{"default_version": "1"}')
+    repository = open_repository(f"{folder}/iris{slash}")
+    assert (repository.names(), repository.versions("iris"), repository.problems) == (["iris"], ["2", "1"], [])
+    assert (factor(repository.get("iris")), factor(repository.get("iris", "2"))) == (2, 3)
+
+
+@pytest.mark.parametrize("path", ["", "/net.onnx"])
+def test_the_only_model_is_called_as_it_is_told(folder: Path, path: str) -> None:
+    write(folder, "net.onnx", DOUBLE)
+    repository = open_repository(f"{folder}{path}", "rose")
+    assert (repository.names(), factor(repository.get("rose"))) == (["rose"], 2)
+    write(folder, "net.onnx", TRIPLE)
+    repository.refresh()
+    assert factor(repository.get("rose")) == 3
 
 
 def test_concurrent_first_requests_load_a_model_once(folder: Path, loads: list[str]) -> None:
@@ -437,6 +459,11 @@ class TestRefresh:
         assert factor(repository.get("a")) == 2
 
 
+def labels_of(metrics: Metrics) -> set[tuple[str, ...]]:
+    """The models and versions that have a series."""
+    return {labels[:2] for family in metrics.collect() if family.metric.labels[:2] == MODEL for labels in family.series}
+
+
 class TestControl:
     def test_load_notices_a_change_and_says_when_it_is_broken(self, folder: Path) -> None:
         write(folder, "a/1/model.onnx", DOUBLE)
@@ -538,7 +565,8 @@ class TestControl:
             go_on.set()
             first.result(30)
             unloaded.result(30)
-        assert states(repository) == {("a", "1"): UNAVAILABLE, ("b", "1"): READY}
+        # What was uploaded goes with its unload.
+        assert states(repository) == {("b", "1"): READY}
 
     def test_a_refused_upload_leaves_the_one_before(self, folder: Path, tmp_path: Path) -> None:
         write(folder, "b.onnx", DOUBLE)
@@ -550,6 +578,55 @@ class TestControl:
             repository.refresh()
             assert (factor(repository.get(name)), repository.get(name).config.max_batch_size) == (3, 4)
             assert [entry.reason for entry in repository.entries() if entry.name == name] == [""]
+
+    def test_unload_takes_along_what_was_uploaded(self, folder: Path, tmp_path: Path) -> None:
+        """Its files, its entries, and the series that only it has."""
+        write(folder, "a.onnx", DOUBLE)
+        metrics = Metrics()
+        cache = tmp_path / "cache"
+        repository = open_repository(str(folder), cache=cache, metrics=metrics)
+        for name in "ab":
+            repository.load(name, ModelConfig(), {"7/model.onnx": TRIPLE})
+            assert factor(repository.get(name)) == 3
+        assert {("a", "7"), ("b", "7")} <= labels_of(metrics)
+        repository.unload("b")
+        repository.unload("a")
+        assert list(cache.iterdir()) == []
+        assert repository.names() == ["a"]
+        assert states(repository) == {("a", "1"): UNAVAILABLE}
+        assert labels_of(metrics) == set()
+        with pytest.raises(ModelNotFound):
+            repository.unload("b")
+        repository.load("a")
+        assert factor(repository.get("a")) == 2
+        assert labels_of(metrics) == {("a", "1")}
+
+    def test_uploads_that_are_replaced_or_fail_leave_nothing(self, folder: Path, tmp_path: Path) -> None:
+        write(folder, "a.onnx", DOUBLE)
+        metrics = Metrics()
+        cache = tmp_path / "cache"
+        repository = open_repository(str(folder), cache=cache, metrics=metrics)
+        repository.load("b", ModelConfig(), {"1/model.onnx": DOUBLE})
+        repository.load("b", ModelConfig(), {"2/model.onnx": TRIPLE})
+        assert labels_of(metrics) == {("b", "2")}
+        assert len(list(cache.iterdir())) == 1
+        for name in "bc":
+            with pytest.raises(InvalidModel):
+                repository.load(name, ModelConfig(), {"3/model.onnx": BROKEN})
+        # The one before a failed one stays.
+        assert len(list(cache.iterdir())) == 1
+        assert factor(repository.get("b")) == 3
+        assert (repository.names(), labels_of(metrics)) == (["a", "b"], {("b", "2")})
+
+    def test_a_config_of_a_load_goes_with_its_unload(self, folder: Path) -> None:
+        write(folder, "a.onnx", DOUBLE)
+        metrics = Metrics()
+        repository = open_repository(str(folder), metrics=metrics)
+        repository.load("a", ModelConfig(max_batch_size=4))
+        repository.unload("a")
+        assert states(repository) == {("a", "1"): UNAVAILABLE}
+        # The store still has it: its counters go on.
+        assert labels_of(metrics) == {("a", "1")}
 
     @pytest.mark.parametrize("path", ["../../evil", "1/../../../evil", "/evil", "1/model.onnx\0"])
     def test_names_of_uploaded_files_never_become_paths(self, folder: Path, tmp_path: Path, path: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
+from inferry.entry import LOADING
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.protocol import InferRequest, InferResponse, RequestedOutput
 from inferry.service import Service
@@ -110,6 +111,41 @@ def test_models_are_loaded_until_the_cache_is_full_the_default_first(service: Ma
     subject = service(files, model_cache_size=2, default_model="d")
     subject.preload()
     assert [model.name for model in subject.repository.loaded()] == ["a", "d"]
+
+
+READINESS: dict[str, tuple[dict[str, bytes], dict[str, Any], str]] = {
+    "all well": ({"a.onnx": DOUBLE, "b.onnx": DOUBLE}, {}, ""),
+    "broken": ({"a.onnx": DOUBLE, "b.onnx": b"not a model"}, {}, "a model can't be served"),
+    "a broken version beside one that serves": (
+        {"a/1/model.onnx": DOUBLE, "a/2/model.onnx": b"not a model"},
+        {},
+        "a model can't be served",
+    ),
+    "nothing": ({"README.md": b"soon"}, {}, "there are no models"),
+    "no default": ({"a.onnx": DOUBLE}, {"default_model": "b"}, "DEFAULT_MODEL is missing"),
+    "not the model": ({"a.onnx": DOUBLE, "b.onnx": DOUBLE}, {"model_name": "c"}, "MODEL_NAME is missing"),
+}
+
+
+@pytest.mark.parametrize("name", READINESS)
+def test_strict_readiness(service: Make, name: str) -> None:
+    files, settings, reason = READINESS[name]
+    for strict in (True, False):
+        subject = service(files, strict_readiness=strict, **settings)
+        subject.preload()
+        assert subject.not_ready() == (reason if strict else "")
+
+
+def test_a_model_that_loads_or_was_unloaded(service: Make) -> None:
+    subject = service({"a.onnx": DOUBLE}, strict_readiness=True)
+    entry = subject.repository.entry("a", "1")
+    entry.state = LOADING
+    assert subject.not_ready() == "a model is loading"
+    subject.preload()
+    subject.repository.unload("a")
+    assert subject.not_ready() == ""
+    subject.preloaded = False
+    assert subject.not_ready() == "the models are being loaded"
 
 
 def test_models_that_can_not_be_loaded_do_not_stop_the_others(service: Make) -> None:

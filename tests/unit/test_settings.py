@@ -1,7 +1,6 @@
 """Settings: from the environment and back, every bad value's message, and the file that lists them."""
 
 import math
-import os
 from dataclasses import MISSING, Field, FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry import __version__, settings
+from inferry import __version__
 from inferry.errors import InvalidSettings
-from inferry.settings import Settings, cpus
+from inferry.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,13 +18,20 @@ DIGEST = "0123456789abcdef" * 4
 
 DEFAULTS = {
     "MODEL_PATH": "models",
+    "MODEL_NAME": "",
     "DEFAULT_MODEL": "",
     "MODEL_CACHE_SIZE": 8,
     "MODEL_CACHE_DIR": "",
     "MODEL_TIMEOUT": 30.0,
     "MODEL_REFRESH": 0.0,
     "MODEL_CONTROL": False,
+    "STRICT_READINESS": False,
     "MAX_REQUEST_BYTES": 67_108_864,
+    "MAX_HEADER_BYTES": 65_536,
+    "HEADER_TIMEOUT": 10.0,
+    "BODY_TIMEOUT": 30.0,
+    "IDLE_TIMEOUT": 5.0,
+    "MAX_CONNECTIONS": 900,
     "MAX_RESPONSE_BYTES": 0,
     "DATA_PREFIXES": (),
     "MAX_DATA_BYTES": 268_435_456,
@@ -38,6 +44,7 @@ DEFAULTS = {
     "BATCH_RUNNER": "",
     "INTRA_OP_THREADS": 0,
     "CORS_ORIGINS": (),
+    "ALLOWED_HOSTS": (),
     "API_KEYS": (),
     "ENABLE_METRICS": True,
     "METRICS_SINKS": ("prometheus",),
@@ -58,6 +65,7 @@ DEFAULTS = {
     "DEBUG": False,
     "HOST": "127.0.0.1",
     "PORT": 8000,
+    "SHUTDOWN_GRACE": 5.0,
     "WORKERS": 1,
 }
 
@@ -74,13 +82,20 @@ def test_defaults() -> None:
 def test_from_env() -> None:
     env = {
         "MODEL_PATH": "s3://bucket/models",
+        "MODEL_NAME": "numbers",
         "DEFAULT_MODEL": "digits",
         "MODEL_CACHE_SIZE": "2",
         "MODEL_CACHE_DIR": "/tmp/c",
         "MODEL_TIMEOUT": "1.5",
         "MODEL_REFRESH": "60",
         "MODEL_CONTROL": "true",
+        "STRICT_READINESS": "true",
         "MAX_REQUEST_BYTES": "1000",
+        "MAX_HEADER_BYTES": "4000",
+        "HEADER_TIMEOUT": "3",
+        "BODY_TIMEOUT": "4.5",
+        "IDLE_TIMEOUT": "75",
+        "MAX_CONNECTIONS": "100",
         "MAX_RESPONSE_BYTES": "2000",
         "DATA_PREFIXES": "s3://bucket/a,/data",
         "MAX_DATA_BYTES": "3000",
@@ -93,6 +108,7 @@ def test_from_env() -> None:
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
         "INTRA_OP_THREADS": "3",
         "CORS_ORIGINS": "https://a.example, https://b.example",
+        "ALLOWED_HOSTS": "a.example, b.example",
         "API_KEYS": f"{DIGEST}, {DIGEST.upper()}",
         "ENABLE_METRICS": "false",
         "METRICS_SINKS": "prometheus,remote_write",
@@ -113,17 +129,25 @@ def test_from_env() -> None:
         "DEBUG": "1",
         "HOST": "::",
         "PORT": "0",
+        "SHUTDOWN_GRACE": "20",
         "WORKERS": "4",
     }
     expected = {
         "MODEL_PATH": "s3://bucket/models",
+        "MODEL_NAME": "numbers",
         "DEFAULT_MODEL": "digits",
         "MODEL_CACHE_SIZE": 2,
         "MODEL_CACHE_DIR": "/tmp/c",
         "MODEL_TIMEOUT": 1.5,
         "MODEL_REFRESH": 60.0,
         "MODEL_CONTROL": True,
+        "STRICT_READINESS": True,
         "MAX_REQUEST_BYTES": 1000,
+        "MAX_HEADER_BYTES": 4000,
+        "HEADER_TIMEOUT": 3.0,
+        "BODY_TIMEOUT": 4.5,
+        "IDLE_TIMEOUT": 75.0,
+        "MAX_CONNECTIONS": 100,
         "MAX_RESPONSE_BYTES": 2000,
         "DATA_PREFIXES": ("s3://bucket/a", "/data"),
         "MAX_DATA_BYTES": 3000,
@@ -136,6 +160,7 @@ def test_from_env() -> None:
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
         "INTRA_OP_THREADS": 3,
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
+        "ALLOWED_HOSTS": ("a.example", "b.example"),
         "API_KEYS": (DIGEST, DIGEST.upper()),
         "ENABLE_METRICS": False,
         "METRICS_SINKS": ("prometheus", "remote_write"),
@@ -156,6 +181,7 @@ def test_from_env() -> None:
         "DEBUG": True,
         "HOST": "::",
         "PORT": 0,
+        "SHUTDOWN_GRACE": 20.0,
         "WORKERS": 4,
     }
     assert env.keys() == expected.keys() == DEFAULTS.keys()
@@ -311,6 +337,14 @@ def test_the_digests_of_keys_are_not_shown() -> None:
     assert DIGEST not in repr(Settings(api_keys=(DIGEST,)))
 
 
+@pytest.mark.parametrize("link", ["tcp://10.96.0.7:9090", "udp://10.96.0.7:53"])
+def test_what_kubernetes_sets_for_a_service_is_no_setting(link: str) -> None:
+    """A Service named "metrics" gives every pod METRICS_PORT."""
+    assert Settings.from_env({"METRICS_PORT": link, "PORT": link, "WORKERS": "2"}) == Settings(workers=2)
+    with pytest.raises(InvalidSettings, match="METRICS_PORT must be a whole number, got 'http://metrics'"):
+        Settings.from_env({"METRICS_PORT": "http://metrics"})
+
+
 def test_more_digits_than_python_converts() -> None:
     with pytest.raises(InvalidSettings, match="PORT must be a whole number"):
         Settings.from_env({"PORT": "9" * 5000})
@@ -323,50 +357,6 @@ def test_bad_values_in_code() -> None:
         replace(Settings(), model_timeout=math.nan)
     with pytest.raises(FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
-
-
-def test_session_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CPUs shared between the workers; what is asked for outranks it."""
-    monkeypatch.setattr(settings, "cpus", lambda: 8)
-    given = [(0, 1), (0, 3), (0, 8), (0, 100), (5, 1), (5, 100)]
-    threads = [Settings(intra_op_threads=wanted, workers=workers).session_threads for wanted, workers in given]
-    assert threads == [8, 2, 1, 1, 5, 5]
-
-
-@pytest.mark.parametrize(
-    ("quota", "expected"),
-    [
-        ("max 100000\n", 6),
-        ("50000 100000\n", 1),
-        ("100000 100000\n", 1),
-        ("150000 100000\n", 2),
-        ("400000 100000\n", 4),
-        ("900000 100000\n", 6),
-        ("", 6),
-        ("1 2 3", 6),
-        (None, 6),
-    ],
-)
-def test_cpus(monkeypatch: pytest.MonkeyPatch, quota: str | None, expected: int) -> None:
-    """cgroup v2's quota, rounded up; without one, the CPUs that the process may run on."""
-
-    def read_text(path: Path) -> str:
-        assert str(path) == "/sys/fs/cgroup/cpu.max"
-        if quota is None:
-            raise FileNotFoundError(path)
-        return quota
-
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert cpus() == expected
-
-
-def test_cpus_where_processes_are_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    monkeypatch.setattr(Path, "read_text", lambda _: "max 100000")
-    for count, expected in ((3, 3), (None, 1)):
-        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
-        assert cpus() == expected
 
 
 def test_env_example_lists_every_setting() -> None:

@@ -53,11 +53,12 @@ def test_feed(k: dict[str, float]) -> None:
     [
         (
             request(a=("FP32", [[1, 2, 3]])),
-            "expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['a'], but missing required input(s) ['b']",
+            "expected 2 to 3 inputs but got 1 of the required ones for model 'm'. Got input(s) ['a'], "
+            "but missing required input(s) ['b']",
         ),
         (
             request(k=("FP32", 1)),
-            "expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['k'], "
+            "expected 2 to 3 inputs but got 0 of the required ones for model 'm'. Got input(s) ['k'], "
             "but missing required input(s) ['a', 'b']",
         ),
         (
@@ -65,16 +66,22 @@ def test_feed(k: dict[str, float]) -> None:
             "unexpected inference input 'c' for model 'm', whose inputs are 'a', 'b', 'k'",
         ),
         (
-            request(a=("FP64", [[1, 2, 3]]), b=("INT64", [4])),
-            "inference input 'a' data-type is 'FP64', but model 'm' expects 'FP32'",
+            request(a=("FP64", [[1, 2.1, 3]]), b=("INT64", [4])),
+            "inference input 'a' data-type is 'FP64', but model 'm' expects 'FP32', which can't hold 2.1 (at [0, 1]) "
+            "as it is: send FP32",
         ),
         (
-            request(a=("FP32", [[1, 2, 3]]), b=("UINT64", [4])),
-            "inference input 'b' data-type is 'UINT64', but model 'm' expects 'INT64'",
+            request(a=("FP32", [[1, 2, 3]]), b=("UINT64", [4, 2**63])),
+            "inference input 'b' data-type is 'UINT64', but model 'm' expects 'INT64', which can't hold "
+            "9223372036854775808 (at [1]) as it is: send INT64",
         ),
         (
-            request(a=("FP32", [[1, 2, 3]]), b=("INT64", [4]), k=("FP16", 1)),
-            "inference input 'k' data-type is 'FP16', but model 'm' expects 'FP32'",
+            request(a=("FP32", [[1, 2, 3]]), b=("INT64", [4]), k=("BYTES", "1")),
+            "inference input 'k' data-type is 'BYTES', but model 'm' expects 'FP32'",
+        ),
+        (
+            request(a=("BOOL", [[True, False, True]]), b=("INT64", [4])),
+            "inference input 'a' data-type is 'BOOL', but model 'm' expects 'FP32'",
         ),
         (
             request(a=("FP32", [[1, 2, 3, 4]]), b=("INT64", [4])),
@@ -101,8 +108,10 @@ def test_what_does_not_fit(given: InferRequest, message: str) -> None:
 def test_bfloat16_is_not_uint16() -> None:
     """Both are uint16 to NumPy."""
     model = signature(spec("x", "BF16", (-1,)))
-    assert refused(model, request(x=("UINT16", [1]))) == (
-        "inference input 'x' data-type is 'UINT16', but model 'm' expects 'BF16'"
+    assert lists(model.feed(request(x=("UINT16", [3])))) == {"x": [0x4040]}
+    assert refused(model, request(x=("UINT16", [257]))) == (
+        "inference input 'x' data-type is 'UINT16', but model 'm' expects 'BF16', which can't hold 257 (at [0]) "
+        "as it is: send BF16"
     )
     assert lists(model.feed(request(x=("BF16", [1])))) == {"x": [1]}
 
@@ -298,3 +307,70 @@ def test_raw_binary_where_no_rank_is_stated(max_batch_size: int, expected: Any) 
     assert "can't be told from the 7 bytes" in refused(model, raw(bytes(7)))
     text = signature(spec("a", "BYTES", shape=None))
     assert lists(text.feed(raw(b"abc"))) == {"a": ["abc"]}
+
+
+def test_counts_of_inputs_that_are_all_required() -> None:
+    message = (
+        "expected 2 inputs but got 1 inputs for model 'm'. Got input(s) ['b'], but missing required input(s) ['a']"
+    )
+    assert refused(signature(*AB[:2]), request(b=("INT64", [4]))) == message
+
+
+@pytest.mark.parametrize(
+    ("inputs", "given", "rows"),
+    [
+        ((spec("a"), spec("b")), {"a": np.zeros((2, 3)), "b": np.zeros((1, 3))}, 2),
+        ((spec("a"), spec("b")), {"b": np.zeros((1, 3)), "a": np.zeros((2, 3))}, 2),
+        ((spec("k", shape=(-1,), optional=True), spec("a")), {"k": np.zeros(7), "a": np.zeros((2, 3))}, 2),
+        ((spec("a", shape=()),), {"a": np.zeros(())}, 1),
+        ((spec("a"),), {"a": np.zeros((0, 3))}, 0),
+        ((spec("k", shape=(-1,), optional=True),), {"k": np.zeros(7)}, 1),
+    ],
+)
+def test_rows_do_not_depend_on_the_order_of_inputs(
+    inputs: tuple[TensorSpec, ...], given: dict[str, Any], rows: int
+) -> None:
+    tensors = {name: ("FP32", array) for name, array in given.items()}
+    assert signature(*inputs).rows(request(**tensors)) == rows
+
+
+def test_another_datatype_whose_values_are_exact() -> None:
+    given = request(a=("FP64", [[1, 2.5, 3]]), b=("INT32", [4]), k=("FP16", 1))
+    feed = signature(*AB).feed(given)
+    assert lists(feed) == {"a": [[1, 2.5, 3]], "b": [4], "k": 1}
+    assert {name: array.dtype.name for name, array in feed.items()} == {"a": "float32", "b": "int64", "k": "float32"}
+
+
+@pytest.mark.parametrize("batch", [0, 4])
+def test_columns_of_a_data_frame(batch: int) -> None:
+    """MLServer's and KServe's clients send each as a vector."""
+    model = signature(spec("a", shape=(-1, 1)), spec("b", "INT64", (-1, 1)), max_batch_size=batch)
+    given = request(a=("FP64", [1, 2]), b=("INT32", [3, 4]))
+    assert lists(model.feed(given)) == {"a": [[1], [2]], "b": [[3], [4]]}
+    assert model.rows(given) == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "given"),
+    [((-1, 2), [1, 2]), ((-1, 1, 1), [1]), ((2, 1), [1, 2, 3]), ((-1, 1), [[[1]]]), ((-1,), [[1]])],
+)
+def test_what_is_no_column(shape: tuple[int, ...], given: Any) -> None:
+    assert refused(signature(spec("x", shape=shape)), request(x=("FP32", given))) == (
+        f"unexpected shape for input 'x' for model 'm'. Expected {list(shape)}, got {list(np.shape(given))} "
+        "(-1 stands for any length)"
+    )
+
+
+@pytest.mark.parametrize("name", ["input-0", "predict"])
+def test_the_names_that_other_servers_have_for_one_input(name: str) -> None:
+    optional = spec("k", shape=(), optional=True)
+    given = request(**{name: ("FP32", [[1, 2, 3], [4, 5, 6]])})
+    model = signature(optional, spec("x"))
+    assert lists(model.feed(given)) == {"x": [[1, 2, 3], [4, 5, 6]]}
+    assert model.rows(given) == 2
+    assert "unexpected inference input" in refused(signature(spec("x"), spec("z")), request(**{name: ("FP32", [1])}))
+    assert lists(signature(spec("x"), spec(name, optional=True)).feed(request(x=("FP32", [[1, 2, 3]])))) == {
+        "x": [[1, 2, 3]]
+    }
+    taken = signature(spec("x"), spec(name, optional=True))
+    assert "missing required input(s) ['x']" in refused(taken, request(**{name: ("FP32", [[1, 2, 3]])}))

@@ -1,6 +1,8 @@
 """The watchdog ends what is over its deadline, and nothing else."""
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inferry.watchdog import Watchdog
@@ -57,3 +59,35 @@ def test_all_of_many_are_ended() -> None:
     for index, work in enumerate(works):
         watchdog.watch(work, time.monotonic() + 0.01 * (50 - index))
     assert all(wait_for(work) for work in works)
+
+
+class Provoking:
+    """Does something at the moment that the watchdog ends it."""
+
+    def __init__(self, provoke: Callable[[], None]) -> None:
+        self.provoke = provoke
+        self.terminated = False
+
+    @property
+    def terminate(self) -> bool:
+        return self.terminated
+
+    @terminate.setter
+    def terminate(self, value: bool) -> None:
+        if not self.terminated:
+            self.terminated = value
+            self.provoke()
+
+
+def test_work_that_comes_while_the_thread_looks_is_not_slept_through() -> None:
+    watchdog, second = Watchdog(), Work()
+
+    def come() -> None:
+        coming = threading.Thread(target=watchdog.watch, args=(second, time.monotonic() + 0.3))
+        coming.start()
+        while id(second) not in watchdog._watched:
+            time.sleep(0.001)
+        coming.join()
+
+    watchdog.watch(Provoking(come), time.monotonic() + 0.05)
+    assert wait_for(second)

@@ -11,6 +11,7 @@ import lambda_events as events
 import onnx_models
 import pytest
 from contract.servers import ask
+from inferry.cpus import session_threads
 from inferry.errors import ModelNotFound
 from inferry.settings import Settings
 from wrappers.conftest import INVOCATION, Function
@@ -265,7 +266,7 @@ THREADS = {"128": 1, "1024": 1, "1769": 1, "1770": 2, "3538": 2, "10240": 6}
 @pytest.mark.parametrize("memory", THREADS)
 def test_threads_follow_the_memory(memory: str) -> None:
     defaults = initialization.defaults({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory})
-    assert Settings.from_env(defaults).session_threads == THREADS[memory]
+    assert session_threads(Settings.from_env(defaults)) == THREADS[memory]
 
 
 def test_settings_come_before_what_the_memory_implies(function: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,7 +204,7 @@ class Predictor:
             except InvalidRequest as exc:
                 rejected.append(Rejected(int(block.rows[position]), None, str(exc), block.raw(position)))
                 continue
-            size, kind = request.batch_size, _kind(feed)
+            size, kind = self._signature.rows(request), _kind(feed)
             joins = kind == key and self._joins_others(feed)
             if run and not (joins and rows + size <= self._most(feed)):
                 yield run
@@ -236,7 +236,7 @@ class Predictor:
         if len(run) == 1:
             yield run[0][0], arrays
             return
-        sizes = [block.requests[position].batch_size for position, _ in run]
+        sizes = [self._signature.rows(block.requests[position]) for position, _ in run]
         if self._proof.refute(dict(zip(self._names, arrays, strict=True)), sum(sizes)):
             yield from self._run_each(run, block, rejected)
             return

@@ -117,9 +117,11 @@ def _unit(metric: Metric) -> MetricUnit:
 
 
 def _difference(metric: Metric, last: float | Histogram | None, now: float | Histogram) -> tuple[float, ...]:
+    """A counter that is lower than it was began again: its model was unloaded, and came anew."""
     if isinstance(now, Histogram):
-        return _observations(metric, last if isinstance(last, Histogram) else None, now)
-    difference = now - (last if isinstance(last, float | int) else 0)
+        known = last if isinstance(last, Histogram) and last.counts[-1] <= now.counts[-1] else None
+        return _observations(metric, known, now)
+    difference = now - (last if isinstance(last, float | int) and last <= now else 0)
     return (difference,) if difference else ()
 
 
