@@ -20,14 +20,7 @@ import numpy as np
 
 from inferry import npy
 from inferry.batch.files import Files, open_files
-from inferry.errors import (
-    DataRefused,
-    InferenceTimeout,
-    InvalidRequest,
-    RequestTooLarge,
-    ResponseTooLarge,
-    StoreError,
-)
+from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
 from inferry.protocol import InferRequest, InferResponse, Reference
 from inferry.stats import Timings
 from inferry.stored import is_plain

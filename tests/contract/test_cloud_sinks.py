@@ -17,6 +17,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as TheirCredentials
 from gate import gate
 from inferry import errors
+from inferry.cloud.entra import ManagedIdentity
+from inferry.cloud.http_client import NoAnswer
+from inferry.cloud.sigv4 import Credentials, Environment, Signer
 from inferry.errors import InvalidSettings
 from inferry.metrics import Metrics
 from inferry.pushing import Pusher
@@ -25,9 +28,6 @@ from inferry.sinks import open_sinks
 from inferry.sinks.amp import ManagedPrometheus
 from inferry.sinks.azure_monitor import AzureMonitor
 from inferry.sinks.emf import EMF
-from inferry.sinks.entra import ManagedIdentity
-from inferry.sinks.posting import NoAnswer
-from inferry.sinks.sigv4 import Credentials, Environment, Signer
 from inferry.stats import ModelStats, Timings
 
 SECRETS = ("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "a token/of+a role==")

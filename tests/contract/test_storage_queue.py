@@ -14,9 +14,9 @@ from azure.identity import AzureCliCredential
 from gate import Gate, gate
 from inferry.batch import storagequeue
 from inferry.batch.storagequeue import StorageQueue
+from inferry.cloud.entra import CommandLine
+from inferry.cloud.http_client import NoAnswer
 from inferry.errors import InvalidSettings, StoreError
-from inferry.sinks.entra import CommandLine
-from inferry.sinks.posting import NoAnswer
 from test_cloud_sinks import local, token
 
 RESOURCE = "https://storage.azure.com"

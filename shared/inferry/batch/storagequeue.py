@@ -14,9 +14,9 @@ from email.utils import formatdate
 from queue import SimpleQueue
 from urllib.parse import parse_qsl, urlsplit
 
+from inferry.cloud.entra import CommandLine, ManagedIdentity
+from inferry.cloud.http_client import Answer, NoAnswer, Poster
 from inferry.errors import InvalidSettings, StoreError
-from inferry.sinks.entra import CommandLine, ManagedIdentity
-from inferry.sinks.posting import Answer, NoAnswer, Poster
 
 _VERSION = "2021-08-06"
 _RESOURCE = "https://storage.azure.com"

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
+from inferry.cloud import sigv4
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
-from inferry.sinks import sigv4
 from inferry.sinks.remote_write import RemoteWrite
 
 _HOST = re.compile(r"://aps-workspaces(?:-fips)?\.([a-z0-9-]+)\.")

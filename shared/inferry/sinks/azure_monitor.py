@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from inferry.cloud.entra import ManagedIdentity
 from inferry.settings import Settings
-from inferry.sinks.entra import ManagedIdentity
 from inferry.sinks.remote_write import RemoteWrite
 
 _RESOURCE = "https://monitor.azure.com"

@@ -4,11 +4,11 @@ import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from inferry.cloud.http_client import NoAnswer, Poster
 from inferry.errors import InvalidSettings
 from inferry.metrics import Family
 from inferry.settings import Settings
 from inferry.sinks import PushFailed, wire
-from inferry.sinks.posting import NoAnswer, Poster
 from inferry.sinks.series import Batch, SeriesLog
 
 _HEADERS = {

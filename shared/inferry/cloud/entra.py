@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from inferry.cloud.http_client import NoAnswer, Poster
 from inferry.errors import InvalidSettings
-from inferry.sinks.posting import NoAnswer, Poster
 
 _API_VERSION = "2019-08-01"
 _REFRESH_SECONDS = 300.0

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from inferry.cloud.http_client import NoAnswer, Poster
 from inferry.errors import InvalidSettings
-from inferry.sinks.posting import NoAnswer, Poster
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _RELATIVE_HOST = "http://169.254.170.2"
