@@ -220,27 +220,28 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     try:
-        from inferry import server
+        from inferry.server import uvicorn_server
     except ImportError as exc:
         raise InvalidSettings(
             f"inferry serve needs uvicorn and httptools: pip install 'inferry[server]' ({exc})"
         ) from exc
-    listener = server.listen(settings)
+    listener = uvicorn_server.listen(settings)
     settings = dataclasses.replace(settings, port=listener.getsockname()[1])
     if settings.workers == 1:
         app = _serving_app(settings, None)
         _greet(settings)
-        server.run(app, listener, settings)
+        uvicorn_server.run(app, listener, settings)
         return 0
-    from inferry import scraping, sinks
+    from inferry import sinks
     from inferry.repository import open_repository
-    from inferry.sinks.workers import Workers
+    from inferry.server import metrics
+    from inferry.server.workers import Workers
 
     # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
     open_repository(settings.model_path, settings.model_name)
     sinks.open_sinks(settings, os.environ)
     with TemporaryDirectory(prefix="inferry-") as folder:
-        scraping.listen(settings, Workers(Path(folder)).text)
+        metrics.listen(settings, Workers(Path(folder)).text)
         _greet(settings)
         # The workers read the environment, where the command line's settings must win; those at their defaults are
         # absent.
@@ -248,7 +249,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
             os.environ.pop(field.name.upper(), None)
         os.environ.update(settings.to_env())
         os.environ[_WORKERS] = folder
-        server.run("inferry.cli:worker_app", listener, settings)
+        uvicorn_server.run("inferry.cli:worker_app", listener, settings)
     return 0
 
 
@@ -261,16 +262,16 @@ def worker_app() -> Any:
 
 def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
-    from inferry import scraping
     from inferry.app import create_app
     from inferry.guard import guard
     from inferry.pushing import open_pusher
+    from inferry.server import metrics
     from inferry.service import Service
 
     service = Service.from_settings(settings)
     service.background = ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred")
     pusher = open_pusher(settings, service.metrics, os.environ)
-    scraping.share(service, workers)
+    metrics.share(service, workers)
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_models
 import pytest
-from inferry.connection import _Joined, _Turn
+from inferry.server.connection import _Joined, _Turn
 from inferry.session import Session
 from servers import JSON, Answer, Server, environment, received, serving, started, tensor
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from inferry.backlog import turn_away, waiting
+from inferry.server.backlog import turn_away, waiting
 
 
 @pytest.fixture

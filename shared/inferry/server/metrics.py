@@ -17,7 +17,7 @@ def share(service: Service, workers: Path | None) -> None:
 
         listen(service.settings, lambda: prometheus.text(service.metrics))
         return
-    from inferry.sinks.workers import Workers
+    from inferry.server.workers import Workers
 
     known = Workers(workers)
     known.join(service.metrics)
@@ -27,6 +27,6 @@ def share(service: Service, workers: Path | None) -> None:
 def listen(settings: Settings, text: Callable[[], str]) -> None:
     """Serves `text()` on METRICS_PORT, where there is one. InvalidSettings when it can't be listened on."""
     if settings.metrics_port and sinks.is_served(settings):
-        from inferry.sinks import port
+        from inferry.server import metrics_port
 
-        port.listen(settings.host, settings.metrics_port, text)
+        metrics_port.listen(settings.host, settings.metrics_port, text)

@@ -14,9 +14,10 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from inferry import asgi, backlog
-from inferry.connection import Connection, Limits
+from inferry import asgi
 from inferry.errors import InvalidSettings
+from inferry.server import backlog
+from inferry.server.connection import Connection, Limits
 from inferry.settings import Settings
 
 # How often connections are looked at.
