@@ -14,9 +14,10 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 from arrayfiles import npz
-from inferry import cli, jobs
+from inferry import jobs
 from inferry.batch import planning, runs
 from inferry.batch.csvrows import CsvRows
+from inferry.cli import main
 from inferry.errors import InferryError, InvalidRequest, JobFailed, NotSupported
 from inferry.jobs import Job
 from inferry.service import Service
@@ -50,7 +51,7 @@ def batch(models: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def go(source: Path, target: Path, *options: str) -> tuple[int, Any]:
         arguments = ["batch", str(source), str(target), "--models", str(models), "--model", "row", "--json", *options]
-        status = cli.main(arguments)
+        status = main.main(arguments)
         printed = capsys.readouterr()
         return status, json.loads(printed.out) if printed.out else printed.err
 

@@ -13,7 +13,7 @@ import onnx_models
 import pytest
 from inferry import asgi, logs
 from inferry.asgi import ASGIApp
-from inferry.cli import _until_shutdown
+from inferry.cli.main import _until_shutdown
 from inferry.requestline import Request
 from inferry.settings import Settings
 from servers import ask, serving

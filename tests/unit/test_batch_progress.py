@@ -4,8 +4,8 @@ from io import StringIO
 
 import pytest
 from inferry.batch.making import Progress
-from inferry.batch.progress import Display
 from inferry.batch.report import Report
+from inferry.cli.progress import Display
 
 
 class Stream(StringIO):

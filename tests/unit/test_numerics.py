@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
-from inferry import description, inspection
+from inferry import description
+from inferry.cli import inspect
 from inferry.modelfile import read
 from inferry.numerics import Numerics, notes
 from inferry.repository import open_repository
@@ -233,8 +234,8 @@ def test_they_are_named_by_the_log_the_metadata_and_inspect(
         "exact": (None, None),
         "forest": (None, "1, because of TreeEnsembleRegressor"),
     }
-    report = inspection.inspect(Settings(model_path=path))
-    assert not inspection.has_problems(report)
-    assert [line for line in inspection.table(report).splitlines() if line.startswith("* ")] == [
+    report = inspect.inspect(Settings(model_path=path))
+    assert not inspect.has_problems(report)
+    assert [line for line in inspect.table(report).splitlines() if line.startswith("* ")] == [
         f"* {name} 1 {expected[name]}" for name in sorted(expected)
     ]

@@ -13,8 +13,8 @@ import orjson
 from inferry.batch import formats
 from inferry.batch.files import split
 from inferry.batch.planning import described
-from inferry.batch.progress import Display
 from inferry.batch.runs import Run
+from inferry.cli.progress import Display
 from inferry.errors import InvalidRequest
 from inferry.jobs import Job
 

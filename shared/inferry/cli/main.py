@@ -21,7 +21,7 @@ from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.asgi import ASGIApp
-    from inferry.batch.progress import Display
+    from inferry.cli.progress import Display
     from inferry.jobs import Job
     from inferry.pushing import Pusher
     from inferry.service import Service
@@ -131,10 +131,10 @@ def _key(_: argparse.Namespace, __: Settings) -> int:
 
 
 def _infer(options: argparse.Namespace, settings: Settings) -> int:
-    from inferry import inputs
+    from inferry.cli import infer
 
     settings, name, version = _model(options.model, settings)
-    for line in asyncio.run(inputs.predict(settings, name, version, options.input, options.header)):
+    for line in asyncio.run(infer.predict(settings, name, version, options.input, options.header)):
         print(line)
     return 0
 
@@ -161,7 +161,7 @@ def _errors(text: str) -> int | float:
 
 
 def _batch(options: argparse.Namespace, settings: Settings) -> int:
-    from inferry.batch.progress import Display
+    from inferry.cli.progress import Display
     from inferry.jobs import Job
 
     settings, name, version = _model(options.model, settings)
@@ -186,7 +186,7 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
-    from inferry.batch import command
+    from inferry.cli import batch
     from inferry.pushing import open_pusher
     from inferry.service import Service
 
@@ -195,7 +195,7 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
     try:
         if pusher:
             pusher.start()
-        return command.run(job, service, display).as_dict()
+        return batch.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
@@ -211,11 +211,11 @@ def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, 
 
 
 def _inspect(options: argparse.Namespace, settings: Settings) -> int:
-    from inferry import inspection
+    from inferry.cli import inspect
 
-    report = inspection.inspect(settings)
-    print(json.dumps(report, indent=2) if options.json else inspection.table(report))
-    return 1 if inspection.has_problems(report) else 0
+    report = inspect.inspect(settings)
+    print(json.dumps(report, indent=2) if options.json else inspect.table(report))
+    return 1 if inspect.has_problems(report) else 0
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
@@ -249,7 +249,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
             os.environ.pop(field.name.upper(), None)
         os.environ.update(settings.to_env())
         os.environ[_WORKERS] = folder
-        uvicorn_server.run("inferry.cli:worker_app", listener, settings)
+        uvicorn_server.run("inferry.cli.main:worker_app", listener, settings)
     return 0
 
 

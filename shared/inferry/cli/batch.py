@@ -5,8 +5,8 @@ from typing import Any
 
 from inferry import jobs
 from inferry.batch import planning
-from inferry.batch.progress import Display
 from inferry.batch.report import Report
+from inferry.cli.progress import Display
 from inferry.errors import InferryError
 from inferry.jobs import Job
 from inferry.service import Service
