@@ -35,8 +35,8 @@ def load(way: str, folder: Path, cache: Path) -> object:
     """The loaded model, with one thread as each of several workers has; whoever gets it keeps it."""
     from inferry import content, modelfile
     from inferry.session import Session, SessionOptions
+    from inferry.storage.stored import VersionFiles
     from inferry.store import LocalStore
-    from inferry.stored import VersionFiles
 
     name = "whole" if way == "whole" else "m"
     if way == "in memory":

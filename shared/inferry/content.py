@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 
 from inferry import modelfile
 from inferry.modelfile import ModelFile
-from inferry.stored import VersionFiles, translated
+from inferry.storage.stored import VersionFiles, translated
 
 # A session made of bytes needs them, and twice as much again, while it is made: a larger file goes through the cache.
 IN_MEMORY = 64 * 1024 * 1024

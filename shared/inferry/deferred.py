@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from inferry import protocol, textbodies
-from inferry.batch.files import Files, open_files
 from inferry.batch.lines import MAX_LINE
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED, Report
 from inferry.errors import DeferredNotFound, InferryError, InvalidRequest, NotSupported, RequestTooLarge
 from inferry.jobs import Job
 from inferry.model import Model
 from inferry.settings import Settings
+from inferry.storage.files import Files, open_files
 
 # Below BATCH_INPUT and BATCH_OUTPUT: REQUESTS/MODEL/ID.jsonl.
 REQUESTS = "requests"

@@ -15,8 +15,8 @@ from inferry.errors import InvalidModel, ModelUnavailable, StoreError
 from inferry.layout import ModelFiles, newest_first, scan
 from inferry.model import Model
 from inferry.stats import ModelStats
+from inferry.storage.stored import StoredFile, VersionFiles
 from inferry.store import Store
-from inferry.stored import StoredFile, VersionFiles
 from inferry.verdicts import Verdicts
 
 MAX_CONFIG_BYTES = 1 << 20

@@ -19,7 +19,7 @@ from shutil import copyfileobj, disk_usage, rmtree
 
 from inferry import modelfile
 from inferry.errors import StoreError
-from inferry.stored import StoredFile, VersionFiles, translated
+from inferry.storage.stored import StoredFile, VersionFiles, translated
 
 TEMPORARY = ".fetch-"
 # Seconds. A download takes less than a day.

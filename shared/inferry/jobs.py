@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 from inferry.batch import formats, kept, names
 from inferry.batch.blocks import Cursor, Pace, Reader
-from inferry.batch.files import open_files, split
 from inferry.batch.formats import FORMATS, Format
 from inferry.batch.gathering import Wanted
 from inferry.batch.making import Counts, Limits, Making, Progress
@@ -36,7 +35,8 @@ from inferry.errors import (
 from inferry.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.stored import StoredFile
+from inferry.storage.files import open_files, split
+from inferry.storage.stored import StoredFile
 
 log = logging.getLogger("inferry")
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from inferry.stored import StoredFile, VersionFiles
+from inferry.storage.stored import StoredFile, VersionFiles
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from inferry.batch.blocks import Cursor
-from inferry.batch.files import keep_apart
 from inferry.batch.names import reserved
 from inferry.deferred import REQUESTS
 from inferry.document import load
@@ -15,6 +14,7 @@ from inferry.jobs import Job, Slice
 from inferry.jsontensors import kind
 from inferry.references import Prefix
 from inferry.settings import Settings
+from inferry.storage.files import keep_apart
 
 # Below BATCH_OUTPUT: the answers to requests.
 ANSWERS = "answers"

@@ -19,11 +19,11 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from inferry import npy
-from inferry.batch.files import Files, open_files
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
 from inferry.protocol import InferRequest, InferResponse, Reference
 from inferry.stats import Timings
-from inferry.stored import is_plain
+from inferry.storage.files import Files, open_files
+from inferry.storage.stored import is_plain
 from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
 
 # Of requests at once: each holds its tensors in memory.

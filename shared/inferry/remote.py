@@ -15,8 +15,8 @@ from obstore.exceptions import BaseError
 from inferry import fetched, modelfile
 from inferry.content import Content, digest, hold, in_cache
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
+from inferry.storage.stored import StoredFile, VersionFiles, is_plain, limited, relative, translated
 from inferry.store import Files
-from inferry.stored import StoredFile, VersionFiles, is_plain, limited, relative, translated
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from inferry.content import Content, hold
 from inferry.errors import InvalidSettings, StoreError
-from inferry.stored import StoredFile, VersionFiles, is_plain, limited, translated
+from inferry.storage.stored import StoredFile, VersionFiles, is_plain, limited, translated
 
 Files: TypeAlias = list[StoredFile]
 """A name for the type, because `list` is a method below."""

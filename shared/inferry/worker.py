@@ -12,7 +12,6 @@ import orjson
 from inferry import context, jobs, protocol
 from inferry.app import App
 from inferry.batch import names
-from inferry.batch.files import open_files, split
 from inferry.batch.report import Report
 from inferry.deferred import Deferred
 from inferry.errors import (
@@ -27,6 +26,7 @@ from inferry.errors import (
 from inferry.jobs import Job
 from inferry.messages import Messages, Prediction
 from inferry.service import Service
+from inferry.storage.files import open_files, split
 
 # What may go well another time. The statuses are those of `app.STATUS`.
 _RETRIED: dict[int, type[InferryError]] = {429: QueueFull, 503: ModelUnavailable, 504: InferenceTimeout}

@@ -17,7 +17,7 @@ START = time.monotonic()
 # Imported only where the settings ask for them; each needs packages that a prediction doesn't.
 ON_DEMAND = (
     "azure_app.triggers",
-    "inferry.batch.remotefiles",
+    "inferry.storage.objects",
     "inferry.batch.parquetrows",
     "inferry.management",
     "inferry.sinks.azure_monitor",

@@ -4,11 +4,12 @@ import os
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from inferry.batch import csvrows, jsonanswers, jsonlines, making, parquetrows, remotefiles, tableanswers  # noqa: F401
+from inferry.batch import csvrows, jsonanswers, jsonlines, making, parquetrows, tableanswers
 from inferry.errors import InferryError
 from inferry.jobs import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage import objects  # noqa: F401
 
 
 def work(pipe: Connection, models: str, environment: Mapping[str, str]) -> None:

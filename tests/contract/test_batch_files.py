@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from inferry.batch import making, planning
-from inferry.batch.files import Files, keep_apart, open_files, split
 from inferry.errors import InvalidRequest, StoreError
 from inferry.jobs import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import Files, keep_apart, open_files, split
 
 BIG = os.urandom(20_000_000)
 KEYS = ["x.jsonl", "a b/ü %41+.jsonl", "deep/er/x.jsonl"]

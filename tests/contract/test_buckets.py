@@ -13,7 +13,7 @@ import onnx_models
 import pytest
 import services
 from inferry import content
-from inferry.batch.files import open_files
+from inferry.storage.files import open_files
 from servers import environment, serving, tensor
 
 # Several pieces.

@@ -12,7 +12,6 @@ import onnx_models
 import pytest
 from inferry import jobs
 from inferry.batch import planning
-from inferry.batch.files import open_files
 from inferry.batch.jsonlines import JsonLines
 from inferry.batch.merging import UNKNOWN
 from inferry.batch.runs import Plan, Run
@@ -21,6 +20,7 @@ from inferry.fanout import Fanout
 from inferry.jobs import Job
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import open_files
 from inferry.worker import Worker
 
 SLICE = 2_000

@@ -11,11 +11,11 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry.batch.files import open_files
 from inferry.cli import main
 from inferry.jobs import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import open_files
 from servers import Server, serving
 
 MODELS = {

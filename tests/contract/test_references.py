@@ -18,9 +18,9 @@ import pytest
 import tritonclient.http as triton
 from arrayfiles import LIES, npy
 from inferry.asgi import ASGIApp
-from inferry.batch.files import open_files
 from inferry.protocol import Reference
 from inferry.references import _decoded
+from inferry.storage.files import open_files
 from inferry.tensors import DATATYPES
 from servers import ask, serving
 

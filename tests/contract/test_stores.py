@@ -26,8 +26,8 @@ from inferry.protocol import InferRequest
 from inferry.remote import RemoteStore
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.stored import StoredFile, VersionFiles
 from inferry.store import Store, open_store
-from inferry.stored import StoredFile, VersionFiles
 from inferry.tensors import DATATYPES, Tensor
 
 MODEL, BIG = onnx_models.external(2.0, "model.onnx.data", ballast=20_000_000)

@@ -18,8 +18,8 @@ from inferry.errors import InvalidModel, StoreError
 from inferry.model import Model
 from inferry.remote import memory_store
 from inferry.repository import Repository, open_repository
+from inferry.storage.stored import StoredFile, VersionFiles
 from inferry.store import LocalStore
-from inferry.stored import StoredFile, VersionFiles
 
 TWO, TWOS = onnx_models.external(2.0)
 THREES = onnx_models.external(3.0)[1]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferry.layout import ModelFiles, newest_first, scan
-from inferry.stored import StoredFile, VersionFiles
+from inferry.storage.stored import StoredFile, VersionFiles
 
 
 def stored(*paths: str) -> list[StoredFile]:

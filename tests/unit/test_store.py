@@ -24,8 +24,8 @@ from inferry import remote as remote_module
 from inferry.content import digest
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
 from inferry.remote import RemoteStore, memory_store
+from inferry.storage.stored import StoredFile, VersionFiles
 from inferry.store import LocalStore, open_store
-from inferry.stored import StoredFile, VersionFiles
 
 MODEL = bytes(range(256)) * 40
 FILES = {"digits/1/model.onnx": MODEL, "digits/1/weights/w.bin": b"w" * 3000, "digits/1/empty": b""}

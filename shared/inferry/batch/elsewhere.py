@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import orjson
 
 from inferry.batch import formats
-from inferry.batch.files import split
 from inferry.batch.planning import described
 from inferry.batch.runs import Run
 from inferry.cli.progress import Display
 from inferry.errors import InvalidRequest
 from inferry.jobs import Job
+from inferry.storage.files import split
 
 # Seconds between two looks, at first and at last; a look at many jobs takes a while, and this is how many times longer
 # the pause is at least.

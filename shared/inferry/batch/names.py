@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from inferry.batch.files import open_files, split
 from inferry.batch.formats import Format, of_file
 from inferry.errors import InvalidFile, InvalidRequest, StoreError
-from inferry.stored import StoredFile
+from inferry.storage.files import open_files, split
+from inferry.storage.stored import StoredFile
 
 # Files of Spark, Hadoop, Glue and EMR that have no rows, or none that count yet.
 _MARKS = re.compile(r"_SUCCESS|_(committed|started)_.*|_(common_)?metadata|.*_\$folder\$|.*\.crc|.*\._COPYING_", re.S)

@@ -3,9 +3,9 @@
 from contextlib import suppress
 
 from inferry.batch import names
-from inferry.batch.files import Files, split
 from inferry.batch.formats import Format
 from inferry.errors import InvalidRequest, StoreError
+from inferry.storage.files import Files, split
 
 
 class Place:

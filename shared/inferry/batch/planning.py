@@ -9,12 +9,12 @@ from typing import Any
 
 from inferry import jobs
 from inferry.batch import formats, names
-from inferry.batch.files import is_inside, keep_apart, open_files, split
 from inferry.batch.runs import Plan, Run
 from inferry.errors import InferryError, InvalidRequest, StoreError
 from inferry.jobs import Job, Slice
 from inferry.service import Service
-from inferry.stored import StoredFile
+from inferry.storage.files import is_inside, keep_apart, open_files, split
+from inferry.storage.stored import StoredFile
 
 SLICE_BYTES = 64 << 20
 

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import orjson
 
 from inferry.batch.blocks import Cursor, Rejected
-from inferry.batch.files import HIDDEN, Files
 from inferry.batch.formats import Writer
 from inferry.batch.report import FINISHED, Report
 from inferry.errors import StoreError
+from inferry.storage.files import HIDDEN, Files
 
 Memory: TypeAlias = tuple[Sequence[bytes], bytes]
 """A part's data, in pieces, and its errors."""

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import orjson
 
-from inferry.batch.files import HIDDEN, open_files
 from inferry.batch.making import Progress
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.errors import InvalidRequest
+from inferry.storage.files import HIDDEN, open_files
 
 # At once.
 DELETES = 32

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, TypeVar, cast
 
 from inferry.errors import InvalidRequest, StoreError
+from inferry.storage.stored import StoredFile, is_plain, translated
 from inferry.store import LocalStore, file_path
-from inferry.stored import StoredFile, is_plain, translated
 
 HIDDEN = ".inferry"
 """Where unfinished work is kept, below the folder of the results; no listing shows it."""
@@ -65,7 +65,7 @@ def open_files(url: str) -> Files:
         return LocalFiles(Path(url or "."), url)
     if scheme == "file":
         return LocalFiles(file_path(url, rest), url)
-    from inferry.batch.remotefiles import open_remote_files
+    from inferry.storage.objects import open_remote_files
 
     return open_remote_files(url, scheme, rest)
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
-from inferry.batch.files import Listing, Paths
 from inferry.errors import StoreError
 from inferry.remote import ERRORS, RemoteStore, open_remote, stored
-from inferry.stored import StoredFile, translated
+from inferry.storage.files import Listing, Paths
+from inferry.storage.stored import StoredFile, translated
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
