@@ -14,7 +14,7 @@ from typing import Any
 
 from inferry.app import create_app
 from inferry.asgi import ASGIApp, Scope
-from inferry.repository import open_repository, shipped
+from inferry.repository.repository import open_repository, shipped
 from inferry.service import Service
 from inferry.session import RUNTIME
 from inferry.settings import Settings

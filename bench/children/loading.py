@@ -33,10 +33,11 @@ def make(folder: Path) -> None:
 
 def load(way: str, folder: Path, cache: Path) -> object:
     """The loaded model, with one thread as each of several workers has; whoever gets it keeps it."""
-    from inferry import content, modelfile
+    from inferry import modelfile
+    from inferry.repository import content
+    from inferry.repository.store import LocalStore
     from inferry.session import Session, SessionOptions
     from inferry.storage.stored import VersionFiles
-    from inferry.store import LocalStore
 
     name = "whole" if way == "whole" else "m"
     if way == "in memory":

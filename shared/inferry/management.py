@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import class_names, context, description, openapi, protocol, rows, uploads
+from inferry import class_names, context, openapi, protocol, rows, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.document import load
@@ -21,6 +21,7 @@ from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, N
 from inferry.model import Model
 from inferry.observation import observed
 from inferry.protocol import InferResponse
+from inferry.repository import metadata
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
 from inferry.stats import Timings
@@ -127,7 +128,7 @@ class Management:
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
         extensions = [
-            name for name in description.EXTENSIONS if settings.model_control or not name.startswith("model_rep")
+            name for name in metadata.EXTENSIONS if settings.model_control or not name.startswith("model_rep")
         ]
         return _json({"name": settings.app_name, "version": settings.app_version, "extensions": extensions})
 
@@ -142,10 +143,10 @@ class Management:
 
     async def model_metadata(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
-        return _json(description.metadata(loaded, self._rising(model) if version is None else [version]))
+        return _json(metadata.metadata(loaded, self._rising(model) if version is None else [version]))
 
     async def model_config(self, model: Part, version: Version) -> HTTPResponse:
-        return _json(description.config(await self._service.model(model, version)))
+        return _json(metadata.config(await self._service.model(model, version)))
 
     async def model_stats(self, model: Part, version: Version) -> HTTPResponse:
         loaded = await self._service.model(model, version)
@@ -159,7 +160,7 @@ class Management:
         ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise InvalidRequest(f"'ready' must be true or false, got {ready!r}")
-        return _json(description.index(self._repository, ready))
+        return _json(metadata.index(self._repository, ready))
 
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
@@ -226,7 +227,7 @@ class Management:
         return self._repository.offered(model)[::-1]
 
     def _statistics(self, versions: Iterable[tuple[str, str]]) -> HTTPResponse:
-        return _json({"model_stats": [description.statistics(self._repository, *version) for version in versions]})
+        return _json({"model_stats": [metadata.statistics(self._repository, *version) for version in versions]})
 
     def _deferred(self) -> "Deferred":
         from inferry.deferred import Deferred

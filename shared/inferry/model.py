@@ -12,9 +12,9 @@ import orjson
 
 from inferry import class_names
 from inferry.config import ModelConfig
-from inferry.content import Content
 from inferry.errors import InferryError, InvalidModel, InvalidRequest
 from inferry.protocol import decode
+from inferry.repository.content import Content
 from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
 from inferry.signature import Feed, TensorSpec

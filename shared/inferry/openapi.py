@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
-from inferry.description import example
 from inferry.model import Model
 from inferry.protocol import OCTETS
+from inferry.repository.metadata import example
 from inferry.routes import OF_VERSION, ROUTES, Route
 from inferry.tensors import DATATYPES
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from inferry import catalogue, classification, rows
 from inferry.cpus import cpus, session_threads
-from inferry.entry import LOADING, UNAVAILABLE
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
 from inferry.metrics import Gauge
 from inferry.model import Model
 from inferry.observation import observed
 from inferry.protocol import InferRequest, InferResponse
-from inferry.refresher import Refresher
-from inferry.repository import Repository, open_repository
+from inferry.repository.refresh import Refresher
+from inferry.repository.repository import Repository, open_repository
+from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.settings import Settings
 from inferry.stats import Timings
 from inferry.tensors import Tensor

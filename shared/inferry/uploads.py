@@ -7,7 +7,7 @@ from typing import Any
 
 from inferry.config import ModelConfig, parse_config
 from inferry.errors import InvalidModel, InvalidRequest
-from inferry.layout import CONFIG_FILE, MAX_NAME_BYTES, MODEL_FILE, bad_name
+from inferry.repository.layout import CONFIG_FILE, MAX_NAME_BYTES, MODEL_FILE, bad_name
 from inferry.storage.stored import is_plain
 
 _UPLOAD = "file:"

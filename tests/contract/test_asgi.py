@@ -12,7 +12,7 @@ import httpx
 import onnx_models
 import pytest
 from inferry.asgi import ASGIApp
-from inferry.repository import Repository
+from inferry.repository.repository import Repository
 from inferry.service import Service
 from servers import ask
 

@@ -12,7 +12,7 @@ from typing import Any
 import onnx_models
 import pytest
 import services
-from inferry import content
+from inferry.repository import content
 from inferry.storage.files import open_files
 from servers import environment, serving, tensor
 

@@ -19,7 +19,7 @@ from examples import Block, alike, blocks, commands, without_code
 from inferry import config, errors
 from inferry.app import STATUS
 from inferry.cli import main
-from inferry.remote import BACKENDS
+from inferry.repository.remote_store import BACKENDS
 from inferry.routes import ROUTES
 from inferry.settings import Settings
 from inferry.tensors import DATATYPES

@@ -12,7 +12,7 @@ from inferry.batch.blocks import Block, Cursor, Group, numbers
 from inferry.batch.predictor import Predictor
 from inferry.errors import InferenceFailed, NotSupported
 from inferry.model import Model
-from inferry.repository import open_repository
+from inferry.repository.repository import open_repository
 
 Load = Callable[..., Model]
 

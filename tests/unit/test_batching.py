@@ -22,13 +22,13 @@ from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, Qu
 from inferry.execution import INLINE_NS, Execution
 from inferry.model import Model
 from inferry.protocol import InferRequest
-from inferry.repository import Repository
+from inferry.repository.repository import Repository
+from inferry.repository.store import LocalStore
 from inferry.row_proof import RowProof
 from inferry.service import Service
 from inferry.session import Run, Session, SessionOptions, _watchdog
 from inferry.signature import Feed
 from inferry.stats import ModelStats
-from inferry.store import LocalStore
 from inferry.tensors import DATATYPES, Array, Tensor
 from inferry.threads import Threads
 from onnx import TensorProto, helper

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import onnx_models
 import pytest
-from inferry import content, fetched
 from inferry.errors import InvalidModel, StoreError
 from inferry.model import Model
-from inferry.remote import memory_store
-from inferry.repository import Repository, open_repository
+from inferry.repository import content, model_cache
+from inferry.repository.remote_store import memory_store
+from inferry.repository.repository import Repository, open_repository
+from inferry.repository.store import LocalStore
 from inferry.storage.stored import StoredFile, VersionFiles
-from inferry.store import LocalStore
 
 TWO, TWOS = onnx_models.external(2.0)
 THREES = onnx_models.external(3.0)[1]
@@ -221,14 +221,14 @@ def test_processes_share_one_copy(folder: Path, cache: Path) -> None:
 def test_a_copy_under_way_is_waited_for(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whoever needs the same: workers start together."""
     onnx_models.write(folder, {"m/1/model.onnx": TWO, "m/1/weights.bin": TWOS})
-    clone, begun, go_on = fetched._clone, [], threading.Event()
+    clone, begun, go_on = model_cache._clone, [], threading.Event()
 
     def slow(original: Path, target: Path) -> None:
         begun.append(original.name)
         assert go_on.wait(60)
         clone(original, target)
 
-    monkeypatch.setattr(fetched, "_clone", slow)
+    monkeypatch.setattr(model_cache, "_clone", slow)
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(held, folder, cache) for _ in range(2)]
         end = time.monotonic() + 60
@@ -291,7 +291,7 @@ def test_copies_make_room_and_are_swept_like_what_was_fetched(
         used = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
         return shutil.disk_usage("/")._replace(free=25_000 - used)
 
-    monkeypatch.setattr(fetched, "disk_usage", usage)
+    monkeypatch.setattr(model_cache, "disk_usage", usage)
     a, b = (place(held(folder, cache, name)) for name in "ab")
     os.utime(a, (time.time() - 10,) * 2)
     loaded = opened(folder, cache).get("a")  # a use
@@ -313,7 +313,7 @@ def test_a_cache_without_space_says_how_much_is_missing(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     onnx_models.write(folder, {"m/1/model.onnx": TWO, "m/1/weights.bin": TWOS})
-    monkeypatch.setattr(fetched, "disk_usage", nearly_full)
+    monkeypatch.setattr(model_cache, "disk_usage", nearly_full)
     with pytest.raises(StoreError, match=f"^no space in {cache}: 12 bytes are needed, 5 free, 7 missing$"):
         held(folder, cache)
     assert list(cache.iterdir()) == []

@@ -12,12 +12,12 @@ import numpy as np
 import obstore.store
 import onnx_models
 import pytest
-from inferry import fetched
 from inferry import model as model_module
 from inferry.errors import InvalidModel, StoreError
 from inferry.model import Model
-from inferry.remote import RemoteStore, memory_store
-from inferry.repository import Repository
+from inferry.repository import model_cache
+from inferry.repository.remote_store import RemoteStore, memory_store
+from inferry.repository.repository import Repository
 
 DAY = 24 * 60 * 60
 
@@ -46,12 +46,12 @@ def limit(cache: Path, size: int) -> None:
         used = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return shutil.disk_usage("/")._replace(free=size - used)
 
-    fetched.disk_usage = usage
+    model_cache.disk_usage = usage
 
 
 @pytest.fixture(autouse=True)
 def _disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetched, "disk_usage", shutil.disk_usage)  # as it was, behind each test
+    monkeypatch.setattr(model_cache, "disk_usage", shutil.disk_usage)  # as it was, behind each test
 
 
 def test_the_longest_unused_makes_room(cache: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry.layout import ModelFiles, newest_first, scan
+from inferry.repository.layout import ModelFiles, newest_first, scan
 from inferry.storage.stored import StoredFile, VersionFiles
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
-from inferry import description
 from inferry.cli import inspect
 from inferry.modelfile import read
 from inferry.numerics import Numerics, notes
-from inferry.repository import open_repository
+from inferry.repository import metadata
+from inferry.repository.repository import open_repository
 from inferry.session import _PRODUCT, Session, SessionOptions
 from inferry.settings import Settings
 from inferry.tensors import aligned
@@ -227,7 +227,7 @@ def test_they_are_named_by_the_log_the_metadata_and_inspect(
     models = [open_repository(path, threads=2).get(name) for name in (*expected, "exact", "forest")]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [f"model '{name}' version 1 {note}" for name, note in expected.items()]
-    properties = {model.name: description.metadata(model, ["1"])["properties"] for model in models}
+    properties = {model.name: metadata.metadata(model, ["1"])["properties"] for model in models}
     found = {name: (values.get("numerics"), values.get("threads")) for name, values in properties.items()}
     assert found == {
         **{name: (note, None) for name, note in expected.items()},

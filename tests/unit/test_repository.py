@@ -15,14 +15,14 @@ import pytest
 from inferry import model as model_module
 from inferry.catalogue import MODEL
 from inferry.config import ModelConfig
-from inferry.entry import READY, UNAVAILABLE, UNKNOWN
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.metrics import Metrics
 from inferry.model import Model
-from inferry.refresher import Refresher
-from inferry.remote import memory_store
-from inferry.repository import Repository, open_repository
-from inferry.store import LocalStore
+from inferry.repository.refresh import Refresher
+from inferry.repository.remote_store import memory_store
+from inferry.repository.repository import Repository, open_repository
+from inferry.repository.store import LocalStore
+from inferry.repository.version import READY, UNAVAILABLE, UNKNOWN
 
 DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)
 BROKEN = b"this is not a model"

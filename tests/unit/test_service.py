@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from inferry.entry import LOADING
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.protocol import InferRequest, InferResponse, RequestedOutput
+from inferry.repository.version import LOADING
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.sinks import prometheus

@@ -19,13 +19,13 @@ from typing import Any
 import obstore.exceptions
 import obstore.store
 import pytest
-from inferry import fetched, store
-from inferry import remote as remote_module
-from inferry.content import digest
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
-from inferry.remote import RemoteStore, memory_store
+from inferry.repository import model_cache, store
+from inferry.repository import remote_store as remote_module
+from inferry.repository.content import digest
+from inferry.repository.remote_store import RemoteStore, memory_store
+from inferry.repository.store import LocalStore, open_store
 from inferry.storage.stored import StoredFile, VersionFiles
-from inferry.store import LocalStore, open_store
 
 MODEL = bytes(range(256)) * 40
 FILES = {"digits/1/model.onnx": MODEL, "digits/1/weights/w.bin": b"w" * 3000, "digits/1/empty": b""}
@@ -217,7 +217,7 @@ def test_a_folder_needs_no_obstore(tmp_path: Path) -> None:
     code = (
         "import sys; from inferry.store import *; s = open_store(sys.argv[1]); files = s.list();"
         "s.read('a', 9); s.fetch(VersionFiles('', 'a', tuple(files)), None);"
-        "print(len(files), *(name in sys.modules for name in ('obstore', 'inferry.fetched')))"
+        "print(len(files), *(name in sys.modules for name in ('obstore', 'inferry.repository.model_cache')))"
     )
     run = [sys.executable, "-c", code, str(write(tmp_path / "models", {"a": b"a"}))]
     path = str(Path(store.__file__).parents[1])
@@ -533,7 +533,7 @@ def test_a_folder_that_a_cleaner_damaged_is_fetched_again(damage: str, cache: Pa
 
 def test_too_small_a_disk_is_told_before_anything_is_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(fetched, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(model_cache, "disk_usage", lambda path: usage._replace(free=1000))
     write(cache / ("0" * 64), {"kept.onnx": b"a model that is too small to make room"})
     backend = Backend(in_memory({"m.onnx": MODEL}))
     with pytest.raises(StoreError) as caught:

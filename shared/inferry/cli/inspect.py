@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inferry import description
 from inferry.cpus import session_threads
-from inferry.entry import Entry
 from inferry.errors import ModelUnavailable
 from inferry.logs import printable
-from inferry.repository import Repository, open_repository
+from inferry.repository import metadata
+from inferry.repository.repository import Repository, open_repository
+from inferry.repository.version import Entry
 from inferry.settings import Settings
 
 
@@ -54,7 +54,7 @@ def _entry(repository: Repository, entry: Entry) -> dict[str, Any]:
     except ModelUnavailable as exc:
         return {"name": entry.name, "version": entry.version, "state": "UNAVAILABLE", "reason": str(exc)}
     model.prove_rows()
-    facts = description.metadata(model, [entry.version])
+    facts = metadata.metadata(model, [entry.version])
     return {"version": entry.version, "state": "READY", **{key: facts[key] for key in _FACTS}}
 
 

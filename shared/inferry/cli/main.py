@@ -233,7 +233,7 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
         uvicorn_server.run(app, listener, settings)
         return 0
     from inferry import sinks
-    from inferry.repository import open_repository
+    from inferry.repository.repository import open_repository
     from inferry.server import metrics
     from inferry.server.workers import Workers
 

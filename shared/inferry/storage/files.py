@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, TypeVar, cast
 
 from inferry.errors import InvalidRequest, StoreError
+from inferry.repository.store import LocalStore, file_path
 from inferry.storage.stored import StoredFile, is_plain, translated
-from inferry.store import LocalStore, file_path
 
 HIDDEN = ".inferry"
 """Where unfinished work is kept, below the folder of the results; no listing shows it."""

@@ -9,7 +9,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
 from inferry.errors import StoreError
-from inferry.remote import ERRORS, RemoteStore, open_remote, stored
+from inferry.repository.remote_store import ERRORS, RemoteStore, open_remote, stored
 from inferry.storage.files import Listing, Paths
 from inferry.storage.stored import StoredFile, translated
 

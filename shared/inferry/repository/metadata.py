@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from inferry.entry import READY, UNKNOWN
 from inferry.errors import InferryError
-from inferry.layout import CONFIG_FILE, MODEL_FILE
 from inferry.model import Model
 from inferry.protocol import decode
-from inferry.repository import Repository
+from inferry.repository.layout import CONFIG_FILE, MODEL_FILE
+from inferry.repository.repository import Repository
+from inferry.repository.version import READY, UNKNOWN
 from inferry.signature import TensorSpec
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.

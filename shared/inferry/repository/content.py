@@ -48,9 +48,9 @@ def hold(version: VersionFiles, locate: Locate, cache: Path | None) -> Content:
         if not file.locations:
             sha256 = hashlib.sha256(content).hexdigest()
             return Content(content, file, (version.model,), len(content), sha256)
-    from inferry import fetched
+    from inferry.repository import model_cache
 
-    folder = fetched.copy(version, locate, cache or fetched.default_cache())
+    folder = model_cache.copy(version, locate, cache or model_cache.default_cache())
     return in_cache(folder, version)
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from inferry.content import Content, hold
 from inferry.errors import InvalidSettings, StoreError
+from inferry.repository.content import Content, hold
 from inferry.storage.stored import StoredFile, VersionFiles, is_plain, limited, translated
 
 Files: TypeAlias = list[StoredFile]
@@ -52,7 +52,7 @@ def open_store(url: str, cache: Path | None = None) -> Store:
         return LocalStore(Path(url), url, cache)
     if scheme == "file":
         return LocalStore(file_path(url, rest), url, cache)
-    from inferry.remote import open_remote
+    from inferry.repository.remote_store import open_remote
 
     return open_remote(url, scheme, rest, cache)
 

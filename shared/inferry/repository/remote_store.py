@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import obstore.store
 from obstore.exceptions import BaseError
 
-from inferry import fetched, modelfile
-from inferry.content import Content, digest, hold, in_cache
+from inferry import modelfile
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
+from inferry.repository import model_cache
+from inferry.repository.content import Content, digest, hold, in_cache
+from inferry.repository.store import Files
 from inferry.storage.stored import StoredFile, VersionFiles, is_plain, limited, relative, translated
-from inferry.store import Files
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -78,7 +79,7 @@ class RemoteStore:
         folder = self.download(version.folder, [version.onnx], digest, beside)
         prefix = f"{version.folder}/" if version.folder else ""
         with translated(f"can't read {folder}", (OSError,)):
-            if fetched.is_private(folder, beside(folder)):
+            if model_cache.is_private(folder, beside(folder)):
                 return in_cache(folder, version)
             return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache)
 
@@ -91,7 +92,7 @@ class RemoteStore:
         else InvalidModel.
         """
         wanted = relative(folder, files)
-        cache = self._cache or fetched.default_cache()
+        cache = self._cache or model_cache.default_cache()
         with translated(f"can't fetch {folder!r} from {self.url} to {cache}", ERRORS):
             if digest or beside is None:
                 return self._kept(cache, wanted, digest, beside)
@@ -102,25 +103,25 @@ class RemoteStore:
 
     def _kept(self, cache: Path, wanted: dict[str, StoredFile], digest: str | None, beside: Beside | None) -> Path:
         final = cache / self._key(wanted, digest)
-        if not fetched.use(final, wanted) or (beside and not fetched.use(final, beside(final))):
+        if not model_cache.use(final, wanted) or (beside and not model_cache.use(final, beside(final))):
             self._fill(cache, final, wanted, digest, beside)
         return final
 
     def _key(self, wanted: Mapping[str, StoredFile], digest: str | None) -> str:
         """The folder's name, one for each content. A lone file's digest lacks its name, so that is added."""
         files = sorted((name, file.path, file.size, file.identity) for name, file in wanted.items())
-        return fetched.key((digest.lower(), sorted(wanted)) if digest else (self._origin, files))
+        return model_cache.key((digest.lower(), sorted(wanted)) if digest else (self._origin, files))
 
     def _fill(
         self, cache: Path, final: Path, wanted: dict[str, StoredFile], digest: str | None, beside: Beside | None
     ) -> None:
         """Prepare everything in a folder that nobody reads, then rename it: all is visible at once."""
-        with fetched.staged(cache, wanted) as staged:
+        with model_cache.staged(cache, wanted) as staged:
             self._download(staged, wanted)
             if beside:
-                self._download(staged, fetched.grow(cache, wanted, beside(staged)))
+                self._download(staged, model_cache.grow(cache, wanted, beside(staged)))
             _verify(staged, wanted, digest, self.url)
-            fetched.publish(staged, final, wanted)
+            model_cache.publish(staged, final, wanted)
 
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         for name in wanted:
@@ -142,7 +143,7 @@ class RemoteStore:
         content = memoryview(found.bytes())
         if len(content) != end - start:
             raise StoreError(f"{file.path!r} in {self.url}: got {len(content)} bytes, not {end - start}")
-        fetched.write(target, content, start)
+        model_cache.write(target, content, start)
 
 
 def open_remote(url: str, scheme: str, rest: str, cache: Path | None) -> RemoteStore:

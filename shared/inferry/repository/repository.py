@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from weakref import WeakValueDictionary, finalize
 
 from inferry.config import ModelConfig
-from inferry.entry import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
-from inferry.layout import newest_first, scan
 from inferry.metrics import Metrics
 from inferry.model import Model
+from inferry.repository.layout import newest_first, scan
+from inferry.repository.store import Store, file_path, open_file, open_store
+from inferry.repository.version import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
 from inferry.session import RUNTIME
-from inferry.store import Store, file_path, open_file, open_store
 from inferry.verdicts import Verdicts
 
 
@@ -211,11 +211,11 @@ class Repository:
             self._apply(self._scan(), only)
 
     def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
-        from inferry import fetched
-        from inferry.remote import memory_store
+        from inferry.repository import model_cache
+        from inferry.repository.remote_store import memory_store
 
         # Of its own, to be removed whole; the cache sweeps what a killed process leaves.
-        folder = (self._cache or fetched.default_cache()) / f"{fetched.TEMPORARY}{os.urandom(8).hex()}"
+        folder = (self._cache or model_cache.default_cache()) / f"{model_cache.TEMPORARY}{os.urandom(8).hex()}"
         store = memory_store(files, folder)
         return Upload(store, config, finalize(store, rmtree, folder, ignore_errors=True))
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from inferry.errors import InferryError
-from inferry.repository import Repository
+from inferry.repository.repository import Repository
 
 log = logging.getLogger("inferry")
 

@@ -10,13 +10,13 @@ from typing import TypeAlias
 
 from inferry import model as models
 from inferry.config import ModelConfig, parse_config
-from inferry.content import Content
 from inferry.errors import InvalidModel, ModelUnavailable, StoreError
-from inferry.layout import ModelFiles, newest_first, scan
 from inferry.model import Model
+from inferry.repository.content import Content
+from inferry.repository.layout import ModelFiles, newest_first, scan
+from inferry.repository.store import Store
 from inferry.stats import ModelStats
 from inferry.storage.stored import StoredFile, VersionFiles
-from inferry.store import Store
 from inferry.verdicts import Verdicts
 
 MAX_CONFIG_BYTES = 1 << 20
