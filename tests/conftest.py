@@ -13,7 +13,7 @@ import onnx_models
 import pytest
 from hypothesis import HealthCheck, settings
 from inferry import modelfile
-from inferry.logs import LOGGERS
+from inferry.observability.logs import LOGGERS
 from inferry.session import Session, SessionOptions
 from inferry.settings import Settings
 

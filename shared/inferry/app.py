@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from inferry import asgi, compression, context, errors, protocol, routes
+from inferry import asgi, compression, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
-from inferry.observation import Observation, looked_at
+from inferry.observability import context
+from inferry.observability.record import Observation, looked_at
+from inferry.observability.stats import Timings, reason_of
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.stats import Timings, reason_of
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _observer(settings: Settings) -> "Observer | None":
 
     if not settings.traces:
         return Observer(settings, None)
-    from inferry.traces import tracer
+    from inferry.observability.traces import tracer
 
     return Observer(settings, tracer(settings))
 
@@ -279,7 +280,7 @@ class App:
 
     async def _metrics(self, *_: Any) -> Response:
         from inferry import sinks
-        from inferry.sinks import prometheus
+        from inferry.observability.sinks import prometheus
 
         service = self._service
         if not sinks.is_served(service.settings):

@@ -346,7 +346,7 @@ def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManage
     """With TRACES, a span for the block, which says what came of the job."""
     if not settings.traces:
         return nullcontext(lambda _: None)
-    from inferry.traces import tracer
+    from inferry.observability.traces import tracer
 
     return tracer(settings).job(job.input, model.name, model.version)
 

@@ -12,19 +12,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import class_names, context, openapi, protocol, rows, uploads
+from inferry import class_names, openapi, protocol, rows, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.document import load
 from inferry.documentation import Documentation
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
 from inferry.model import Model
-from inferry.observation import observed
+from inferry.observability import context
+from inferry.observability.record import observed
+from inferry.observability.stats import Timings
 from inferry.protocol import InferResponse
 from inferry.repository import metadata
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
-from inferry.stats import Timings
 
 if TYPE_CHECKING:
     from inferry.deferred import Deferred

@@ -13,12 +13,12 @@ import orjson
 from inferry import class_names
 from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel, InvalidRequest
+from inferry.observability.stats import ModelStats
 from inferry.protocol import decode
 from inferry.repository.content import Content
 from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
 from inferry.signature import Feed, TensorSpec
-from inferry.stats import ModelStats
 from inferry.tensors import Tensor
 from inferry.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
 

@@ -4,14 +4,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from inferry import context
 from inferry.asgi import Headers, Message, Receive, Scope, Send
-from inferry.observation import Observation
-from inferry.requestline import Request
+from inferry.observability import context
+from inferry.observability.access_log import Request
+from inferry.observability.record import Observation
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
-    from inferry.traces import Tracer
+    from inferry.observability.traces import Tracer
 
 _ENCODED = b"content-encoding"
 

@@ -20,8 +20,8 @@ import numpy as np
 
 from inferry import npy
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
+from inferry.observability.stats import Timings
 from inferry.protocol import InferRequest, InferResponse, Reference
-from inferry.stats import Timings
 from inferry.storage.files import Files, open_files
 from inferry.storage.stored import is_plain
 from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes

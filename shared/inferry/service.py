@@ -9,19 +9,20 @@ from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry import catalogue, classification, rows
+from inferry import classification, rows
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
-from inferry.metrics import Gauge
 from inferry.model import Model
-from inferry.observation import observed
+from inferry.observability import catalogue
+from inferry.observability.record import observed
+from inferry.observability.registry import Gauge
+from inferry.observability.stats import Timings
 from inferry.protocol import InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.settings import Settings
-from inferry.stats import Timings
 from inferry.tensors import Tensor
 from inferry.threads import Threads
 from inferry.verdicts import NONE, PROVEN, UNPROVEN

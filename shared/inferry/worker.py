@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from inferry import context, jobs, protocol
+from inferry import jobs, protocol
 from inferry.app import App
 from inferry.batch import names
 from inferry.batch.report import Report
@@ -25,6 +25,7 @@ from inferry.errors import (
 )
 from inferry.jobs import Job
 from inferry.messages import Messages, Prediction
+from inferry.observability import context
 from inferry.service import Service
 from inferry.storage.files import open_files, split
 
@@ -91,7 +92,7 @@ class Worker:
         """With TRACES, a span for the block: what is done of a message, below the host's own span."""
         if not self._service.settings.traces:
             return nullcontext()
-        from inferry.traces import tracer
+        from inferry.observability.traces import tracer
 
         return tracer(self._service.settings).message(name, traceparent)
 

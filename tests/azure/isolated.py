@@ -20,8 +20,8 @@ ON_DEMAND = (
     "inferry.storage.objects",
     "inferry.batch.parquetrows",
     "inferry.management",
-    "inferry.sinks.azure_monitor",
-    "inferry.traces",
+    "inferry.observability.sinks.azure_monitor",
+    "inferry.observability.traces",
 )
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import asgi, logs
+from inferry import asgi
 from inferry.asgi import ASGIApp
 from inferry.cli.main import _until_shutdown
-from inferry.requestline import Request
+from inferry.observability import logs
+from inferry.observability.access_log import Request
 from inferry.settings import Settings
 from servers import ask, serving
 

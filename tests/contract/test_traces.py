@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
+from inferry.observability.traces import Tracer
 from inferry.settings import Settings
-from inferry.traces import Tracer
 from otlp import Receiver, attributes, failed, receiving
 from servers import Server, environment, serving
 

@@ -16,7 +16,7 @@ from contract.timeseries import Store, prometheus
 from files import FOLDER, RULES, accepted
 from inferry import jobs
 from inferry.errors import InvalidFile
-from inferry.pushing import Pusher
+from inferry.observability.sinks.pusher import Pusher
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.sinks import Sink, open_sinks

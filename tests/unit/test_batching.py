@@ -21,6 +21,7 @@ from inferry.config import DynamicBatching, ModelConfig
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
 from inferry.execution import INLINE_NS, Execution
 from inferry.model import Model
+from inferry.observability.stats import ModelStats
 from inferry.protocol import InferRequest
 from inferry.repository.repository import Repository
 from inferry.repository.store import LocalStore
@@ -28,7 +29,6 @@ from inferry.row_proof import RowProof
 from inferry.service import Service
 from inferry.session import Run, Session, SessionOptions, _watchdog
 from inferry.signature import Feed
-from inferry.stats import ModelStats
 from inferry.tensors import DATATYPES, Array, Tensor
 from inferry.threads import Threads
 from onnx import TensorProto, helper

@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 import pytest
-from inferry import context
-from inferry.context import Context
+from inferry.observability import context
+from inferry.observability.context import Context
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

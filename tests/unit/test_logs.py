@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
-from inferry import logs
-from inferry.logs import JsonFormatter
+from inferry.observability import logs
+from inferry.observability.logs import JsonFormatter
 from inferry.settings import Settings
 
 OURS = JsonFormatter("inferry")

@@ -6,11 +6,12 @@ import time
 from typing import Any
 
 import pytest
-from inferry import catalogue, errors
-from inferry.catalogue import CATALOGUE, COUNTER, GAUGE, HISTOGRAM, TRITON, Metric
-from inferry.metrics import Family, Gauge, Metrics, samples
-from inferry.sinks import prometheus
-from inferry.stats import Histogram, ModelStats, Timings
+from inferry import errors
+from inferry.observability import catalogue
+from inferry.observability.catalogue import CATALOGUE, COUNTER, GAUGE, HISTOGRAM, TRITON, Metric
+from inferry.observability.registry import Family, Gauge, Metrics, samples
+from inferry.observability.sinks import prometheus
+from inferry.observability.stats import Histogram, ModelStats, Timings
 
 MS = 1_000_000
 

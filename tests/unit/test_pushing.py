@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 from inferry.errors import InvalidSettings
-from inferry.metrics import Family, Metrics
-from inferry.pushing import Pusher, open_pusher, process_age
+from inferry.observability.registry import Family, Metrics
+from inferry.observability.sinks.pusher import Pusher, open_pusher, process_age
 from inferry.settings import Settings
 from inferry.sinks import PUSHED, PushFailed
 

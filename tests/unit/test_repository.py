@@ -13,11 +13,11 @@ import onnx
 import onnx_models
 import pytest
 from inferry import model as model_module
-from inferry.catalogue import MODEL
 from inferry.config import ModelConfig
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
-from inferry.metrics import Metrics
 from inferry.model import Model
+from inferry.observability.catalogue import MODEL
+from inferry.observability.registry import Metrics
 from inferry.repository.refresh import Refresher
 from inferry.repository.remote_store import memory_store
 from inferry.repository.repository import Repository, open_repository

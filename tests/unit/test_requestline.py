@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inferry import logs
-from inferry.logs import JsonFormatter, Lines
-from inferry.requestline import Request
+from inferry.observability import logs
+from inferry.observability.access_log import Request
+from inferry.observability.logs import JsonFormatter, Lines
 
 LOG = logging.getLogger("inferry")
 PATH = "/v2/models/m/infer"
@@ -83,7 +83,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
 
 def test_times_in_a_line(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     """In milliseconds to the nearest microsecond, however many of their texts are kept."""
-    monkeypatch.setattr("inferry.requestline._TEXTS", 2)
+    monkeypatch.setattr("inferry.observability.access_log._TEXTS", 2)
     stream = StringIO()
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     times = {0: 0.0, 499: 0.0, 500: 0.001, 1_000: 0.001, 12_345_678: 12.346, 3_600_000_000_000: 3_600_000.0}

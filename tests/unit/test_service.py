@@ -12,11 +12,11 @@ import numpy as np
 import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
+from inferry.observability.sinks import prometheus
 from inferry.protocol import InferRequest, InferResponse, RequestedOutput
 from inferry.repository.version import LOADING
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.sinks import prometheus
 from inferry.tensors import DATATYPES, Tensor
 
 Make = Callable[..., Service]

@@ -5,11 +5,11 @@ import struct
 from collections.abc import Callable, Iterator
 
 import pytest
-from inferry.catalogue import COUNTER, GAUGE, HISTOGRAM, Metric
-from inferry.metrics import Family
-from inferry.sinks import wire
-from inferry.sinks.series import REPEAT_MS, SILENCE_MS, Batch, SeriesLog
-from inferry.stats import Histogram
+from inferry.observability.catalogue import COUNTER, GAUGE, HISTOGRAM, Metric
+from inferry.observability.registry import Family
+from inferry.observability.sinks import wire
+from inferry.observability.sinks.series import REPEAT_MS, SILENCE_MS, Batch, SeriesLog
+from inferry.observability.stats import Histogram
 
 
 def test_a_request_byte_by_byte() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from inferry.cpus import session_threads
 from inferry.errors import ModelUnavailable
-from inferry.logs import printable
+from inferry.observability.logs import printable
 from inferry.repository import metadata
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import Entry

@@ -15,15 +15,16 @@ from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from inferry import __version__, logs
+from inferry import __version__
 from inferry.errors import InferryError, InvalidSettings
+from inferry.observability import logs
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.asgi import ASGIApp
     from inferry.cli.progress import Display
     from inferry.jobs import Job
-    from inferry.pushing import Pusher
+    from inferry.observability.sinks.pusher import Pusher
     from inferry.service import Service
 
 
@@ -187,7 +188,7 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
 
 def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
     from inferry.cli import batch
-    from inferry.pushing import open_pusher
+    from inferry.observability.sinks.pusher import open_pusher
     from inferry.service import Service
 
     service = Service.from_settings(settings)
@@ -264,7 +265,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry.app import create_app
     from inferry.guard import guard
-    from inferry.pushing import open_pusher
+    from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
     from inferry.service import Service
 

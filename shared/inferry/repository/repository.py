@@ -14,8 +14,8 @@ from weakref import WeakValueDictionary, finalize
 
 from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
-from inferry.metrics import Metrics
 from inferry.model import Model
+from inferry.observability.registry import Metrics
 from inferry.repository.layout import newest_first, scan
 from inferry.repository.store import Store, file_path, open_file, open_store
 from inferry.repository.version import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of

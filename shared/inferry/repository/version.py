@@ -12,10 +12,10 @@ from inferry import model as models
 from inferry.config import ModelConfig, parse_config
 from inferry.errors import InvalidModel, ModelUnavailable, StoreError
 from inferry.model import Model
+from inferry.observability.stats import ModelStats
 from inferry.repository.content import Content
 from inferry.repository.layout import ModelFiles, newest_first, scan
 from inferry.repository.store import Store
-from inferry.stats import ModelStats
 from inferry.storage.stored import StoredFile, VersionFiles
 from inferry.verdicts import Verdicts
 

@@ -13,7 +13,7 @@ def share(service: Service, workers: Path | None) -> None:
     if not sinks.is_served(service.settings):
         return
     if workers is None:
-        from inferry.sinks import prometheus
+        from inferry.observability.sinks import prometheus
 
         listen(service.settings, lambda: prometheus.text(service.metrics))
         return

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from inferry.errors import InvalidSettings
-from inferry.sinks import prometheus
+from inferry.observability.sinks import prometheus
 
 _SECONDS = 10.0
 

@@ -11,9 +11,9 @@ import socket
 import threading
 from pathlib import Path
 
-from inferry.metrics import Metrics
-from inferry.sinks import prometheus
-from inferry.sinks.prometheus import Page
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks import prometheus
+from inferry.observability.sinks.prometheus import Page
 
 # A worker that runs a large model is slow to answer, one that is gone never does.
 _SECONDS = 2.0

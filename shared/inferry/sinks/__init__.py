@@ -5,17 +5,17 @@ from importlib import import_module
 from typing import Protocol
 
 from inferry.errors import InvalidSettings
-from inferry.metrics import Family
+from inferry.observability.registry import Family
 from inferry.settings import Settings
 
 # Served by GET /metrics; the others are pushed.
 PROMETHEUS = "prometheus"
 
 PUSHED = {
-    "emf": "inferry.sinks.emf:EMF",
-    "remote_write": "inferry.sinks.remote_write:RemoteWrite",
-    "amp": "inferry.sinks.amp:ManagedPrometheus",
-    "azure_monitor": "inferry.sinks.azure_monitor:AzureMonitor",
+    "emf": "inferry.observability.sinks.emf:EMF",
+    "remote_write": "inferry.observability.sinks.remote_write:RemoteWrite",
+    "amp": "inferry.observability.sinks.amp:ManagedPrometheus",
+    "azure_monitor": "inferry.observability.sinks.azure_monitor:AzureMonitor",
 }
 
 

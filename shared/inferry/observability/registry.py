@@ -4,9 +4,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from inferry import __version__, catalogue
-from inferry.catalogue import Metric
-from inferry.stats import Histogram, Labels, ModelStats, reason_of
+from inferry import __version__
+from inferry.observability import catalogue
+from inferry.observability.catalogue import Metric
+from inferry.observability.stats import Histogram, Labels, ModelStats, reason_of
 
 
 class Family(NamedTuple):

@@ -9,9 +9,9 @@ from typing import Any
 from inferry import __version__
 from inferry.batch.report import Report
 from inferry.errors import InvalidSettings
-from inferry.observation import Observation
+from inferry.observability.record import Observation
+from inferry.observability.stats import reason_of
 from inferry.settings import Settings
-from inferry.stats import reason_of
 
 try:
     from opentelemetry import propagate, trace

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from inferry import context
-from inferry.stats import Timings
+from inferry.observability import context
+from inferry.observability.stats import Timings
 
 
 class Span(Protocol):
@@ -85,7 +85,7 @@ class Observation(Timings):
 
 
 # What is seen of the request that a service, or an endpoint, works for; None where nobody looks.
-observed: ContextVar[Observation | None] = ContextVar("inferry.observation", default=None)
+observed: ContextVar[Observation | None] = ContextVar("inferry.observability.record", default=None)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
-from inferry.metrics import Metrics
+from inferry.observability.registry import Metrics
 from inferry.settings import Settings
 from inferry.sinks import PushFailed, Sink, open_sinks
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from inferry.cloud.entra import ManagedIdentity
+from inferry.observability.sinks.remote_write import RemoteWrite
 from inferry.settings import Settings
-from inferry.sinks.remote_write import RemoteWrite
 
 _RESOURCE = "https://monitor.azure.com"
 

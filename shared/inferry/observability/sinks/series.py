@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from inferry.catalogue import GAUGE
-from inferry.metrics import Family, samples
-from inferry.sinks import wire
+from inferry.observability.catalogue import GAUGE
+from inferry.observability.registry import Family, samples
+from inferry.observability.sinks import wire
 
 Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import orjson
 
-from inferry import context, logs
-from inferry.catalogue import PHASES
-from inferry.logs import JsonFormatter, log
-from inferry.observation import Observation
+from inferry.observability import context, logs
+from inferry.observability.catalogue import PHASES
+from inferry.observability.logs import JsonFormatter, log
+from inferry.observability.record import Observation
 
 # Asked for every few seconds by machines, of a server that isn't ready as well: their lines are for LOG_LEVEL=DEBUG.
 _PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from inferry.cloud.http_client import NoAnswer, Poster
 from inferry.errors import InvalidSettings
-from inferry.metrics import Family
+from inferry.observability.registry import Family
+from inferry.observability.sinks import wire
+from inferry.observability.sinks.series import Batch, SeriesLog
 from inferry.settings import Settings
-from inferry.sinks import PushFailed, wire
-from inferry.sinks.series import Batch, SeriesLog
+from inferry.sinks import PushFailed
 
 _HEADERS = {
     "Content-Type": "application/x-protobuf",

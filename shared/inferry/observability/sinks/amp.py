@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from inferry.cloud import sigv4
 from inferry.errors import InvalidSettings
+from inferry.observability.sinks.remote_write import RemoteWrite
 from inferry.settings import Settings
-from inferry.sinks.remote_write import RemoteWrite
 
 _HOST = re.compile(r"://aps-workspaces(?:-fips)?\.([a-z0-9-]+)\.")
 

@@ -10,8 +10,9 @@ from itertools import accumulate, compress
 from operator import not_
 from typing import Any, NamedTuple, TypeAlias
 
-from inferry import catalogue, errors
-from inferry.catalogue import Metric
+from inferry import errors
+from inferry.observability import catalogue
+from inferry.observability.catalogue import Metric
 
 Labels: TypeAlias = tuple[str, ...]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from inferry.metrics import Family, Metrics, samples
+from inferry.observability.registry import Family, Metrics, samples
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from inferry.catalogue import FLUSHES, GAUGE, MODEL, Metric
 from inferry.errors import InvalidSettings
-from inferry.metrics import Family
+from inferry.observability.catalogue import FLUSHES, GAUGE, MODEL, Metric
+from inferry.observability.registry import Family
+from inferry.observability.stats import Histogram, Labels
 from inferry.settings import Settings
-from inferry.stats import Histogram, Labels
 
 try:
     from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
