@@ -279,11 +279,10 @@ class App:
         return json_response(health, 503 if draining else 200)
 
     async def _metrics(self, *_: Any) -> Response:
-        from inferry import sinks
-        from inferry.observability.sinks import prometheus
+        from inferry.observability.sinks import prometheus, sink
 
         service = self._service
-        if not sinks.is_served(service.settings):
+        if not sink.is_served(service.settings):
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
         if service.scrape is None:
             text = prometheus.text(service.metrics)

@@ -26,9 +26,9 @@ from inferry.observability.sinks.amp import ManagedPrometheus
 from inferry.observability.sinks.azure_monitor import AzureMonitor
 from inferry.observability.sinks.emf import EMF
 from inferry.observability.sinks.pusher import Pusher
+from inferry.observability.sinks.sink import open_sinks
 from inferry.observability.stats import ModelStats, Timings
 from inferry.settings import Settings
-from inferry.sinks import open_sinks
 
 SECRETS = ("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "a token/of+a role==")
 AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRETS[0], "AWS_REGION": "eu-central-1"}

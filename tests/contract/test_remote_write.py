@@ -13,9 +13,9 @@ from gate import Gate, gate
 from inferry.observability.registry import Metrics
 from inferry.observability.sinks.pusher import Pusher
 from inferry.observability.sinks.remote_write import RemoteWrite
+from inferry.observability.sinks.sink import PushFailed
 from inferry.observability.stats import Timings
 from inferry.settings import Settings
-from inferry.sinks import PushFailed
 from timeseries import STORES, Store, eventually
 
 MODELS = ("digits", "iris")

@@ -17,9 +17,9 @@ from files import FOLDER, RULES, accepted
 from inferry import jobs
 from inferry.errors import InvalidFile
 from inferry.observability.sinks.pusher import Pusher
+from inferry.observability.sinks.sink import Sink, open_sinks
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.sinks import Sink, open_sinks
 
 DASHBOARD = json.loads((FOLDER / "dashboards" / "inferry.json").read_text())
 VARIABLES = {"$job": ".*", "$model": ".*", "$__rate_interval": "1m"}

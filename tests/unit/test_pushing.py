@@ -10,8 +10,8 @@ import pytest
 from inferry.errors import InvalidSettings
 from inferry.observability.registry import Family, Metrics
 from inferry.observability.sinks.pusher import Pusher, open_pusher, process_age
+from inferry.observability.sinks.sink import PUSHED, PushFailed
 from inferry.settings import Settings
-from inferry.sinks import PUSHED, PushFailed
 
 
 class Recorder:

@@ -233,14 +233,14 @@ def _serve(_: argparse.Namespace, settings: Settings) -> int:
         _greet(settings)
         uvicorn_server.run(app, listener, settings)
         return 0
-    from inferry import sinks
+    from inferry.observability.sinks import sink
     from inferry.repository.repository import open_repository
     from inferry.server import metrics
     from inferry.server.workers import Workers
 
     # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
     open_repository(settings.model_path, settings.model_name)
-    sinks.open_sinks(settings, os.environ)
+    sink.open_sinks(settings, os.environ)
     with TemporaryDirectory(prefix="inferry-") as folder:
         metrics.listen(settings, Workers(Path(folder)).text)
         _greet(settings)

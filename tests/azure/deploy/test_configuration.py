@@ -19,8 +19,8 @@ from configuration import (
     values,
 )
 from inferry.deferred import REQUESTS
+from inferry.observability.sinks.sink import open_sinks
 from inferry.settings import Settings
-from inferry.sinks import open_sinks
 
 from azure_app import names
 

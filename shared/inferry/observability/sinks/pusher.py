@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inferry.observability.registry import Metrics
+from inferry.observability.sinks.sink import PushFailed, Sink, open_sinks
 from inferry.settings import Settings
-from inferry.sinks import PushFailed, Sink, open_sinks
 
 log = logging.getLogger("inferry")
 

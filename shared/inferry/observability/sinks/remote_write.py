@@ -9,8 +9,8 @@ from inferry.errors import InvalidSettings
 from inferry.observability.registry import Family
 from inferry.observability.sinks import wire
 from inferry.observability.sinks.series import Batch, SeriesLog
+from inferry.observability.sinks.sink import PushFailed
 from inferry.settings import Settings
-from inferry.sinks import PushFailed
 
 _HEADERS = {
     "Content-Type": "application/x-protobuf",
