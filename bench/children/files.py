@@ -21,9 +21,9 @@ import pyarrow.json as arrow_json
 import pyarrow.parquet as pq
 from inferry.jobs import Job, run
 from inferry.model import Model
+from inferry.protocol.tensors import Array, aligned
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.tensors import Array, aligned
 
 ROWS = {"digits": 100_000, "encoder": 1_000}
 TOKENS = 16

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from inferry import asgi, compression, errors, protocol, routes
+from inferry import asgi, compression, errors, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
 from inferry.observability import context
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import Timings, reason_of
+from inferry.protocol import decoder
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.waiting import on_loop
@@ -53,7 +54,7 @@ STATUS: dict[type[InferryError], int] = {
 }
 
 # What a browser's script may send and read (Fetch standard, CORS protocol).
-_HEADER_LENGTH = protocol.HEADER_LENGTH.decode()
+_HEADER_LENGTH = decoder.HEADER_LENGTH.decode()
 CORS_REQUEST_HEADERS = (
     "authorization",
     "content-encoding",
@@ -228,11 +229,11 @@ class App:
         if seen is not None:
             seen.model, seen.version, seen.taken = model.name, model.version, start
         try:
-            decoded = protocol.decode(body, headers.get(protocol.HEADER_LENGTH), model.name)
+            decoded = decoder.decode(body, headers.get(decoder.HEADER_LENGTH), model.name)
             timings.decode = time.perf_counter_ns() - start
             answer = await service.infer(model, decoded, timings, deadline)
             encoding = time.perf_counter_ns()
-            body, answer_headers = protocol.encode(answer)
+            body, answer_headers = decoder.encode(answer)
             accept = headers.get(b"accept-encoding")
             if accept and (chosen := compression.choose(accept.decode("latin-1"))) != "identity":
                 body = compression.deflate(body, chosen)
@@ -324,7 +325,7 @@ def _added(scope: Scope, headers: Mapping[bytes, bytes]) -> asgi.Headers:
 
 def json_response(value: Any, status: int = 200) -> Response:
     """`value` as JSON."""
-    return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [protocol.JSON]
+    return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [decoder.JSON]
 
 
 def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation | None = None) -> Response:

@@ -11,9 +11,9 @@ from typing import TypeAlias
 import numpy as np
 
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import Array, empty
 from inferry.session import Run
-from inferry.signature import Feed
-from inferry.tensors import Array, empty
 
 log = logging.getLogger("inferry")
 

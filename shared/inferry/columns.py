@@ -7,7 +7,7 @@ from typing import Any
 
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.model import Model
-from inferry.signature import TensorSpec
+from inferry.protocol.signature import TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""

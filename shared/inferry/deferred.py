@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from inferry import protocol, textbodies
 from inferry.batch.lines import MAX_LINE
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED, Report
 from inferry.errors import DeferredNotFound, InferryError, InvalidRequest, NotSupported, RequestTooLarge
 from inferry.jobs import Job
 from inferry.model import Model
+from inferry.protocol import decoder, text_bodies
 from inferry.settings import Settings
 from inferry.storage.files import Files, open_files
 
@@ -50,12 +50,12 @@ class Deferred:
 
     def submit(self, model: Model, body: bytes, header_length: bytes | None) -> str:
         """The id under which the request in `body` waits for its answer. InvalidRequest when it can have none."""
-        request = protocol.decode(body, header_length, model.name)
+        request = decoder.decode(body, header_length, model.name)
         if request.by_reference:
             raise InvalidRequest("a request that is answered later has its inputs and outputs in it, none by reference")
         model.session.signature.feed(request)
         model.session.signature.requested(request)
-        line = textbodies.of_request(request)
+        line = text_bodies.of_request(request)
         if len(line) > MAX_LINE:
             raise RequestTooLarge(
                 f"the request's tensors make a line of {len(line)} bytes, and one that is answered later has at most "
@@ -126,13 +126,13 @@ def _report(path: str) -> str:
 
 def _answer(outputs: Files, path: str, report: Report) -> Answer:
     if report.state == FINISHED and not report.errors:
-        body, headers = textbodies.to_body((outputs.read(path) or b"").strip())
+        body, headers = text_bodies.to_body((outputs.read(path) or b"").strip())
         return Answer(body, False, headers)
     return _failed(report.reason or _first(outputs.read(f"{path}.errors.jsonl")))
 
 
 def _failed(reason: str) -> Answer:
-    return Answer(orjson.dumps({"error": reason}), True, [protocol.JSON])
+    return Answer(orjson.dumps({"error": reason}), True, [decoder.JSON])
 
 
 def _given_up(content: bytes) -> str:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from inferry.cancellation import Cancellation
 from inferry.errors import InferenceTimeout, QueueFull
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import Array
 from inferry.session import Run
-from inferry.signature import Feed
-from inferry.tensors import Array
 from inferry.threads import Threads
 from inferry.verdicts import PROVEN
 from inferry.waiting import on_loop

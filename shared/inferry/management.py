@@ -12,17 +12,18 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import class_names, openapi, protocol, rows, uploads
+from inferry import openapi, rows, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.document import load
 from inferry.documentation import Documentation
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
 from inferry.model import Model
 from inferry.observability import context
 from inferry.observability.record import observed
 from inferry.observability.stats import Timings
-from inferry.protocol import InferResponse
+from inferry.protocol import class_names, decoder
+from inferry.protocol.decoder import InferResponse
+from inferry.protocol.json_documents import load
 from inferry.repository import metadata
 from inferry.routes import ROUTES, RouteNotFound
 from inferry.service import Service
@@ -205,7 +206,7 @@ class Management:
         headers = dict(request.scope["headers"])
         body = await self._body(request)
         deferred = self._deferred()
-        found = await self._in_thread(deferred.submit, loaded, body, headers.get(protocol.HEADER_LENGTH))
+        found = await self._in_thread(deferred.submit, loaded, body, headers.get(decoder.HEADER_LENGTH))
         if self._service.background is not None:
             self._service.background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)

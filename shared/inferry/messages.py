@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 from inferry.batch.blocks import Cursor
 from inferry.batch.names import reserved
 from inferry.deferred import REQUESTS
-from inferry.document import load
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
 from inferry.jobs import Job, Slice
-from inferry.jsontensors import kind
-from inferry.references import Prefix
+from inferry.protocol.json_documents import load
+from inferry.protocol.json_tensors import kind
+from inferry.protocol.references import Prefix
 from inferry.settings import Settings
 from inferry.storage.files import keep_apart
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import orjson
 
-from inferry import class_names
 from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel, InvalidRequest
 from inferry.observability.stats import ModelStats
-from inferry.protocol import decode
+from inferry.protocol import class_names
+from inferry.protocol.decoder import decode
+from inferry.protocol.signature import Feed, TensorSpec
+from inferry.protocol.tensors import Tensor
 from inferry.repository.content import Content
 from inferry.row_proof import RowProof
 from inferry.session import Session, SessionOptions
-from inferry.signature import Feed, TensorSpec
-from inferry.tensors import Tensor
 from inferry.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
 
 log = logging.getLogger("inferry")

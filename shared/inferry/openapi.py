@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from inferry.model import Model
-from inferry.protocol import OCTETS
+from inferry.protocol.decoder import OCTETS
+from inferry.protocol.tensors import DATATYPES
 from inferry.repository.metadata import example
 from inferry.routes import OF_VERSION, ROUTES, Route
-from inferry.tensors import DATATYPES
 
 
 class Error(BaseModel):

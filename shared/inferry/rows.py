@@ -8,13 +8,13 @@ import numpy as np
 
 from inferry import columns as naming
 from inferry.columns import NULLS, Assigned
-from inferry.document import load
 from inferry.errors import InvalidRequest
-from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
-from inferry.protocol import InferRequest, InferResponse
-from inferry.signature import TensorSpec, fits
-from inferry.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
+from inferry.protocol.decoder import InferRequest, InferResponse
+from inferry.protocol.json_documents import load
+from inferry.protocol.json_tensors import Nesting, to_array
+from inferry.protocol.signature import TensorSpec, fits
+from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry import classification, rows
+from inferry import rows
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.execution import Execution, count_elements
@@ -18,12 +18,13 @@ from inferry.observability import catalogue
 from inferry.observability.record import observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
-from inferry.protocol import InferRequest, InferResponse
+from inferry.protocol import classification
+from inferry.protocol.decoder import InferRequest, InferResponse
+from inferry.protocol.tensors import Tensor
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.settings import Settings
-from inferry.tensors import Tensor
 from inferry.threads import Threads
 from inferry.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.waiting import on_loop
@@ -31,7 +32,7 @@ from inferry.waiting import on_loop
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from inferry.references import References
+    from inferry.protocol.references import References
 
 
 class Service:
@@ -201,7 +202,7 @@ class Service:
         self, model: Model, request: InferRequest, timings: Timings, deadline: float
     ) -> InferResponse:
         await on_loop()
-        from inferry.references import References
+        from inferry.protocol.references import References
 
         if self._references is None:
             self._references = References(self.settings.data_prefixes, self.settings.max_data_bytes)

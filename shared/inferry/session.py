@@ -18,8 +18,8 @@ from inferry.cancellation import Cancellation
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import ModelFile
 from inferry.numerics import Numerics
-from inferry.signature import Feed, Signature, TensorSpec
-from inferry.tensors import BY_ONNX, DATATYPES, Array, Shape, aligned
+from inferry.protocol.signature import Feed, Signature, TensorSpec
+from inferry.protocol.tensors import BY_ONNX, DATATYPES, Array, Shape, aligned
 from inferry.watchdog import Watchdog
 
 # Before the import: onnxruntime >= 1.29 writes to the home directory and starts a thread otherwise.

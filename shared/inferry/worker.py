@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from inferry import jobs, protocol
+from inferry import jobs
 from inferry.app import App
 from inferry.batch import names
 from inferry.batch.report import Report
@@ -26,6 +26,7 @@ from inferry.errors import (
 from inferry.jobs import Job
 from inferry.messages import Messages, Prediction
 from inferry.observability import context
+from inferry.protocol import decoder
 from inferry.service import Service
 from inferry.storage.files import open_files, split
 
@@ -116,7 +117,7 @@ class Worker:
 
     async def _predict(self, prediction: Prediction, known: dict[str, Any]) -> bytes:
         status, headers, body = await self._ask(prediction, known)
-        if protocol.HEADER_LENGTH in headers:
+        if decoder.HEADER_LENGTH in headers:
             status = 501
             body = orjson.dumps({"error": "the answer to a message is JSON: ask for no binary outputs"})
         if status == 200:

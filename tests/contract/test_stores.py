@@ -20,7 +20,8 @@ import onnx_models
 import pytest
 import services
 from inferry.errors import InvalidModel, StoreError
-from inferry.protocol import InferRequest
+from inferry.protocol.decoder import InferRequest
+from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.repository import remote_store
 from inferry.repository.content import digest
 from inferry.repository.remote_store import RemoteStore
@@ -28,7 +29,6 @@ from inferry.repository.store import Store, open_store
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage.stored import StoredFile, VersionFiles
-from inferry.tensors import DATATYPES, Tensor
 
 MODEL, BIG = onnx_models.external(2.0, "model.onnx.data", ballast=20_000_000)
 FILES = {

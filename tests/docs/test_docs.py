@@ -19,10 +19,10 @@ from examples import Block, alike, blocks, commands, without_code
 from inferry import config, errors
 from inferry.app import STATUS
 from inferry.cli import main
+from inferry.protocol.tensors import DATATYPES
 from inferry.repository.remote_store import BACKENDS
 from inferry.routes import ROUTES
 from inferry.settings import Settings
-from inferry.tensors import DATATYPES
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

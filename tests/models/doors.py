@@ -16,9 +16,9 @@ from answers import Outputs, Refused
 from contract.servers import HEADER_LENGTH, Answer, Server
 from inferry.cli import main
 from inferry.messages import Prediction
+from inferry.protocol.tensors import DATATYPES
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.tensors import DATATYPES
 from inferry.worker import Worker
 from tried import Array
 

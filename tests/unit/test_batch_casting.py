@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from inferry.batch.casting import cast
 from inferry.errors import InvalidRequest
-from inferry.tensors import DATATYPES
+from inferry.protocol.tensors import DATATYPES
 
 MAX64 = 2**64 - 1
 

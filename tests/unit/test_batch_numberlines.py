@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from inferry.batch.numberlines import read
-from inferry.signature import TensorSpec
-from inferry.tensors import DATATYPES
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import DATATYPES
 
 X = [(("x",), TensorSpec("x", DATATYPES["FP32"], (-1, 2)))]
 ANY = [(("x",), TensorSpec("x", DATATYPES["FP32"], (-1, -1)))]

@@ -22,14 +22,14 @@ from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, Qu
 from inferry.execution import INLINE_NS, Execution
 from inferry.model import Model
 from inferry.observability.stats import ModelStats
-from inferry.protocol import InferRequest
+from inferry.protocol.decoder import InferRequest
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import DATATYPES, Array, Tensor
 from inferry.repository.repository import Repository
 from inferry.repository.store import LocalStore
 from inferry.row_proof import RowProof
 from inferry.service import Service
 from inferry.session import Run, Session, SessionOptions, _watchdog
-from inferry.signature import Feed
-from inferry.tensors import DATATYPES, Array, Tensor
 from inferry.threads import Threads
 from onnx import TensorProto, helper
 

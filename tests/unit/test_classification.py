@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inferry import classification
-from inferry.classification import top
 from inferry.errors import InvalidRequest
-from inferry.tensors import DATATYPES, Tensor
+from inferry.protocol import classification
+from inferry.protocol.classification import top
+from inferry.protocol.tensors import DATATYPES, Tensor
 
 
 def output(datatype: str, value: Any) -> Tensor:

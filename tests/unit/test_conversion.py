@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inferry.conversion import exact
 from inferry.errors import InvalidRequest
-from inferry.tensors import DATATYPES, Array, Datatype, bfloat16_from_float32, float32_from_bfloat16
+from inferry.protocol.conversion import exact
+from inferry.protocol.tensors import DATATYPES, Array, Datatype, bfloat16_from_float32, float32_from_bfloat16
 
 NUMBERS = [datatype.name for datatype in DATATYPES.values() if datatype.is_number]
 POWERS = (7, 8, 11, 15, 16, 24, 31, 32, 53, 63, 64, 127, 128)

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from inferry.errors import InvalidRequest
-from inferry.tensors import ALIGNMENT, DATATYPES
+from inferry.protocol.tensors import ALIGNMENT, DATATYPES
 from wire import READERS, decode, document, member, same, with_data
 
 WHAT = "input 'x' for model 'm'"

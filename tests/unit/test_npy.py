@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from arrayfiles import LIES, headed, npy
 from inferry.errors import InvalidFile
-from inferry.npy import Header, read_array, read_header
+from inferry.protocol.npy import Header, read_array, read_header
 
 NAMED = np.zeros(2, [("ü", "<f4"), ("日", "<i8")])
 ARRAYS = {

@@ -13,11 +13,11 @@ import pytest
 from inferry.cli import inspect
 from inferry.modelfile import read
 from inferry.numerics import Numerics, notes
+from inferry.protocol.tensors import aligned
 from inferry.repository import metadata
 from inferry.repository.repository import open_repository
 from inferry.session import _PRODUCT, Session, SessionOptions
 from inferry.settings import Settings
-from inferry.tensors import aligned
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 ALL = np.arange(-128, 128, dtype=np.int8).reshape(16, 16)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inferry import protocol
-from inferry.document import COUNTED, REUSED, is_array, is_object, parse, plain
 from inferry.errors import InvalidRequest, NotSupported, RequestTooLarge
-from inferry.protocol import InferRequest, InferResponse, RequestedOutput, encode
-from inferry.tensors import DATATYPES, Tensor, bfloat16_from_float32
+from inferry.protocol import decoder
+from inferry.protocol.decoder import InferRequest, InferResponse, RequestedOutput, encode
+from inferry.protocol.json_documents import COUNTED, REUSED, is_array, is_object, parse, plain
+from inferry.protocol.tensors import DATATYPES, Tensor, bfloat16_from_float32
 from wire import READERS, arrays, as_json, decode, document, member, same, with_data
 
 ONE = member("FP32", [1], "[1]")
@@ -211,7 +211,7 @@ def test_no_id_in_no_id_out() -> None:
 def test_bad_header_lengths(header: str) -> None:
     raw = header.encode()
     with pytest.raises(InvalidRequest) as caught:
-        protocol.decode(PERF_ANALYZER, raw, "m")
+        decoder.decode(PERF_ANALYZER, raw, "m")
     assert str(caught.value) == (
         f"Inference-Header-Content-Length must be a number from 0 to the body's 67 bytes, "
         f"got {raw[:40].decode('latin-1')!r}"
@@ -627,7 +627,7 @@ REGULAR = [
 def test_large_requests_are_decoded_once(monkeypatch: pytest.MonkeyPatch, item: str, reader: str) -> None:
     """From lists only where a bracket that belongs to no tensor leaves a doubt: lists take many times as long."""
     calls: list[Any] = []
-    monkeypatch.setattr(protocol, "load", lambda text: calls.append(text) or json.loads(text))
+    monkeypatch.setattr(decoder, "load", lambda text: calls.append(text) or json.loads(text))
     request = decode(document(f'"inputs":[{item}],"outputs":[{{"name":"y"}}]', reader))
     assert list(request.inputs) == ["x"]
     assert len(calls) == (0 if reader == "large" else 1)
@@ -719,7 +719,7 @@ def test_threads_do_not_share_parsers() -> None:
 def test_inputs_do_not_share_memory_with_the_body() -> None:
     """ONNX Runtime reads the inputs while the host may reuse its buffer."""
     body = bytearray(TRITONCLIENT)
-    request = protocol.decode(bytes(body), b"132", "m")
+    request = decoder.decode(bytes(body), b"132", "m")
     assert same(request.inputs["x"].array, np.array([1, 2], np.float32))
     assert request.inputs["x"].array.flags.writeable
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from inferry import document
 from inferry.compression import choose, deflate, inflate
 from inferry.errors import InferryError
-from inferry.protocol import InferResponse, encode
-from inferry.tensors import DATATYPES, Array, Datatype, Tensor, float32_from_bfloat16, to_bytes
+from inferry.protocol import json_documents
+from inferry.protocol.decoder import InferResponse, encode
+from inferry.protocol.tensors import DATATYPES, Array, Datatype, Tensor, float32_from_bfloat16, to_bytes
 from wire import READERS, decode, same
 
 pytestmark = pytest.mark.fuzz
@@ -229,10 +229,10 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-@given(REQUESTS, st.sampled_from(["", " " * (document.SMALL + 1)]), st.binary(max_size=20), st.integers(-1, 1))
+@given(REQUESTS, st.sampled_from(["", " " * (json_documents.SMALL + 1)]), st.binary(max_size=20), st.integers(-1, 1))
 def test_any_request(document: dict[str, Any], padding: str, tail: bytes, shift: int) -> None:
     """JSON of the right form with anything in its places, its length off by up to one."""
-    text = (padding + json.dumps(document)).encode()
+    text = (padding + json.dumps(json_documents)).encode()
     answered(text + tail, str(len(text) + shift))
     answered(text, None)
 
@@ -246,7 +246,7 @@ GOOD = [
 CUTS = st.lists(st.tuples(st.integers(0, 150), st.integers(0, 8), st.binary(max_size=6)), max_size=4)
 
 
-@given(st.sampled_from(GOOD), CUTS, HEADERS, st.sampled_from([b"", b" " * document.SMALL]))
+@given(st.sampled_from(GOOD), CUTS, HEADERS, st.sampled_from([b"", b" " * json_documents.SMALL]))
 def test_mutated_requests(body: bytes, cuts: list[tuple[int, int, bytes]], header: str | None, padding: bytes) -> None:
     for start, length, put in cuts:
         body = body[:start] + put + body[start + length :]

@@ -10,9 +10,9 @@ import onnx_models
 import pytest
 import row_models
 from inferry.errors import InferenceFailed
+from inferry.protocol.signature import Feed
 from inferry.row_proof import RowProof, compared, declared
 from inferry.session import Session
-from inferry.signature import Feed
 from inferry.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
 
 Load = Callable[..., Session]

@@ -12,11 +12,11 @@ from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
 from inferry.model import Model
 from inferry.observability.stats import ModelStats
-from inferry.protocol import InferResponse
+from inferry.protocol.decoder import InferResponse
+from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.row_proof import RowProof
 from inferry.rows import as_rows, from_responses, from_text, to_request
 from inferry.session import Session
-from inferry.tensors import DATATYPES, Tensor
 from onnx_models import Dims
 
 Make = Callable[..., Model]

@@ -13,11 +13,11 @@ import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability.sinks import prometheus
-from inferry.protocol import InferRequest, InferResponse, RequestedOutput
+from inferry.protocol.decoder import InferRequest, InferResponse, RequestedOutput
+from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.repository.version import LOADING
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.tensors import DATATYPES, Tensor
 
 Make = Callable[..., Service]
 DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)

@@ -11,8 +11,8 @@ import onnx_models
 import pytest
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.modelfile import read
+from inferry.protocol.tensors import DATATYPES, aligned, empty
 from inferry.session import Session, SessionOptions
-from inferry.tensors import DATATYPES, aligned, empty
 
 Load = Callable[..., Session]
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from inferry.errors import InvalidRequest
-from inferry.tensors import (
+from inferry.protocol.tensors import (
     ALIGNMENT,
     BY_ONNX,
     DATATYPES,

@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from inferry import document, protocol
-from inferry.protocol import InferRequest
-from inferry.tensors import Array
+from inferry.protocol import decoder, json_documents
+from inferry.protocol.decoder import InferRequest
+from inferry.protocol.tensors import Array
 
 # Which parser reads a document depends on its size and on what else it holds; what it says must not.
 # A small one goes through orjson, a large one through simdjson, one with a NaN through json, and a large one with a
 # bracket in a place where it doesn't count through simdjson and lists.
 READERS = {
     "small": ("", ""),
-    "large": (" " * document.SMALL, ""),
+    "large": (" " * json_documents.SMALL, ""),
     "token": ("", '"other":NaN,'),
-    "bracket": (" " * document.SMALL, '"other":"[",'),
-    "ignored array": (" " * document.SMALL, '"other":[[1],[]],'),
+    "bracket": (" " * json_documents.SMALL, '"other":"[",'),
+    "ignored array": (" " * json_documents.SMALL, '"other":[[1],[]],'),
 }
 
 
@@ -35,12 +35,12 @@ def member(datatype: str, shape: Sequence[Any] | str, data: str, name: str = "x"
 
 def with_data(datatype: str, shape: Sequence[Any] | str, data: str, reader: str = "small") -> bytes:
     """A request with one input, `x`, whose data is JSON text."""
-    return document(f'"inputs":[{member(datatype, shape, data)}]', reader)
+    return json_documents(f'"inputs":[{member(datatype, shape, data)}]', reader)
 
 
 def decode(body: bytes, header_length: int | str | None = None) -> InferRequest:
     """What `body` says; a request for model "m"."""
-    return protocol.decode(body, None if header_length is None else str(header_length).encode(), "m")
+    return decoder.decode(body, None if header_length is None else str(header_length).encode(), "m")
 
 
 def arrays(request: InferRequest) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.tensors import Array, Datatype, bfloat16_from_float32
+from inferry.protocol.tensors import Array, Datatype, bfloat16_from_float32
 
 # NumPy's kinds of numbers that may become a datatype of each kind.
 _FROM = {"float": "fiu", "integer": "iu", "bool": "b", "string": "OUT"}

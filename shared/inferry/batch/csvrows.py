@@ -18,7 +18,7 @@ from inferry.batch.numbering import Numbering
 from inferry.batch.tables import check_width, to_block
 from inferry.columns import NULLS, assign, by_position, is_header
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.signature import TensorSpec
+from inferry.protocol.signature import TensorSpec
 
 # A number beyond the largest has an exponent of three digits, or over 200 digits.
 _BEYOND = re.compile(rb"[0-9.][eE]\+?[0-9]{3}|[0-9]{200}")

@@ -12,8 +12,8 @@ from inferry.batch.blocks import Block, Cursor, Group, Pace, Rejected
 from inferry.batch.lines import EXCERPT
 from inferry.errors import InvalidRequest
 from inferry.model import Model
-from inferry.signature import TensorSpec, fits
-from inferry.tensors import Array, empty
+from inferry.protocol.signature import TensorSpec, fits
+from inferry.protocol.tensors import Array, empty
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from inferry import classification, protocol, textbodies
 from inferry.batch.blocks import Answer
 from inferry.batch.texts import Texts, lines, of_numbers, of_values
 from inferry.errors import NotSupported
 from inferry.model import Model
-from inferry.protocol import InferResponse
-from inferry.tensors import Array, Tensor, float32_from_bfloat16
+from inferry.protocol import classification, decoder, text_bodies
+from inferry.protocol.decoder import InferResponse
+from inferry.protocol.tensors import Array, Tensor, float32_from_bfloat16
 
 
 class JsonAnswers:
@@ -52,12 +52,12 @@ class JsonAnswers:
         found = zip(answer.positions.tolist(), answer.outputs[""], strict=True)
         return b"".join([self._response(requests[position], arrays) for position, arrays in found])
 
-    def _response(self, request: protocol.InferRequest, arrays: Sequence[Array]) -> bytes:
+    def _response(self, request: decoder.InferRequest, arrays: Sequence[Array]) -> bytes:
         requested = self._model.session.signature.requested(request)
         found = dict(zip(self._specs, arrays, strict=True))
         tensors = [self._tensor(name, found[name], requested.classes.get(name, 0)) for name in requested.names]
         response = InferResponse(self._model.name, self._model.version, tensors, requested.binary, request.id)
-        return textbodies.of_response(response) + b"\n"
+        return text_bodies.of_response(response) + b"\n"
 
     def _tensor(self, name: str, array: Array, classes: int) -> Tensor:
         tensor = Tensor(name, self._specs[name].datatype, array)

@@ -8,15 +8,16 @@ from typing import Any, BinaryIO
 import orjson
 
 from inferry import columns as named
-from inferry import rows, textbodies
+from inferry import rows
 from inferry.batch import numberlines
 from inferry.batch.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.batch.gathering import Gathering, Wanted, legible
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
-from inferry.document import load
 from inferry.errors import InvalidRequest
-from inferry.jsontensors import kind
-from inferry.signature import TensorSpec
+from inferry.protocol import text_bodies
+from inferry.protocol.json_documents import load
+from inferry.protocol.json_tensors import kind
+from inferry.protocol.signature import TensorSpec
 
 _FEATURES = "features"
 
@@ -146,7 +147,7 @@ class JsonLines:
         requests = []
         for line in records(lines.data):
             try:
-                requests.append(textbodies.to_request(line, self._wanted.model.name))
+                requests.append(text_bodies.to_request(line, self._wanted.model.name))
                 gathering.add_arrays({}, line, [None] * len(self._wanted.keep))
             except InvalidRequest as exc:
                 gathering.reject(str(exc), line)

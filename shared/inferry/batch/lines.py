@@ -12,7 +12,7 @@ import numpy as np
 
 from inferry.batch.blocks import Cursor, Pace
 from inferry.errors import InvalidFile
-from inferry.tensors import Array
+from inferry.protocol.tensors import Array
 
 # Bytes that are read at a time, and at first: what comes behind a small block can begin soon.
 BLOCK, FIRST = 2 << 20, 1 << 18

@@ -9,8 +9,8 @@ import numpy as np
 from inferry.batch.blocks import Answer, other_shape
 from inferry.errors import NotSupported
 from inferry.model import Model
-from inferry.signature import TensorSpec
-from inferry.tensors import float32_from_bfloat16
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import float32_from_bfloat16
 
 
 class NpyAnswers:

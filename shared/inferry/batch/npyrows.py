@@ -9,13 +9,13 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from inferry import npy
 from inferry.batch import casting
 from inferry.batch.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
 from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidFile
-from inferry.signature import TensorSpec
-from inferry.tensors import Array, aligned, empty
+from inferry.protocol import npy
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import Array, aligned, empty
 
 # Bytes of a block: the largest rows are not too many at once.
 BLOCK = 4 << 20

@@ -13,9 +13,9 @@ import simdjson
 from inferry.batch.blocks import Group
 from inferry.batch.casting import cast
 from inferry.batch.lines import how_many
-from inferry.document import plain
-from inferry.signature import TensorSpec
-from inferry.tensors import DATATYPES, Array, Shape, aligned
+from inferry.protocol.json_documents import plain
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import DATATYPES, Array, Shape, aligned
 
 Members: TypeAlias = tuple[str, ...]
 

@@ -18,8 +18,8 @@ from inferry.batch.texts import Texts, of_numbers
 from inferry.batch.texts import lines as text_lines
 from inferry.errors import NotSupported
 from inferry.model import Model
-from inferry.signature import TensorSpec
-from inferry.tensors import Array, float32_from_bfloat16
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import Array, float32_from_bfloat16
 
 
 class _Tables:

@@ -13,8 +13,8 @@ from inferry.batch.casting import cast
 from inferry.batch.gathering import Wanted
 from inferry.columns import Assigned, some
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.signature import TensorSpec
-from inferry.tensors import Array, Shape, aligned, empty
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import Array, Shape, aligned, empty
 
 
 def check_width(assigned: Assigned, wanted: Wanted) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from inferry.tensors import Array
+from inferry.protocol.tensors import Array
 
 
 class Texts(NamedTuple):

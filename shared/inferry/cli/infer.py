@@ -8,17 +8,18 @@ from typing import Any
 
 import orjson
 
-from inferry import columns, npy, protocol, rows
+from inferry import columns, rows
 from inferry.columns import Assigned
-from inferry.document import load
 from inferry.errors import InvalidRequest
-from inferry.jsontensors import Nesting, to_array
 from inferry.model import Model
-from inferry.protocol import InferRequest
+from inferry.protocol import decoder, npy
+from inferry.protocol.decoder import InferRequest
+from inferry.protocol.json_documents import load
+from inferry.protocol.json_tensors import Nesting, to_array
+from inferry.protocol.signature import TensorSpec, fits
+from inferry.protocol.tensors import Shape, Tensor
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.signature import TensorSpec, fits
-from inferry.tensors import Shape, Tensor
 from inferry.verdicts import NONE
 
 
@@ -105,7 +106,7 @@ def _from_json(text: bytes, model: Model) -> InferRequest:
     """A protocol request, {"features": ...}, {"instances": [...]}, or rows by themselves."""
     value = load(text)
     if isinstance(value, dict) and "inputs" in value:
-        return protocol.decode(text, None, model.name)
+        return decoder.decode(text, None, model.name)
     if isinstance(value, dict):
         value = value.get("features", value.get("instances", value))
     return rows.to_request(rows.as_rows(value, model), model)

@@ -14,7 +14,7 @@ from inferry import asgi
 from inferry.asgi import ASGIApp, Message, Receive, Scope, Send
 from inferry.errors import RequestTimeout
 from inferry.observability import logs
-from inferry.protocol import JSON
+from inferry.protocol.decoder import JSON
 from inferry.settings import Settings
 
 # A line waits for others no longer than this.

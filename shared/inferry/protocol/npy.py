@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 import numpy as np
 
 from inferry.errors import InferryError, InvalidFile
-from inferry.tensors import MAX_DIMENSIONS, Array, Buffer, Shape, is_countable
+from inferry.protocol.tensors import MAX_DIMENSIONS, Array, Buffer, Shape, is_countable
 
 
 class Header(NamedTuple):

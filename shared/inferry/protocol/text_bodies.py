@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
-from inferry import protocol
-from inferry.document import load
 from inferry.errors import InvalidRequest
-from inferry.protocol import HEADER_LENGTH, JSON, OCTETS, InferRequest, InferResponse, RequestedOutput
-from inferry.tensors import Buffer, to_bytes
+from inferry.protocol import decoder
+from inferry.protocol.decoder import HEADER_LENGTH, JSON, OCTETS, InferRequest, InferResponse, RequestedOutput
+from inferry.protocol.json_documents import load
+from inferry.protocol.tensors import Buffer, to_bytes
 
 TAIL = "binary_tail"
 _MEMBER = b'"%b"' % TAIL.encode()
@@ -39,7 +39,7 @@ def of_request(request: InferRequest) -> bytes:
 
 def of_response(response: InferResponse) -> bytes:
     """The line of an answer, which is its JSON where it has no binary outputs."""
-    body, headers = protocol.encode(response)
+    body, headers = decoder.encode(response)
     size = dict(headers).get(HEADER_LENGTH)
     return body if size is None else _line(body[: int(size)], [memoryview(body)[int(size) :]])
 
@@ -47,15 +47,15 @@ def of_response(response: InferResponse) -> bytes:
 def to_request(line: bytes, model: str) -> InferRequest:
     """The request in a line. InvalidRequest as `protocol.decode`."""
     if _MEMBER not in line:
-        return protocol.decode(line, None, model)
+        return decoder.decode(line, None, model)
     document = load(line)
     if not isinstance(document, dict) or TAIL not in document:
-        return protocol.decode(line, None, model)
+        return decoder.decode(line, None, model)
     try:
         tail = base64.b64decode(document[TAIL], validate=True)
     except (TypeError, ValueError, binascii.Error) as exc:
         raise InvalidRequest(f"'{TAIL}' of the request must be base64: {exc}") from exc
-    return protocol.decode_document(document, tail, model)
+    return decoder.decode_document(document, tail, model)
 
 
 def to_body(line: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:

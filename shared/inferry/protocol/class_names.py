@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from inferry.errors import InvalidModel
-from inferry.signature import Signature, TensorSpec
-from inferry.tensors import Array, Shape
+from inferry.protocol.signature import Signature, TensorSpec
+from inferry.protocol.tensors import Array, Shape
 
 # Integers that count something; those of quantised scores are shorter.
 _INDICES = ("INT32", "INT64", "UINT32", "UINT64")

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from inferry.document import check_size, is_array, is_array_view
 from inferry.errors import InvalidRequest
-from inferry.tensors import MAX_DIMENSIONS, Array, Datatype, Shape, bfloat16_from_float32, empty, memory
+from inferry.protocol.json_documents import check_size, is_array, is_array_view
+from inferry.protocol.tensors import MAX_DIMENSIONS, Array, Datatype, Shape, bfloat16_from_float32, empty, memory
 
 _BUFFERS = {"float": ("d", np.dtype("f8")), "integer": ("i", np.dtype("i8")), "UINT64": ("u", np.dtype("u8"))}
 

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from inferry.document import is_array, is_array_view, is_object, load, parse
 from inferry.errors import InvalidRequest, NotSupported
-from inferry.jsontensors import Nesting, kind, to_array
-from inferry.tensors import (
+from inferry.protocol.json_documents import is_array, is_array_view, is_object, load, parse
+from inferry.protocol.json_tensors import Nesting, kind, to_array
+from inferry.protocol.tensors import (
     DATATYPES,
     MAX_DIMENSIONS,
     Buffer,

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
-from inferry.conversion import exact
 from inferry.errors import InvalidRequest
-from inferry.protocol import InferRequest
-from inferry.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
+from inferry.protocol.conversion import exact
+from inferry.protocol.decoder import InferRequest
+from inferry.protocol.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
 
 Feed: TypeAlias = dict[str, Array]
 

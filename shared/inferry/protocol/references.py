@@ -18,13 +18,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from inferry import npy
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
 from inferry.observability.stats import Timings
-from inferry.protocol import InferRequest, InferResponse, Reference
+from inferry.protocol import npy
+from inferry.protocol.decoder import InferRequest, InferResponse, Reference
+from inferry.protocol.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
 from inferry.storage.files import Files, open_files
 from inferry.storage.stored import is_plain
-from inferry.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
 
 # Of requests at once: each holds its tensors in memory.
 THREADS = 4

@@ -3,7 +3,7 @@
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.tensors import Array, Datatype, aligned, bfloat16_from_float32, float32_from_bfloat16
+from inferry.protocol.tensors import Array, Datatype, aligned, bfloat16_from_float32, float32_from_bfloat16
 
 
 def exact(array: Array, given: Datatype, wanted: Datatype, what: str) -> Array:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.tensors import DATATYPES, Array, Tensor
+from inferry.protocol.tensors import DATATYPES, Array, Tensor
 
 MAX_CLASSES = 1_000_000
 
