@@ -101,7 +101,7 @@ def _models(a: Any, b: Any, bits: int) -> Iterator[tuple[str, bytes, Any]]:
 
 
 def outputs(folder: Path) -> dict[str, list[Any]]:
-    from inferry.session import Session, SessionOptions, ort
+    from inferry.runtime.session import Session, SessionOptions, ort
 
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 4, 1

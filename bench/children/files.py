@@ -20,8 +20,8 @@ import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 import pyarrow.parquet as pq
 from inferry.jobs import Job, run
-from inferry.model import Model
 from inferry.protocol.tensors import Array, aligned
+from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
 

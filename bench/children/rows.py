@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from inferry.jobs import Job, run
-from inferry.row_proof import RowProof
+from inferry.runtime.row_proof import RowProof
 from inferry.service import Service
 from inferry.settings import Settings
 

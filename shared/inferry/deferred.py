@@ -14,8 +14,8 @@ from inferry.batch.lines import MAX_LINE
 from inferry.batch.report import FAILED, FINISHED, UNFINISHED, Report
 from inferry.errors import DeferredNotFound, InferryError, InvalidRequest, NotSupported, RequestTooLarge
 from inferry.jobs import Job
-from inferry.model import Model
 from inferry.protocol import decoder, text_bodies
+from inferry.runtime.model import Model
 from inferry.settings import Settings
 from inferry.storage.files import Files, open_files
 

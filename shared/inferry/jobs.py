@@ -32,7 +32,7 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
-from inferry.model import Model
+from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage.files import open_files, split

@@ -12,12 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import openapi, rows, uploads
+from inferry import openapi, uploads
 from inferry.app import error_response, json_response, read_body
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.documentation import Documentation
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
-from inferry.model import Model
 from inferry.observability import context
 from inferry.observability.record import observed
 from inferry.observability.stats import Timings
@@ -26,6 +25,8 @@ from inferry.protocol.decoder import InferResponse
 from inferry.protocol.json_documents import load
 from inferry.repository import metadata
 from inferry.routes import ROUTES, RouteNotFound
+from inferry.runtime import rows
+from inferry.runtime.model import Model
 from inferry.service import Service
 
 if TYPE_CHECKING:

@@ -9,11 +9,8 @@ from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry import rows
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
-from inferry.execution import Execution, count_elements
-from inferry.model import Model
 from inferry.observability import catalogue
 from inferry.observability.record import observed
 from inferry.observability.registry import Gauge
@@ -24,9 +21,12 @@ from inferry.protocol.tensors import Tensor
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
+from inferry.runtime import rows
+from inferry.runtime.model import Model
+from inferry.runtime.scheduler import Execution, count_elements
+from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 from inferry.threads import Threads
-from inferry.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import binascii
 from collections.abc import Iterable
 from typing import Any
 
-from inferry.config import ModelConfig, parse_config
 from inferry.errors import InvalidModel, InvalidRequest
 from inferry.repository.layout import CONFIG_FILE, MAX_NAME_BYTES, MODEL_FILE, bad_name
+from inferry.runtime.model_config import ModelConfig, parse_config
 from inferry.storage.stored import is_plain
 
 _UPLOAD = "file:"

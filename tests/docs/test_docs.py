@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 from contract.servers import EXAMPLES, Server, environment, serving
 from examples import Block, alike, blocks, commands, without_code
-from inferry import config, errors
+from inferry import errors
 from inferry.app import STATUS
 from inferry.cli import main
 from inferry.protocol.tensors import DATATYPES
 from inferry.repository.remote_store import BACKENDS
 from inferry.routes import ROUTES
+from inferry.runtime import model_config
 from inferry.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -155,7 +156,7 @@ def known_variable(name: str) -> bool:
 @in_language("json")
 def test_config_json(block: Block) -> None:
     """JSON by itself is a config.json."""
-    config.parse_config(block.text.encode(), "m")
+    model_config.parse_config(block.text.encode(), "m")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -207,8 +208,8 @@ def test_datatypes() -> None:
 
 
 def test_config_keys() -> None:
-    nested = [f"dynamic_batching.{f.name}" for f in fields(config.DynamicBatching)]
-    expected = [f.name for f in fields(config.ModelConfig)] + nested
+    nested = [f"dynamic_batching.{f.name}" for f in fields(model_config.DynamicBatching)]
+    expected = [f.name for f in fields(model_config.ModelConfig)] + nested
     assert sorted(first_column("docs/models.md", "config.json")) == sorted(expected)
 
 

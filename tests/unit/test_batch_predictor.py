@@ -11,8 +11,8 @@ import pytest
 from inferry.batch.blocks import Block, Cursor, Group, numbers
 from inferry.batch.predictor import Predictor
 from inferry.errors import InferenceFailed, NotSupported
-from inferry.model import Model
 from inferry.repository.repository import open_repository
+from inferry.runtime.model import Model
 
 Load = Callable[..., Model]
 

@@ -15,21 +15,21 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
-from inferry import modelfile
-from inferry.batching import Batcher
-from inferry.config import DynamicBatching, ModelConfig
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
-from inferry.execution import INLINE_NS, Execution
-from inferry.model import Model
 from inferry.observability.stats import ModelStats
 from inferry.protocol.decoder import InferRequest
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import DATATYPES, Array, Tensor
 from inferry.repository.repository import Repository
 from inferry.repository.store import LocalStore
-from inferry.row_proof import RowProof
+from inferry.runtime import onnx_file
+from inferry.runtime.batcher import Batcher
+from inferry.runtime.model import Model
+from inferry.runtime.model_config import DynamicBatching, ModelConfig
+from inferry.runtime.row_proof import RowProof
+from inferry.runtime.scheduler import INLINE_NS, Execution
+from inferry.runtime.session import Run, Session, SessionOptions, _watchdog
 from inferry.service import Service
-from inferry.session import Run, Session, SessionOptions, _watchdog
 from inferry.threads import Threads
 from onnx import TensorProto, helper
 
@@ -476,7 +476,7 @@ def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
         settings = replace(ModelConfig(), **config)
-        session = Session(path, modelfile.read(path), "m", SessionOptions(1, settings.max_batch_size))
+        session = Session(path, onnx_file.read(path), "m", SessionOptions(1, settings.max_batch_size))
         proof = RowProof(session, "", joined=True)
         return Execution(Model("m", "1", settings, session, "", 0, ModelStats(), proof), threads)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from inferry.cancellation import Cancellation
+from inferry.runtime.cancellation import Cancellation
 
 
 @dataclass

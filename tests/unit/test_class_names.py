@@ -7,8 +7,8 @@ from typing import Any
 import onnx_models
 import pytest
 from inferry.errors import InvalidModel
-from inferry.model import Model
 from inferry.repository.repository import open_repository
+from inferry.runtime.model import Model
 
 THREE = ["ant", "bee", "cat"]
 SCORES, FREE = onnx_models.identity("FP32", ("n", 3)), onnx_models.identity("FP32", ("n", "m"))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry.config import DynamicBatching, ModelConfig, parse_config
 from inferry.errors import InvalidModel
+from inferry.runtime.model_config import DynamicBatching, ModelConfig, parse_config
 
 KEYS = (
     "description, labels, max_batch_size, dynamic_batching, max_queue_size, default_version, sha256, columns, "

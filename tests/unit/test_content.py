@@ -14,11 +14,11 @@ import numpy as np
 import onnx_models
 import pytest
 from inferry.errors import InvalidModel, StoreError
-from inferry.model import Model
 from inferry.repository import content, model_cache
 from inferry.repository.remote_store import memory_store
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.store import LocalStore
+from inferry.runtime.model import Model
 from inferry.storage.stored import StoredFile, VersionFiles
 
 TWO, TWOS = onnx_models.external(2.0)

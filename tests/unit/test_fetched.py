@@ -12,12 +12,12 @@ import numpy as np
 import obstore.store
 import onnx_models
 import pytest
-from inferry import model as model_module
 from inferry.errors import InvalidModel, StoreError
-from inferry.model import Model
 from inferry.repository import model_cache
 from inferry.repository.remote_store import RemoteStore, memory_store
 from inferry.repository.repository import Repository
+from inferry.runtime import model as model_module
+from inferry.runtime.model import Model
 
 DAY = 24 * 60 * 60
 

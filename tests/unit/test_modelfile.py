@@ -11,9 +11,9 @@ import pytest
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry import modelfile
-from inferry.modelfile import ModelFile, parse, read
-from inferry.numerics import Numerics
+from inferry.runtime import onnx_file
+from inferry.runtime.numerics import Numerics
+from inferry.runtime.onnx_file import ModelFile, parse, read
 from onnx import (
     AttributeProto,
     FunctionProto,
@@ -341,9 +341,9 @@ def test_numbers_by_the_million_are_not_walked_through() -> None:
     numbers = helper.make_attribute("nodes_values", [0.5] * 1_000_000)
     model = helper.make_model(helper.make_graph([NodeProto(attribute=[numbers])], "g", [], []))
     content, fields = model.SerializeToString(), []
-    whole = modelfile.fields
+    whole = onnx_file.fields
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(modelfile, "fields", lambda message: counted(whole(message), fields))
+        patch.setattr(onnx_file, "fields", lambda message: counted(whole(message), fields))
         assert parse(content, "m") == ModelFile(opsets={"": model.opset_import[0].version})
     assert len(fields) < 20
 

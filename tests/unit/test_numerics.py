@@ -11,12 +11,12 @@ import onnx
 import onnx_models
 import pytest
 from inferry.cli import inspect
-from inferry.modelfile import read
-from inferry.numerics import Numerics, notes
 from inferry.protocol.tensors import aligned
 from inferry.repository import metadata
 from inferry.repository.repository import open_repository
-from inferry.session import _PRODUCT, Session, SessionOptions
+from inferry.runtime.numerics import Numerics, notes
+from inferry.runtime.onnx_file import read
+from inferry.runtime.session import _PRODUCT, Session, SessionOptions
 from inferry.settings import Settings
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 

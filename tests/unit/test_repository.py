@@ -12,10 +12,7 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
-from inferry import model as model_module
-from inferry.config import ModelConfig
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
-from inferry.model import Model
 from inferry.observability.catalogue import MODEL
 from inferry.observability.registry import Metrics
 from inferry.repository.refresh import Refresher
@@ -23,6 +20,9 @@ from inferry.repository.remote_store import memory_store
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.store import LocalStore
 from inferry.repository.version import READY, UNAVAILABLE, UNKNOWN
+from inferry.runtime import model as model_module
+from inferry.runtime.model import Model
+from inferry.runtime.model_config import ModelConfig
 
 DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)
 BROKEN = b"this is not a model"

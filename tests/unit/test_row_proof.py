@@ -11,9 +11,9 @@ import pytest
 import row_models
 from inferry.errors import InferenceFailed
 from inferry.protocol.signature import Feed
-from inferry.row_proof import RowProof, compared, declared
-from inferry.session import Session
-from inferry.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
+from inferry.runtime.row_proof import RowProof, compared, declared
+from inferry.runtime.session import Session
+from inferry.runtime.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
 
 Load = Callable[..., Session]
 EVER = float("inf")

@@ -8,15 +8,15 @@ import numpy as np
 import onnx_models
 import orjson
 import pytest
-from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
-from inferry.model import Model
 from inferry.observability.stats import ModelStats
 from inferry.protocol.decoder import InferResponse
 from inferry.protocol.tensors import DATATYPES, Tensor
-from inferry.row_proof import RowProof
-from inferry.rows import as_rows, from_responses, from_text, to_request
-from inferry.session import Session
+from inferry.runtime.model import Model
+from inferry.runtime.model_config import ModelConfig
+from inferry.runtime.row_proof import RowProof
+from inferry.runtime.rows import as_rows, from_responses, from_text, to_request
+from inferry.runtime.session import Session
 from onnx_models import Dims
 
 Make = Callable[..., Model]

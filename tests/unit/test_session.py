@@ -10,9 +10,9 @@ import onnx
 import onnx_models
 import pytest
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
-from inferry.modelfile import read
 from inferry.protocol.tensors import DATATYPES, aligned, empty
-from inferry.session import Session, SessionOptions
+from inferry.runtime.onnx_file import read
+from inferry.runtime.session import Session, SessionOptions
 
 Load = Callable[..., Session]
 

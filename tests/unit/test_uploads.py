@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from inferry.config import ModelConfig
 from inferry.errors import InvalidRequest
+from inferry.runtime.model_config import ModelConfig
 from inferry.uploads import read
 
 BATCHED = '{"max_batch_size": 4}'

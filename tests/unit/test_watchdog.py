@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inferry.watchdog import Watchdog
+from inferry.runtime.watchdog import Watchdog
 
 
 @dataclass

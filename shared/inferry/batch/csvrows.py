@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from inferry import rows
 from inferry.batch.blocks import Block, Chunk, Cursor, Pace
 from inferry.batch.gathering import Gathering, Wanted
 from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.batch.numbering import Numbering
 from inferry.batch.tables import check_width, to_block
-from inferry.columns import NULLS, assign, by_position, is_header
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.protocol.signature import TensorSpec
+from inferry.runtime import rows
+from inferry.runtime.columns import NULLS, assign, by_position, is_header
 
 # A number beyond the largest has an exponent of three digits, or over 200 digits.
 _BEYOND = re.compile(rb"[0-9.][eE]\+?[0-9]{3}|[0-9]{200}")

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Protocol
 from inferry.batch.blocks import Answer, Reader
 from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidRequest, InvalidSettings
-from inferry.model import Model
+from inferry.runtime.model import Model
 
 
 class Writer(Protocol):

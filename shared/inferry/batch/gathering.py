@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import orjson
 
-from inferry import rows
 from inferry.batch.blocks import Block, Cursor, Group, Pace, Rejected
 from inferry.batch.lines import EXCERPT
 from inferry.errors import InvalidRequest
-from inferry.model import Model
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, empty
+from inferry.runtime import rows
+from inferry.runtime.model import Model
 
 
 @dataclass(frozen=True, slots=True)

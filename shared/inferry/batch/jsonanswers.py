@@ -9,10 +9,10 @@ import orjson
 from inferry.batch.blocks import Answer
 from inferry.batch.texts import Texts, lines, of_numbers, of_values
 from inferry.errors import NotSupported
-from inferry.model import Model
 from inferry.protocol import classification, decoder, text_bodies
 from inferry.protocol.decoder import InferResponse
 from inferry.protocol.tensors import Array, Tensor, float32_from_bfloat16
+from inferry.runtime.model import Model
 
 
 class JsonAnswers:

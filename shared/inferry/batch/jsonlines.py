@@ -7,8 +7,6 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from inferry import columns as named
-from inferry import rows
 from inferry.batch import numberlines
 from inferry.batch.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.batch.gathering import Gathering, Wanted, legible
@@ -18,6 +16,8 @@ from inferry.protocol import text_bodies
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import kind
 from inferry.protocol.signature import TensorSpec
+from inferry.runtime import columns as named
+from inferry.runtime import rows
 
 _FEATURES = "features"
 

@@ -9,7 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from inferry.errors import InvalidRequest
-from inferry.model import Model
+from inferry.runtime.model import Model
 
 
 def columns(keep: Sequence[str], model: Model) -> dict[str, str]:

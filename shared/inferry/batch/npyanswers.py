@@ -8,9 +8,9 @@ import numpy as np
 
 from inferry.batch.blocks import Answer, other_shape
 from inferry.errors import NotSupported
-from inferry.model import Model
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import float32_from_bfloat16
+from inferry.runtime.model import Model
 
 
 class NpyAnswers:

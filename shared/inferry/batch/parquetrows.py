@@ -12,8 +12,8 @@ from inferry.batch.blocks import Chunk, Cursor, chunk
 from inferry.batch.gathering import Wanted
 from inferry.batch.keptcolumns import without_views
 from inferry.batch.tables import to_block
-from inferry.columns import assign
 from inferry.errors import InvalidFile
+from inferry.runtime.columns import assign
 
 # Bytes of each column that are read at a time, and of all columns together.
 COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20

@@ -8,10 +8,10 @@ import numpy as np
 
 from inferry.batch.blocks import Answer, Block, Group, Pace, Rejected, Values
 from inferry.errors import InferenceTimeout, InferryError, InvalidRequest, NotSupported
-from inferry.model import Model
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, aligned, empty
-from inferry.verdicts import NONE, PROVEN, SINGLE, UNPROVEN
+from inferry.runtime.model import Model
+from inferry.runtime.verdicts import NONE, PROVEN, SINGLE, UNPROVEN
 
 # Without max_batch_size: so many values of inputs, and rows, are few enough for a run of any model at first.
 ELEMENTS, MOST = 131_072, 2048

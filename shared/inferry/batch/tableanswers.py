@@ -17,9 +17,9 @@ from inferry.batch.keptcolumns import check_parquet, converted, known_type, text
 from inferry.batch.texts import Texts, of_numbers
 from inferry.batch.texts import lines as text_lines
 from inferry.errors import NotSupported
-from inferry.model import Model
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, float32_from_bfloat16
+from inferry.runtime.model import Model
 
 
 class _Tables:

@@ -11,10 +11,10 @@ import pyarrow as pa
 from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers
 from inferry.batch.casting import cast
 from inferry.batch.gathering import Wanted
-from inferry.columns import Assigned, some
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, Shape, aligned, empty
+from inferry.runtime.columns import Assigned, some
 
 
 def check_width(assigned: Assigned, wanted: Wanted) -> None:

@@ -8,19 +8,19 @@ from typing import Any
 
 import orjson
 
-from inferry import columns, rows
-from inferry.columns import Assigned
 from inferry.errors import InvalidRequest
-from inferry.model import Model
 from inferry.protocol import decoder, npy
 from inferry.protocol.decoder import InferRequest
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import Nesting, to_array
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Shape, Tensor
+from inferry.runtime import columns, rows
+from inferry.runtime.columns import Assigned
+from inferry.runtime.model import Model
+from inferry.runtime.verdicts import NONE
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.verdicts import NONE
 
 
 async def predict(

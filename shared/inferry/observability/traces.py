@@ -61,12 +61,12 @@ class Tracer:
     @contextmanager
     def job(self, file: str, model: str, version: str) -> Iterator[Callable[[Report], None]]:
         """The span of a batch job's file, below the one of its message; the block says what came of it."""
-        attributes = {"inferry.input": file, "inferry.model": model, "inferry.version": version}
+        attributes = {"inferry.input": file, "inferry.runtime.model": model, "inferry.version": version}
         span = self._tracer.start_span("job", attributes=attributes)
 
         def ended(report: Report) -> None:
             span.set_attribute("inferry.outcome", report.state)
-            span.set_attributes({"inferry.rows": report.rows, "inferry.row_errors": report.errors})
+            span.set_attributes({"inferry.runtime.rows": report.rows, "inferry.row_errors": report.errors})
 
         with _lasting(span):
             yield ended
@@ -117,7 +117,7 @@ class RequestSpan:
         if seen.loaded:
             self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
         if seen.taken:
-            self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
+            self._span.set_attributes({"inferry.runtime.model": seen.model, "inferry.version": seen.version})
             self._predicted(seen, seen.taken + offset)
         if seen.reason:
             self._span.set_attribute("error.type", seen.reason)
@@ -126,7 +126,7 @@ class RequestSpan:
         self._span.end(seen.ended + offset)
 
     def _predicted(self, seen: Observation, taken: int) -> None:
-        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
+        attributes: dict[str, Any] = {"inferry.runtime.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
         ready = taken + seen.decode
         parent = self._span
         if seen.batch:

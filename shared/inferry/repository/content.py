@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from inferry import modelfile
-from inferry.modelfile import ModelFile
+from inferry.runtime import onnx_file
+from inferry.runtime.onnx_file import ModelFile
 from inferry.storage.stored import VersionFiles, translated
 
 # A session made of bytes needs them, and twice as much again, while it is made: a larger file goes through the cache.
@@ -38,13 +38,13 @@ def hold(version: VersionFiles, locate: Locate, cache: Path | None) -> Content:
     """The content of a version's files: in place, or read, or copied into `cache`. InvalidModel, OSError."""
     onnx = locate(version.onnx.path)
     if is_safe(onnx):
-        file = modelfile.read(onnx)
+        file = onnx_file.read(onnx)
         wanted = version.named(file.locations)
         if all(_in_place(onnx.parent / name, locate(file.path)) for name, file in wanted.items()):
             return mapped(onnx, file, tuple(wanted))
     if onnx.stat().st_size <= IN_MEMORY:
         content = onnx.read_bytes()
-        file = modelfile.parse(content, version.model)
+        file = onnx_file.parse(content, version.model)
         if not file.locations:
             sha256 = hashlib.sha256(content).hexdigest()
             return Content(content, file, (version.model,), len(content), sha256)
@@ -65,7 +65,7 @@ def is_safe(path: Path) -> bool:
 def in_cache(folder: Path, version: VersionFiles) -> Content:
     """The content of a folder of the cache, which is private and holds the version's files."""
     onnx = folder / version.model
-    file = modelfile.read(onnx)
+    file = onnx_file.read(onnx)
     return mapped(onnx, file, tuple(version.named(file.locations)))
 
 

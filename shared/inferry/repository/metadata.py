@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 
 from inferry.errors import InferryError
-from inferry.model import Model
 from inferry.protocol.decoder import decode
 from inferry.protocol.signature import TensorSpec
 from inferry.repository.layout import CONFIG_FILE, MODEL_FILE
 from inferry.repository.repository import Repository
 from inferry.repository.version import READY, UNKNOWN
+from inferry.runtime.model import Model
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
 PLATFORM = "onnxruntime_onnx"

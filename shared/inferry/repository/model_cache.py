@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import copyfileobj, disk_usage, rmtree
 
-from inferry import modelfile
 from inferry.errors import StoreError
+from inferry.runtime import onnx_file
 from inferry.storage.stored import StoredFile, VersionFiles, translated
 
 TEMPORARY = ".fetch-"
@@ -175,7 +175,7 @@ def _holds(folder: Path, version: VersionFiles, locate: Callable[[str], Path]) -
     onnx = version.onnx
     if not _is_same(folder / version.model, locate(onnx.path)):
         return False
-    wanted = version.named(modelfile.read(folder / version.model).locations)
+    wanted = version.named(onnx_file.read(folder / version.model).locations)
     same = all(_is_same(folder / name, locate(file.path)) for name, file in wanted.items())
     return same and is_private(folder, wanted) and use(folder, {})
 
@@ -195,7 +195,7 @@ def _copied(version: VersionFiles, locate: Callable[[str], Path], cache: Path) -
     wanted = {version.model: version.onnx}
     with staged(cache, wanted) as folder:
         _clone(locate(version.onnx.path), folder / version.model)
-        for name, file in grow(cache, wanted, version.named(modelfile.read(folder / version.model).locations)).items():
+        for name, file in grow(cache, wanted, version.named(onnx_file.read(folder / version.model).locations)).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             _clone(locate(file.path), folder / name)
         final = cache / key(os.urandom(32))

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import obstore.store
 from obstore.exceptions import BaseError
 
-from inferry import modelfile
 from inferry.errors import InvalidModel, InvalidSettings, StoreError
 from inferry.repository import model_cache
 from inferry.repository.content import Content, digest, hold, in_cache
 from inferry.repository.store import Files
+from inferry.runtime import onnx_file
 from inferry.storage.stored import StoredFile, VersionFiles, is_plain, limited, relative, translated
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class RemoteStore:
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
         def beside(folder: Path) -> dict[str, StoredFile]:
-            return version.named(modelfile.read(folder / version.model).locations)
+            return version.named(onnx_file.read(folder / version.model).locations)
 
         folder = self.download(version.folder, [version.onnx], digest, beside)
         prefix = f"{version.folder}/" if version.folder else ""

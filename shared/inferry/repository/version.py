@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from inferry import model as models
-from inferry.config import ModelConfig, parse_config
 from inferry.errors import InvalidModel, ModelUnavailable, StoreError
-from inferry.model import Model
 from inferry.observability.stats import ModelStats
 from inferry.repository.content import Content
 from inferry.repository.layout import ModelFiles, newest_first, scan
 from inferry.repository.store import Store
+from inferry.runtime import model as models
+from inferry.runtime.model import Model
+from inferry.runtime.model_config import ModelConfig, parse_config
+from inferry.runtime.verdicts import Verdicts
 from inferry.storage.stored import StoredFile, VersionFiles
-from inferry.verdicts import Verdicts
 
 MAX_CONFIG_BYTES = 1 << 20
 Scan: TypeAlias = Callable[[Iterable[StoredFile]], tuple[dict[str, ModelFiles], list[str]]]

@@ -16,7 +16,7 @@ import numpy as np
 from inferry.errors import InferryError
 from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import Array, Datatype, Shape, aligned, float32_from_bfloat16
-from inferry.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
+from inferry.runtime.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
 
 log = logging.getLogger("inferry")
 

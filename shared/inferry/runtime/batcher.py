@@ -13,7 +13,7 @@ import numpy as np
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, empty
-from inferry.session import Run
+from inferry.runtime.session import Run
 
 log = logging.getLogger("inferry")
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.model import Model
 from inferry.protocol.signature import TensorSpec
+from inferry.runtime.model import Model
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inferry import numerics
-from inferry.numerics import Numerics
-from inferry.protobuf import Value, fields, integers, text
+from inferry.runtime import numerics
+from inferry.runtime.numerics import Numerics
+from inferry.runtime.protobuf import Value, fields, integers, text
 
 _EMPTY = memoryview(b"")
 

@@ -4,18 +4,18 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from inferry.cancellation import Cancellation
 from inferry.errors import InferenceTimeout, QueueFull
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array
-from inferry.session import Run
+from inferry.runtime.cancellation import Cancellation
+from inferry.runtime.session import Run
+from inferry.runtime.verdicts import PROVEN
 from inferry.threads import Threads
-from inferry.verdicts import PROVEN
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
-    from inferry.batching import Batcher
-    from inferry.model import Model
+    from inferry.runtime.batcher import Batcher
+    from inferry.runtime.model import Model
 
 # A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
 # other requests of an event loop no longer than their own work does.
@@ -147,7 +147,7 @@ class Execution:
         config = self._model.config
         if config.dynamic_batching is None or self._model.row_proof.verdict.rows != PROVEN:
             return None
-        from inferry.batching import Batcher
+        from inferry.runtime.batcher import Batcher
 
         delay = config.dynamic_batching.max_queue_delay_us / 1e6
         refute = self._model.row_proof.refute

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from inferry.config import ModelConfig
 from inferry.errors import InferryError, InvalidModel, InvalidRequest
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
@@ -18,9 +17,10 @@ from inferry.protocol.decoder import decode
 from inferry.protocol.signature import Feed, TensorSpec
 from inferry.protocol.tensors import Tensor
 from inferry.repository.content import Content
-from inferry.row_proof import RowProof
-from inferry.session import Session, SessionOptions
-from inferry.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
+from inferry.runtime.model_config import ModelConfig
+from inferry.runtime.row_proof import RowProof
+from inferry.runtime.session import Session, SessionOptions
+from inferry.runtime.verdicts import PROVEN, UNPROVEN, Verdict, Verdicts
 
 log = logging.getLogger("inferry")
 

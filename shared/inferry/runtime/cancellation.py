@@ -2,7 +2,7 @@
 
 import threading
 
-from inferry.watchdog import Terminable
+from inferry.runtime.watchdog import Terminable
 
 
 class Cancellation:

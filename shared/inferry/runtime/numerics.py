@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inferry.protobuf import Value, fields, integers, text
+from inferry.runtime.protobuf import Value, fields, integers, text
 
 # Field numbers of onnx.proto3.
 _MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_FUNCTIONS = 1, 7, 25

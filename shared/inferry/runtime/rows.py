@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from inferry import columns as naming
-from inferry.columns import NULLS, Assigned
 from inferry.errors import InvalidRequest
-from inferry.model import Model
 from inferry.protocol.decoder import InferRequest, InferResponse
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import Nesting, to_array
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
+from inferry.runtime import columns as naming
+from inferry.runtime.columns import NULLS, Assigned
+from inferry.runtime.model import Model
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 

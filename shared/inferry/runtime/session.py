@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry import allocator, numerics
-from inferry.cancellation import Cancellation
+from inferry import allocator
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
-from inferry.modelfile import ModelFile
-from inferry.numerics import Numerics
 from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import BY_ONNX, DATATYPES, Array, Shape, aligned
-from inferry.watchdog import Watchdog
+from inferry.runtime import numerics
+from inferry.runtime.cancellation import Cancellation
+from inferry.runtime.numerics import Numerics
+from inferry.runtime.onnx_file import ModelFile
+from inferry.runtime.watchdog import Watchdog
 
 # Before the import: onnxruntime >= 1.29 writes to the home directory and starts a thread otherwise.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
