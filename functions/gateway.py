@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
-from inferry.asgi import ASGIApp, Message
+from inferry.http.asgi import ASGIApp, Message
 from inferry.waiting import on_loop
 
 from functions.postponed import postponed

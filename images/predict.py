@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from inferry.app import create_app
-from inferry.asgi import ASGIApp, Scope
+from inferry.http.asgi import ASGIApp, Scope
 from inferry.repository.repository import open_repository, shipped
 from inferry.runtime.session import RUNTIME
 from inferry.runtime.verdicts import Verdicts

@@ -20,7 +20,7 @@ from typing import Any
 
 import uvloop
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 from inferry.observability import logs
 from inferry.observability.record import observed
 from inferry.service import Service

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
-from inferry import asgi, compression, errors, routes
-from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry import errors
 from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
+from inferry.http import asgi, compression, routes
+from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.observability import context
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import Timings, reason_of
@@ -21,9 +22,9 @@ from inferry.settings import Settings
 from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
-    from inferry.guard import Guard
-    from inferry.keys import Keys
-    from inferry.observing import Observer
+    from inferry.http.api_keys import Keys
+    from inferry.http.guard import Guard
+    from inferry.http.observer import Observer
 
 log = logging.getLogger("inferry")
 
@@ -87,7 +88,7 @@ def create_app(service: Service, guard: "Guard | None" = None) -> ASGIApp:
     origins = settings.cors_origins
     if not origins:
         return app
-    from inferry.management import cors
+    from inferry.http.management import cors
 
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
 
@@ -95,7 +96,7 @@ def create_app(service: Service, guard: "Guard | None" = None) -> ASGIApp:
 def _observer(settings: Settings) -> "Observer | None":
     if settings.log_format != "json" and not settings.traces:
         return None
-    from inferry.observing import Observer
+    from inferry.http.observer import Observer
 
     if not settings.traces:
         return Observer(settings, None)
@@ -363,13 +364,13 @@ def _logged(exc: Exception, known: Observation | context.Context) -> str:
 def _keys(digests: tuple[str, ...]) -> "Keys | None":
     if not digests:
         return None
-    from inferry.keys import Keys
+    from inferry.http.api_keys import Keys
 
     return Keys(digests)
 
 
 def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
-    from inferry.management import create_management
+    from inferry.http.management import create_management
 
     return create_management(service, data_plane)
 

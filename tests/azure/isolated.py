@@ -19,7 +19,7 @@ ON_DEMAND = (
     "azure_app.triggers",
     "inferry.storage.objects",
     "inferry.batch.parquetrows",
-    "inferry.management",
+    "inferry.http.management",
     "inferry.observability.sinks.azure_monitor",
     "inferry.observability.traces",
 )

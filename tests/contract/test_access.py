@@ -10,8 +10,8 @@ import inferry
 import onnx_models
 import pytest
 import tritonclient.http as triton
-from inferry.asgi import ASGIApp
-from inferry.routes import ROUTES, Route
+from inferry.http.asgi import ASGIApp
+from inferry.http.routes import ROUTES, Route
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from servers import Server, ask, serving
 

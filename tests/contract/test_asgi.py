@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import onnx_models
 import pytest
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 from inferry.repository.repository import Repository
 from inferry.service import Service
 from servers import ask

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_models
 import pytest
 from contract.servers import EXAMPLES, Answer, Server, serving
-from inferry import jobs, management
+from inferry import jobs
 from inferry.deferred import Deferred
 from inferry.errors import (
     DeferredNotFound,
@@ -20,6 +20,7 @@ from inferry.errors import (
     ModelUnavailable,
     RequestTooLarge,
 )
+from inferry.http import management
 from inferry.messages import Messages
 from inferry.service import Service
 from inferry.settings import Settings

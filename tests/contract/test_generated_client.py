@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from inferry.routes import ROUTES
+from inferry.http.routes import ROUTES
 from servers import Server
 
 pytest.importorskip("openapi_python_client", reason="the generator comes with the group 'dev'")

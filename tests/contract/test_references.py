@@ -17,7 +17,7 @@ import onnx_models
 import pytest
 import tritonclient.http as triton
 from arrayfiles import LIES, npy
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 from inferry.protocol.decoder import Reference
 from inferry.protocol.references import _decoded
 from inferry.protocol.tensors import DATATYPES

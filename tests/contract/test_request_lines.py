@@ -11,9 +11,9 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import asgi
-from inferry.asgi import ASGIApp
 from inferry.cli.main import _until_shutdown
+from inferry.http import asgi
+from inferry.http.asgi import ASGIApp
 from inferry.observability import logs
 from inferry.observability.access_log import Request
 from inferry.settings import Settings

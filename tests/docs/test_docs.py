@@ -19,9 +19,9 @@ from examples import Block, alike, blocks, commands, without_code
 from inferry import errors
 from inferry.app import STATUS
 from inferry.cli import main
+from inferry.http.routes import ROUTES
 from inferry.protocol.tensors import DATATYPES
 from inferry.repository.remote_store import BACKENDS
-from inferry.routes import ROUTES
 from inferry.runtime import model_config
 from inferry.settings import Settings
 

@@ -7,8 +7,8 @@ import tracemalloc
 import zlib
 
 import pytest
-from inferry.compression import choose, deflate, inflate
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
+from inferry.http.compression import choose, deflate, inflate
 
 BODY = b'{"inputs":[]}\0\1\2\xff' * 100
 GZIP, DEFLATE = gzip.compress(BODY), zlib.compress(BODY)

@@ -3,9 +3,9 @@
 import hashlib
 
 import pytest
-from inferry import keys
 from inferry.errors import KeyMissing, KeyRefused
-from inferry.keys import Keys
+from inferry.http import api_keys
+from inferry.http.api_keys import Keys
 
 KEYS = Keys([hashlib.sha256(key).hexdigest() for key in (b"first", b"second")])
 UPPER = Keys([hashlib.sha256(b"first").hexdigest().upper()])
@@ -79,7 +79,7 @@ def test_every_digest_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_new_keys() -> None:
-    pairs = [keys.new() for _ in range(100)]
+    pairs = [api_keys.new() for _ in range(100)]
     assert len({key for key, _ in pairs}) == 100
     for key, digest in pairs:
         assert len(key) == 43

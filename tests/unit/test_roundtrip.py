@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from inferry.compression import choose, deflate, inflate
 from inferry.errors import InferryError
+from inferry.http.compression import choose, deflate, inflate
 from inferry.protocol import json_documents
 from inferry.protocol.decoder import InferResponse, encode
 from inferry.protocol.tensors import DATATYPES, Array, Datatype, Tensor, float32_from_bfloat16, to_bytes

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from inferry.errors import InvalidRequest
+from inferry.http.uploads import read
 from inferry.runtime.model_config import ModelConfig
-from inferry.uploads import read
 
 BATCHED = '{"max_batch_size": 4}'
 

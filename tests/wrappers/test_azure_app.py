@@ -17,9 +17,9 @@ import pytest
 from contract.servers import environment
 from inferry.app import create_app
 from inferry.errors import InvalidSettings
+from inferry.http.routes import ROUTES
 from inferry.observability import logs
 from inferry.observability.context import read
-from inferry.routes import ROUTES
 from inferry.service import Service
 from inferry.settings import Settings
 

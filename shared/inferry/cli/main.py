@@ -21,8 +21,8 @@ from inferry.observability import logs
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
-    from inferry.asgi import ASGIApp
     from inferry.cli.progress import Display
+    from inferry.http.asgi import ASGIApp
     from inferry.jobs import Job
     from inferry.observability.sinks.pusher import Pusher
     from inferry.service import Service
@@ -124,9 +124,9 @@ def _version(_: argparse.Namespace, __: Settings) -> int:
 
 
 def _key(_: argparse.Namespace, __: Settings) -> int:
-    from inferry import keys
+    from inferry.http import api_keys
 
-    key, digest = keys.new()
+    key, digest = api_keys.new()
     print(f"key     {key}\ndigest  {digest}")
     return 0
 
@@ -264,7 +264,7 @@ def worker_app() -> Any:
 def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry.app import create_app
-    from inferry.guard import guard
+    from inferry.http.guard import guard
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
     from inferry.service import Service

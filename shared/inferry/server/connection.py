@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from inferry import asgi
-from inferry.asgi import ASGIApp, Message, Receive, Scope, Send
 from inferry.errors import RequestTimeout
+from inferry.http import asgi
+from inferry.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from inferry.observability import logs
 from inferry.protocol.decoder import JSON
 from inferry.settings import Settings

@@ -14,8 +14,8 @@ from typing import Any
 import uvicorn
 from uvicorn.supervisors import multiprocess
 
-from inferry import asgi
 from inferry.errors import InvalidSettings
+from inferry.http import asgi
 from inferry.server import backlog
 from inferry.server.connection import Connection, Limits
 from inferry.settings import Settings

@@ -12,11 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry import openapi, uploads
 from inferry.app import error_response, json_response, read_body
-from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.documentation import Documentation
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
+from inferry.http import openapi, uploads
+from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.http.docs import Documentation
+from inferry.http.routes import ROUTES, RouteNotFound
 from inferry.observability import context
 from inferry.observability.record import observed
 from inferry.observability.stats import Timings
@@ -24,7 +25,6 @@ from inferry.protocol import class_names, decoder
 from inferry.protocol.decoder import InferResponse
 from inferry.protocol.json_documents import load
 from inferry.repository import metadata
-from inferry.routes import ROUTES, RouteNotFound
 from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.service import Service

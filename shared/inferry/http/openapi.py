@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, Field
 
+from inferry.http.routes import OF_VERSION, ROUTES, Route
 from inferry.protocol.decoder import OCTETS
 from inferry.protocol.tensors import DATATYPES
 from inferry.repository.metadata import example
-from inferry.routes import OF_VERSION, ROUTES, Route
 from inferry.runtime.model import Model
 
 

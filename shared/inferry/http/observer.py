@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from inferry.asgi import Headers, Message, Receive, Scope, Send
+from inferry.http.asgi import Headers, Message, Receive, Scope, Send
 from inferry.observability import context
 from inferry.observability.access_log import Request
 from inferry.observability.record import Observation

@@ -12,8 +12,8 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
-from inferry import openapi
-from inferry.routes import RouteNotFound
+from inferry.http import openapi
+from inferry.http.routes import RouteNotFound
 from inferry.service import Service
 
 _ASSETS = "/docs/assets"
