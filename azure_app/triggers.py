@@ -4,8 +4,8 @@ import asyncio
 import json
 
 import azure.functions as func
-from inferry.batch.names import is_mark, is_own
 from inferry.fanout import Fanout
+from inferry.jobs.file_names import is_mark, is_own
 from inferry.service import Service
 from inferry.worker import Worker
 

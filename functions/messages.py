@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from inferry.batch.report import UNFINISHED
 from inferry.errors import InferenceTimeout, InferryError
-from inferry.jobs import Job
+from inferry.jobs.report import UNFINISHED
+from inferry.jobs.runner import Job
 from inferry.messages import Prediction
 from inferry.settings import Settings
 from inferry.worker import Worker, is_final

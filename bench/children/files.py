@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 import pyarrow.parquet as pq
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.protocol.tensors import Array, aligned
 from inferry.runtime.model import Model
 from inferry.service import Service

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
-from inferry import jobs
-from inferry.batch import merging, planning
-from inferry.batch.report import FAILED, FINISHED, UNFINISHED
-from inferry.batch.runs import FILES, LONGEST, SLICES, Outcome, Run
 from inferry.errors import InferryError, InvalidRequest
+from inferry.jobs import runner
+from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
+from inferry.jobs.runs import merge, plan
+from inferry.jobs.runs.run import FILES, LONGEST, SLICES, Outcome, Run
 from inferry.service import Service
 from inferry.worker import Worker, is_final
 
@@ -46,7 +46,7 @@ class Fanout:
 
     def _plan(self, document: Document, until: float, _: bool) -> dict[str, Any]:
         given = dict(document["plan"])
-        slice_bytes = given.pop("slice_bytes", planning.SLICE_BYTES)
+        slice_bytes = given.pop("slice_bytes", plan.SLICE_BYTES)
         if not isinstance(slice_bytes, int) or slice_bytes < 1:
             raise InvalidRequest(
                 f"'slice_bytes' is the size of slices in bytes, 1 or more; got {slice_bytes!r}"[:LONGEST]
@@ -55,8 +55,8 @@ class Fanout:
         job = messages.checked(messages.job(given))
         run = Run(job.output, _member(document, "run", str))
         if job.model:
-            jobs.check(job, self._service)
-        made = planning.plan(job, self._service, run, slice_bytes=slice_bytes, until=until, check=messages.checked)
+            runner.check(job, self._service)
+        made = plan.plan(job, self._service, run, slice_bytes=slice_bytes, until=until, check=messages.checked)
         return {
             "run": {"name": run.name, "output": run.output},
             FILES: {"url": run.planned(FILES), "count": made.files},
@@ -82,7 +82,7 @@ class Fanout:
         return {"state": report.state, "rows": report.rows, "errors": report.errors}
 
     def _merge(self, document: Document, until: float, _: bool) -> dict[str, Any]:
-        merged = merging.merge(self._run(document["merge"]))
+        merged = merge.merge(self._run(document["merge"]))
         return {**merged._asdict(), "said": merged.said}
 
     def _run(self, told: Document) -> Run:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from inferry.batch.blocks import Cursor
-from inferry.batch.names import reserved
-from inferry.deferred import REQUESTS
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings
-from inferry.jobs import Job, Slice
+from inferry.jobs.deferred import REQUESTS
+from inferry.jobs.file_names import reserved
+from inferry.jobs.formats.blocks import Cursor
+from inferry.jobs.runner import Job, Slice
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import kind
 from inferry.protocol.references import Prefix

@@ -9,11 +9,7 @@ from typing import Any
 
 import orjson
 
-from inferry import jobs
 from inferry.app import App
-from inferry.batch import names
-from inferry.batch.report import Report
-from inferry.deferred import Deferred
 from inferry.errors import (
     InferenceTimeout,
     InferryError,
@@ -23,7 +19,10 @@ from inferry.errors import (
     QueueFull,
     StoreError,
 )
-from inferry.jobs import Job
+from inferry.jobs import file_names, runner
+from inferry.jobs.deferred import Deferred
+from inferry.jobs.report import Report
+from inferry.jobs.runner import Job
 from inferry.messages import Messages, Prediction
 from inferry.observability import context
 from inferry.protocol import decoder
@@ -55,12 +54,12 @@ class Worker:
         """
         deferred = self._deferred(job)
         if deferred is None:
-            return jobs.run(job, self._service, until=until)
+            return runner.run(job, self._service, until=until)
         if last and until is not None and until < math.inf:
             with suppress(StoreError):
                 deferred.last_try(job, time.time() + until - time.monotonic())
         try:
-            return jobs.run(job, self._service, until=until)
+            return runner.run(job, self._service, until=until)
         except Exception as exc:
             if last or is_final(exc):
                 self.give_up(job, exc)
@@ -84,10 +83,10 @@ class Worker:
         Marks of other tools are none, and no files that inferry wrote beside results: the output of one is the input
         of the next.
         """
-        if names.is_mark(url):
+        if file_names.is_mark(url):
             return None
         job = self.messages.of_file(url)
-        return None if job is None or names.is_own(url) else job
+        return None if job is None or file_names.is_own(url) else job
 
     def traced(self, name: str, traceparent: str) -> AbstractContextManager[None]:
         """With TRACES, a span for the block: what is done of a message, below the host's own span."""

@@ -18,7 +18,7 @@ START = time.monotonic()
 ON_DEMAND = (
     "azure_app.triggers",
     "inferry.storage.objects",
-    "inferry.batch.parquetrows",
+    "inferry.jobs.formats.parquet_reader",
     "inferry.http.management",
     "inferry.observability.sinks.azure_monitor",
     "inferry.observability.traces",

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry.batch.storagequeue import StorageQueue
 from inferry.cli import main
+from inferry.jobs.runs.storage_queue import StorageQueue
 from servers import EXAMPLES
 from standin.storage import Storage
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import services
 from functionhosts import ROOT, running, until
-from inferry.batch import elsewhere
-from inferry.batch.storagequeue import StorageQueue
 from inferry.cli import main
+from inferry.jobs.runs import clouds
+from inferry.jobs.runs.storage_queue import StorageQueue
 from rowfiles import FILES, SECONDS, SMALL, drained, results, straight
 from servers import EXAMPLES, Server, killed
 from standin.storage import Storage
@@ -69,8 +69,8 @@ def aim(azurite: services.Azurite, patch: pytest.MonkeyPatch) -> None:
 def here(azurite: services.Azurite, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test leaves an empty queue behind."""
     aim(azurite, monkeypatch)
-    monkeypatch.setattr(elsewhere, "FIRST", 0.1)
-    monkeypatch.setattr(elsewhere, "LAST", 0.5)
+    monkeypatch.setattr(clouds, "FIRST", 0.1)
+    monkeypatch.setattr(clouds, "LAST", 0.5)
     for message in storage.receive(names.POISON_QUEUE, 32, 30):
         storage.delete(names.POISON_QUEUE, message)
     yield

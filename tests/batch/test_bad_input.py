@@ -21,7 +21,7 @@ import pyarrow.parquet.encryption as encryption
 import pytest
 from arrayfiles import LIES, archived, npy, npz
 from inferry.errors import InferryError, StoreError
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage.files import open_files

@@ -4,9 +4,10 @@ import os
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from inferry.batch import csvrows, jsonanswers, jsonlines, making, parquetrows, tableanswers
 from inferry.errors import InferryError
-from inferry.jobs import Job, run
+from inferry.jobs import part_writer
+from inferry.jobs.formats import csv_reader, json_lines_reader, json_writer, parquet_reader, table_writers
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage import objects  # noqa: F401
@@ -16,7 +17,7 @@ def work(pipe: Connection, models: str, environment: Mapping[str, str]) -> None:
     """Answers each job with "" or with why it failed."""
     os.environ.update(environment)
     # Files so small have more than one part only then.
-    making.PART_BYTES = 400
+    part_writer.PART_BYTES = 400
     service = Service.from_settings(Settings(model_path=models, intra_op_threads=1))
     service.preload()
     while True:

@@ -8,10 +8,10 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.batch import lines as lines_module
 from inferry.cli import main
 from inferry.errors import InvalidFile
-from inferry.jobs import Job, borders, run
+from inferry.jobs.formats import lines as lines_module
+from inferry.jobs.runner import Job, borders, run
 from inferry.service import Service
 from inferry.settings import Settings
 

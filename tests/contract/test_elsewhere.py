@@ -13,9 +13,9 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.batch import elsewhere, onaws
 from inferry.cli import main
 from inferry.fanout import Fanout
+from inferry.jobs.runs import aws, clouds
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker import Worker
@@ -77,8 +77,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         told = {"AWS_ENDPOINT_URL": machine.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
         for name, value in {**told, "BATCH_RUNNER": MACHINE}.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(elsewhere, "FIRST", 0.01)
-        monkeypatch.setattr(onaws, "PAUSE", 0.01)
+        monkeypatch.setattr(clouds, "FIRST", 0.01)
+        monkeypatch.setattr(aws, "PAUSE", 0.01)
         yield machine
 
 
@@ -232,5 +232,5 @@ def test_a_runner_that_is_none(
 )
 def test_the_endpoint(region: str, partition: str, expected: str) -> None:
     runner = f"arn:{partition}:states:{region}:123456789012:stateMachine:a"
-    cloud = onaws.StepFunctions(runner, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
+    cloud = aws.StepFunctions(runner, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
     assert cloud._url == expected

@@ -16,7 +16,7 @@ import pytest
 import row_models
 from inferry.cli import infer
 from inferry.errors import InferryError
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import Answer, Server, serving

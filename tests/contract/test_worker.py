@@ -24,7 +24,7 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
-from inferry.jobs import Job
+from inferry.jobs.runner import Job
 from inferry.messages import Prediction
 from inferry.service import Service
 from inferry.settings import Settings

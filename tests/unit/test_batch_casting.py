@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inferry.batch.casting import cast
 from inferry.errors import InvalidRequest
+from inferry.jobs.formats.casting import cast
 from inferry.protocol.tensors import DATATYPES
 
 MAX64 = 2**64 - 1

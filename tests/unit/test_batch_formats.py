@@ -1,8 +1,8 @@
 """Formats by extension and by name."""
 
 import pytest
-from inferry.batch.formats import FORMATS, Format, named, of_file
 from inferry.errors import InvalidRequest
+from inferry.jobs.formats.formats import FORMATS, Format, named, of_file
 
 
 @pytest.mark.parametrize(

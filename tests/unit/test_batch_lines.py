@@ -6,10 +6,10 @@ from io import BytesIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferry.batch import lines as lines_module
-from inferry.batch.blocks import Cursor, Pace
-from inferry.batch.lines import Lines, borders, halves, head, opened, read_lines, records, start_of
 from inferry.errors import InvalidFile
+from inferry.jobs.formats import lines as lines_module
+from inferry.jobs.formats.blocks import Cursor, Pace
+from inferry.jobs.formats.lines import Lines, borders, halves, head, opened, read_lines, records, start_of
 
 TEXTS = st.lists(st.sampled_from([b"a", b"bc,d", b"", b" ", b'"e\nf"', b'"g""h"', b"\xc3\xbc"]), max_size=12)
 ENDS = st.sampled_from([b"\n", b"\r\n"])

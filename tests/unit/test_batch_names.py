@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from inferry.batch.formats import named
-from inferry.batch.names import is_mark, is_own, neighbour, reserved, table_of, tables
+from inferry.jobs.file_names import is_mark, is_own, neighbour, reserved, table_of, tables
+from inferry.jobs.formats.formats import named
 from inferry.storage.stored import StoredFile
 
 HUDI = "3f2504e0-4f89-41d3-9a0c-0305e82c3301-0_0-27-25_20260102030405678.parquet"

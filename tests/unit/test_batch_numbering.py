@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from inferry.batch.blocks import Block, Cursor, numbers
-from inferry.batch.numbering import Numbering
-from inferry.batch.pipeline import side_by_side
+from inferry.jobs.formats.blocks import Block, Cursor, numbers
+from inferry.jobs.formats.row_counter import Numbering
+from inferry.jobs.pipeline import side_by_side
 
 # Of a chunk: its blocks' rows.
 SIZES = [[3], [], [0], [1, 2], [4]]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from inferry.batch.numberlines import read
+from inferry.jobs.formats.number_lines import read
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import DATATYPES
 

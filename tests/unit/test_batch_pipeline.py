@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from inferry.batch.pipeline import side_by_side
+from inferry.jobs.pipeline import side_by_side
 
 THREADS = 3
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from inferry.batch.blocks import Block, Cursor, Group, numbers
-from inferry.batch.predictor import Predictor
 from inferry.errors import InferenceFailed, NotSupported
+from inferry.jobs.formats.blocks import Block, Cursor, Group, numbers
+from inferry.jobs.predictor import Predictor
 from inferry.repository.repository import open_repository
 from inferry.runtime.model import Model
 

@@ -3,9 +3,9 @@
 from io import StringIO
 
 import pytest
-from inferry.batch.making import Progress
-from inferry.batch.report import Report
 from inferry.cli.progress import Display
+from inferry.jobs.part_writer import Progress
+from inferry.jobs.report import Report
 
 
 class Stream(StringIO):

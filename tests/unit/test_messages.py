@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from inferry.batch.blocks import Cursor
-from inferry.batch.planning import described
 from inferry.errors import DataRefused, InferryError, InvalidRequest, InvalidSettings
-from inferry.jobs import Job, Slice
+from inferry.jobs.formats.blocks import Cursor
+from inferry.jobs.runner import Job, Slice
+from inferry.jobs.runs.plan import described
 from inferry.messages import Messages, Prediction
 from inferry.settings import Settings
 

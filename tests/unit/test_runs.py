@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inferry.batch.making import Progress
-from inferry.batch.merging import REASONS, UNKNOWN, UNREAD, Merged, merge
-from inferry.batch.report import FAILED, FINISHED
-from inferry.batch.runs import FILES, SLICES, Outcome, Plan, Run
 from inferry.errors import InvalidRequest, StoreError
+from inferry.jobs.part_writer import Progress
+from inferry.jobs.report import FAILED, FINISHED
+from inferry.jobs.runs.merge import REASONS, UNKNOWN, UNREAD, Merged, merge
+from inferry.jobs.runs.run import FILES, SLICES, Outcome, Plan, Run
 
 PARTS = [{"start": [0, 0], "stop": 5}, {"start": [5, 99], "stop": None}]
 

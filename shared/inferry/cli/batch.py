@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from inferry import jobs
-from inferry.batch import planning
-from inferry.batch.report import Report
 from inferry.cli.progress import Display
 from inferry.errors import InferryError
-from inferry.jobs import Job
+from inferry.jobs import runner
+from inferry.jobs.report import Report
+from inferry.jobs.runner import Job
+from inferry.jobs.runs import plan
 from inferry.service import Service
 
 
@@ -34,14 +34,14 @@ class Summary:
 
 def run(job: Job, service: Service, display: Display) -> Summary:
     """Runs `job`, whose input and output may be folders, file by file; one that fails doesn't stop the others."""
-    found = list(planning.files(job))
-    jobs.check(job, service)
+    found = list(plan.files(job))
+    runner.check(job, service)
     summary = Summary([], [])
     display.files = len(found)
     for each in found:
         display.start(each.input)
         try:
-            report = jobs.run(each, service, progress=display.show)
+            report = runner.run(each, service, progress=display.show)
         except InferryError as exc:
             _failed(each, str(exc), summary, display)
             continue

@@ -23,7 +23,7 @@ from inferry.settings import Settings
 if TYPE_CHECKING:
     from inferry.cli.progress import Display
     from inferry.http.asgi import ASGIApp
-    from inferry.jobs import Job
+    from inferry.jobs.runner import Job
     from inferry.observability.sinks.pusher import Pusher
     from inferry.service import Service
 
@@ -163,7 +163,7 @@ def _errors(text: str) -> int | float:
 
 def _batch(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli.progress import Display
-    from inferry.jobs import Job
+    from inferry.jobs.runner import Job
 
     settings, name, version = _model(options.model, settings)
     keep = tuple(column.strip() for column in options.keep.split(",") if column.strip())
@@ -204,11 +204,11 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
 
 
 def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
-    from inferry.batch import elsewhere
+    from inferry.jobs.runs import clouds
 
-    cloud = elsewhere.open_cloud(options.on, settings.batch_runner, os.environ)
+    cloud = clouds.open_cloud(options.on, settings.batch_runner, os.environ)
     again = f"inferry batch {options.input} {options.output} --on {options.on}"
-    return elsewhere.run(cloud, job, display, name=options.named, slice_bytes=options.slice << 20, again=again)
+    return clouds.run(cloud, job, display, name=options.named, slice_bytes=options.slice << 20, again=again)
 
 
 def _inspect(options: argparse.Namespace, settings: Settings) -> int:

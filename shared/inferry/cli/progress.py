@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-from inferry.batch.making import Progress
+from inferry.jobs.part_writer import Progress
 
 WIDTH = 24
 # Seconds between two looks of the bar, and between two lines where there is no terminal.

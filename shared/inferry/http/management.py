@@ -30,8 +30,8 @@ from inferry.runtime.model import Model
 from inferry.service import Service
 
 if TYPE_CHECKING:
-    from inferry.deferred import Deferred
-    from inferry.jobs import Job
+    from inferry.jobs.deferred import Deferred
+    from inferry.jobs.runner import Job
 
 log = logging.getLogger("inferry")
 
@@ -233,7 +233,7 @@ class Management:
         return _json({"model_stats": [metadata.statistics(self._repository, *version) for version in versions]})
 
     def _deferred(self) -> "Deferred":
-        from inferry.deferred import Deferred
+        from inferry.jobs.deferred import Deferred
 
         return Deferred(self._service.settings)
 
@@ -316,10 +316,10 @@ def _instances(body: Mapping[str, Any]) -> list[Any]:
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
     """Answers a request that was put off; whatever goes wrong is its answer."""
-    from inferry import jobs
+    from inferry.jobs import runner
 
     try:
-        jobs.run(job, service)
+        runner.run(job, service)
     except Exception as exc:
         known = isinstance(exc, InferryError)
         log.log(

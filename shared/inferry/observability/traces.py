@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from inferry import __version__
-from inferry.batch.report import Report
 from inferry.errors import InvalidSettings
+from inferry.jobs.report import Report
 from inferry.observability.record import Observation
 from inferry.observability.stats import reason_of
 from inferry.settings import Settings

@@ -18,7 +18,7 @@ from configuration import (
     sources,
     values,
 )
-from inferry.deferred import REQUESTS
+from inferry.jobs.deferred import REQUESTS
 from inferry.observability.sinks.sink import open_sinks
 from inferry.settings import Settings
 

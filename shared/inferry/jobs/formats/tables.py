@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from inferry.batch.blocks import Block, Cursor, Group, Rejected, numbers
-from inferry.batch.casting import cast
-from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidFile, InvalidRequest
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Block, Cursor, Group, Rejected, numbers
+from inferry.jobs.formats.casting import cast
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, Shape, aligned, empty
 from inferry.runtime.columns import Assigned, some

@@ -12,11 +12,20 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from inferry.batch.blocks import Answer, Values, other_shape
-from inferry.batch.keptcolumns import check_parquet, converted, known_type, text, text_type, to_array, to_text, unified
-from inferry.batch.texts import Texts, of_numbers
-from inferry.batch.texts import lines as text_lines
 from inferry.errors import NotSupported
+from inferry.jobs.formats.blocks import Answer, Values, other_shape
+from inferry.jobs.formats.kept_columns import (
+    check_parquet,
+    converted,
+    known_type,
+    text,
+    text_type,
+    to_array,
+    to_text,
+    unified,
+)
+from inferry.jobs.formats.texts import Texts, of_numbers
+from inferry.jobs.formats.texts import lines as text_lines
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, float32_from_bfloat16
 from inferry.runtime.model import Model

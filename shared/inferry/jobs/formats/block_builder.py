@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from inferry.batch.blocks import Block, Cursor, Group, Pace, Rejected
-from inferry.batch.lines import EXCERPT
 from inferry.errors import InvalidRequest
+from inferry.jobs.formats.blocks import Block, Cursor, Group, Pace, Rejected
+from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, empty
 from inferry.runtime import rows

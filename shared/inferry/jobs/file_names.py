@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from inferry.batch.formats import Format, of_file
 from inferry.errors import InvalidFile, InvalidRequest, StoreError
+from inferry.jobs.formats.formats import Format, of_file
 from inferry.storage.files import open_files, split
 from inferry.storage.stored import StoredFile
 

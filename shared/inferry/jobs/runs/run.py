@@ -9,9 +9,9 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import orjson
 
-from inferry.batch.making import Progress
-from inferry.batch.report import FAILED, FINISHED, UNFINISHED
 from inferry.errors import InvalidRequest
+from inferry.jobs.part_writer import Progress
+from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
 from inferry.storage.files import HIDDEN, open_files
 
 # At once.

@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from inferry import jobs
-from inferry.batch import formats, names
-from inferry.batch.runs import Plan, Run
 from inferry.errors import InferryError, InvalidRequest, StoreError
-from inferry.jobs import Job, Slice
+from inferry.jobs import file_names, runner
+from inferry.jobs.formats import formats
+from inferry.jobs.runner import Job, Slice
+from inferry.jobs.runs.run import Plan, Run
 from inferry.service import Service
 from inferry.storage.files import is_inside, keep_apart, open_files, split
 from inferry.storage.stored import StoredFile
@@ -36,8 +36,8 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
     keep_apart(job.input, job.output)
     source, output = f"{job.input.rstrip('/')}/", f"{job.output.rstrip('/')}/"
     found = open_files(source).list()
-    tables = names.tables(found, source)
-    if table := tables.get("") or names.table_of(source):
+    tables = file_names.tables(found, source)
+    if table := tables.get("") or file_names.table_of(source):
         raise table.refuse()
     chosen = _chosen(found, job.format, tuple(tables))
     if not chosen and not tables:
@@ -56,14 +56,14 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
 
 def _is_own(url: str) -> bool:
     with suppress(StoreError):
-        return names.is_own(url)
+        return file_names.is_own(url)
     return False
 
 
 def _chosen(found: Sequence[StoredFile], given: str, tables: tuple[str, ...]) -> list[StoredFile]:
     """The files of known formats that aren't a table's or marks of other tools."""
     known = (file for file in found if given or formats.of_file(file.path))
-    return [file for file in known if not file.path.startswith(tables) and not names.is_mark(file.path)]
+    return [file for file in known if not file.path.startswith(tables) and not file_names.is_mark(file.path)]
 
 
 def plan(
@@ -87,8 +87,8 @@ def plan(
                 checked = check(each)
                 # Asking the store for each of many small files would take longer than listing them all.
                 if size is None or size > slice_bytes:
-                    parts = jobs.cut(checked, service, slice_bytes, until)
-            yield described(checked), jobs.target(checked), [_part(part) for part in parts]
+                    parts = runner.cut(checked, service, slice_bytes, until)
+            yield described(checked), runner.target(checked), [_part(part) for part in parts]
 
     return run.write(planned())
 

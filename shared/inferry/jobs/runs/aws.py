@@ -6,10 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from inferry.batch.runs import Run
 from inferry.cloud.http_client import NoAnswer, Poster
 from inferry.cloud.sigv4 import Environment, Signer, now
 from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.jobs.runs.run import Run
 
 # Seconds for an answer, and how often one is asked for that may come another time.
 SECONDS, ATTEMPTS, PAUSE = 10.0, 5, 1.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from inferry.batch.blocks import Block, Chunk
+from inferry.jobs.formats.blocks import Block, Chunk
 
 T = TypeVar("T")
 

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from inferry.batch.blocks import Answer, Block, Group, Pace, Rejected, Values
 from inferry.errors import InferenceTimeout, InferryError, InvalidRequest, NotSupported
+from inferry.jobs.formats.blocks import Answer, Block, Group, Pace, Rejected, Values
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, aligned, empty
 from inferry.runtime.model import Model

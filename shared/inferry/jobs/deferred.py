@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from inferry.batch.lines import MAX_LINE
-from inferry.batch.report import FAILED, FINISHED, UNFINISHED, Report
 from inferry.errors import DeferredNotFound, InferryError, InvalidRequest, NotSupported, RequestTooLarge
-from inferry.jobs import Job
+from inferry.jobs.formats.lines import MAX_LINE
+from inferry.jobs.report import FAILED, FINISHED, UNFINISHED, Report
+from inferry.jobs.runner import Job
 from inferry.protocol import decoder, text_bodies
 from inferry.runtime.model import Model
 from inferry.settings import Settings

@@ -9,10 +9,10 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from inferry.batch import casting
-from inferry.batch.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
-from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidFile
+from inferry.jobs.formats import casting
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
 from inferry.protocol import npy
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, aligned, empty

@@ -6,8 +6,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from inferry.batch.blocks import Answer, other_shape
 from inferry.errors import NotSupported
+from inferry.jobs.formats.blocks import Answer, other_shape
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import float32_from_bfloat16
 from inferry.runtime.model import Model

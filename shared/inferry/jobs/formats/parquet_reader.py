@@ -8,11 +8,11 @@ from typing import BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from inferry.batch.blocks import Chunk, Cursor, chunk
-from inferry.batch.gathering import Wanted
-from inferry.batch.keptcolumns import without_views
-from inferry.batch.tables import to_block
 from inferry.errors import InvalidFile
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Chunk, Cursor, chunk
+from inferry.jobs.formats.kept_columns import without_views
+from inferry.jobs.formats.tables import to_block
 from inferry.runtime.columns import assign
 
 # Bytes of each column that are read at a time, and of all columns together.

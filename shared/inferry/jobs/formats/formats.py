@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
-from inferry.batch.blocks import Answer, Reader
-from inferry.batch.gathering import Wanted
 from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Answer, Reader
 from inferry.runtime.model import Model
 
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from inferry.batch.blocks import Answer, Cursor, Reader
-from inferry.batch.formats import Writer
-from inferry.batch.pipeline import side_by_side
-from inferry.batch.predictor import Predictor
-from inferry.batch.results import Memory, Part, Results, error_line
 from inferry.errors import TooManyErrors
+from inferry.jobs.formats.blocks import Answer, Cursor, Reader
+from inferry.jobs.formats.formats import Writer
+from inferry.jobs.pipeline import side_by_side
+from inferry.jobs.predictor import Predictor
+from inferry.jobs.results import Memory, Part, Results, error_line
 
 # A part is written when it has so many bytes, or so many seconds of work are in it.
 PART_BYTES, PART_SECONDS = 16 << 20, 30.0

@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 import simdjson
 
-from inferry.batch.blocks import Group
-from inferry.batch.casting import cast
-from inferry.batch.lines import how_many
+from inferry.jobs.formats.blocks import Group
+from inferry.jobs.formats.casting import cast
+from inferry.jobs.formats.lines import how_many
 from inferry.protocol.json_documents import plain
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import DATATYPES, Array, Shape, aligned

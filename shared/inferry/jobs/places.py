@@ -2,9 +2,9 @@
 
 from contextlib import suppress
 
-from inferry.batch import names
-from inferry.batch.formats import Format
 from inferry.errors import InvalidRequest, StoreError
+from inferry.jobs import file_names
+from inferry.jobs.formats.formats import Format
 from inferry.storage.files import Files, split
 
 
@@ -15,12 +15,12 @@ class Place:
         """InvalidRequest when it is the file's own, or of a name that only inferry's own files may have."""
         if target == url:
             raise InvalidRequest(f"the results of {url} would replace it: name another output")
-        names.check_not_reserved(target)
+        file_names.check_not_reserved(target)
         self._source = source
         self._folder, self._name = split(url)
         self._target = target
         self._ending = to.extension
-        self._neighbour = names.neighbour(self._name, to)
+        self._neighbour = file_names.neighbour(self._name, to)
 
     def check_neighbour(self) -> None:
         """InvalidRequest for x.jsonl.csv where the results of x.jsonl, as CSV, have that name too."""

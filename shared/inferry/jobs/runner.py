@@ -12,15 +12,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
-from inferry.batch import formats, kept, names
-from inferry.batch.blocks import Cursor, Pace, Reader
-from inferry.batch.formats import FORMATS, Format
-from inferry.batch.gathering import Wanted
-from inferry.batch.making import Counts, Limits, Making, Progress
-from inferry.batch.places import Place
-from inferry.batch.predictor import Predictor
-from inferry.batch.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
-from inferry.batch.results import Part, Results
 from inferry.cpus import session_threads
 from inferry.errors import (
     InferryError,
@@ -32,6 +23,16 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
+from inferry.jobs import file_names, keep
+from inferry.jobs.formats import formats
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Cursor, Pace, Reader
+from inferry.jobs.formats.formats import FORMATS, Format
+from inferry.jobs.part_writer import Counts, Limits, Making, Progress
+from inferry.jobs.places import Place
+from inferry.jobs.predictor import Predictor
+from inferry.jobs.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
+from inferry.jobs.results import Part, Results
 from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
@@ -88,7 +89,7 @@ def run(
     give the same results.
     """
     with _expected(job):
-        names.check_input(job.input)
+        file_names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         with model.in_use(), _traced(job, model, service.settings) as ended:
             work = _Work(job, model, service)
@@ -100,7 +101,7 @@ def run(
 def check(job: Job, service: Service) -> None:
     """InvalidRequest for what is wrong with a job whatever its file holds."""
     if job.keep:
-        kept.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
+        keep.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -117,7 +118,7 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
     At `until` (time.monotonic) what is left of it becomes one slice.
     """
     with _expected(job):
-        names.check_input(job.input)
+        file_names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         work = _Work(job, model, service)
         if not work.is_worth_cutting(size) or work.earlier():
@@ -218,7 +219,7 @@ class _Work:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        columns = tuple(dict.fromkeys(kept.columns(self._job.keep, self._model).values()))
+        columns = tuple(dict.fromkeys(keep.columns(self._job.keep, self._model).values()))
         wanted = Wanted(self._model, columns, pace, self._job.input, self._job.header)
         return formats.open_reader(self._from, file, wanted)
 
@@ -266,7 +267,7 @@ class _Work:
     def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
         predictor = Predictor(self._model, self._job.batch_size, self._timeout)
         reader = self.reader(file, predictor.pace)
-        keep = kept.columns(self._job.keep, self._model)
+        keep = keep.columns(self._job.keep, self._model)
         if keep and reader.has_requests:
             raise NotSupported("requests of the protocol have no columns that --keep could carry over")
         if not reader.has_requests:
@@ -274,7 +275,7 @@ class _Work:
             self._settle(reader, predictor)
         types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
-        kept.check_header(getattr(writer, "header", bytes)(), keep)
+        keep.check_header(getattr(writer, "header", bytes)(), keep)
         limits = Limits(until, self._job.max_errors)
 
         def share(rows: int) -> float:

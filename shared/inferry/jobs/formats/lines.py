@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from inferry.batch.blocks import Cursor, Pace
 from inferry.errors import InvalidFile
+from inferry.jobs.formats.blocks import Cursor, Pace
 from inferry.protocol.tensors import Array
 
 # Bytes that are read at a time, and at first: what comes behind a small block can begin soon.

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from inferry.batch.report import FAILED, FINISHED
-from inferry.batch.runs import FILES, SLICES, Outcome, Run
-from inferry.batch.storagequeue import StorageQueue
 from inferry.errors import InvalidSettings
+from inferry.jobs.report import FAILED, FINISHED
+from inferry.jobs.runs.run import FILES, SLICES, Outcome, Run
+from inferry.jobs.runs.storage_queue import StorageQueue
 
 # A run of which more files than this share have no results has failed, though the others have theirs.
 TOLERATED = 0.05

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from inferry.batch.report import FINISHED, no_results
-from inferry.batch.runs import FILES, Outcome, Run
 from inferry.errors import InvalidRequest
+from inferry.jobs.report import FINISHED, no_results
+from inferry.jobs.runs.run import FILES, Outcome, Run
 
 UNKNOWN = "nothing is known of it: it wasn't begun, or what worked on it was ended (by its time or its memory)"
 # Each costs a request; what a thousand files say, the others say too.

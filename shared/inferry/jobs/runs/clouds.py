@@ -10,12 +10,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from inferry.batch import formats
-from inferry.batch.planning import described
-from inferry.batch.runs import Run
 from inferry.cli.progress import Display
 from inferry.errors import InvalidRequest
-from inferry.jobs import Job
+from inferry.jobs.formats import formats
+from inferry.jobs.runner import Job
+from inferry.jobs.runs.plan import described
+from inferry.jobs.runs.run import Run
 from inferry.storage.files import split
 
 # Seconds between two looks, at first and at last; a look at many jobs takes a while, and this is how many times longer
@@ -36,7 +36,7 @@ class Cloud(Protocol):
         """None as long as it goes on, then why it failed, or "" if it didn't; its report may be there in both cases."""
 
 
-CLOUDS = {"aws": "inferry.batch.onaws:StepFunctions", "azure": "inferry.batch.onazure:Queue"}
+CLOUDS = {"aws": "inferry.jobs.runs.aws:StepFunctions", "azure": "inferry.jobs.runs.azure:Queue"}
 
 
 def open_cloud(name: str, runner: str, env: Mapping[str, str]) -> Cloud:

@@ -10,12 +10,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from inferry.batch.blocks import Block, Chunk, Cursor, Pace
-from inferry.batch.gathering import Gathering, Wanted
-from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
-from inferry.batch.numbering import Numbering
-from inferry.batch.tables import check_width, to_block
 from inferry.errors import InvalidFile, InvalidRequest
+from inferry.jobs.formats.block_builder import Gathering, Wanted
+from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace
+from inferry.jobs.formats.lines import (
+    FEW,
+    Lines,
+    borders,
+    halves,
+    head,
+    how_many,
+    opened,
+    read_lines,
+    records,
+    start_of,
+)
+from inferry.jobs.formats.row_counter import Numbering
+from inferry.jobs.formats.tables import check_width, to_block
 from inferry.protocol.signature import TensorSpec
 from inferry.runtime import rows
 from inferry.runtime.columns import NULLS, assign, by_position, is_header

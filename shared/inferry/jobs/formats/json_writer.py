@@ -6,9 +6,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
-from inferry.batch.blocks import Answer
-from inferry.batch.texts import Texts, lines, of_numbers, of_values
 from inferry.errors import NotSupported
+from inferry.jobs.formats.blocks import Answer
+from inferry.jobs.formats.texts import Texts, lines, of_numbers, of_values
 from inferry.protocol import classification, decoder, text_bodies
 from inferry.protocol.decoder import InferResponse
 from inferry.protocol.tensors import Array, Tensor, float32_from_bfloat16
@@ -70,7 +70,7 @@ class JsonAnswers:
 def _checked(name: str, held: Any) -> Any:
     """The type that a column of Arrow's becomes; NumPy's numbers and texts are JSON's."""
     if not isinstance(held, np.dtype):
-        from inferry.batch.keptcolumns import text_type
+        from inferry.jobs.formats.kept_columns import text_type
 
         return text_type(held, name, "jsonl")
     base = held.base
@@ -85,7 +85,7 @@ def _chosen(values: Any, held: Any, answer: Answer) -> Sequence[Any]:
     if isinstance(values, np.ndarray):
         plain = values.tolist()
     elif hasattr(values, "to_pylist"):
-        from inferry.batch.keptcolumns import to_array, to_text
+        from inferry.jobs.formats.kept_columns import to_array, to_text
 
         plain = to_text(to_array(values), held or values.type).to_pylist()
     return plain if len(answer.positions) == len(plain) else [plain[at] for at in answer.positions.tolist()]

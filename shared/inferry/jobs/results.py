@@ -6,10 +6,10 @@ from typing import TypeAlias
 
 import orjson
 
-from inferry.batch.blocks import Cursor, Rejected
-from inferry.batch.formats import Writer
-from inferry.batch.report import FINISHED, Report
 from inferry.errors import StoreError
+from inferry.jobs.formats.blocks import Cursor, Rejected
+from inferry.jobs.formats.formats import Writer
+from inferry.jobs.report import FINISHED, Report
 from inferry.storage.files import HIDDEN, Files
 
 Memory: TypeAlias = tuple[Sequence[bytes], bytes]

@@ -7,11 +7,22 @@ from typing import Any, BinaryIO
 
 import orjson
 
-from inferry.batch import numberlines
-from inferry.batch.blocks import Block, Chunk, Cursor, Pace, numbers
-from inferry.batch.gathering import Gathering, Wanted, legible
-from inferry.batch.lines import FEW, Lines, borders, halves, head, how_many, opened, read_lines, records, start_of
 from inferry.errors import InvalidRequest
+from inferry.jobs.formats import number_lines
+from inferry.jobs.formats.block_builder import Gathering, Wanted, legible
+from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace, numbers
+from inferry.jobs.formats.lines import (
+    FEW,
+    Lines,
+    borders,
+    halves,
+    head,
+    how_many,
+    opened,
+    read_lines,
+    records,
+    start_of,
+)
 from inferry.protocol import text_bodies
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import kind
@@ -43,7 +54,7 @@ class JsonLines:
         # Members that would make another row of a line, which the quick way doesn't look at.
         others = {*wanted.model.session.signature.inputs, _FEATURES} - read if _FEATURES not in read else ()
         self._others = [orjson.dumps(name) for name in others]
-        self._simple = all(spec.datatype.name in numberlines.READABLE for _, spec in self._inputs)
+        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self._inputs)
 
     def _members(self, first: dict[str, Any]) -> list[tuple[tuple[str, ...], TensorSpec]]:
         """The members of the first line that each input is in."""
@@ -96,10 +107,10 @@ class JsonLines:
         data = lines.data.removesuffix(b"\n")
         if any(name in data for name in self._others):
             return None
-        found = numberlines.read(data, self._inputs, self._wanted.keep)
+        found = number_lines.read(data, self._inputs, self._wanted.keep)
         if found is None and b"\n\n" in data:
             data = b"\n".join(records(data))
-            found = numberlines.read(data, self._inputs, self._wanted.keep)
+            found = number_lines.read(data, self._inputs, self._wanted.keep)
         if found is None:
             return None
         count = how_many(data, b"\n") + 1
