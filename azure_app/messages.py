@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import azure.functions as func
 from inferry.errors import InferryError
-from inferry.fanout import Fanout
 from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
 from inferry.jobs.runner import Job
 from inferry.observability.context import read
-from inferry.worker import Worker, is_final
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker, is_final
 
 from azure_app.environment import Limits
 

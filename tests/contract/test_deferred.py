@@ -21,10 +21,10 @@ from inferry.errors import (
 from inferry.http import management
 from inferry.jobs import runner
 from inferry.jobs.deferred import Deferred
-from inferry.messages import Messages
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.messages import Messages
+from inferry.worker.worker import Worker
 
 pytestmark = pytest.mark.local
 

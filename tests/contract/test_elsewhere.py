@@ -14,11 +14,11 @@ from typing import Any
 import onnx_models
 import pytest
 from inferry.cli import main
-from inferry.fanout import Fanout
 from inferry.jobs.runs import aws, clouds
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:inferry-dev"
 RUNNING = (200, {"status": "RUNNING"})

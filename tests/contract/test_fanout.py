@@ -11,7 +11,6 @@ from typing import Any
 import onnx_models
 import pytest
 from inferry.errors import DataRefused, InferryError, InvalidRequest, JobFailed, StoreError
-from inferry.fanout import Fanout
 from inferry.jobs import runner
 from inferry.jobs.formats.json_lines_reader import JsonLines
 from inferry.jobs.runner import Job
@@ -21,7 +20,8 @@ from inferry.jobs.runs.run import Plan, Run
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage.files import open_files
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 SLICE = 2_000
 ROWS = 1_000

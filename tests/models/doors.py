@@ -15,11 +15,11 @@ import pytest
 from answers import Outputs, Refused
 from contract.servers import HEADER_LENGTH, Answer, Server
 from inferry.cli import main
-from inferry.messages import Prediction
 from inferry.protocol.tensors import DATATYPES
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.messages import Prediction
+from inferry.worker.worker import Worker
 from tried import Array
 
 Feed: TypeAlias = Mapping[str, Array]

@@ -8,8 +8,8 @@ from inferry.errors import DataRefused, InferryError, InvalidRequest, InvalidSet
 from inferry.jobs.formats.blocks import Cursor
 from inferry.jobs.runner import Job, Slice
 from inferry.jobs.runs.plan import described
-from inferry.messages import Messages, Prediction
 from inferry.settings import Settings
+from inferry.worker.messages import Messages, Prediction
 
 INPUT, OUTPUT, OTHERS = "s3://files/input", "s3://files/output", "s3://others/data"
 SETTINGS = {"batch_input": f"{INPUT}/", "batch_output": OUTPUT, "data_prefixes": (OTHERS,)}

@@ -16,7 +16,7 @@ import pytest
 from contract import services
 from inferry.errors import DataRefused, InvalidRequest, ModelUnavailable
 from inferry.jobs.runner import Job
-from inferry.worker import Worker
+from inferry.worker.worker import Worker
 from wrappers.conftest import EXAMPLES, INVOCATION, context
 
 from functions.messages import Unfinished

@@ -136,7 +136,7 @@ def test_asyncio_is_imported_where_something_waits(repository: Callable[..., str
     assert json.loads(done.stdout) == [after_init, after_prediction, 200]
 
 
-@pytest.mark.parametrize(("module", "later"), [("api", "inferry.app"), ("batch", "inferry.worker")])
+@pytest.mark.parametrize(("module", "later"), [("api", "inferry.app"), ("batch", "inferry.worker.worker")])
 def test_numpy_is_not_imported_below_many_others(module: str, later: str) -> None:
     script = f"import sys, functions.{module}; print(*sys.modules)"
     command = [sys.executable, "-c", script]

@@ -9,7 +9,7 @@ import pytest
 from assemblies import Assembly
 from inferry import errors
 from inferry.jobs.runs import run as core
-from inferry.worker import is_final
+from inferry.worker.worker import is_final
 from test_batch_template import name
 from test_policies import listed
 

@@ -23,11 +23,11 @@ from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
-from inferry.messages import Messages, Prediction
 from inferry.observability import context
 from inferry.protocol import decoder
 from inferry.service import Service
 from inferry.storage.files import open_files, split
+from inferry.worker.messages import Messages, Prediction
 
 # What may go well another time. The statuses are those of `app.STATUS`.
 _RETRIED: dict[int, type[InferryError]] = {429: QueueFull, 503: ModelUnavailable, 504: InferenceTimeout}

@@ -10,7 +10,7 @@ from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
 from inferry.jobs.runs import merge, plan
 from inferry.jobs.runs.run import FILES, LONGEST, SLICES, Outcome, Run
 from inferry.service import Service
-from inferry.worker import Worker, is_final
+from inferry.worker.worker import Worker, is_final
 
 Document: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
