@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_models
 import pytest
+from inferry.concurrency import Threads
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
 from inferry.observability.stats import ModelStats
 from inferry.protocol.decoder import InferRequest
@@ -30,7 +31,6 @@ from inferry.runtime.row_proof import RowProof
 from inferry.runtime.scheduler import INLINE_NS, Execution
 from inferry.runtime.session import Run, Session, SessionOptions, _watchdog
 from inferry.service import Service
-from inferry.threads import Threads
 from onnx import TensorProto, helper
 
 EXAMPLES = Path(__file__).parents[2] / "models"

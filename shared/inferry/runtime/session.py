@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry import allocator
+from inferry import process
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidModel, InvalidRequest
 from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import BY_ONNX, DATATYPES, Array, Shape, aligned
@@ -48,7 +48,7 @@ _PRODUCT = (
 )
 
 # Before a session starts its threads: each would get a heap of its own.
-allocator.settle()
+process.settle()
 _watchdog = Watchdog()
 
 RUNTIME: str = ort.__version__
