@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from inferry import errors
+from inferry.concurrency import on_loop
 from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
 from inferry.http import asgi, compression, routes
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
@@ -19,7 +20,6 @@ from inferry.observability.stats import Timings, reason_of
 from inferry.protocol import decoder
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from inferry.http.api_keys import Keys

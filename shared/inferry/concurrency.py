@@ -1,5 +1,13 @@
-"""Pools of threads that are made when their first work comes: many processes never have any."""
+"""Threads that are made when their first work comes, and answers that wait for something.
 
+Most answers of a loaded model wait for nothing. A host that has one request at a time may take such an answer's first
+step itself, `coroutine.send(None)`, and is done: an event loop costs more than the prediction of a small model, and
+asyncio more to import than all of inferry. What does wait says so first (`on_loop`), so that the host can run the rest
+on a loop.
+"""
+
+from collections.abc import Generator
+from types import coroutine
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,3 +34,14 @@ class Threads:
         """Lets go of the threads; what runs ends first."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+@coroutine
+def on_loop() -> Generator[None, None, None]:
+    """Returns when an event loop runs this coroutine: at once where one does, else when its host has handed it over."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Threads
+from inferry.concurrency import Threads, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability import catalogue
@@ -27,7 +27,6 @@ from inferry.runtime.model import Model
 from inferry.runtime.scheduler import Execution, count_elements
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
-from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 
 import pytest
-from inferry.waiting import on_loop
+from inferry.concurrency import on_loop
 
 Steps = list[str]
 

@@ -11,7 +11,7 @@ from typing import Any
 import lambda_events as events
 import onnx_models
 import pytest
-from inferry.waiting import on_loop
+from inferry.concurrency import on_loop
 from wrappers.conftest import DEFAULTS, context
 
 from functions.gateway import Gateway

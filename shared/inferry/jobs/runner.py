@@ -23,7 +23,7 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
-from inferry.jobs import file_names, keep
+from inferry.jobs import file_names, kept_names
 from inferry.jobs.formats import formats
 from inferry.jobs.formats.block_builder import Wanted
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
@@ -101,7 +101,7 @@ def run(
 def check(job: Job, service: Service) -> None:
     """InvalidRequest for what is wrong with a job whatever its file holds."""
     if job.keep:
-        keep.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
+        kept_names.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -219,7 +219,7 @@ class _Work:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        columns = tuple(dict.fromkeys(keep.columns(self._job.keep, self._model).values()))
+        columns = tuple(dict.fromkeys(kept_names.columns(self._job.keep, self._model).values()))
         wanted = Wanted(self._model, columns, pace, self._job.input, self._job.header)
         return formats.open_reader(self._from, file, wanted)
 
@@ -267,7 +267,7 @@ class _Work:
     def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
         predictor = Predictor(self._model, self._job.batch_size, self._timeout)
         reader = self.reader(file, predictor.pace)
-        keep = keep.columns(self._job.keep, self._model)
+        keep = kept_names.columns(self._job.keep, self._model)
         if keep and reader.has_requests:
             raise NotSupported("requests of the protocol have no columns that --keep could carry over")
         if not reader.has_requests:
@@ -275,7 +275,7 @@ class _Work:
             self._settle(reader, predictor)
         types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
-        keep.check_header(getattr(writer, "header", bytes)(), keep)
+        kept_names.check_header(getattr(writer, "header", bytes)(), keep)
         limits = Limits(until, self._job.max_errors)
 
         def share(rows: int) -> float:

@@ -4,14 +4,13 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Threads
+from inferry.concurrency import Threads, on_loop
 from inferry.errors import InferenceTimeout, QueueFull
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array
 from inferry.runtime.cancellation import Cancellation
 from inferry.runtime.session import Run
 from inferry.runtime.verdicts import PROVEN
-from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from inferry.runtime.batcher import Batcher

@@ -39,11 +39,11 @@ class Format:
 
 
 FORMATS = {
-    "jsonl": ("jsonlines:JsonLines", "jsonanswers:JsonAnswers"),
-    "csv": ("csvrows:CsvRows", "tableanswers:CsvAnswers"),
-    "parquet": ("parquetrows:ParquetRows", "tableanswers:ParquetAnswers"),
-    "npy": ("npyrows:NpyRows", "npyanswers:NpyAnswers"),
-    "npz": ("npyrows:NpzRows", "npyanswers:NpzAnswers"),
+    "jsonl": ("json_lines_reader:JsonLines", "json_writer:JsonAnswers"),
+    "csv": ("csv_reader:CsvRows", "table_writers:CsvAnswers"),
+    "parquet": ("parquet_reader:ParquetRows", "table_writers:ParquetAnswers"),
+    "npy": ("npy_reader:NpyRows", "npy_writer:NpyAnswers"),
+    "npz": ("npy_reader:NpzRows", "npy_writer:NpzAnswers"),
 }
 COMPRESSED = ("jsonl", "csv")
 _EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst"}
@@ -125,6 +125,6 @@ _COMPRESS = {"gzip": lambda content: gzip.compress(content, 6, mtime=0), "zstd":
 def _found(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(f"inferry.batch.{module}"), attribute)
+        return getattr(import_module(f"inferry.jobs.formats.{module}"), attribute)
     except ImportError as exc:
         raise InvalidSettings(f"{module} needs pyarrow: pip install 'inferry[batch]'") from exc
