@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
@@ -207,7 +206,15 @@ class Service:
             self._references = References(self.settings.data_prefixes, self.settings.max_data_bytes)
         limit = self._timeout if request.timeout is None else min(self._timeout, request.timeout)
         until = min(deadline, time.monotonic() + limit)
-        return await self._references.infer(partial(self.infer, model), request, timings, until)
+        start = time.perf_counter_ns()
+        targets = await self._references.fetch(request, until)
+        timings.decode += time.perf_counter_ns() - start
+        response = await self.infer(model, request, timings, until)
+        if targets:
+            start = time.perf_counter_ns()
+            await self._references.store(response, targets, until)
+            timings.encode += time.perf_counter_ns() - start
+        return response
 
     def default_model(self, name: str | None) -> str:
         """The name of the model that a request for `name` means: "default" and none are DEFAULT_MODEL."""

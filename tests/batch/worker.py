@@ -6,7 +6,6 @@ from multiprocessing.connection import Connection
 
 from inferry.errors import InferryError
 from inferry.jobs import part_writer
-from inferry.jobs.formats import csv_reader, json_lines_reader, json_writer, parquet_reader, table_writers
 from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings

@@ -14,7 +14,6 @@ import numpy as np
 import onnx_models
 import pytest
 from arrayfiles import described, npy
-from inferry.cli import main
 from servers import EXAMPLES, environment, serving, tensor
 
 MODELS = {

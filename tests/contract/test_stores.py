@@ -215,7 +215,7 @@ def test_an_object_replaced_during_a_fetch_is_noticed(filled: Place, cache: Path
 def test_fetching_again_reads_nothing(filled: Place, cache: Path) -> None:
     wanted = digits(filled.store)
     fetched = filled.store.fetch(wanted, None)
-    gone = RemoteStore(filled.url, None, cache, filled.store._origin)  # type: ignore[arg-type, attr-defined]
+    gone = RemoteStore(filled.url, None, cache, filled.store.origin)  # type: ignore[arg-type, attr-defined]
     assert gone.fetch(wanted, None) == fetched
 
 

@@ -68,12 +68,12 @@ def test_a_prediction(traced: Server, collector: Receiver) -> None:
         "url.path": path,
         "http.response.status_code": 200,
         "inferry.request_id": "42",
-        "inferry.runtime.model": "m",
+        "inferry.model": "m",
         "inferry.version": "1",
     }
     assert (infer.name, ids(infer)) == ("infer", (TRACE, request.span_id.hex()))
-    assert attributes(infer).keys() == {"inferry.runtime.rows", "inferry.queue_ms"}
-    assert attributes(infer)["inferry.runtime.rows"] == 2
+    assert attributes(infer).keys() == {"inferry.rows", "inferry.queue_ms"}
+    assert attributes(infer)["inferry.rows"] == 2
     assert request.start_time_unix_nano < infer.start_time_unix_nano
     assert infer.start_time_unix_nano < infer.end_time_unix_nano < request.end_time_unix_nano
     assert set(collector.paths) == {"/v1/traces"}
@@ -166,8 +166,8 @@ def test_a_file_of_a_batch_job(repository: Callable[..., str], collector: Receiv
     command = ["batch", str(rows), f"{tmp_path}/out/", "--model", "m"]
     ended = subprocess.run([sys.executable, "-m", "inferry", *command], env=environment(env), timeout=60, check=False)
     (span,) = collector.wait(1)
-    asked = {"inferry.input": str(rows), "inferry.runtime.model": "m", "inferry.version": "1"}
-    told = {"inferry.outcome": "finished", "inferry.runtime.rows": 7, "inferry.row_errors": 1}
+    asked = {"inferry.input": str(rows), "inferry.model": "m", "inferry.version": "1"}
+    told = {"inferry.outcome": "finished", "inferry.rows": 7, "inferry.row_errors": 1}
     fails = file == "rows.parquet"
     assert (ended.returncode != 0 or not fails, span.name, failed(span)) == (True, "job", fails)
     assert attributes(span) == asked | ({"error.type": "invalid"} if fails else told)

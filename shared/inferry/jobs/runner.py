@@ -94,7 +94,7 @@ def run(
         with model.in_use(), _traced(job, model, service.settings) as ended:
             work = _Work(job, model, service)
             report = work.earlier() or work.run(until, progress or (lambda _: None))
-            ended(report)
+            ended(report.state, report.rows, report.errors)
             return report
 
 
@@ -343,10 +343,10 @@ class _Work:
         )
 
 
-def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManager[Callable[[Report], None]]:
+def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManager[Callable[[str, int, int], None]]:
     """With TRACES, a span for the block, which says what came of the job."""
     if not settings.traces:
-        return nullcontext(lambda _: None)
+        return nullcontext(lambda state, rows, errors: None)
     from inferry.observability.traces import tracer
 
     return tracer(settings).job(job.input, model.name, model.version)

@@ -85,7 +85,7 @@ class Observation(Timings):
 
 
 # What is seen of the request that a service, or an endpoint, works for; None where nobody looks.
-observed: ContextVar[Observation | None] = ContextVar("inferry.observability.record", default=None)
+observed: ContextVar[Observation | None] = ContextVar("inferry.observation", default=None)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from typing import Any
 
 from inferry import __version__
 from inferry.errors import InvalidSettings
-from inferry.jobs.report import Report
 from inferry.observability.record import Observation
 from inferry.observability.stats import reason_of
 from inferry.settings import Settings
@@ -59,14 +58,14 @@ class Tracer:
             yield
 
     @contextmanager
-    def job(self, file: str, model: str, version: str) -> Iterator[Callable[[Report], None]]:
+    def job(self, file: str, model: str, version: str) -> Iterator[Callable[[str, int, int], None]]:
         """The span of a batch job's file, below the one of its message; the block says what came of it."""
-        attributes = {"inferry.input": file, "inferry.runtime.model": model, "inferry.version": version}
+        attributes = {"inferry.input": file, "inferry.model": model, "inferry.version": version}
         span = self._tracer.start_span("job", attributes=attributes)
 
-        def ended(report: Report) -> None:
-            span.set_attribute("inferry.outcome", report.state)
-            span.set_attributes({"inferry.runtime.rows": report.rows, "inferry.row_errors": report.errors})
+        def ended(state: str, rows: int, errors: int) -> None:
+            span.set_attribute("inferry.outcome", state)
+            span.set_attributes({"inferry.rows": rows, "inferry.row_errors": errors})
 
         with _lasting(span):
             yield ended
@@ -117,7 +116,7 @@ class RequestSpan:
         if seen.loaded:
             self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
         if seen.taken:
-            self._span.set_attributes({"inferry.runtime.model": seen.model, "inferry.version": seen.version})
+            self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
             self._predicted(seen, seen.taken + offset)
         if seen.reason:
             self._span.set_attribute("error.type", seen.reason)
@@ -126,7 +125,7 @@ class RequestSpan:
         self._span.end(seen.ended + offset)
 
     def _predicted(self, seen: Observation, taken: int) -> None:
-        attributes: dict[str, Any] = {"inferry.runtime.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
+        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
         ready = taken + seen.decode
         parent = self._span
         if seen.batch:

@@ -9,17 +9,16 @@ import errno
 import io
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
-from inferry.observability.stats import Timings
 from inferry.protocol import npy
 from inferry.protocol.decoder import InferRequest, InferResponse, Reference
 from inferry.protocol.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
@@ -32,7 +31,6 @@ NPY = ".npy"
 _NO_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
 T = TypeVar("T")
-Infer: TypeAlias = Callable[[InferRequest, Timings, float], Awaitable[InferResponse]]
 
 
 @dataclass(frozen=True)
@@ -64,26 +62,23 @@ class References:
         self._limit = limit
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="inferry-data")
 
-    async def infer(self, infer: Infer, request: InferRequest, timings: Timings, deadline: float) -> InferResponse:
-        """`infer`'s answer to the request with its references replaced by tensors; outputs by reference are stored.
+    async def fetch(self, request: InferRequest, deadline: float) -> Mapping[str, str]:
+        """Replaces the request's references by tensors, and returns where its outputs are to be stored.
 
-        InvalidRequest, DataRefused, RequestTooLarge, ResponseTooLarge, StoreError, InferenceTimeout; or what it raises.
+        InvalidRequest, DataRefused, RequestTooLarge, StoreError, InferenceTimeout.
         """
-        start = time.perf_counter_ns()
         targets = {output.name: output.uri for output in request.outputs if output.uri}
         self._check(targets, request.references or {})  # before anything is run in vain
         if request.references:
             request.inputs |= await self._in_thread(deadline, self._fetch, list(request.references.values()))
         request.by_reference = False
-        timings.decode += time.perf_counter_ns() - start
-        response = await infer(request, timings, deadline)
-        if targets:
-            start = time.perf_counter_ns()
-            stored = [tensor for tensor in response.outputs if tensor.name in targets]
-            await self._in_thread(deadline, self._store, stored, targets)
-            response.stored = targets
-            timings.encode += time.perf_counter_ns() - start
-        return response
+        return targets
+
+    async def store(self, response: InferResponse, targets: Mapping[str, str], deadline: float) -> None:
+        """Stores the outputs that have a place. ResponseTooLarge, StoreError, InferenceTimeout."""
+        stored = [tensor for tensor in response.outputs if tensor.name in targets]
+        await self._in_thread(deadline, self._store, stored, targets)
+        response.stored = targets
 
     def _check(self, targets: Mapping[str, str], references: Mapping[str, Reference]) -> None:
         """DataRefused for a place that may not be named, InvalidRequest for one that two tensors have."""

@@ -15,12 +15,13 @@ from weakref import WeakValueDictionary, finalize
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.observability.registry import Metrics
 from inferry.repository.layout import newest_first, scan
-from inferry.repository.store import Store, file_path, open_file, open_store
+from inferry.repository.store import Store, open_file, open_store
 from inferry.repository.version import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.session import RUNTIME
 from inferry.runtime.verdicts import Verdicts
+from inferry.storage.local import file_path
 
 
 class Upload(NamedTuple):

@@ -1,4 +1,4 @@
-"""The files that batch jobs read and write, by URL: those of a folder here, the others in `remotefiles`."""
+"""The files that batch jobs read and write, by URL: those of a folder here, the others in `objects`."""
 
 import os
 import time
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, TypeVar, cast
 
 from inferry.errors import InvalidRequest, StoreError
-from inferry.repository.store import LocalStore, file_path
-from inferry.storage.stored import StoredFile, is_plain, translated
+from inferry.storage.local import Folder, file_path
+from inferry.storage.stored import Listing, StoredFile, is_plain, translated
 
 HIDDEN = ".inferry"
 """Where unfinished work is kept, below the folder of the results; no listing shows it."""
@@ -20,9 +20,8 @@ RACES = 20
 T = TypeVar("T")
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
-Listing: TypeAlias = list[StoredFile]
 Paths: TypeAlias = list[str]
-"""Names for the types, because `list` is a method below."""
+"""A name for the type, because `list` is a method below."""
 
 
 class Files(Protocol):
@@ -107,7 +106,7 @@ class LocalFiles:
         self._root = root.absolute()
 
     def list(self) -> Listing:
-        return LocalStore(self._root, self.url).list()
+        return Folder(self._root, self.url).list()
 
     def below(self, folder: str) -> Paths:
         with translated(f"can't list {self.url}", (OSError,)), suppress(FileNotFoundError, NotADirectoryError):

@@ -9,9 +9,9 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
 from inferry.errors import StoreError
-from inferry.repository.remote_store import ERRORS, RemoteStore, open_remote, stored
-from inferry.storage.files import Listing, Paths
-from inferry.storage.stored import StoredFile, translated
+from inferry.storage.bucket import ERRORS, Bucket, open_bucket, stored
+from inferry.storage.files import Paths
+from inferry.storage.stored import Listing, StoredFile, translated
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -23,16 +23,16 @@ PIECE = 8 << 20
 def open_remote_files(url: str, scheme: str, rest: str) -> "RemoteFiles":
     """The files at a URL, split into its scheme and what follows ://. InvalidSettings when it names no store."""
     if scheme != "memory":
-        return RemoteFiles(open_remote(url, scheme, rest, None), "")
+        return RemoteFiles(open_bucket(url, scheme, rest), "")
     # A memory:// URL names a store and no prefix in it: here the first part is the name.
     name, _, prefix = rest.partition("/")
-    return RemoteFiles(open_remote(url, scheme, name, None), prefix and f"{prefix.rstrip('/')}/")
+    return RemoteFiles(open_bucket(url, scheme, name), prefix and f"{prefix.rstrip('/')}/")
 
 
 class RemoteFiles:
     """The objects of a store, those whose names start with `prefix`; paths are what is behind it."""
 
-    def __init__(self, store: RemoteStore, prefix: str) -> None:
+    def __init__(self, store: Bucket, prefix: str) -> None:
         self.url = store.url
         self._prefix = prefix
         self._store = store

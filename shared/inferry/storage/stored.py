@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from inferry.errors import InvalidModel, StoreError
 
@@ -20,6 +20,10 @@ class StoredFile(NamedTuple):
     """In bytes."""
     identity: str
     """Changes whenever the content may have changed."""
+
+
+Listing: TypeAlias = list[StoredFile]
+"""A name for the type where `list` is a method."""
 
 
 class VersionFiles(NamedTuple):

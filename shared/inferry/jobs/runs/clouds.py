@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from inferry.cli.progress import Display
 from inferry.errors import InvalidRequest
 from inferry.jobs.formats import formats
+from inferry.jobs.part_writer import Progress
 from inferry.jobs.runner import Job
 from inferry.jobs.runs.plan import described
 from inferry.jobs.runs.run import Run
@@ -21,6 +21,25 @@ from inferry.storage.files import split
 # Seconds between two looks, at first and at last; a look at many jobs takes a while, and this is how many times longer
 # the pause is at least.
 FIRST, LAST, TIMES = 1.0, 15.0, 5.0
+
+
+class Display(Protocol):
+    """Who shows what becomes of a run."""
+
+    def start(self, name: str) -> None:
+        """A file's turn has come, or the run's."""
+
+    def show(self, progress: Progress) -> None:
+        """How far it is; it is called often."""
+
+    def done(self, rows: int, errors: int, seconds: float) -> None:
+        """It has its results."""
+
+    def failed(self, reason: str) -> None:
+        """It has none."""
+
+    def say(self, text: str) -> None:
+        """A line about none of the files."""
 
 
 class Cloud(Protocol):
