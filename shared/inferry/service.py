@@ -16,8 +16,8 @@ from inferry.observability.record import observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
 from inferry.protocol import classification
-from inferry.protocol.decoder import InferRequest, InferResponse
 from inferry.protocol.tensors import Tensor
+from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE

@@ -18,9 +18,9 @@ import pytest
 import tritonclient.http as triton
 from arrayfiles import LIES, npy
 from inferry.http.asgi import ASGIApp
-from inferry.protocol.decoder import Reference
 from inferry.protocol.references import _decoded
 from inferry.protocol.tensors import DATATYPES
+from inferry.protocol.types import Reference
 from inferry.storage.files import open_files
 from servers import ask, serving
 

@@ -20,8 +20,8 @@ import onnx_models
 import pytest
 import services
 from inferry.errors import InvalidModel, StoreError
-from inferry.protocol.decoder import InferRequest
 from inferry.protocol.tensors import DATATYPES, Tensor
+from inferry.protocol.types import InferRequest
 from inferry.repository import remote_store
 from inferry.repository.content import digest
 from inferry.repository.remote_store import RemoteStore

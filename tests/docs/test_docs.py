@@ -17,8 +17,8 @@ import pytest
 from contract.servers import EXAMPLES, Server, environment, serving
 from examples import Block, alike, blocks, commands, without_code
 from inferry import errors
-from inferry.app import STATUS
 from inferry.cli import main
+from inferry.http.errors import STATUS
 from inferry.http.routes import ROUTES
 from inferry.protocol.tensors import DATATYPES
 from inferry.repository.remote_store import BACKENDS

@@ -18,9 +18,9 @@ import pytest
 from inferry.concurrency import Threads
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest, QueueFull
 from inferry.observability.stats import ModelStats
-from inferry.protocol.decoder import InferRequest
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import DATATYPES, Array, Tensor
+from inferry.protocol.types import InferRequest
 from inferry.repository.repository import Repository
 from inferry.repository.store import LocalStore
 from inferry.runtime import onnx_file

@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
-from inferry.http.compression import choose, deflate, inflate
+from inferry.http.content import choose, deflate, inflate
 
 BODY = b'{"inputs":[]}\0\1\2\xff' * 100
 GZIP, DEFLATE = gzip.compress(BODY), zlib.compress(BODY)

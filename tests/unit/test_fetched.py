@@ -13,10 +13,9 @@ import obstore.store
 import onnx_models
 import pytest
 from inferry.errors import InvalidModel, StoreError
-from inferry.repository import model_cache
+from inferry.repository import loader, model_cache
 from inferry.repository.remote_store import RemoteStore, memory_store
 from inferry.repository.repository import Repository
-from inferry.runtime import model as model_module
 from inferry.runtime.model import Model
 
 DAY = 24 * 60 * 60
@@ -108,7 +107,7 @@ def test_what_goes_while_it_is_loaded_is_fetched_again(
     cache: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
 ) -> None:
     repository = Repository(memory_store({"a.onnx": onnx_models.scaled(2.0)}, cache))
-    load, left = model_module.load, [True]
+    load, left = loader.load, [True]
 
     def interrupted(*arguments: Any) -> Model:
         if left.pop():
@@ -121,7 +120,7 @@ def test_what_goes_while_it_is_loaded_is_fetched_again(
         return load(*arguments)
 
     left[:] = [False, True, True]
-    monkeypatch.setattr(model_module, "load", interrupted)
+    monkeypatch.setattr(loader, "load", interrupted)
     assert factor(repository) == 2
     assert left == []
     repository.unload("a")

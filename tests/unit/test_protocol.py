@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from inferry.errors import InvalidRequest, NotSupported, RequestTooLarge
 from inferry.protocol import decoder
-from inferry.protocol.decoder import InferRequest, InferResponse, RequestedOutput, encode
+from inferry.protocol.encoder import encode
 from inferry.protocol.json_documents import COUNTED, REUSED, is_array, is_object, parse, plain
 from inferry.protocol.tensors import DATATYPES, Tensor, bfloat16_from_float32
+from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
 from wire import READERS, arrays, as_json, decode, document, member, same, with_data
 
 ONE = member("FP32", [1], "[1]")

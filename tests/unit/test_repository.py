@@ -15,12 +15,12 @@ import pytest
 from inferry.errors import InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.observability.catalogue import MODEL
 from inferry.observability.registry import Metrics
+from inferry.repository import loader
 from inferry.repository.refresh import Refresher
 from inferry.repository.remote_store import memory_store
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.store import LocalStore
 from inferry.repository.version import READY, UNAVAILABLE, UNKNOWN
-from inferry.runtime import model as model_module
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig
 
@@ -57,14 +57,14 @@ def states(repository: Repository) -> dict[tuple[str, str], str]:
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the models loaded, in order; each load takes 50 ms."""
     names: list[str] = []
-    load = model_module.load
+    load = loader.load
 
     def counted(name: str, *arguments: Any) -> Model:
         names.append(name)
         time.sleep(0.05)
         return load(name, *arguments)
 
-    monkeypatch.setattr(model_module, "load", counted)
+    monkeypatch.setattr(loader, "load", counted)
     return names
 
 
@@ -547,7 +547,7 @@ class TestControl:
         self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         repository = open_repository(str(folder), cache=tmp_path / "cache")
-        load, under_way, go_on = model_module.load, threading.Event(), threading.Event()
+        load, under_way, go_on = loader.load, threading.Event(), threading.Event()
 
         def held_up(name: str, *arguments: Any) -> Model:
             if name == "a":
@@ -555,7 +555,7 @@ class TestControl:
                 assert go_on.wait(30)
             return load(name, *arguments)
 
-        monkeypatch.setattr(model_module, "load", held_up)
+        monkeypatch.setattr(loader, "load", held_up)
         with ThreadPoolExecutor(2) as pool:
             first = pool.submit(repository.load, "a", ModelConfig(), {"1/model.onnx": DOUBLE})
             assert under_way.wait(30)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from inferry.errors import InferryError
-from inferry.http.compression import choose, deflate, inflate
+from inferry.http.content import choose, deflate, inflate
 from inferry.protocol import json_documents
-from inferry.protocol.decoder import InferResponse, encode
+from inferry.protocol.encoder import encode
 from inferry.protocol.tensors import DATATYPES, Array, Datatype, Tensor, float32_from_bfloat16, to_bytes
+from inferry.protocol.types import InferResponse
 from wire import READERS, decode, same
 
 pytestmark = pytest.mark.fuzz

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from inferry.errors import InvalidRequest
 from inferry.observability.stats import ModelStats
-from inferry.protocol.decoder import InferResponse
 from inferry.protocol.tensors import DATATYPES, Tensor
+from inferry.protocol.types import InferResponse
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.row_proof import RowProof

@@ -13,8 +13,8 @@ import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability.sinks import prometheus
-from inferry.protocol.decoder import InferRequest, InferResponse, RequestedOutput
 from inferry.protocol.tensors import DATATYPES, Tensor
+from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
 from inferry.repository.version import LOADING
 from inferry.service import Service
 from inferry.settings import Settings

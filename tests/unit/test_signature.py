@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 from inferry.errors import InvalidRequest
-from inferry.protocol.decoder import InferRequest, RequestedOutput
 from inferry.protocol.signature import Requested, Signature, TensorSpec
 from inferry.protocol.tensors import DATATYPES, Shape, Tensor
+from inferry.protocol.types import InferRequest, RequestedOutput
 
 
 def spec(name: str, datatype: str = "FP32", shape: Shape | None = (-1, 3), optional: bool = False) -> TensorSpec:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from inferry.protocol import decoder, json_documents
-from inferry.protocol.decoder import InferRequest
 from inferry.protocol.tensors import Array
+from inferry.protocol.types import InferRequest
 
 # Which parser reads a document depends on its size and on what else it holds; what it says must not.
 # A small one goes through orjson, a large one through simdjson, one with a NaN through json, and a large one with a

@@ -10,11 +10,11 @@ import orjson
 
 from inferry.errors import InvalidRequest
 from inferry.protocol import decoder, npy
-from inferry.protocol.decoder import InferRequest
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import Nesting, to_array
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Shape, Tensor
+from inferry.protocol.types import InferRequest
 from inferry.runtime import columns, rows
 from inferry.runtime.columns import Assigned
 from inferry.runtime.model import Model

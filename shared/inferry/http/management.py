@@ -12,18 +12,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.app import error_response, json_response, read_body
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
 from inferry.http import openapi, uploads
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.http.content import read_body
 from inferry.http.docs import Documentation
+from inferry.http.errors import error_response, json_response
 from inferry.http.routes import ROUTES, RouteNotFound
 from inferry.observability import context
 from inferry.observability.record import observed
 from inferry.observability.stats import Timings
-from inferry.protocol import class_names, decoder
-from inferry.protocol.decoder import InferResponse
+from inferry.protocol import class_names, types
 from inferry.protocol.json_documents import load
+from inferry.protocol.types import InferResponse
 from inferry.repository import metadata
 from inferry.runtime import rows
 from inferry.runtime.model import Model
@@ -207,7 +208,7 @@ class Management:
         headers = dict(request.scope["headers"])
         body = await self._body(request)
         deferred = self._deferred()
-        found = await self._in_thread(deferred.submit, loaded, body, headers.get(decoder.HEADER_LENGTH))
+        found = await self._in_thread(deferred.submit, loaded, body, headers.get(types.HEADER_LENGTH))
         if self._service.background is not None:
             self._service.background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)

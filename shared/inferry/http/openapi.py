@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from inferry.http.routes import OF_VERSION, ROUTES, Route
-from inferry.protocol.decoder import OCTETS
 from inferry.protocol.tensors import DATATYPES
+from inferry.protocol.types import OCTETS
 from inferry.repository.metadata import example
 from inferry.runtime.model import Model
 

@@ -14,7 +14,7 @@ from inferry.errors import DeferredNotFound, InferryError, InvalidRequest, NotSu
 from inferry.jobs.formats.lines import MAX_LINE
 from inferry.jobs.report import FAILED, FINISHED, UNFINISHED, Report
 from inferry.jobs.runner import Job
-from inferry.protocol import decoder, text_bodies
+from inferry.protocol import decoder, text_bodies, types
 from inferry.runtime.model import Model
 from inferry.settings import Settings
 from inferry.storage.files import Files, open_files
@@ -132,7 +132,7 @@ def _answer(outputs: Files, path: str, report: Report) -> Answer:
 
 
 def _failed(reason: str) -> Answer:
-    return Answer(orjson.dumps({"error": reason}), True, [decoder.JSON])
+    return Answer(orjson.dumps({"error": reason}), True, [types.JSON])
 
 
 def _given_up(content: bytes) -> str:

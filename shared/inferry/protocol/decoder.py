@@ -1,13 +1,10 @@
-"""The Open Inference Protocol v2 on the wire: bytes to `InferRequest`, `InferResponse` to bytes.
+"""The Open Inference Protocol v2 on the wire: bytes to `InferRequest`.
 
 The wire is described in the specification's inference_rest.md and Triton's binary tensor data extension.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
-
-import orjson
+from typing import Any
 
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.protocol.json_documents import is_array, is_array_view, is_object, load, parse
@@ -15,92 +12,30 @@ from inferry.protocol.json_tensors import Nesting, kind, to_array
 from inferry.protocol.tensors import (
     DATATYPES,
     MAX_DIMENSIONS,
-    Buffer,
     Datatype,
     Shape,
     Tensor,
     from_base64,
     from_bytes,
     is_countable,
-    to_bytes,
-    to_list,
 )
-
-HEADER_LENGTH = b"inference-header-content-length"
-# No charset: kserve's client compares the type for equality.
-JSON = (b"content-type", b"application/json")
-OCTETS = (b"content-type", b"application/octet-stream")
-
-Parameters: TypeAlias = Mapping[str, Any]
+from inferry.protocol.types import URI, InferRequest, Parameters, Reference, RequestedOutput
 
 _NOTHING = memoryview(b"")
 # Of documents that are Python's: nobody asks where their arrays are.
 _LISTS, _NUMBERS = Nesting(), Nesting(truths=False)
 
 _SHARED_MEMORY = "shared_memory_region"
-_URI = "uri"
 _CONTENT_TYPE = "content_type"
 # Every member and parameter that means something here.
 _MEMBERS = {
     *("id", "inputs", "outputs", "parameters", "name", "shape", "datatype", "data", "timeout", "classification"),
-    *("binary_data_output", "binary_data", "binary_data_size", _URI, _CONTENT_TYPE, _SHARED_MEMORY),
+    *("binary_data_output", "binary_data", "binary_data_size", URI, _CONTENT_TYPE, _SHARED_MEMORY),
 }
 
 
 class _MemberTwice(Exception):
     """Of an object's members of one name simdjson finds the first, and elsewhere the last counts."""
-
-
-class RequestedOutput(NamedTuple):
-    """An output that the request names: how to send it, and the `k` of the classification extension (0: off).
-
-    With a `uri` it is written there instead of being sent.
-    """
-
-    name: str
-    binary: bool
-    classification: int = 0
-    uri: str = ""
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Reference:
-    """An input whose elements are in the object at `uri`."""
-
-    name: str
-    datatype: Datatype
-    shape: Shape
-    uri: str
-
-
-@dataclass(slots=True)
-class InferRequest:
-    """An inference request; `outputs` empty means all of the model's, sent as `binary` says.
-
-    `raw` holds the body of a raw binary request, whose single input only the model can describe. `references` are
-    inputs that are elsewhere; `by_reference` is true when there are any, or outputs to be written elsewhere.
-    """
-
-    inputs: dict[str, Tensor] = field(default_factory=dict)
-    outputs: tuple[RequestedOutput, ...] = ()
-    binary: bool = False
-    id: str | None = None
-    timeout: float | None = None
-    raw: Buffer | None = None
-    references: Mapping[str, Reference] | None = None
-    by_reference: bool = False
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class InferResponse:
-    """An inference's answer; `binary` names the outputs to send as bytes, `stored` says where others were written."""
-
-    model_name: str
-    model_version: str
-    outputs: list[Tensor]
-    binary: frozenset[str] = frozenset()
-    id: str | None = None
-    stored: Mapping[str, str] | None = None
 
 
 def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest:
@@ -132,37 +67,6 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
 def decode_document(document: Any, tail: bytes, model: str) -> InferRequest:
     """The same of a request's JSON as Python objects, and the bytes behind it."""
     return _request(document, memoryview(tail), _LISTS, model)
-
-
-def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
-    outputs, tail = [], []
-    binary, stored = response.binary, response.stored or ()
-    for tensor in response.outputs:
-        name = tensor.name
-        output: dict[str, Any] = {"name": name, "datatype": tensor.datatype.name, "shape": tensor.array.shape}
-        if name in binary:
-            raw = to_bytes(tensor)
-            output["parameters"] = {"binary_data_size": len(raw)}
-            tail.append(raw)
-        elif name not in stored:
-            # What `to_list` does of numbers, without the call.
-            output["data"] = tensor.array.ravel() if tensor.datatype.code else to_list(tensor)
-        outputs.append(output)
-    answer: dict[str, Any] = {
-        "model_name": response.model_name,
-        "model_version": response.model_version,
-        "outputs": outputs,
-    }
-    if response.stored:
-        # Not at the outputs: C++ clients take those that have parameters for binary ones.
-        answer["parameters"] = {f"{_URI}:{name}": uri for name, uri in response.stored.items()}
-    if response.id is not None:
-        answer["id"] = response.id
-    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
-    if not tail:
-        return text, [JSON]
-    return b"".join((text, *tail)), [OCTETS, (HEADER_LENGTH, b"%d" % len(text))]
 
 
 def _header_length(body: bytes, header: bytes) -> int:
@@ -262,9 +166,9 @@ def _input_parameters(members: Mapping[str, Any], datatype: Datatype, what: str)
 
 
 def _uri(parameters: Parameters, what: str) -> str | None:
-    uri = parameters.get(_URI)
+    uri = parameters.get(URI)
     if uri is not None and (not isinstance(uri, str) or not uri):
-        raise InvalidRequest(f"'{_URI}' of {what} must be the URL of an object, got {kind(uri)}")
+        raise InvalidRequest(f"'{URI}' of {what} must be the URL of an object, got {kind(uri)}")
     return uri
 
 

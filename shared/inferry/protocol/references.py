@@ -20,8 +20,8 @@ import numpy as np
 
 from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
 from inferry.protocol import npy
-from inferry.protocol.decoder import InferRequest, InferResponse, Reference
 from inferry.protocol.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
+from inferry.protocol.types import InferRequest, InferResponse, Reference
 from inferry.storage.files import Files, open_files
 from inferry.storage.stored import is_plain
 

@@ -8,8 +8,8 @@ from typing import NamedTuple, TypeAlias
 
 from inferry.errors import InvalidRequest
 from inferry.protocol.conversion import exact
-from inferry.protocol.decoder import InferRequest
 from inferry.protocol.tensors import Array, Buffer, Datatype, Shape, Tensor, from_bytes
+from inferry.protocol.types import InferRequest
 
 Feed: TypeAlias = dict[str, Array]
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from inferry.errors import InvalidRequest
-from inferry.protocol import decoder
-from inferry.protocol.decoder import HEADER_LENGTH, JSON, OCTETS, InferRequest, InferResponse, RequestedOutput
+from inferry.protocol import decoder, encoder
 from inferry.protocol.json_documents import load
 from inferry.protocol.tensors import Buffer, to_bytes
+from inferry.protocol.types import HEADER_LENGTH, JSON, OCTETS, InferRequest, InferResponse, RequestedOutput
 
 TAIL = "binary_tail"
 _MEMBER = b'"%b"' % TAIL.encode()
@@ -39,7 +39,7 @@ def of_request(request: InferRequest) -> bytes:
 
 def of_response(response: InferResponse) -> bytes:
     """The line of an answer, which is its JSON where it has no binary outputs."""
-    body, headers = decoder.encode(response)
+    body, headers = encoder.encode(response)
     size = dict(headers).get(HEADER_LENGTH)
     return body if size is None else _line(body[: int(size)], [memoryview(body)[int(size) :]])
 

@@ -10,10 +10,10 @@ from typing import TypeAlias
 
 from inferry.errors import InvalidModel, ModelUnavailable, StoreError
 from inferry.observability.stats import ModelStats
+from inferry.repository import loader
 from inferry.repository.content import Content
 from inferry.repository.layout import ModelFiles, newest_first, scan
 from inferry.repository.store import Store
-from inferry.runtime import model as models
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig, parse_config
 from inferry.runtime.verdicts import Verdicts
@@ -78,7 +78,7 @@ class Entry:
             self.names = content.names
             before = _identity(content.model)
             try:
-                model = models.load(
+                model = loader.load(
                     self.name, self.version, content, self.config, threads, stats, verdicts, self.shares_config
                 )
             except ModelUnavailable:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.protocol.decoder import InferRequest, InferResponse
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import Nesting, to_array
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
+from inferry.protocol.types import InferRequest, InferResponse
 from inferry.runtime import columns as naming
 from inferry.runtime.columns import NULLS, Assigned
 from inferry.runtime.model import Model

@@ -14,7 +14,7 @@ from inferry.errors import RequestTimeout
 from inferry.http import asgi
 from inferry.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from inferry.observability import logs
-from inferry.protocol.decoder import JSON
+from inferry.protocol.types import JSON
 from inferry.settings import Settings
 
 # A line waits for others no longer than this.

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 
-from inferry.app import App
 from inferry.errors import (
     InferenceTimeout,
     InferryError,
@@ -19,12 +18,13 @@ from inferry.errors import (
     QueueFull,
     StoreError,
 )
+from inferry.http.data_plane import App
 from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.observability import context
-from inferry.protocol import decoder
+from inferry.protocol import types
 from inferry.service import Service
 from inferry.storage.files import open_files, split
 from inferry.worker.messages import Messages, Prediction
@@ -116,7 +116,7 @@ class Worker:
 
     async def _predict(self, prediction: Prediction, known: dict[str, Any]) -> bytes:
         status, headers, body = await self._ask(prediction, known)
-        if decoder.HEADER_LENGTH in headers:
+        if types.HEADER_LENGTH in headers:
             status = 501
             body = orjson.dumps({"error": "the answer to a message is JSON: ask for no binary outputs"})
         if status == 200:

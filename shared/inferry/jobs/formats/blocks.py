@@ -6,9 +6,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from inferry.protocol.decoder import InferRequest
 from inferry.protocol.signature import Feed, TensorSpec
 from inferry.protocol.tensors import Array
+from inferry.protocol.types import InferRequest
 
 
 class Cursor(NamedTuple):

@@ -9,9 +9,9 @@ import orjson
 from inferry.errors import NotSupported
 from inferry.jobs.formats.blocks import Answer
 from inferry.jobs.formats.texts import Texts, lines, of_numbers, of_values
-from inferry.protocol import classification, decoder, text_bodies
-from inferry.protocol.decoder import InferResponse
+from inferry.protocol import classification, text_bodies, types
 from inferry.protocol.tensors import Array, Tensor, float32_from_bfloat16
+from inferry.protocol.types import InferResponse
 from inferry.runtime.model import Model
 
 
@@ -52,7 +52,7 @@ class JsonAnswers:
         found = zip(answer.positions.tolist(), answer.outputs[""], strict=True)
         return b"".join([self._response(requests[position], arrays) for position, arrays in found])
 
-    def _response(self, request: decoder.InferRequest, arrays: Sequence[Array]) -> bytes:
+    def _response(self, request: types.InferRequest, arrays: Sequence[Array]) -> bytes:
         requested = self._model.session.signature.requested(request)
         found = dict(zip(self._specs, arrays, strict=True))
         tensors = [self._tensor(name, found[name], requested.classes.get(name, 0)) for name in requested.names]
