@@ -3,17 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from inferry.errors import InvalidModel, StoreError
 from inferry.repository import model_cache
 from inferry.repository.content import Content, digest, hold, in_cache
 from inferry.runtime import onnx_file
-from inferry.storage.bucket import ERRORS, Bucket, memory_bucket, open_bucket, stored
+from inferry.storage.bucket import ERRORS, Backend, Bucket, memory_bucket, open_bucket, stored
 from inferry.storage.stored import StoredFile, VersionFiles, relative, translated
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 Beside: TypeAlias = Callable[[Path], dict[str, StoredFile]]
 
@@ -32,7 +29,7 @@ class RemoteStore(Bucket):
 
     left_out: Sequence[str] = ()
 
-    def __init__(self, url: str, backend: "ObjectStore", cache: Path | None, origin: str) -> None:
+    def __init__(self, url: str, backend: Backend, cache: Path | None, origin: str) -> None:
         super().__init__(url, backend, origin)
         self._cache = cache
 

@@ -1,6 +1,7 @@
 """Model files by URL: a folder, s3://, az://, gs:// or memory://.
 
-Those that are no folders are in `remote_store`, which is imported when the first is opened: a folder does without obstore.
+Those that are no folders are in `remote_store`, which is imported when the first is opened: a folder does without
+obstore.
 """
 
 from collections.abc import Sequence

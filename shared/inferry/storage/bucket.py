@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import obstore.store
 from obstore.exceptions import BaseError
@@ -16,6 +16,8 @@ from inferry.storage.stored import Listing, StoredFile, is_plain, limited, trans
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import BackoffConfig, MemoryStore, ObjectStore, RetryConfig
+
+Backend: TypeAlias = "ObjectStore"
 
 ERRORS = (BaseError, OSError, ValueError)
 

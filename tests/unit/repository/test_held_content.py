@@ -79,7 +79,7 @@ def test_weights_overwritten_in_place_are_not_served_under_the_old_digest(folder
 CUT_OFF = """
 import sys, time
 import numpy as np
-from inferry.repository import open_repository
+from inferry.repository.repository import open_repository
 from pathlib import Path
 
 folder, cache = Path(sys.argv[1]), Path(sys.argv[2])
@@ -203,7 +203,7 @@ def test_a_cache_that_keeps_nothing_private_is_refused(
 
 WORKER = """
 import sys
-from inferry.repository import open_repository
+from inferry.repository.repository import open_repository
 print(open_repository(sys.argv[1], cache=__import__("pathlib").Path(sys.argv[2])).get("m").digest)
 """
 
@@ -252,7 +252,7 @@ IN_PLACE = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_content import held
+from test_held_content import held
 folder, cache = map(Path, sys.argv[1:3])
 found = held(folder, cache)
 print(found.model, found.digest, cache.exists())

@@ -201,7 +201,7 @@ class Text(bytes):
 
 KILLED = f"""
 import os, sys
-from inferry.logs import JsonFormatter, Lines
+from inferry.observability.logs import JsonFormatter, Lines
 {TEXT}
 Lines(sys.stdout, JsonFormatter("s")).add(Text(b'{{"of":"the child"}}'))
 os.kill(os.getpid(), 9)
@@ -246,7 +246,7 @@ def test_no_line_waits_for_more_than_100(log: logging.Logger) -> None:
 
 ENDED = f"""
 import os, sys
-from inferry import logs
+from inferry.observability import logs
 from inferry.settings import Settings
 {TEXT}
 logs.configure(Settings(log_format="json"))

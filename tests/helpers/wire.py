@@ -35,7 +35,7 @@ def member(datatype: str, shape: Sequence[Any] | str, data: str, name: str = "x"
 
 def with_data(datatype: str, shape: Sequence[Any] | str, data: str, reader: str = "small") -> bytes:
     """A request with one input, `x`, whose data is JSON text."""
-    return json_documents(f'"inputs":[{member(datatype, shape, data)}]', reader)
+    return document(f'"inputs":[{member(datatype, shape, data)}]', reader)
 
 
 def decode(body: bytes, header_length: int | str | None = None) -> InferRequest:

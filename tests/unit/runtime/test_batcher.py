@@ -33,7 +33,7 @@ from inferry.runtime.session import Run, Session, SessionOptions, _watchdog
 from inferry.service import Service
 from onnx import TensorProto, helper
 
-EXAMPLES = Path(__file__).parents[2] / "models"
+EXAMPLES = Path(__file__).parents[3] / "models"
 
 
 def soon(seconds: float = 30.0) -> float:

@@ -215,12 +215,12 @@ def test_a_memory_name_is_one_store(cache: Path) -> None:
 
 def test_a_folder_needs_no_obstore(tmp_path: Path) -> None:
     code = (
-        "import sys; from inferry.store import *; s = open_store(sys.argv[1]); files = s.list();"
+        "import sys; from inferry.repository.store import *; from inferry.storage.stored import VersionFiles; s = open_store(sys.argv[1]); files = s.list();"
         "s.read('a', 9); s.fetch(VersionFiles('', 'a', tuple(files)), None);"
         "print(len(files), *(name in sys.modules for name in ('obstore', 'inferry.repository.model_cache')))"
     )
     run = [sys.executable, "-c", code, str(write(tmp_path / "models", {"a": b"a"}))]
-    path = str(Path(store.__file__).parents[1])
+    path = str(Path(store.__file__).parents[2])
     done = subprocess.run(run, capture_output=True, text=True, check=True, env={"PYTHONPATH": path})
     assert done.stdout == "1 False False\n"
 

@@ -99,7 +99,7 @@ def test_as_the_onnx_package_reads_it(
 
 def test_example_models() -> None:
     """The files of a real exporter."""
-    paths = sorted(Path(__file__).parents[2].glob("models/*/*/model.onnx"))
+    paths = sorted(Path(__file__).parents[3].glob("models/*/*/model.onnx"))
     assert paths
     for path in paths:
         proto = onnx.load(path)

@@ -233,7 +233,7 @@ REQUESTS = st.fixed_dictionaries(
 @given(REQUESTS, st.sampled_from(["", " " * (json_documents.SMALL + 1)]), st.binary(max_size=20), st.integers(-1, 1))
 def test_any_request(document: dict[str, Any], padding: str, tail: bytes, shift: int) -> None:
     """JSON of the right form with anything in its places, its length off by up to one."""
-    text = (padding + json.dumps(json_documents)).encode()
+    text = (padding + json.dumps(document)).encode()
     answered(text + tail, str(len(text) + shift))
     answered(text, None)
 

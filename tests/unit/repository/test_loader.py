@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 NAMES = ["diabetes", "digits", "digits-conv", "encoder", "newsline"]
 COMMITTED = [name for name in NAMES if name != "encoder"]
 VERSIONS = [(name, "1") for name in NAMES] + [("digits", "2")]

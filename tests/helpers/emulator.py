@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EMULATOR = ROOT / ".tools" / "emulator" / "aws-lambda-rie"
 TOOLS = ROOT / ".tools" / "lambda"
 # The Pythons that `make` found a function's environment for.

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[1] / "events"
+FOLDER = Path(__file__).parents[2] / "events"
 HTTP = (
     "alb",
     "alb-multi-value",
