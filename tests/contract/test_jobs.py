@@ -667,7 +667,7 @@ DEEP = r"rows of output 'y' have the shape \[3, 2\], but the model declares \[1\
         *(("gru", to, "") for to in ("jsonl", "parquet")),
         *(("deep", to, DEEP) for to in ("npy", "npz", "csv", "parquet")),
         ("deep", "jsonl", ""),
-        *(("unknown", to, r"but the model declares \[\]") for to in ("npy", "npz")),
+        *(("unknown", to, r"output 'y' has rows of any shape: write jsonl or parquet") for to in ("npy", "npz")),
         *(("unknown", to, "") for to in ("jsonl", "csv", "parquet")),
     ],
 )

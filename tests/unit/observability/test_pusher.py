@@ -166,7 +166,9 @@ def test_a_sink_that_there_is_not(metrics: Metrics) -> None:
 
 
 def test_the_age_of_a_process() -> None:
-    script = "import time; from inferry.observability.sinks.pusher import process_age; time.sleep(0.5); print(process_age())"
+    script = (
+        "import time; from inferry.observability.sinks.pusher import process_age; time.sleep(0.5); print(process_age())"
+    )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert 0.5 < float(done.stdout) < 30
     assert process_age() > 0.5

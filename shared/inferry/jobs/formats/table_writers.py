@@ -8,6 +8,7 @@ from itertools import chain, groupby
 from typing import Any, BinaryIO
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
@@ -162,7 +163,7 @@ class CsvAnswers(_Tables):
         """NotSupported for columns to keep that CSV can't hold."""
         super().__init__(model, keep, requests, kept)
         self._types = {name: text_type(held, name, "csv") for name, held in self._kept_types.items()}
-        taken = {*self._specs, *keep}
+        taken = set(self._specs)
         self._wide = {name for name, spec in self._specs.items() if taken.isdisjoint(_parts(spec))}
 
     def encode(self, answer: Answer) -> bytes:
@@ -203,7 +204,7 @@ class CsvAnswers(_Tables):
     def _cells(self, values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
         """An output as columns."""
         if not self._has_columns(spec):
-            texts = [text(_readable(np.asarray(row), spec).tolist()) for row in values]
+            texts = [_cell(_readable(np.asarray(row), spec)) for row in values]
             return {spec.name: pa.array(texts, pa.string())}
         if not isinstance(values, np.ndarray):
             raise NotSupported(other_shape(values[0], spec, "jsonl or parquet"))
@@ -282,6 +283,12 @@ def _lists(values: Values, spec: TensorSpec) -> pa.Array:
         width, count = values.shape[axis], math.prod(values.shape[:axis])
         column = pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * width, column)
     return column
+
+
+def _cell(row: Array) -> str:
+    """A row as JSON in a cell: numbers with their own digits."""
+    value = row.tolist() if row.dtype.hasobject else np.ascontiguousarray(row)
+    return orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode() if row.ndim else str(row[()])
 
 
 def _is_single(spec: TensorSpec) -> bool:
