@@ -78,8 +78,6 @@ def private() -> int:
 
 def main(way: str, folder: Path, cache: Path) -> None:
     """Loads when told to, and stays."""
-    import inferry.session
-    import inferry.store  # noqa: F401
 
     sys.stdin.readline()
     wall, cpu = time.perf_counter(), time.process_time()

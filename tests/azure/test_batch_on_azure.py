@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import services
 from functionhosts import ROOT, running, until
-from inferry.cli import main
+from inferry.cli.main import main
 from inferry.jobs.runs import clouds
 from inferry.jobs.runs.storage_queue import StorageQueue
 from rowfiles import FILES, SECONDS, SMALL, drained, results, straight
@@ -83,9 +83,7 @@ def upload(storage: Storage, folder: str, files: Iterable[str]) -> None:
 
 
 def batch(folder: str, *more: str) -> int:
-    return main.main(
-        ["batch", f"az://{SOURCE}/{folder}/", f"az://{RESULTS}/{folder}/", "--on", "azure", "--json", *more]
-    )
+    return main(["batch", f"az://{SOURCE}/{folder}/", f"az://{RESULTS}/{folder}/", "--on", "azure", "--json", *more])
 
 
 def test_a_run_whose_messages_all_come_twice(
@@ -138,7 +136,7 @@ def test_somebody_else_goes_on_with_a_run(
         patch.setattr(time, "sleep", interrupt)
         assert batch("left", "--model", "digits") == 130
     again = capsys.readouterr().err.splitlines()[-1].removeprefix("to look at the run again: inferry ")
-    assert main.main([*again.split(), "--json"]) == 0
+    assert main([*again.split(), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"], report["errors"], report["failed"]) == (SMALL - SMALL // 7 - 1, SMALL // 7 + 1, [])
 
@@ -146,7 +144,7 @@ def test_somebody_else_goes_on_with_a_run(
 def test_one_file(app: Server, storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     upload(storage, "one", FILES)
     source, target = f"az://{SOURCE}/one/small.jsonl", f"az://{RESULTS}/one"
-    assert main.main(["batch", source, target, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
+    assert main(["batch", source, target, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
     assert "small.jsonl.csv" in "".join(name for name in storage.blobs(RESULTS) if name.startswith("one/"))
     assert capsys.readouterr().err.splitlines()[-1].split(": ")[1].startswith(f"{SMALL - SMALL // 7 - 1} rows, ")
 
@@ -216,7 +214,7 @@ NOT_PLANNED = {
 def test_a_run_that_can_not_be_planned(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The reason is the one in the poison queue."""
     source, results, reason = NOT_PLANNED[name]
-    assert main.main(["batch", source, results, "--on", "azure", "--model", "digits"]) == 1
+    assert main(["batch", source, results, "--on", "azure", "--model", "digits"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "failed: it couldn't be planned: " in said
     assert reason in said

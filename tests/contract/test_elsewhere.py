@@ -13,7 +13,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.cli import main
+from inferry.cli.main import main
 from inferry.jobs.runs import aws, clouds
 from inferry.service import Service
 from inferry.settings import Settings
@@ -108,7 +108,7 @@ def works(machine: Machine, fanout: Fanout, tmp_path: Path) -> Machine:
 
 
 def batch(folder: Path, *more: str) -> int:
-    return main.main(["batch", f"{folder}/in", f"{folder}/out", "--on", "aws", *more])
+    return main(["batch", f"{folder}/in", f"{folder}/out", "--on", "aws", *more])
 
 
 def test_a_run(works: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 from arrayfiles import npz
-from inferry.cli import main
+from inferry.cli.main import main
 from inferry.errors import InferryError, InvalidRequest, JobFailed, NotSupported
 from inferry.jobs import runner
 from inferry.jobs.formats.csv_reader import CsvRows
@@ -51,7 +51,7 @@ def batch(models: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def go(source: Path, target: Path, *options: str) -> tuple[int, Any]:
         arguments = ["batch", str(source), str(target), "--models", str(models), "--model", "row", "--json", *options]
-        status = main.main(arguments)
+        status = main(arguments)
         printed = capsys.readouterr()
         return status, json.loads(printed.out) if printed.out else printed.err
 

@@ -11,7 +11,7 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry.cli import main
+from inferry.cli.main import main
 from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
@@ -88,7 +88,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name).write_bytes(content)
         capture = request.getfixturevalue("capsys")
         models = str(request.getfixturevalue("folder"))
-        assert main.main(["infer", model, "--input", str(tmp_path / name), "--models", models, *options]) == 0
+        assert main(["infer", model, "--input", str(tmp_path / name), "--models", models, *options]) == 0
         return [json.loads(line) for line in capture.readouterr().out.splitlines()]
 
     def job(model: str, name: str, content: bytes, header: bool | None = None) -> list[Any]:

@@ -193,7 +193,7 @@ def test_a_collector_that_is_away_disturbs_nobody(repository: Callable[..., str]
 WITHOUT = """
 import sys
 sys.modules["opentelemetry"] = None
-from inferry import cli
+from inferry.cli import main as cli
 sys.exit(cli.main(["serve", sys.argv[1], "--port", "0"]))
 """
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from answers import Outputs, Refused
 from contract.servers import HEADER_LENGTH, Answer, Server
-from inferry.cli import main
+from inferry.cli.main import main
 from inferry.protocol.tensors import DATATYPES
 from inferry.service import Service
 from inferry.settings import Settings
@@ -172,7 +172,7 @@ class Command:
         )
 
     def _run(self, *arguments: str) -> str:
-        status = main.main([*arguments, "--models", str(self._models)])
+        status = main([*arguments, "--models", str(self._models)])
         printed = self._capsys.readouterr()
         if status:
             raise Refused(printed.err + printed.out)

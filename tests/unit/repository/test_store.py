@@ -215,7 +215,8 @@ def test_a_memory_name_is_one_store(cache: Path) -> None:
 
 def test_a_folder_needs_no_obstore(tmp_path: Path) -> None:
     code = (
-        "import sys; from inferry.repository.store import *; from inferry.storage.stored import VersionFiles; s = open_store(sys.argv[1]); files = s.list();"
+        "import sys; from inferry.repository.store import *; from inferry.storage.stored import VersionFiles;"
+        "s = open_store(sys.argv[1]); files = s.list();"
         "s.read('a', 9); s.fetch(VersionFiles('', 'a', tuple(files)), None);"
         "print(len(files), *(name in sys.modules for name in ('obstore', 'inferry.repository.model_cache')))"
     )
