@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from gate import gate
 from inferry.errors import InvalidSettings
-from inferry.metrics import Metrics
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks.remote_write import RemoteWrite
+from inferry.observability.sinks.sink import PushFailed
 from inferry.settings import Settings
-from inferry.sinks import PushFailed
-from inferry.sinks.remote_write import RemoteWrite
 
 
 class Proxy(BaseHTTPRequestHandler):

@@ -14,12 +14,12 @@ import pytest
 from contract.timeseries import ALL_STORES, Store, eventually
 from files import ROOT, rules
 from inferry import errors
-from inferry.catalogue import SECONDS
-from inferry.metrics import Metrics
-from inferry.pushing import Pusher
+from inferry.observability.catalogue import SECONDS
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks.pusher import Pusher
+from inferry.observability.sinks.remote_write import RemoteWrite
+from inferry.observability.stats import Timings, reason_of
 from inferry.settings import Settings
-from inferry.sinks.remote_write import RemoteWrite
-from inferry.stats import Timings, reason_of
 
 HOURS = 6.5
 # The seconds between two pushes of an environment.

@@ -1,0 +1,180 @@
+"""Every metric, declared once: name, kind, unit, labels, buckets and help.
+
+`docs/generate.py` writes the table of metrics.md from here. Labels are bounded: a model's name and version exist in the
+repository, every other label takes its values from a table. What identifies a request is no label.
+"""
+
+from typing import NamedTuple
+
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
+
+MODEL = ("model", "version")
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+PHASES = ("decode", "queue", "infer", "encode")
+# Why a request was not answered, once its model was known, and before.
+REASONS = ("invalid", "invalid_argument", "denied", "rejected", "timeout", "canceled", "error")
+EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
+SUCCESS, FAILED = "success", "failed"
+
+
+class Metric(NamedTuple):
+    """One metric as Prometheus names it; `buckets` are the upper bounds of a histogram, without the last, infinity."""
+
+    name: str
+    kind: str
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+REQUESTS = Metric(
+    "inferry_requests_total",
+    COUNTER,
+    "requests",
+    MODEL,
+    "Requests for predictions, answered or failed; model is empty when it is unknown",
+)
+FAILURES = Metric(
+    "inferry_request_failures_total",
+    COUNTER,
+    "requests",
+    (*MODEL, "reason"),
+    "Requests for predictions that failed, by reason",
+)
+DURATION = Metric(
+    "inferry_request_duration_seconds",
+    HISTOGRAM,
+    "seconds",
+    MODEL,
+    "Time of an answered request, from its body to the answer's bytes",
+    SECONDS,
+)
+PHASE_SECONDS = Metric(
+    "inferry_request_phase_seconds_total",
+    COUNTER,
+    "seconds",
+    (*MODEL, "phase"),
+    "The same time by phase: decode, queue, infer, encode",
+)
+FAILURE_SECONDS = Metric(
+    "inferry_request_failure_seconds_total", COUNTER, "seconds", MODEL, "Time that requests took until they failed"
+)
+ROWS = Metric("inferry_rows_total", COUNTER, "rows", MODEL, "Rows of answered requests")
+BATCH_SIZE = Metric(
+    "inferry_batch_size",
+    HISTOGRAM,
+    "rows",
+    MODEL,
+    "Rows of one run of the model, which may serve several requests",
+    BATCH_ROWS,
+)
+RECEIVED = Metric("inferry_request_bytes_total", COUNTER, "bytes", MODEL, "Bodies of answered infer requests, inflated")
+SENT = Metric("inferry_response_bytes_total", COUNTER, "bytes", MODEL, "Bodies of their answers, as sent")
+IN_FLIGHT = Metric("inferry_requests_in_flight", GAUGE, "requests", MODEL, "Requests that are being answered now")
+QUEUED = Metric(
+    "inferry_requests_queued",
+    GAUGE,
+    "requests",
+    MODEL,
+    "Of these, those that wait for a batch, or are in the queue for a thread or in it",
+)
+LOADS = Metric(
+    "inferry_model_loads_total", COUNTER, "loads", (*MODEL, "outcome"), "Loads of a model version: success or failed"
+)
+LOAD_SECONDS = Metric(
+    "inferry_model_load_seconds_total",
+    COUNTER,
+    "seconds",
+    MODEL,
+    "Time of loads, from fetched files to the warm-up's end",
+)
+LOADED_BYTES = Metric(
+    "inferry_model_loaded_bytes", GAUGE, "bytes", MODEL, "Size of the files of a model that is loaded now"
+)
+CACHE_HITS = Metric("inferry_model_cache_hits_total", COUNTER, "requests", (), "Requests that found their model loaded")
+CACHE_MISSES = Metric(
+    "inferry_model_cache_misses_total", COUNTER, "requests", (), "Requests that had to wait for a load, or its failure"
+)
+CACHE_EVICTIONS = Metric(
+    "inferry_model_cache_evictions_total", COUNTER, "models", (), "Models dropped to keep to MODEL_CACHE_SIZE"
+)
+COLD_STARTS = Metric("inferry_cold_starts_total", COUNTER, "starts", (), "Starts of a function's environment")
+INIT_SECONDS = Metric(
+    "inferry_init_seconds_total", COUNTER, "seconds", (), "Time of these starts until the first request"
+)
+JOB_FILES = Metric(
+    "inferry_job_files_total",
+    COUNTER,
+    "files",
+    (*MODEL, "outcome"),
+    "Files of batch jobs that are done: success or failed",
+)
+JOB_ROWS = Metric("inferry_job_rows_total", COUNTER, "rows", MODEL, "Rows predicted by batch jobs")
+JOB_ROW_ERRORS = Metric(
+    "inferry_job_row_errors_total", COUNTER, "rows", MODEL, "Rows of batch jobs that could not be predicted"
+)
+FLUSHES = Metric("inferry_metric_flushes_total", COUNTER, "flushes", ("sink",), "Pushes of metrics that a sink took")
+FLUSH_FAILURES = Metric(
+    "inferry_metric_flush_failures_total",
+    COUNTER,
+    "flushes",
+    ("sink",),
+    "Pushes of metrics that failed; most are tried again",
+)
+DROPPED = Metric(
+    "inferry_metric_samples_dropped_total",
+    COUNTER,
+    "samples",
+    ("sink",),
+    "Samples that a sink refused and that are not sent again",
+)
+BUILD_INFO = Metric("inferry_build_info", GAUGE, "info", ("version",), "The version of inferry that answers; always 1")
+
+CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))
+
+# Triton's names, which its dashboards chart; GET /metrics offers them beside ours.
+_NV = "nv_inference_"
+# As there, a request that is refused (it doesn't fit, the queue is full) is no failure: the model had no part in it.
+NV_REASONS: dict[str, tuple[str, ...]] = {
+    "REJECTED": ("timeout",),
+    "CANCELED": ("canceled",),
+    "BACKEND": ("error", "invalid_argument"),
+    "OTHER": (),
+}
+NV_FAILURES = tuple(reason for reasons in NV_REASONS.values() for reason in reasons)
+NV_SUCCESS = Metric(f"{_NV}request_success", COUNTER, "requests", MODEL, "Number of successful inference requests")
+NV_FAILURE = Metric(
+    f"{_NV}request_failure", COUNTER, "requests", (*MODEL, "reason"), "Number of failed inference requests"
+)
+NV_COUNT = Metric(
+    f"{_NV}count",
+    COUNTER,
+    "inferences",
+    MODEL,
+    "Number of inferences performed: one per row, with max_batch_size 0 one per request",
+)
+NV_EXEC_COUNT = Metric(f"{_NV}exec_count", COUNTER, "runs", MODEL, "Number of model executions performed")
+NV_REQUEST = Metric(
+    f"{_NV}request_duration_us", COUNTER, "microseconds", MODEL, "Cumulative inference request duration"
+)
+NV_QUEUE = Metric(f"{_NV}queue_duration_us", COUNTER, "microseconds", MODEL, "Cumulative inference queuing duration")
+NV_INPUT = Metric(
+    f"{_NV}compute_input_duration_us", COUNTER, "microseconds", MODEL, "Cumulative compute input duration"
+)
+NV_INFER = Metric(
+    f"{_NV}compute_infer_duration_us", COUNTER, "microseconds", MODEL, "Cumulative compute inference duration"
+)
+NV_OUTPUT = Metric(
+    f"{_NV}compute_output_duration_us", COUNTER, "microseconds", MODEL, "Cumulative compute output duration"
+)
+NV_PENDING = Metric(
+    f"{_NV}pending_request_count", GAUGE, "requests", MODEL, "Number of requests waiting for execution, or in a thread"
+)
+
+TRITON = tuple(
+    value for name, value in tuple(globals().items()) if name.startswith("NV_") and isinstance(value, Metric)
+)
