@@ -1,5 +1,6 @@
 """What deploy/monitoring holds, and the programs that judge it."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,12 @@ def rules(kind: str) -> dict[str, dict[str, Any]]:
     """All rules of a kind, `alert` or `record`, by their name."""
     groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
     return {rule[kind]: rule for group in groups for rule in group["rules"] if kind in rule}
+
+
+def expression(rule: dict[str, Any]) -> str:
+    """The rule's expression, with those of the recording rules that it names in their places."""
+    recorded = {name: f"({other['expr']})" for name, other in rules("record").items() if "1d" not in other["expr"]}
+    return re.sub(r"job(?:_model)?:\w+:\w+", lambda found: recorded.get(found[0], found[0]), rule["expr"])
 
 
 def rule_tests(kind: str) -> Iterator[dict[str, Any]]:

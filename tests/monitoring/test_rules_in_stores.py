@@ -6,26 +6,21 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from contract.timeseries import ALL_STORES, Store, eventually
-from files import ROOT, rules
+from environments import Environment, Outcome, Request
+from files import ROOT, expression, rules
 from inferry import errors
 from inferry.observability.catalogue import SECONDS
-from inferry.observability.registry import Metrics
-from inferry.observability.sinks.pusher import Pusher
-from inferry.observability.sinks.remote_write import RemoteWrite
-from inferry.observability.stats import Timings, reason_of
-from inferry.settings import Settings
 
 HOURS = 6.5
 # The seconds between two pushes of an environment.
 PAUSES = (0.3, 5, 20, 55, 65, 130, 310, 500, 900, 2400)
 # Of ten requests to each model: errors that they fail with, or the seconds that they take.
-Outcome = Exception | float
 MODELS: dict[str, list[Outcome]] = {
     "digits": [0.002] * 9 + [errors.InvalidRequest()],
     "broken": [0.002] * 7 + [errors.InferenceFailed(), errors.InferenceTimeout(), errors.QueueFull()],
@@ -40,39 +35,6 @@ RINGING = {
     ("InferryModelRefusesInput", "odd"),
     ("InferrySlow", "slow"),
 }
-
-
-class Request(NamedTuple):
-    """When it was pushed, what it was for, why it failed, and the seconds that it took."""
-
-    at: float
-    model: str
-    reason: str = ""
-    seconds: float = 0.0
-
-
-@dataclass
-class Environment:
-    """A function's environment, whose clock is made up."""
-
-    url: str
-    now: float
-    metrics: Metrics = field(default_factory=Metrics)
-
-    def __post_init__(self) -> None:
-        settings = Settings(remote_write_url=self.url, app_name="functions")
-        sink = RemoteWrite(settings, {}, clock=lambda: self.now)
-        self.pusher = Pusher(self.metrics, {"remote_write": sink}, interval=1, timeout=5)
-        self.metrics.cold_start(0.25)
-
-    def request(self, model: str, outcome: Outcome) -> Request:
-        stats = self.metrics.model(model, "1")
-        stats.in_flight += 1
-        if isinstance(outcome, Exception):
-            stats.failed(outcome, 1)
-            return Request(self.now, model, reason_of(outcome))
-        stats.succeeded(Timings(infer=int(outcome * 1e9)), 1, 1)
-        return Request(self.now, model, "", outcome)
 
 
 @dataclass
@@ -133,7 +95,7 @@ def run(store: Store, dice: random.Random) -> History:
                 requests += [environment.request(model, dice.choice(outcomes)) for _ in range(dice.randint(1, 5))]
         environment.pusher.push()
     for environment in environments.values():
-        environment.pusher._sinks["remote_write"]._poster.close()  # type: ignore[attr-defined]
+        environment.sinks["remote_write"]._poster.close()
     return History(requests, end)
 
 
@@ -157,12 +119,6 @@ EXPECTED: dict[str, Any] = {
     "job_model:inferry_server_failures:ratio1h": lambda history: history.ratios(3600),
     "job_model:inferry_server_failures:ratio6h": lambda history: history.ratios(21600),
 }
-
-
-def expression(rule: dict[str, Any]) -> str:
-    """The rule's expression, with those of the recording rules that it names in their places."""
-    recorded = {name: f"({other['expr']})" for name, other in rules("record").items() if "1d" not in other["expr"]}
-    return re.sub(r"job(?:_model)?:\w+:\w+", lambda found: recorded.get(found[0], found[0]), rule["expr"])
 
 
 def test_every_rule_has_its_counts() -> None:
