@@ -73,6 +73,9 @@ class Settings:
     remote_write_username: str = _setting("", "User of basic authentication at that URL")
     remote_write_password: str = _setting("", "Its password", secret=True)
     remote_write_token: str = _setting("", "Bearer token for that URL", secret=True)
+    remote_write_headers: tuple[str, ...] = _setting(
+        (), "Further headers for that URL, comma-separated, as X-Scope-OrgID=shop", secret=True
+    )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
     log_format: str = _setting("text", "text, or json: an object per line, and a line per request")
     log_payloads: int = _setting(0, "Bytes of each body to put into a request's line; 0: none", 0)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from gate import Fate, Gate, gate
+from inferry.errors import InvalidSettings
 from inferry.observability.registry import Metrics
 from inferry.observability.sinks.pusher import Pusher
 from inferry.observability.sinks.remote_write import RemoteWrite
+from inferry.observability.sinks.series import MOST
 from inferry.observability.sinks.sink import PushFailed
 from inferry.observability.stats import Timings
 from inferry.settings import Settings
@@ -241,6 +243,28 @@ def test_a_request_of_many_kilobytes(store: Store, environments: Make) -> None:
     assert rows == {(f"model-{number}",): number + 1 for number in range(200)}
 
 
+@pytest.mark.parametrize("fates", [(), (403,), ("pass", "pass", 403), ("pass", 503)])
+def test_a_push_of_many_samples_is_several_requests(store: Store, environments: Make, fates: tuple[Fate, ...]) -> None:
+    """Of some thousand samples each; where one is refused the rest comes with the next push."""
+    with gate(store.write_url) as between:
+        waiting = iter(fates)
+        between.fate = lambda: next(waiting, "pass")
+        environment = environments(between.url, time.time() - 60)
+        for number in range(200):
+            environment.predict(f"model-{number}", number + 1)
+        environment.pusher.push()
+        environment.now += 1
+        environment.pusher.push()
+        assert len(between.requests) > 4
+        # A sample has 16 bytes at least, and a series begins with six.
+        assert max(len(body) for _, _, body in between.requests) < (MOST + 6) * 60
+        rows = {(f"model-{number}",): number + 1 for number in range(200)}
+        eventually(lambda: totals(store, "inferry_rows_total", environment.now + 1), rows)
+        environment.now += 1
+        environment.pusher.close()
+    eventually(lambda: store.query("inferry_rows_total", environment.now + 1), [])
+
+
 def test_a_connection_that_the_store_closed_meanwhile() -> None:
     with gate() as store:
         store.fate = lambda: "leave"
@@ -259,6 +283,42 @@ AUTHENTICATION = {
     "basic": ({"remote_write_username": "me", "remote_write_password": "a:b"}, "Basic bWU6YTpi"),
     "bearer": ({"remote_write_token": "abc"}, "Bearer abc"),
 }
+
+
+@pytest.mark.parametrize("name", AUTHENTICATION)
+def test_further_headers(name: str) -> None:
+    """Of tenants and gateways, beside those of authentication."""
+    settings, expected = AUTHENTICATION[name]
+    pairs = ("X-Scope-OrgID=shop", "x-key=a=b%2Cc d")
+    with gate() as store:
+        store.fate = lambda: 204
+        sink = RemoteWrite(Settings(remote_write_url=store.url, remote_write_headers=pairs, **settings), {})
+        sink.push(Metrics().collect(), time.monotonic() + 5)
+        sink._poster.close()
+        ((_, headers, _),) = store.requests
+    found = (headers["X-Scope-OrgID"], headers["x-key"], headers.get("Authorization"), headers["Content-Encoding"])
+    assert found == ("shop", "a=b,c d", expected, "snappy")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "X-Key",
+        "=secret",
+        "X-Key=",
+        "a b=secret",
+        "content-type=secret",
+        "Host=secret",
+        "authorization=secret",
+        "X-Amz-Date=secret",
+        "X-Key=secret%0Ax: y",
+        "X-Key=secret\u00e9",
+    ],
+)
+def test_headers_that_cannot_be(pair: str) -> None:
+    with pytest.raises(InvalidSettings, match="REMOTE_WRITE_HEADERS must be NAME=VALUE") as refused:
+        RemoteWrite(Settings(remote_write_url="http://127.0.0.1/", remote_write_headers=("A=b", pair)), {})
+    assert "secret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", AUTHENTICATION)

@@ -55,6 +55,7 @@ DEFAULTS = {
     "REMOTE_WRITE_USERNAME": "",
     "REMOTE_WRITE_PASSWORD": "",
     "REMOTE_WRITE_TOKEN": "",
+    "REMOTE_WRITE_HEADERS": (),
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "text",
     "LOG_PAYLOADS": 0,
@@ -119,6 +120,7 @@ def test_from_env() -> None:
         "REMOTE_WRITE_USERNAME": "me",
         "REMOTE_WRITE_PASSWORD": "a password",
         "REMOTE_WRITE_TOKEN": "a token",
+        "REMOTE_WRITE_HEADERS": "X-Scope-OrgID=shop, X-Key=a key",
         "LOG_LEVEL": "ERROR",
         "LOG_FORMAT": "json",
         "LOG_PAYLOADS": "100",
@@ -171,6 +173,7 @@ def test_from_env() -> None:
         "REMOTE_WRITE_USERNAME": "me",
         "REMOTE_WRITE_PASSWORD": "a password",
         "REMOTE_WRITE_TOKEN": "a token",
+        "REMOTE_WRITE_HEADERS": ("X-Scope-OrgID=shop", "X-Key=a key"),
         "LOG_LEVEL": "ERROR",
         "LOG_FORMAT": "json",
         "LOG_PAYLOADS": 100,
@@ -191,9 +194,12 @@ def test_from_env() -> None:
 
 
 def test_secrets_stay_out_of_the_representation() -> None:
-    secret = Settings(remote_write_password="a password", remote_write_token="a token")
+    secret = Settings(
+        remote_write_password="a password", remote_write_token="a token", remote_write_headers=("X-Key=a key",)
+    )
     assert "a password" not in repr(secret)
     assert "a token" not in repr(secret)
+    assert "a key" not in repr(secret)
 
 
 # Environments hold no NUL, and a shell's quoting leaves stray blanks around values, which are cut off.

@@ -8,7 +8,7 @@ import pytest
 from inferry.observability.catalogue import COUNTER, GAUGE, HISTOGRAM, Metric
 from inferry.observability.registry import Family
 from inferry.observability.sinks import wire
-from inferry.observability.sinks.series import GAP_MS, PAST_MS, REPEAT_MS, SILENCE_MS, Batch, SeriesLog
+from inferry.observability.sinks.series import GAP_MS, MOST, PAST_MS, REPEAT_MS, SILENCE_MS, Batch, SeriesLog
 from inferry.observability.stats import Histogram
 
 
@@ -159,6 +159,26 @@ def test_after_a_silence_the_value_before_is_told_again(push: Push) -> None:
     assert push(at, a=4, level=2) == {"events_total{why=a}": [*before(3, at), (at, 4)], "level": [(at, 2)]}
     at += REPEAT_MS + 1
     assert push(at, a=4, level=2) == {"level": [(at, 2)]}
+
+
+def test_a_batch_holds_some_thousand_samples(log: SeriesLog) -> None:
+    """The next ones have the rest; so has the farewell."""
+    families = [Family(EVENTS, {(str(number),): number + 1 for number in range(3 * MOST)})]
+    told: dict[str, Points] = {}
+    sizes = []
+    while batch := log.changes(families, T):
+        log.taken(batch)
+        told |= decoded(batch)
+        sizes.append(batch.size)
+    assert told.keys() == {f"events_total{{why={number}}}" for number in range(3 * MOST)}
+    assert all(points[-1][1] == int(name[17:-1]) + 1 for name, points in told.items())
+    assert sum(sizes) == 6 * 3 * MOST
+    assert max(sizes) < MOST + 6
+    ends = []
+    while batch := log.farewell(T):
+        log.taken(batch)
+        ends.append(batch.size)
+    assert ends == [MOST] * 3
 
 
 def test_after_a_long_silence_its_minutes_are_told(push: Push) -> None:

@@ -1,9 +1,11 @@
 """Prometheus remote write to any URL, with no, basic or bearer authentication."""
 
 import base64
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
+from urllib.parse import unquote
 
 from inferry.cloud.http_client import Answer, NoAnswer, Poster
 from inferry.errors import InvalidSettings
@@ -18,6 +20,12 @@ _HEADERS = {
     "Content-Encoding": "snappy",
     "X-Prometheus-Remote-Write-Version": "0.1.0",
 }
+# Name and value of a header (RFC 9110), the name none of those that a push needs for itself.
+_HEADER = re.compile(
+    r"(?!(?:content-|x-prometheus-|x-amz-)|(?:host|authorization|transfer-encoding|connection)=)"
+    r"([!#$%&'*+.^_`|~0-9a-z-]+)=(.+)",
+    re.IGNORECASE,
+)
 # Nothing was taken, and that may be different next time.
 _BUSY = (408, 429, 503)
 # The store read the samples and didn't want some of them: Mimir, Cortex and Thanos take the others all the same. What
@@ -40,6 +48,7 @@ class RemoteWrite:
             raise InvalidSettings("METRICS_SINKS pushes to a store, so REMOTE_WRITE_URL must name it")
         self._poster = Poster(settings.remote_write_url, "REMOTE_WRITE_URL", env)
         self._settings = settings
+        self._headers = {**_HEADERS, **_more_headers(settings.remote_write_headers)}
         self._clock = clock
         self._log = SeriesLog(settings.app_name)
         self._quiet_until = 0.0
@@ -67,11 +76,11 @@ class RemoteWrite:
         """The headers of a request, authentication included."""
         settings = self._settings
         if settings.remote_write_token:
-            return {**_HEADERS, "Authorization": f"Bearer {settings.remote_write_token}"}
+            return {**self._headers, "Authorization": f"Bearer {settings.remote_write_token}"}
         if settings.remote_write_username:
             user = f"{settings.remote_write_username}:{settings.remote_write_password}".encode()
-            return {**_HEADERS, "Authorization": f"Basic {base64.b64encode(user).decode()}"}
-        return _HEADERS
+            return {**self._headers, "Authorization": f"Basic {base64.b64encode(user).decode()}"}
+        return self._headers
 
     def _keep(self, batch: Batch | None) -> None:
         """The batch that is to be sent, and nobody can have yet."""
@@ -89,8 +98,9 @@ class RemoteWrite:
         finally:
             # A store that refuses the old batch takes the new one: it had the old one already, or finds it too old.
             if self._kept is None:
-                self._keep(new())
-                self._send(deadline)
+                while batch := new():
+                    self._keep(batch)
+                    self._send(deadline)
 
     def _send(self, deadline: float) -> None:
         batch = self._kept
@@ -127,6 +137,18 @@ class RemoteWrite:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _more_headers(pairs: Sequence[str]) -> dict[str, str]:
+    """InvalidSettings doesn't repeat what it refuses: it may be a key."""
+    found = [_HEADER.fullmatch(pair) for pair in pairs]
+    headers = {match[1]: unquote(match[2]) for match in found if match}
+    if not all(found) or not all(value.isascii() and value.isprintable() for value in headers.values()):
+        raise InvalidSettings(
+            "REMOTE_WRITE_HEADERS must be NAME=VALUE, separated by commas, and a comma in a value %2C; no headers of "
+            "the content, the connection or signature, and no Authorization, which has settings of its own"
+        )
+    return headers
 
 
 def _reason(host: str, answer: Answer) -> str:

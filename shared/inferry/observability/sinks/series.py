@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from inferry.observability.catalogue import GAUGE
@@ -30,6 +31,8 @@ BEFORE = 5
 # when it changes, or before the hour is over that stores look back.
 GAP_MS = 299_500
 PAST_MS = 45 * 60_000
+# Samples of a request, at which no more series are added: stores and gateways refuse large ones.
+MOST = 5_000
 
 
 class Told(NamedTuple):
@@ -65,19 +68,18 @@ class SeriesLog:
         self._last = 0
 
     def changes(self, families: Sequence[Family], milliseconds: int) -> Batch | None:
-        """What the store doesn't know at this time; None when it knows all. Nothing of it counts as told yet."""
+        """What the store doesn't know at this time, or a part; None when it knows all. Nothing of it is told yet."""
         at = self._next(milliseconds)
         told: dict[Key, Told | None] = {}
         parts, size = [], 0
         seen = set()
         for key, value, is_gauge in _values(families):
             seen.add(key)
-            points = self._points(self._told.get(key), value, is_gauge, at)
-            if points:
+            if size < MOST and (points := self._points(self._told.get(key), value, is_gauge, at)):
                 told[key] = Told(value, at)
                 parts.append(wire.series(self._label(key), points))
                 size += len(points)
-        gone = self._told.keys() - seen
+        gone = list(islice((key for key in self._told if key not in seen), max(MOST - size, 0)))
         if not parts and not gone:
             return None
         parts += self._stale(gone, at)
@@ -85,10 +87,10 @@ class SeriesLog:
         return Batch(b"".join(parts), at, size + len(gone), told | dict.fromkeys(gone))
 
     def farewell(self, milliseconds: int) -> Batch | None:
-        """The end of every series that was told; None when none was."""
+        """The end of every series that was told, or of some; None when there are none."""
         at = self._next(milliseconds)
-        parts = self._stale(self._told.keys(), at)
-        return Batch(b"".join(parts), at, len(parts), dict.fromkeys(self._told)) if parts else None
+        keys = list(islice(self._told, MOST))
+        return Batch(b"".join(self._stale(keys, at)), at, len(keys), dict.fromkeys(keys)) if keys else None
 
     def taken(self, batch: Batch) -> None:
         """The store has it."""
