@@ -30,7 +30,7 @@ from inferry import errors
 STEP = 15
 SECONDS = 20 * 60
 PAUSE = 240
-HEALTHY: Mapping[str, list[Outcome]] = {"digits": [0.002] * 12, "iris": [0.002] * 12}
+HEALTHY: Mapping[str, list[Outcome]] = {"digits": [0.002] * 3}
 BROKEN: Mapping[str, list[Outcome]] = {
     "broken": [0.002, errors.InferenceFailed()],
     "odd": [0.002, errors.InvalidArgument(), errors.InvalidArgument(), errors.InvalidArgument()],
@@ -46,7 +46,8 @@ RINGING = {
 
 
 def bursts(environment: Callable[[str], Environment], until: Callable[[float], float], start: float) -> None:
-    """Four functions at a time are started, asked for half a minute, and gone; a request of a burst fails, or is slow.
+    """Two functions at a time are started, asked for half a minute, and gone; one of 25 requests fails, or is slow. The
+    first pushes are refused.
 
     Meanwhile another function is asked all the time: one of its models fails, one refuses its input, and one of its two
     stores refuses all pushes.
@@ -55,7 +56,7 @@ def bursts(environment: Callable[[str], Environment], until: Callable[[float], f
     broken = environment("broken")
     for moment in range(0, SECONDS, 10):
         if moment % PAUSE == 0:
-            functions = [environment("functions") for _ in range(4)]
+            functions = [environment("functions") for _ in range(2)]
         now = until(start + moment)
         push(broken, now, BROKEN)
         if moment % PAUSE < 40:
@@ -81,11 +82,15 @@ def push(environment: Environment, now: float, requests: Mapping[str, list[Outco
 @contextmanager
 def stores(folder: Path, *targets: Any) -> Iterator[tuple[Store, Callable[[str], Environment]]]:
     """A Prometheus, and what makes environments of a job that push to it; those of "broken" to another one as well."""
-    with prometheus(folder, *targets) as store, gate() as refusing:
+    with prometheus(folder, *targets) as store, gate() as refusing, gate(store.write_url) as between:
         refusing.fate = lambda: 403
+        refusals = iter((403, 403, 503))
+        between.fate = lambda: next(refusals, "pass")
 
         def environment(job: str) -> Environment:
-            return Environment(store.write_url, time.time(), job, refusing.url if job == "broken" else "")
+            if job == "broken":
+                return Environment(store.write_url, time.time(), job, refusing.url)
+            return Environment(between.url, time.time(), job)
 
         yield store, environment
 
