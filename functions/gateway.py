@@ -10,7 +10,7 @@ from inferry.asgi import ASGIApp, Message
 from inferry.waiting import on_loop
 
 from functions.postponed import postponed
-from functions.sources import SOURCES, decoded, root_path, unknown
+from functions.sources import SOURCES, decoded, placed, unknown
 
 with postponed("asyncio"):
     from mangum import Mangum
@@ -54,7 +54,8 @@ class Gateway(Mangum):
         """An invocation. UnknownEvent."""
         source = self.infer(event, context)
         scope = source.scope
-        scope["root_path"] = root_path(event)
+        scope["root_path"], path = placed(event)
+        scope["path"] = scope["root_path"] + path
         scope["inferry"] = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),

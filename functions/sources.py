@@ -1,11 +1,16 @@
 """HTTP events: the request that each stands for, and the answer in the form that its source takes."""
 
 import binascii
+import itertools
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
+from inferry.asgi import below
 from inferry.errors import InvalidRequest, RequestTooLarge
+from inferry.routes import FIRST_SEGMENTS
 
 from functions.postponed import postponed
 
@@ -17,6 +22,11 @@ with postponed("asyncio"):
 MAX_BODY = 6_000_000
 # A text of this many bytes fits whatever it holds.
 MAX_TEXT = MAX_BODY // 3
+
+_NO_STAGE = "$default"
+# The names that API Gateway gives to APIs; custom domains have others.
+_GATEWAYS_OWN = ".execute-api."
+_PARAMETER = re.compile(r"\{([^}+]+)\+?\}")
 
 
 class UnknownEvent(Exception):
@@ -58,6 +68,11 @@ class HTTPApi(_Source, HTTPGateway):
     The newer format, which nearly all requests come in, is read and written here: what Mangum does for any application
     takes as long as the prediction of a small model.
     """
+
+    @classmethod
+    def infer(cls, event: Any, context: Any, config: Any) -> bool:
+        # VPC Lattice has a version and a context of the request too.
+        return "version" in event and ("httpMethod" in event or "http" in event.get("requestContext", ()))
 
     @property
     def scope(self) -> Any:
@@ -133,16 +148,56 @@ def decoded(body: bytes, is_base64: bool) -> bytes:
         raise InvalidRequest(f"the event's body isn't the base64 that its isBase64Encoded says: {exc}") from exc
 
 
-def root_path(event: Mapping[str, Any]) -> str:
-    """What the client's path has before the application's: a stage, or the mapping of a custom domain."""
+def placed(event: Mapping[str, Any]) -> tuple[str, str]:
+    """Where a client calls the API ("" at the root), and the path below that, as far as the event tells."""
     context = event["requestContext"]
-    path = context.get("path") or event.get("rawPath") or ""
-    proxy = (event.get("pathParameters") or {}).get("proxy")
-    if proxy:
-        if path == f"/{proxy}":  # nearly always
-            return ""
-        path, own = unquote(path), f"/{unquote(proxy)}"
-        if path.endswith(own):
-            return path.removesuffix(own)
-    stage = context.get("stage", "$default")
-    return "" if stage == "$default" else f"/{stage}"
+    sent, resource = _sent(event, context)
+    sent = unquote(sent) if "%" in sent else sent or "/"
+    parameters = event.get("pathParameters") or {}
+    if sent == f"/{parameters.get('proxy')}":  # nearly always
+        return "", sent
+    stage = f"/{context.get('stage') or _NO_STAGE}"
+    front, path = _below_resource(sent, resource, parameters) or _below_stage(sent, stage)
+    if "http" in context and front == stage and _GATEWAYS_OWN not in context.get("domainName", ""):
+        # An HTTP API has its stage there even at a custom domain, where no client wrote it.
+        front = ""
+    return front, path
+
+
+def _sent(event: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[str, str]:
+    """The path as it came, with all that stands in front, and the path of the resource, "" where none is said."""
+    if "http" in context:
+        return context["http"]["path"], event.get("routeKey", "").partition(" ")[2]
+    # At a REST API's own name, the event's path has no stage.
+    path = event["path"] if "version" in event else context.get("path") or event["path"]
+    return path, event.get("resource", "")
+
+
+def _below_resource(sent: str, resource: str, parameters: Mapping[str, str]) -> tuple[str, str] | None:
+    """None where the path is not the resource's. A greedy parameter has no slash at its end where the path has one."""
+    if not resource.startswith("/") or not _named(resource) <= parameters.keys():
+        return None
+    path = _PARAMETER.sub(lambda match: unquote(parameters[match[1]]), resource).rstrip("/")
+    sent = sent.rstrip("/")
+    if not sent.endswith(path):
+        return None
+    mount = _mount(resource)
+    return sent[: len(sent) - len(path)] + mount, path[len(mount) :] or "/"
+
+
+def _below_stage(sent: str, stage: str) -> tuple[str, str]:
+    path = below(stage, sent)
+    return sent[: len(sent) - len(path)], path or "/"
+
+
+@lru_cache
+def _named(resource: str) -> frozenset[str]:
+    return frozenset(_PARAMETER.findall(resource))
+
+
+@lru_cache
+def _mount(resource: str) -> str:
+    """The literal beginning of a resource's path that no path of the API has: "/ml" of "/ml/{proxy+}"."""
+    segments = resource.strip("/").split("/")
+    front = itertools.takewhile(lambda segment: segment not in FIRST_SEGMENTS and not segment.startswith("{"), segments)
+    return "".join(f"/{segment}" for segment in front)

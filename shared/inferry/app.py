@@ -11,7 +11,7 @@ import orjson
 
 from inferry import asgi, compression, context, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
+from inferry.errors import InferryError, InvalidSettings, NotSupported, RequestTooLarge, ResponseTooLarge
 from inferry.observation import Observation, looked_at
 from inferry.service import Service
 from inferry.settings import Settings
@@ -119,6 +119,7 @@ class App:
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
         self._keys = _keys(keys)
+        self._base = _base(service.settings.base_path)
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {
             "infer": self._infer,
@@ -148,8 +149,11 @@ class App:
             try:
                 if self._guard is not None:
                     self._check(self._guard.check, scope["method"], headers)
-                root = scope.get("root_path", "")
-                path = asgi.below(root, scope["path"]) if root else scope["path"]
+                root, path = scope.get("root_path", ""), scope["path"]
+                if self._base is not None:
+                    root, path = self._base, asgi.below_base(self._base, root, path)
+                elif root:
+                    path = asgi.below(root, path)
                 route, parameters = routes.match(scope["method"], path or "/")
                 if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
                     path = _deferring(parameters)
@@ -158,7 +162,8 @@ class App:
                     self._check(self._keys.check, headers)
                 handler = self._handlers.get(route.operation)
                 if handler is None:
-                    rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
+                    # Whole, as ASGI has it: below a root "/v2", "/v2/models" would else lose what looks like the root.
+                    rest = {"method": route.method, "path": f"{root}{path.rstrip('/') or '/'}", "root_path": root}
                     await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen), seen)
                     return
                 try:
@@ -307,6 +312,20 @@ class App:
 
             self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
         return self._management
+
+
+def _base(given: str) -> str | None:
+    """BASE_PATH as the root of links, "" for "/"; None where the host says it. InvalidSettings."""
+    if not given:
+        return None
+    base = given.rstrip("/")
+    first = base.partition("/")[2].partition("/")[0]
+    if base and first in routes.FIRST_SEGMENTS:
+        raise InvalidSettings(
+            f"BASE_PATH can't begin with /{first}, as paths of the API itself do: with a proxy in front that takes it off, "
+            "nobody could tell the two apart"
+        )
+    return base
 
 
 def _deferring(parameters: Mapping[str, str]) -> str:

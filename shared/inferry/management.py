@@ -14,7 +14,7 @@ from starlette.responses import Response as HTTPResponse
 
 from inferry import class_names, context, description, openapi, protocol, rows, uploads
 from inferry.app import error_response, json_response, read_body
-from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.asgi import ASGIApp, Receive, Response, Scope, Send, link
 from inferry.document import load
 from inferry.documentation import Documentation
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
@@ -219,7 +219,7 @@ class Management:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
 
     async def home(self, request: HTTPRequest) -> HTTPResponse:
-        return _json({"status": "alive", "docs": f"{request.scope.get('root_path', '')}/docs"})
+        return _json({"status": "alive", "docs": link(request.scope, "/docs")})
 
     def _rising(self, model: str) -> list[str]:
         """The versions that can be asked for, numbers behind other names."""
@@ -234,7 +234,7 @@ class Management:
         return Deferred(self._service.settings)
 
     def _pending(self, request: HTTPRequest, model: str, found: str) -> HTTPResponse:
-        url = f"{request.scope.get('root_path', '')}/v2/models/{model}/requests/{found}"
+        url = link(request.scope, f"/v2/models/{model}/requests/{found}")
         status, body, headers = json_response({"id": found, "model_name": model, "status": "pending", "url": url}, 202)
         return _http((status, body, [*headers, (b"location", url.encode()), (b"retry-after", b"1")]))
 
