@@ -142,8 +142,8 @@ class Messages:
 def _queue(url: str, setting: str, env: Mapping[str, str]) -> Queue | None:
     if _is_fifo(url):
         raise InvalidSettings(
-            f"{setting} must be a standard queue, got {url[:200]!r}: what is sent there belongs to no group of messages; "
-            "jobs that came from a FIFO queue come from there again, and need no BATCH_QUEUE"
+            f"{setting} must be a standard queue, got {url[:200]!r}: what is sent there belongs to no group of "
+            "messages; jobs that came from a FIFO queue come from there again, and need no BATCH_QUEUE"
         )
     return Queue(url, setting, env) if url else None
 

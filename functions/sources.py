@@ -158,9 +158,9 @@ def placed(event: Mapping[str, Any]) -> tuple[str, str]:
         return "", sent
     stage = f"/{context.get('stage') or _NO_STAGE}"
     front, path = _below_resource(sent, resource, parameters) or _below_stage(sent, stage)
-    if "http" in context and front == stage and _GATEWAYS_OWN not in context.get("domainName", ""):
+    if "http" in context and _GATEWAYS_OWN not in context.get("domainName", ""):
         # An HTTP API has its stage there even at a custom domain, where no client wrote it.
-        front = ""
+        front = below(stage, front)
     return front, path
 
 

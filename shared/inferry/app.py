@@ -322,7 +322,7 @@ def _base(given: str) -> str | None:
     first = base.partition("/")[2].partition("/")[0]
     if base and first in routes.FIRST_SEGMENTS:
         raise InvalidSettings(
-            f"BASE_PATH can't begin with /{first}, as paths of the API itself do: with a proxy in front that takes it off, "
+            f"BASE_PATH can't begin with /{first}, as paths of the API itself do: behind a proxy that takes it off, "
             "nobody could tell the two apart"
         )
     return base

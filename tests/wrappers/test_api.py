@@ -44,7 +44,7 @@ def plain(event: Mapping[str, Any]) -> tuple[str, str, bytes, dict[str, str]]:
     headers = event["headers"] if "headers" in event else {k: v[0] for k, v in event["multiValueHeaders"].items()}
     return (
         event.get("httpMethod") or request["method"],
-        (event.get("path") or request["path"]).removeprefix("/prod"),
+        (event.get("path") or request["path"]).removeprefix("/ml").removeprefix("/prod"),
         base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(),
         {**headers, "accept-encoding": "identity"},
     )
@@ -71,7 +71,7 @@ def test_an_event_is_answered_as_the_request_it_stands_for(function: Make, name:
 
 def test_every_sample_of_http_is_tested() -> None:
     found = {path.stem for path in events.FOLDER.glob("*.json")}
-    assert {name for name in found if "requestContext" in events.load(name)} == set(events.HTTP)
+    assert {name for name in found if "requestContext" in events.load(name)} == {*events.HTTP, "vpc-lattice"}
 
 
 def test_the_digit_is_read(function: Make) -> None:
@@ -84,6 +84,14 @@ UNKNOWN: dict[str, tuple[Any, str]] = {
     "sqs": (events.load("sqs-s3"), "the keys Records"),
     "eventbridge": (events.load("eventbridge-schedule"), "the keys account, detail, detail-type, id"),
     "s3 test": (events.load("s3-test"), "the keys Bucket, Event, HostId"),
+    "vpc lattice": (
+        events.load("vpc-lattice"),
+        "the keys body, headers, isBase64Encoded, method, path, requestContext",
+    ),
+    "vpc lattice, the older structure": (
+        {"raw_path": "/v2", "method": "GET", "headers": {}, "query_string_parameters": {}, "body": None},
+        "the keys body, headers, method, query_string_parameters, raw_path",
+    ),
     "websocket": ({"requestContext": {"connectionId": "c"}, "body": ""}, "the keys body, requestContext"),
     "empty": ({}, "the keys (none)"),
     "list": ([1], "got list"),
@@ -151,39 +159,6 @@ def test_an_answer_within_the_limit_fits_into_lambdas(
     assert json.loads(events.body(answer))["outputs"][0]["data"] == [text]
     # As the runtime writes it where it isn't told to leave characters as they are.
     assert len(json.dumps(answer)) < 6 * 2**20
-
-
-PREFIXES = {
-    "a stage of an HTTP API": ("http-api-stage", {}, "/prod"),
-    "a stage of a REST API": ("rest-api-stage", {}, "/prod"),
-    "no stage": ("http-api", {}, ""),
-    "a load balancer": ("alb", {}, ""),
-    "a Function URL": ("function-url", {}, ""),
-}
-
-
-@pytest.mark.parametrize("name", PREFIXES)
-def test_the_prefix_is_the_gateways(name: str) -> None:
-    event, changes, root = PREFIXES[name]
-    assert sources.root_path(events.load(event) | changes) == root
-
-
-def mapped(name: str, root: str, **changes: Any) -> dict[str, Any]:
-    """An event that came by a custom domain whose mapping is `root`, which the gateway leaves in the path."""
-    event = events.load(name)
-    path = f"{root}/v2/models/digits/infer"
-    where = event["requestContext"].get("http", event["requestContext"])
-    where["path"] = path
-    return {**event, ("path" if "path" in event else "rawPath"): path, **changes}
-
-
-@pytest.mark.parametrize("name", ["http-api", "rest-api-stage"])
-def test_a_custom_domains_mapping(function: Make, name: str) -> None:
-    served = function()
-    assert served(mapped(name, "/models"))["statusCode"] == 200
-    assert served(mapped(name, "/a%20b"))["statusCode"] == 200
-    # Without the wildcard of the route, the prefix can't be told from the path.
-    assert served(mapped(name, "/models", pathParameters=None))["statusCode"] == 404
 
 
 class Recorded:
