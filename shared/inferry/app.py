@@ -11,7 +11,7 @@ import orjson
 
 from inferry import asgi, compression, context, errors, protocol, routes
 from inferry.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.errors import InferryError, InvalidSettings, NotSupported, RequestTooLarge, ResponseTooLarge
+from inferry.errors import InferryError, NotSupported, RequestTooLarge, ResponseTooLarge
 from inferry.observation import Observation, looked_at
 from inferry.service import Service
 from inferry.settings import Settings
@@ -119,7 +119,9 @@ class App:
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
         self._keys = _keys(keys)
-        self._base = _base(service.settings.base_path)
+        # "" at the root; None where the host says it.
+        base = service.settings.base_path
+        self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {
             "infer": self._infer,
@@ -312,20 +314,6 @@ class App:
 
             self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
         return self._management
-
-
-def _base(given: str) -> str | None:
-    """BASE_PATH as the root of links, "" for "/"; None where the host says it. InvalidSettings."""
-    if not given:
-        return None
-    base = given.rstrip("/")
-    first = base.partition("/")[2].partition("/")[0]
-    if base and first in routes.FIRST_SEGMENTS:
-        raise InvalidSettings(
-            f"BASE_PATH can't begin with /{first}, as paths of the API itself do: behind a proxy that takes it off, "
-            "nobody could tell the two apart"
-        )
-    return base
 
 
 def _deferring(parameters: Mapping[str, str]) -> str:

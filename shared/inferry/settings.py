@@ -15,6 +15,8 @@ _PREFIX = r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*"
 # What Kubernetes sets for a Service of this name, METRICS_PORT for one that is called "metrics": not a setting of ours.
 _SERVICE_LINK = r"(tcp|udp|sctp)://\S+"
 _BASE = r"(/[^/?#%\s]+)+/?|/"
+# How paths of the API itself begin: where a proxy takes it off, a base path like these could not be told from them.
+_OF_THE_API = ("docs", "health", "metrics", "openapi.json", "predict", "v1", "v2")
 _DIGEST = "[0-9a-fA-F]{64}"
 
 
@@ -102,6 +104,8 @@ class Settings:
             raise InvalidSettings(f"LOG_FORMAT must be text or json, got {self.log_format!r}")
         if self.base_path and not re.fullmatch(_BASE, self.base_path):
             raise InvalidSettings(f"BASE_PATH must be a path like /ml, got {self.base_path!r}")
+        if self.base_path and (first := self.base_path.split("/")[1]) in _OF_THE_API:
+            raise InvalidSettings(f"BASE_PATH can't begin with /{first}, as paths of the API itself do")
         for name in ("port", "metrics_port"):
             if getattr(self, name) > 65535:
                 raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")
