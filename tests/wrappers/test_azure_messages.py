@@ -1,6 +1,7 @@
 """azure_app's function of the queue in this process: what it does, sends again, puts aside and lets fail."""
 
 import asyncio
+import base64
 import json
 import math
 import threading
@@ -27,16 +28,18 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ROW = '{"x": [1, 2]}\n'
 MANY = 500_000
 TRIES = 5
-Done = tuple[bytes | None, bytes | None]
+ACCOUNT = "inferrydevfiles"
+# What is sent again, as the queue has it, and the note that is put aside.
+Done = tuple[str | None, bytes | None]
 
 
-class Out(func.Out[bytes]):
-    value: bytes | None = None
+class Out(func.Out[str]):
+    value: str | None = None
 
-    def set(self, val: bytes) -> None:
+    def set(self, val: str) -> None:
         self.value = val
 
-    def get(self) -> bytes | None:
+    def get(self) -> str | None:
         return self.value
 
 
@@ -65,8 +68,8 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
         context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local(), trace_context=span)
         again, aside = Out(), Out()
         worker = Worker(service)
-        await Messages(worker, Fanout(service, worker), Limits(limit, TRIES))(message, context, again, aside)
-        return again.value, aside.value
+        await Messages(worker, Fanout(service, worker), Limits(limit, TRIES), ACCOUNT)(message, context, again, aside)
+        return again.value, None if aside.value is None else base64.b64decode(aside.value, validate=True)
 
     yield invocation
     service.close()
@@ -88,12 +91,27 @@ def test_a_job_goes_on_in_other_invocations(handle: Callable[..., Done], files: 
     told = job(files, "m/long.jsonl", ROW * MANY)
     parts, turns = files / "output/m/.inferry", [0]
     while (done := handle(told, limit=0.02)) != (None, None):
-        assert done == (json.dumps(told).encode(), None)
+        assert done == (json.dumps(told), None)
         turns.append(sum(path.is_file() for path in parts.rglob("*")))
     assert len(turns) > 2
     assert sorted(turns) == turns
     assert (files / "output/m/long.jsonl").read_text().count("\n") == MANY
     assert handle(told, limit=0.02) == (None, None)
+
+
+def test_a_job_in_base64_goes_on_in_base64(handle: Callable[..., Done], files: Path) -> None:
+    told = base64.b64encode(json.dumps(job(files, "m/long.jsonl", ROW * MANY)).encode())
+    assert handle(told, limit=0.02) == (told.decode(), None)
+    assert handle(told) == (None, None)
+    assert (files / "output/m/long.jsonl").read_text().count("\n") == MANY
+
+
+@pytest.mark.parametrize("form", ["text", "blanks around it", "base64", "base64 in lines"])
+def test_messages_are_text_or_base64(handle: Callable[..., Done], files: Path, form: str) -> None:
+    plain = json.dumps(job(files, "m/\N{SNOWMAN}.jsonl", ROW), ensure_ascii=False).encode()
+    forms = {"text": plain, "blanks around it": b" \n" + plain, "base64": base64.b64encode(plain)}
+    assert handle(forms.get(form) or base64.encodebytes(plain)) == (None, None)
+    assert (files / "output/m/\N{SNOWMAN}.jsonl").read_text().count("\n") == 1
 
 
 def test_the_loop_is_free_while_a_job_runs(invocation: Callable[..., Coroutine[Any, Any, Done]], files: Path) -> None:
@@ -212,7 +230,7 @@ def test_a_job_of_a_run_goes_on_in_other_invocations(handle: Callable[..., Done]
     [told] = planned(handle, files, 1 << 30, ["files"])
     turns = 0
     while (done := handle(told, limit=0.02)) != (None, None):
-        assert done == (json.dumps(told).encode(), None)
+        assert done == (json.dumps(told), None)
         turns += 1
     assert turns > 1
     assert outcomes(files) == {f"0--finished-{MANY}-0": "."}

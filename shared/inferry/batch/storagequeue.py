@@ -1,6 +1,7 @@
 """A queue of Azure Storage by its REST interface: messages into it, how many it has, and what is in front."""
 
 import base64
+import binascii
 import hashlib
 import hmac
 import itertools
@@ -28,10 +29,24 @@ WRITERS, AHEAD = 8, 512
 Signed = Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]
 
 
+def encoded(body: bytes) -> str:
+    """A message as a queue's text. That is XML, which can't hold every character."""
+    return base64.b64encode(body).decode()
+
+
+def decoded(text: bytes) -> bytes:
+    """A message as it was meant. Plain text is one too: JSON begins with a character that base64 has not."""
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except binascii.Error:
+        return text
+
+
 class StorageQueue:
     """The queue at `url`; opened with the account's key, a managed identity or the user of `az login`, in this order.
 
-    Messages are base64, as the Functions host expects them. StoreError when the service doesn't do what it is asked.
+    Messages are put in base64, as nearly all who read queues expect them. StoreError when the service doesn't do what
+    it is asked.
     """
 
     def __init__(self, url: str, env: Mapping[str, str]) -> None:
@@ -52,8 +67,8 @@ class StorageQueue:
             def put(body: bytes) -> None:
                 poster = free.get()
                 try:
-                    text = base64.b64encode(body)
-                    self._ask(poster, "POST", b"<QueueMessage><MessageText>%b</MessageText></QueueMessage>" % text)
+                    text = f"<QueueMessage><MessageText>{encoded(body)}</MessageText></QueueMessage>"
+                    self._ask(poster, "POST", text.encode())
                 finally:
                     free.put(poster)
 
@@ -66,11 +81,11 @@ class StorageQueue:
             return int(self._ask(poster, "GET").headers["x-ms-approximate-messages-count"])
 
     def peek(self) -> list[bytes]:
-        """The bodies of up to 32 messages in front."""
+        """The bodies of up to 32 messages in front; those of other senders may be plain text."""
         with self._poster("/messages?numofmessages=32&peekonly=true") as poster:
             answer = self._ask(poster, "GET")
         texts = (node.text or "" for node in ET.fromstring(answer.body).iter("MessageText"))  # noqa: S314  Azure's own
-        return [base64.b64decode(text) for text in texts]
+        return [decoded(text.encode()) for text in texts]
 
     def _poster(self, target: str) -> "closing[Poster]":
         return closing(Poster(f"{self.url}{target}", "BATCH_RUNNER"))
