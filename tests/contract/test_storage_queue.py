@@ -36,6 +36,17 @@ def test_messages(azurite: services.Azurite) -> None:
     assert len(set(queue.peek()) & set(bodies)) == 32
 
 
+PLAIN = [b'{"input": "az://input/a.csv"}', b"[1]", b"\xc3\xbc{", b" {}\n"]
+
+
+@pytest.mark.parametrize("body", [*PLAIN, bytes(range(256)), b""])
+def test_texts_are_base64_or_what_they_say(body: bytes) -> None:
+    text = storagequeue.encoded(body)
+    assert storagequeue.decoded(text.encode()) == storagequeue.decoded(f" {text}\n".encode()) == body
+    if body in PLAIN:
+        assert storagequeue.decoded(body) == body
+
+
 REFUSED = {
     "no queue": ("absent", {}, "404 QueueNotFound"),
     "another key": ("jobs", {"AZURE_STORAGE_ACCOUNT_KEY": "AAAA"}, "403 AuthenticationFailed"),

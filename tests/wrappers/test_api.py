@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,6 +73,13 @@ def test_an_event_is_answered_as_the_request_it_stands_for(function: Make, name:
 def test_every_sample_of_http_is_tested() -> None:
     found = {path.stem for path in events.FOLDER.glob("*.json")}
     assert {name for name in found if "requestContext" in events.load(name)} == {*events.HTTP, "vpc-lattice"}
+
+
+def test_every_sample_has_a_source() -> None:
+    rows = [line for line in (events.FOLDER / "README.md").read_text().splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall("`([a-z0-9-]+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(path.stem for path in events.FOLDER.glob("*.json"))
+    assert [row for row in rows if "https://" not in row] == [row for row in rows if "our own state machine" in row]
 
 
 def test_the_digit_is_read(function: Make) -> None:
