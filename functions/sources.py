@@ -150,32 +150,37 @@ def decoded(body: bytes, is_base64: bool) -> bytes:
 
 def placed(event: Mapping[str, Any]) -> tuple[str, str]:
     """Where a client calls the API ("" at the root), and the path below that, as far as the event tells."""
-    context = event["requestContext"]
-    sent, resource = _sent(event, context)
-    sent = unquote(sent) if "%" in sent else sent or "/"
-    parameters = event.get("pathParameters") or {}
-    if sent == f"/{parameters.get('proxy')}":  # nearly always
-        return "", sent
-    stage = f"/{context.get('stage') or _NO_STAGE}"
-    front, path = _below_resource(sent, resource, parameters) or _below_stage(sent, stage)
-    if "http" in context and _GATEWAYS_OWN not in context.get("domainName", ""):
-        # An HTTP API has its stage there even at a custom domain, where no client wrote it.
-        front = below(stage, front)
-    return front, path
-
-
-def _sent(event: Mapping[str, Any], context: Mapping[str, Any]) -> tuple[str, str]:
-    """The path as it came, with all that stands in front, and the path of the resource, "" where none is said."""
+    context, parameters = event["requestContext"], event.get("pathParameters")
     if "http" in context:
-        return context["http"]["path"], event.get("routeKey", "").partition(" ")[2]
-    # At a REST API's own name, the event's path has no stage.
-    path = event["path"] if "version" in event else context.get("path") or event["path"]
-    return path, event.get("resource", "")
+        sent, resource = context["http"]["path"], event.get("routeKey") or ""
+    else:
+        # At a REST API's own name, the event's path has no stage.
+        sent = event["path"] if "version" in event else context.get("path") or event["path"]
+        resource = event.get("resource") or ""
+    stage = context.get("stage") or _NO_STAGE
+    if parameters:
+        if sent == f"/{parameters.get('proxy')}" and "%" not in sent:  # nearly always
+            return "", sent
+    elif stage == _NO_STAGE and "/" not in resource:
+        return "", (unquote(sent) if "%" in sent else sent) or "/"
+    # An HTTP API has its stage there even at a custom domain, where no client wrote it.
+    unseen = stage if "http" in context and _GATEWAYS_OWN not in context.get("domainName", "") else ""
+    return _placed(sent, resource, tuple(parameters.items()) if parameters else (), stage, unseen)
+
+
+@lru_cache(64)
+def _placed(
+    sent: str, resource: str, parameters: tuple[tuple[str, str], ...], stage: str, unseen: str
+) -> tuple[str, str]:
+    """Most requests of a function are for the same few. `resource` may have a method in front."""
+    sent, resource = unquote(sent) or "/", resource.rpartition(" ")[2]
+    front, path = _below_resource(sent, resource, dict(parameters)) or _below_stage(sent, f"/{stage}")
+    return below(f"/{unseen}", front) if unseen else front, path
 
 
 def _below_resource(sent: str, resource: str, parameters: Mapping[str, str]) -> tuple[str, str] | None:
     """None where the path is not the resource's. A greedy parameter has no slash at its end where the path has one."""
-    if not resource.startswith("/") or not _named(resource) <= parameters.keys():
+    if not resource.startswith("/") or not parameters.keys() >= set(_PARAMETER.findall(resource)):
         return None
     path = _PARAMETER.sub(lambda match: unquote(parameters[match[1]]), resource).rstrip("/")
     sent = sent.rstrip("/")
@@ -190,12 +195,6 @@ def _below_stage(sent: str, stage: str) -> tuple[str, str]:
     return sent[: len(sent) - len(path)], path or "/"
 
 
-@lru_cache
-def _named(resource: str) -> frozenset[str]:
-    return frozenset(_PARAMETER.findall(resource))
-
-
-@lru_cache
 def _mount(resource: str) -> str:
     """The literal beginning of a resource's path that no path of the API has: "/ml" of "/ml/{proxy+}"."""
     segments = resource.strip("/").split("/")
