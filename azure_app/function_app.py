@@ -4,9 +4,9 @@ import atexit
 import gc
 import os
 
-from inferry import logs
 from inferry.app import create_app
-from inferry.pushing import open_pusher, process_age
+from inferry.observability import logs
+from inferry.observability.sinks.pusher import open_pusher, process_age
 from inferry.service import Service
 from inferry.settings import Settings
 

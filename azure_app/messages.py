@@ -10,14 +10,14 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 import azure.functions as func
-from inferry.batch.report import FAILED, FINISHED, UNFINISHED
-from inferry.batch.storagequeue import decoded, encoded
-from inferry.context import read
 from inferry.errors import InferryError
-from inferry.fanout import Fanout
-from inferry.jobs import Job
-from inferry.messages import Prediction
-from inferry.worker import Worker, is_final
+from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
+from inferry.jobs.runner import Job
+from inferry.jobs.runs.storage_queue import decoded, encoded
+from inferry.observability.context import read
+from inferry.worker.messages import Prediction
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker, is_final
 
 from azure_app import envelopes
 from azure_app.environment import Limits

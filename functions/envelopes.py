@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote_plus
 
-from inferry.batch.names import is_mark
 from inferry.errors import InvalidRequest
+from inferry.jobs.file_names import is_mark
 
 Document: TypeAlias = Mapping[str, Any]
 

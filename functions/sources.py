@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from inferry.asgi import below
 from inferry.errors import InvalidRequest, RequestTooLarge
-from inferry.routes import FIRST_SEGMENTS
+from inferry.http.asgi import below
+from inferry.http.routes import FIRST_SEGMENTS
 
 from functions.postponed import postponed
 

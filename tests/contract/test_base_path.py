@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx_models
 import pytest
 from inferry.errors import InvalidSettings
-from inferry.routes import FIRST_SEGMENTS
+from inferry.http.routes import FIRST_SEGMENTS
 from inferry.settings import Settings
 from servers import Server, serving, tensor
 
