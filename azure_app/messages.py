@@ -13,7 +13,7 @@ import azure.functions as func
 from inferry.errors import InferryError
 from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
 from inferry.jobs.runner import Job
-from inferry.jobs.runs.storage_queue import decoded, encoded
+from inferry.jobs.runs.queue_text import decoded, encoded
 from inferry.observability.context import read
 from inferry.worker.messages import Prediction
 from inferry.worker.steps import Fanout

@@ -5,7 +5,7 @@ import json
 
 import azure.functions as func
 from inferry.jobs.file_names import is_mark, is_own
-from inferry.jobs.runs.storage_queue import encoded
+from inferry.jobs.runs.queue_text import encoded
 from inferry.service import Service
 from inferry.worker.steps import Fanout
 from inferry.worker.worker import Worker

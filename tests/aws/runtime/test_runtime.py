@@ -210,7 +210,7 @@ def test_every_sample_can_be_invoked_by_hand(name: str) -> None:
     """As `make invoke` does it."""
     if not PYTHONS:
         pytest.skip("no Python with the function's packages: make test-aws installs them")
-    command = [sys.executable, str(ROOT / "tests/invoke.py"), str(events.FOLDER / f"{name}.json")]
+    command = [sys.executable, str(ROOT / "tests/helpers/invoke.py"), str(events.FOLDER / f"{name}.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

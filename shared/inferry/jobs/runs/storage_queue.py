@@ -1,7 +1,6 @@
 """A queue of Azure Storage by its REST interface: messages into it, how many it has, and what is in front."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import itertools
@@ -18,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from inferry.cloud.entra import CommandLine, ManagedIdentity
 from inferry.cloud.http_client import Answer, NoAnswer, Poster
 from inferry.errors import InvalidSettings, StoreError
+from inferry.jobs.runs.queue_text import decoded, encoded
 
 _VERSION = "2021-08-06"
 _RESOURCE = "https://storage.azure.com"
@@ -27,19 +27,6 @@ SECONDS, ATTEMPTS = 30.0, 4
 WRITERS, AHEAD = 8, 512
 
 Signed = Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]
-
-
-def encoded(body: bytes) -> str:
-    """A message as a queue's text. That is XML, which can't hold every character."""
-    return base64.b64encode(body).decode()
-
-
-def decoded(text: bytes) -> bytes:
-    """A message as it was meant. Plain text is one too: JSON begins with a character that base64 has not."""
-    try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
-    except binascii.Error:
-        return text
 
 
 class StorageQueue:
