@@ -49,7 +49,7 @@ image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/
 	$(BIN)/python -m pytest tests/images
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
-	@$(BIN)/python tests/invoke.py $(EVENT)
+	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
 deploy: .venv/cdk node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev, with more for the CDK in CDK_ARGS
 	$(CDK) deploy --context environment=$(ENV) $(CDK_ARGS)
