@@ -11,13 +11,16 @@ PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predic
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
+CLOUD ?= aws
+# What an environment is made of: its entry in cdk.json, one's own models, and single values.
+CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(CDK_ARGS)
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch image-test azure-package invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch image-test azure-package invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -45,14 +48,20 @@ image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/invoke.py $(EVENT)
 
-deploy: .venv/cdk node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev, with more for the CDK in CDK_ARGS
-	$(CDK) deploy --context environment=$(ENV) $(CDK_ARGS)
+check-prereqs: $(if $(filter azure,$(CLOUD)),.venv/bin/python,.venv/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
+	@$(BIN)/python -m deploy.prereqs $(CLOUD) $(CONTEXT)
+
+bootstrap: .venv/cdk node_modules/.bin/cdk  ## the CDK's toolkit for an account and region of AWS, once
+	$(CDK) bootstrap $(CONTEXT)
+
+deploy: check-prereqs node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev MODEL_PATH=models, with more for the CDK in CDK_ARGS
+	$(CDK) deploy $(CONTEXT)
 
 diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
-	$(CDK) diff --context environment=$(ENV) $(CDK_ARGS)
+	$(CDK) diff $(CONTEXT)
 
 destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
-	$(CDK) destroy --context environment=$(ENV) $(CDK_ARGS)
+	$(CDK) destroy $(CONTEXT)
 
 azure-plan:  ## validate the Azure configuration and say what it would change: make azure-plan ENV=dev
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl

@@ -50,7 +50,7 @@ def test_a_value_that_cannot_be(project: Path) -> None:
     assert "InvalidProps: memory must be from 128 to 10240, got 64" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
+@pytest.mark.parametrize("verb", ["bootstrap", "deploy", "diff", "destroy"])
 def test_verbs(project: Path, verb: str) -> None:
     """What `make VERB ENV=prod` runs; the stamps are up to date, so that nothing is installed."""
     stamps = [f"--old-file={name}" for name in (".venv/cdk", "node_modules/.bin/cdk")]
@@ -62,8 +62,12 @@ def test_verbs(project: Path, verb: str) -> None:
         *stamps,
         verb,
         "ENV=prod",
+        "MODEL_PATH=my models",
         "CDK_ARGS=--context tracing=true",
     ]
     done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
-    expected = f"node_modules/.bin/cdk {verb} --context environment=prod --context tracing=true"
-    assert done.stdout.splitlines()[-1].endswith(expected)
+    context = '--context environment=prod --context "model_path=my models" --context tracing=true'
+    *before, last = done.stdout.splitlines()
+    assert last.endswith(f"node_modules/.bin/cdk {verb} {context}")
+    # Nothing is made before this has passed.
+    assert before == ([f".venv/bin/python -m deploy.prereqs aws {context}"] if verb == "deploy" else [])
