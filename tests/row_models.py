@@ -35,6 +35,12 @@ def with_mean() -> bytes:
     return graph(nodes, [tensor("x", "FP32", ("batch", 4))], outputs, two=np.float32(2))
 
 
+def relu(first: str) -> bytes:
+    """FP32 `y` [batch, 4], whose first axis has another name, is `x` without what is below 0."""
+    x, y = tensor("x", "FP32", ("batch", 4)), tensor("y", "FP32", (first, 4))
+    return graph([make_node("Relu", ["x"], ["y"])], [x], [y])
+
+
 def folded(first: str | None = "3*batch") -> bytes:
     """FP32 `y` [3*batch, 2] is `x` [batch, 3, 2] with two axes as one."""
     x = tensor("x", "FP32", ("batch", 3, 2))

@@ -111,8 +111,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_header(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+def _add_header(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--header", action=argparse.BooleanOptionalAction, help="whether the first line of CSV names the columns"
     )
 

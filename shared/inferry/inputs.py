@@ -116,7 +116,7 @@ def _from_csv(path: Path, model: Model, header: bool | None) -> InferRequest:
     file = str(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as text:
-            lines = list(_cells(csv.reader(text), path))
+            lines = list(_cells(csv.reader(text, strict=True), path))
     except (csv.Error, UnicodeDecodeError) as exc:
         raise InvalidRequest(f"{path} is not a CSV file in UTF-8: {exc}") from exc
     if not lines:

@@ -32,8 +32,9 @@ _FACTORS, _OFFSETS = (1.0, -2.0, 0.5), (0.0, 0.5, -0.25)
 _LENGTHS = (8, 32, 1, 128, 224)
 _WORDS = ("a", "two words", "3")
 
-# Exporters name every axis of their own: Paddle, ONNX' shape inference and tf2onnx, PyTorch's old exporter.
-_ANONYMOUS = re.compile(r"(p2o\.)?DynamicDimension\.\d+|unk__\d+|.*_dim_\d+|")
+# Programs name every axis of their own: Paddle, ONNX' shape inference and tf2onnx, PyTorch's old exporter, and
+# ONNX Runtime's shape inference (ConvTranspose_459_o0__d0).
+_ANONYMOUS = re.compile(r"(p2o\.)?DynamicDimension\.\d+|unk__\d+|.*_dim_\d+|.*_o\d+__d\d+|")
 _EXPRESSION = re.compile(r"[*+/()]|\s-\s")
 
 

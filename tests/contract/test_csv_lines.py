@@ -218,3 +218,18 @@ def test_bytes_that_are_no_text_matter_where_they_are_read(predict: Predict) -> 
     rows, errors = predict(good, "one", keep=("name",))
     assert rows == [{"name": "b", "y": 2.0}]
     assert errors == [(1, "the line is not CSV in UTF-8: column 'name' holds other bytes")]
+
+
+def test_escaped_quotes_are_no_csv(
+    predict: Predict, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Spark writes them unless it is told otherwise."""
+    content = b'x\n"a, \\"b\\""\n"c:\\"\n"a, ""b"""\n'
+    rows, errors = predict(content, "word")
+    assert [row["y"] for row in rows] == ["c:\\", 'a, "b"']
+    assert [(row, said.rpartition("; ")[2]) for row, said in errors] == [
+        (1, 'a quote in a cell is written twice, not as \\"')
+    ]
+    (tmp_path / "y.csv").write_bytes(content)
+    assert cli.main(["infer", "word", "--input", f"{tmp_path}/y.csv", "--models", str(folder)]) == 1
+    assert "is not a CSV file" in capsys.readouterr().err

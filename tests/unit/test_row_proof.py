@@ -47,6 +47,8 @@ CASES: dict[str, tuple[bytes, Feed, str, str, str]] = {
     "a mean beside rows": (row_models.with_mean(), {"x": X}, SINGLE, "'mean' is a scalar", "twice"),
     "folded": (row_models.folded(), {"x": rows(4, 3, 2)}, SINGLE, "begins with the axis '3*batch'", ""),
     "folded, unnamed": (row_models.folded("Reshapey_dim_0"), {"x": rows(4, 3, 2)}, SINGLE, "'y' has the shape", ""),
+    "inferred": (row_models.relu("Relu_459_o0__d0"), {"x": X}, PROVEN, "", "y"),
+    "folded, inferred": (row_models.folded("Reshape_7_o0__d0"), {"x": rows(4, 3, 2)}, SINGLE, "'y' has the shape", ""),
     "a condition": (row_models.conditional(), {"x": X}, SINGLE, "'y' differs by", "y"),
     "a condition that these rows hide": (row_models.conditional(), {"x": abs(X) + 1}, SINGLE, "'y' differs by", "y"),
     "one scale for all rows": (row_models.quantised(), {"x": X * 7}, SINGLE, "'y' differs by", "y"),

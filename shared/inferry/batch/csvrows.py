@@ -105,8 +105,11 @@ class CsvRows:
 
     def _table(self, lines: Lines) -> pa.Table | None:
         """The lines' columns; None when one of the lines doesn't fit."""
-        # To Arrow a lone carriage return ends a line; to everything else it is a part of one.
+        # To Arrow a lone carriage return ends a line; to everything else it is a part of one. And it takes Spark's
+        # escaped quotes, which are no CSV, for a part of a text.
         if lines.oversize or self._is_slow or lines.data.count(b"\r") != lines.data.count(b"\r\n"):
+            return None
+        if b'\\"' in lines.data:
             return None
         try:
             table = arrow_csv.read_csv(
@@ -141,7 +144,8 @@ class CsvRows:
         try:
             cells = next(csv.reader([line.decode(errors="surrogateescape")], strict=True)) or [""]
         except csv.Error as exc:
-            raise InvalidRequest(f"the line is not CSV: {exc}") from exc
+            hint = '; a quote in a cell is written twice, not as \\"' if b'\\"' in line else ""
+            raise InvalidRequest(f"the line is not CSV: {exc}{hint}") from exc
         if len(cells) != len(self._names):
             raise InvalidRequest(f"the line has {len(cells)} cells, the header {len(self._names)}")
         found = dict(zip(self._names, cells, strict=True))
