@@ -1,4 +1,7 @@
-"""Images with another folder of models: the examples are not in them, and every model was loaded by the build."""
+"""Images with another folder of models: the examples are not in them, and every model was loaded by the build.
+
+What the build found out of their rows lies in .inferry.
+"""
 
 import json
 from pathlib import Path
@@ -15,7 +18,7 @@ def test_another_folder(base: str, name: str, tmp_path: Path) -> None:
     models = onnx_models.write(tmp_path / "my models", {"fraud.onnx": onnx_models.scaled()})
     image = Image(f"{name}-own", IMAGES[name].dockerfile, IMAGES[name].megabytes)
     build(image, "--build-context", f"models={models}")
-    assert json.loads(inside(image, "python3", "-c", MODELS)) == ["fraud.onnx"]
+    assert json.loads(inside(image, "python3", "-c", MODELS)) == [".inferry", "fraud.onnx"]
 
 
 def test_a_model_that_can_not_be_served(base: str, tmp_path: Path) -> None:
