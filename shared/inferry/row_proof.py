@@ -264,11 +264,13 @@ class _Generator:
     def uniform(self, shape: Shape) -> Array:
         """Between 0 and 1, neither of them included."""
         bits = np.frombuffer(self._random.randbytes(4 * math.prod(shape)), "<u4")
-        return (bits.reshape(shape) + 0.5) / 2**32
+        numbers: Array = (bits.reshape(shape) + 0.5) / 2**32
+        return numbers
 
     def normal(self, shape: Shape) -> Array:
         """Of mean 0 and variance 1, by Box and Muller."""
-        return np.sqrt(-2 * np.log(self.uniform(shape))) * np.cos(2 * np.pi * self.uniform(shape))
+        numbers: Array = np.sqrt(-2 * np.log(self.uniform(shape))) * np.cos(2 * np.pi * self.uniform(shape))
+        return numbers
 
 
 def _values(spec: TensorSpec, shape: Shape, generator: _Generator) -> Array:
