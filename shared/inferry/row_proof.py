@@ -276,7 +276,8 @@ class _Generator:
 def _values(spec: TensorSpec, shape: Shape, generator: _Generator) -> Array:
     datatype = spec.datatype
     if datatype.kind == "string":
-        return np.array(_WORDS, object)[(generator.uniform(shape) * len(_WORDS)).astype(int)]
+        words: Array = np.array(_WORDS, object)[(generator.uniform(shape) * len(_WORDS)).astype(int)]
+        return words
     if not datatype.is_float or datatype.name == "BF16":
         # Of bfloat16 these are the bits 0 and the least number: enough to be different.
         return aligned((generator.uniform(shape) < 0.5).astype(datatype.dtype))
