@@ -57,7 +57,7 @@ image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/
 	$(BIN)/python -m pytest tests/images
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
-	@$(BIN)/python tests/invoke.py $(EVENT)
+	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
 check-prereqs: $(if $(filter azure,$(CLOUD)),.venv/bin/python,.venv/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
 	@$(BIN)/python -m deploy.prereqs $(CLOUD) $(CONTEXT)

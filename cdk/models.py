@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from inferry.description import example
 from inferry.errors import InferryError
-from inferry.repository import open_repository
+from inferry.repository.metadata import example
+from inferry.repository.repository import open_repository
 
 from cdk.props import InvalidProps
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inferry.catalogue import CATALOGUE, TRITON, Metric
+from inferry.observability.catalogue import CATALOGUE, TRITON, Metric
 from inferry.settings import Settings
 
 DOCS = Path(__file__).parent

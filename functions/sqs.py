@@ -6,8 +6,8 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from inferry.sinks.posting import Poster
-from inferry.sinks.sigv4 import Environment, Signer, now
+from inferry.cloud.http_client import Poster
+from inferry.cloud.sigv4 import Environment, Signer, now
 
 _SECONDS = 5.0
 # What XML 1.0 has no characters for, SQS takes neither in bodies nor in attributes.

@@ -8,10 +8,10 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import cli
-from inferry.batch import lines as lines_module
+from inferry.cli.main import main
 from inferry.errors import InvalidFile
-from inferry.jobs import Job, borders, run
+from inferry.jobs.formats import lines as lines_module
+from inferry.jobs.runner import Job, borders, run
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -95,7 +95,7 @@ def test_empty_lines_of_one_request(
     """`inferry infer` reads the same rows; a bad one fails its request."""
     content, model, expected, errors = LINES[case]
     (tmp_path / "x.csv").write_bytes(content)
-    status = cli.main(["infer", model, "--input", f"{tmp_path}/x.csv", "--models", str(folder)])
+    status = main(["infer", model, "--input", f"{tmp_path}/x.csv", "--models", str(folder)])
     output = capsys.readouterr()
     assert status == bool(errors), output.err
     if not errors:
@@ -172,7 +172,7 @@ def test_a_first_line_that_is_empty(
 ) -> None:
     with pytest.raises(InvalidFile, match=r"the first line of .* must name the columns: it is empty"):
         predict(content, "table")
-    assert cli.main(["infer", "table", "--input", f"{tmp_path}/x.csv", "--models", str(folder)]) == 1
+    assert main(["infer", "table", "--input", f"{tmp_path}/x.csv", "--models", str(folder)]) == 1
     assert "inferry: " in capsys.readouterr().err
 
 
@@ -202,9 +202,9 @@ def test_the_options(
         if command == "infer"
         else ["batch", str(source), str(target), "--model", "four"]
     )
-    assert cli.main([*arguments, "--models", str(folder)]) == 1
+    assert main([*arguments, "--models", str(folder)]) == 1
     assert "Say --no-header" in capsys.readouterr().err
-    assert cli.main([*arguments, "--models", str(folder), option]) == 0
+    assert main([*arguments, "--models", str(folder), option]) == 0
     lines = capsys.readouterr().out.splitlines() if command == "infer" else target.read_text().splitlines()
     assert [json.loads(line)["y"] for line in lines] == expected
 
@@ -231,5 +231,5 @@ def test_escaped_quotes_are_no_csv(
         (1, 'a quote in a cell is written twice, not as \\"')
     ]
     (tmp_path / "y.csv").write_bytes(content)
-    assert cli.main(["infer", "word", "--input", f"{tmp_path}/y.csv", "--models", str(folder)]) == 1
+    assert main(["infer", "word", "--input", f"{tmp_path}/y.csv", "--models", str(folder)]) == 1
     assert "is not a CSV file" in capsys.readouterr().err

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 from answers import Outputs, Refused
 from contract.servers import HEADER_LENGTH, Answer, Server
-from inferry import cli
-from inferry.messages import Prediction
+from inferry.cli.main import main
+from inferry.protocol.tensors import DATATYPES
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.tensors import DATATYPES
-from inferry.worker import Worker
+from inferry.worker.messages import Prediction
+from inferry.worker.worker import Worker
 from tried import Array
 
 Feed: TypeAlias = Mapping[str, Array]
@@ -172,7 +172,7 @@ class Command:
         )
 
     def _run(self, *arguments: str) -> str:
-        status = cli.main([*arguments, "--models", str(self._models)])
+        status = main([*arguments, "--models", str(self._models)])
         printed = self._capsys.readouterr()
         if status:
             raise Refused(printed.err + printed.out)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from cases import CASES, Case
 from formats import WRITERS, Writer
-from inferry import cli
+from inferry.cli.main import main
 from refusals import GONE, LOST, REFUSED
 
 HERE = Path(__file__).parent
@@ -92,7 +92,7 @@ def refusal(writer: str, name: str, shape: str) -> str | None:
 
 def results(path: Path, model: str, models: Path, out: Path) -> tuple[list[Any], dict[int, str], str]:
     """The rows of the results, the reasons of rows without one by number from 1, or why there are none."""
-    cli.main(["batch", str(path), f"{out}/", "--model", model, "--models", str(models), "--to", "parquet"])
+    main(["batch", str(path), f"{out}/", "--model", model, "--models", str(models), "--to", "parquet"])
     [report] = out.glob("*.report.json")
     said = json.loads(report.read_bytes())
     if said["state"] != "finished":
