@@ -74,7 +74,7 @@ diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
 destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
 	$(CDK) destroy $(CONTEXT)
 
-azure-deploy: .venv/dev  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
+azure-deploy: .venv/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
 	@$(BIN)/python -m deploy.prereqs azure
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)

@@ -85,7 +85,7 @@ def test_azure_deploy(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
     given = [f"BIN={tmp_path}", "AZURE_PYTHON=python", "WAIT=0", "ENV=staging", "MODEL_PATH=my models"]
-    command = ["make", "--no-print-directory", "--old-file=.venv/dev", "azure-deploy", *given]
+    command = ["make", "--no-print-directory", "--old-file=.venv/bin/python", "azure-deploy", *given]
     done = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
     folder = "terraform -chdir=deploy/terraform/azure"
     uploads = [
