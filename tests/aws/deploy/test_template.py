@@ -9,7 +9,7 @@ from assemblies import ROOT, Assembly
 from inferry.settings import Settings
 from templates import ALIAS, FUNCTION, constants, function
 
-from cdk.image import CONTEXT
+from cdk.image import CONTEXT, MODELS
 
 COMMON = {
     "Code": {},
@@ -168,7 +168,7 @@ def test_image_context(dev: Assembly) -> None:
     assert (source["dockerFile"], source["platform"]) == ("functions/Dockerfile", "linux/arm64")
     folder = dev.folder / source["directory"]
     found = {path.name for path in folder.iterdir()} - {".dockerignore"}
-    assert found == {"functions", "models", "pyproject.toml", "shared"}
+    assert found == {"functions", "models", "shared"}
     assert [path.name for path in (folder / "functions").iterdir()] == ["Dockerfile"]
     assert sorted(path.name for path in (folder / "models").iterdir()) == [
         card.parent.name for card in sorted(ROOT.glob("models/*/config.json"))
@@ -184,4 +184,4 @@ def test_what_the_image_needs_for_traces(opened: Assembly, dev: Assembly) -> Non
 def test_the_context_has_what_the_image_copies() -> None:
     copied = re.findall(r"^COPY (?!--)(.*) \S+$", (ROOT / "functions" / "Dockerfile").read_text(), re.MULTILINE)
     names = {source.split("/")[0] for line in copied for source in line.split()}
-    assert names == set(CONTEXT)
+    assert names == {*CONTEXT, MODELS}
