@@ -7,7 +7,7 @@ from aws_cdk.aws_ecr_assets import Platform
 from aws_cdk.aws_lambda import Architecture, DockerImageCode
 
 # What the image is built from. Anything else, tests and docs included, must not change its hash.
-CONTEXT = ("functions", "images", "shared", "models", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+CONTEXT = ("functions", "images", "shared", "models")
 # How the example models were made.
 MAKERS = ("models/*.py", "models/*.json")
 PLATFORMS = {"arm64": Platform.LINUX_ARM64, "x86_64": Platform.LINUX_AMD64}

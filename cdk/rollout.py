@@ -46,12 +46,11 @@ class Check(Construct):
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
         role = function_role(self, "Role", logs)
-        role.add_to_policy(
-            PolicyStatement(actions=["lambda:InvokeFunction"], resources=[f"{target.function.function_arn}:*"])
-        )
         # Its own version only would be a new policy in each deployment, which IAM takes seconds to learn.
+        versions = f"{target.function.function_arn}:*"
+        role.add_to_policy(PolicyStatement(actions=["lambda:InvokeFunction"], resources=[versions]))
         acknowledge(
-            role, {wildcard(target.function, ":*"): "which version is the new one is not known when the policy is made"}
+            role, {wildcard(role, versions): "which version is the new one is not known when the policy is made"}
         )
         environment = {"MODELS": json.dumps(props.models_to_check), "VERSION": target.version.function_arn}
         if bucket:

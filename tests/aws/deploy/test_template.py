@@ -168,7 +168,7 @@ def test_image_context(dev: Assembly) -> None:
     assert (source["dockerFile"], source["platform"]) == ("functions/Dockerfile", "linux/arm64")
     folder = dev.folder / source["directory"]
     found = {path.name for path in folder.iterdir()} - {".dockerignore"}
-    assert found == {"functions", "models", "pyproject.toml", "shared"}
+    assert found == {"functions", "models", "shared"}
     assert [path.name for path in (folder / "functions").iterdir()] == ["Dockerfile"]
     assert sorted(path.name for path in (folder / "models").iterdir()) == [
         card.parent.name for card in sorted(ROOT.glob("models/*/config.json"))
