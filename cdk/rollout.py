@@ -57,9 +57,7 @@ class Check(Construct):
             bucket.grant_read(role)
             environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
         if keys:
-            role.add_to_policy(
-                PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[keys.secret.secret_arn])
-            )
+            keys.grant_read(role)
             environment["KEY_SECRET"] = keys.secret.secret_arn
         self.role = role
         # Those of a bucket are read when the check runs.
