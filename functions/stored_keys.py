@@ -67,9 +67,7 @@ def _document(secret: str, answer: bytes) -> dict[str, Any]:
         # Not what it is: that may be printed in a log.
         raise InvalidSettings(f"{SECRET} {secret}: its value is no JSON object of up to 60 KB") from exc
     if not isinstance(found, dict):
-        raise InvalidSettings(
-            f"{SECRET} {secret}: its value must be a JSON object, with the digests of keys in 'digests'"
-        )
+        raise InvalidSettings(f"{SECRET} {secret}: its value must be a JSON object, with the digests in 'digests'")
     return found
 
 
