@@ -53,7 +53,7 @@ class Messages:
         if self._runs.knows(event):
             return self._runs.do(event, until)
         # Which try of Lambda's this is, nobody says.
-        return [self._do(item, context.aws_request_id, until, True) for item in items(json.dumps(event))]
+        return [self._do(item, context.aws_request_id, until, True, 1) for item in items(json.dumps(event))]
 
     def _batch(self, records: list[dict[str, Any]], until: float) -> Any:
         processor = BatchProcessor(EventType.SQS, raise_on_entire_batch_failure=False)
@@ -79,10 +79,12 @@ class Messages:
         except InferryError as exc:
             self._put_aside(Item(record.body), record, exc)
             return
-        last = int(record.attributes.approximate_receive_count) >= self._tries
+        # Also of a message that was in work when its invocation was ended: nobody says which one it was ended by.
+        attempt = int(record.attributes.approximate_receive_count)
+        last = attempt >= self._tries
         for item in found:
             try:
-                self._do(item, record.message_id, until, last)
+                self._do(item, record.message_id, until, last, attempt)
             except Exception as exc:  # noqa: BLE001  raised below
                 if not is_final(exc):
                     failures.append(exc)
@@ -91,20 +93,20 @@ class Messages:
         if failures:
             raise failures[0]
 
-    def _do(self, item: Item, name: str, until: float, last: bool) -> Any:
+    def _do(self, item: Item, name: str, until: float, last: bool, attempt: int) -> Any:
         """Does one thing, and returns what came of it: a report, or where an answer is. `last`: it has no other try."""
         worker = self._worker
         message = worker.arrival(item.url) if item.url else worker.messages.read(item.body.encode(), name)
         match message:
             case Job():
-                return self._run(message, item, until, last)
+                return self._run(message, item, until, last, attempt)
             case Prediction():
                 return self._answer(message, name, until, last)
         return None
 
-    def _run(self, job: Job, item: Item, until: float, last: bool) -> dict[str, Any]:
+    def _run(self, job: Job, item: Item, until: float, last: bool, attempt: int) -> dict[str, Any]:
         if time.monotonic() < until:
-            report = self._worker.run(job, until, last=last)
+            report = self._worker.run(job, until, last=last, attempt=attempt)
             if report.finished:
                 return asdict(report)
         if self._again is None:

@@ -17,6 +17,7 @@ from inferry.errors import InferenceTimeout, ModelUnavailable
 from inferry.fanout import Fanout
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.stats import ModelStats
 from inferry.worker import Worker
 
 from azure_app.environment import Limits
@@ -94,6 +95,30 @@ def test_a_job_goes_on_in_other_invocations(handle: Callable[..., Done], files: 
     assert sorted(turns) == turns
     assert (files / "output/m/long.jsonl").read_text().count("\n") == MANY
     assert handle(told, limit=0.02) == (None, None)
+
+
+@pytest.mark.parametrize(("tries", "largest"), [(1, 64), (2, 8), (3, 1), (4, 1)])
+def test_blocks_get_smaller_when_a_message_comes_again(
+    handle: Callable[..., Done], files: Path, monkeypatch: pytest.MonkeyPatch, tries: int, largest: int
+) -> None:
+    """A job that was ended in the middle may have been ended by the length of its blocks."""
+    sizes = runs(monkeypatch)
+    assert handle(job(files, "m/a.jsonl", ROW * 100), tries=tries) == (None, None)
+    assert max(sizes) == largest
+    assert sum(sizes) == 100
+
+
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each run of a job from now on."""
+    found: list[int] = []
+    executed = ModelStats.executed
+
+    def counted(self: ModelStats, rows: int, ns: int) -> None:
+        found.append(rows)
+        executed(self, rows, ns)
+
+    monkeypatch.setattr(ModelStats, "executed", counted)
+    return found
 
 
 def test_the_loop_is_free_while_a_job_runs(invocation: Callable[..., Coroutine[Any, Any, Done]], files: Path) -> None:

@@ -104,6 +104,7 @@ def test_a_version_that_fails_its_check(environment: Environment, reading: dict[
     status, said = release(environment, digits(tmp_path, 3, example=wrong), reading)
     assert status != 0
     assert "the hook BeforeAllowTraffic failed" in said
+    assert "digits: label is [7], and its card says [3]" in said
     assert list(environment.codedeploy.statuses.values()) == ["Succeeded", "Failed"]
     assert environment.status == "UPDATE_ROLLBACK_COMPLETE"
     assert environment.alias["FunctionVersion"] == "2"
