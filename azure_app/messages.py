@@ -10,12 +10,12 @@ from contextvars import copy_context
 from typing import Any, TypeVar
 
 import azure.functions as func
-from inferry.batch.report import FAILED, FINISHED, UNFINISHED
-from inferry.context import read
 from inferry.errors import InferryError
-from inferry.fanout import Fanout
-from inferry.jobs import Job
-from inferry.worker import Worker, is_final
+from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
+from inferry.jobs.runner import Job
+from inferry.observability.context import read
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker, is_final
 
 from azure_app.environment import Limits
 

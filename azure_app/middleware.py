@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import azure.functions as func
-from inferry.asgi import ASGIApp, Scope
+from inferry.http.asgi import ASGIApp, Scope
 
 # Azure's load balancer gives up on an answer after 230 s. The rest is for the way there and back.
 LIMIT = 225.0

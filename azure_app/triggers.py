@@ -4,10 +4,10 @@ import asyncio
 import json
 
 import azure.functions as func
-from inferry.batch.names import is_mark, is_own
-from inferry.fanout import Fanout
+from inferry.jobs.file_names import is_mark, is_own
 from inferry.service import Service
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 from azure_app import names
 from azure_app.environment import Limits

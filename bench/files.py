@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 

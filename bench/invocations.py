@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from tests.emulator import EMULATOR, Emulator, emulated
+from tests.helpers.emulator import EMULATOR, Emulator, emulated
 
 from .measure import ROOT, ChildFailed, microseconds, milliseconds, ratio, repository, say
 from .table import Row, Target

@@ -3,7 +3,7 @@
 from aws_cdk import Aws, Duration
 from aws_cdk.aws_cloudwatch import AlarmStatusWidget, Dashboard, GraphWidget, IMetric
 from constructs import Construct
-from inferry.catalogue import DURATION, FAILURES, REQUESTS, ROWS
+from inferry.observability.catalogue import DURATION, FAILURES, REQUESTS, ROWS
 
 from cdk.alarms import Alarms
 from cdk.metrics import Metrics

@@ -4,7 +4,7 @@ from aws_cdk import Duration
 from aws_cdk.aws_cloudwatch import IMetric, MathExpression, Metric
 from aws_cdk.aws_logs import FilterPattern, MetricFilter
 from constructs import Construct
-from inferry import catalogue
+from inferry.observability import catalogue
 
 from cdk.function import InferenceFunction
 from cdk.http_api import InferenceApi

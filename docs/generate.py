@@ -1,12 +1,13 @@
 """Writes the tables of the pages in TABLES from the code: `python docs/generate.py`."""
 
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inferry.catalogue import CATALOGUE, TRITON, Metric
+from inferry.observability.catalogue import CATALOGUE, TRITON, Metric
 from inferry.settings import Settings
 
 DOCS = Path(__file__).parent
@@ -56,8 +57,34 @@ def _props() -> Iterable[Sequence[str]]:
         yield f"`{f.name}`", "empty" if f.name == "settings" else _default(f.default), meaning
 
 
+def _pins(name: str) -> dict[str, str]:
+    lines = (DOCS.parent / "tests" / name).read_text().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
+
+
+def _models() -> Iterable[Sequence[str]]:
+    tried = runpy.run_path(str(DOCS.parent / "tests" / "models" / "tried.py"))
+    versions = _pins("models/packages.txt")
+    yield "Model", "Package", "Licence", "`rows`", "Refused by"
+    yield "---", "---", "---", "---", "---"
+    for model in tried["TRIED"]:
+        doors = [door for door in model.refusals if model.rows != "none" or door not in tried["ROWS"]]
+        package = f"{model.package} {versions[model.package]}"
+        yield f"`{model.name}`", package, tried["LICENCES"][model.package], model.rows, ", ".join(doors)
+
+
+def _writers() -> Iterable[Sequence[str]]:
+    writers = runpy.run_path(str(DOCS.parent / "tests" / "tables" / "formats.py"))["WRITERS"]
+    versions = _pins("tables/writers.txt")
+    yield "Writer", "Version", "Licence", "Formats"
+    yield "---", "---", "---", "---"
+    for writer in writers:
+        yield writer.title, versions[writer.package], writer.licence, ", ".join(writer.formats)
+
+
 TABLES: dict[str, dict[str, Callable[[], Iterable[Sequence[str]]]]] = {
     "settings.md": {"settings": _settings},
+    "tried.md": {"models": _models, "writers": _writers},
     "deploy-aws.md": {"props": _props},
     "metrics.md": {"metrics": lambda: _metrics(CATALOGUE), "triton": lambda: _metrics(TRITON)},
 }

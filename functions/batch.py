@@ -3,11 +3,11 @@
 import os
 
 # First: below many other imports NumPy's is slow, as Python then maps a piece of its stack for each call in a loop.
-import inferry.session  # noqa: F401
-from inferry.fanout import Fanout
+import inferry.runtime.session  # noqa: F401
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 from functions import initialization, logs, metrics
 from functions.messages import Messages

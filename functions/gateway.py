@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Literal
 
-from inferry.asgi import ASGIApp, Message
-from inferry.waiting import on_loop
+from inferry.concurrency import on_loop
+from inferry.http.asgi import ASGIApp, Message
 
 from functions.postponed import postponed
 from functions.sources import SOURCES, decoded, root_path, unknown

@@ -5,8 +5,8 @@ import os
 from collections.abc import Mapping
 from functools import cached_property
 
-from inferry import logs
-from inferry.logs import JsonFormatter
+from inferry.observability import logs
+from inferry.observability.logs import JsonFormatter
 from inferry.settings import Settings
 
 

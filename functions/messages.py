@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
-from inferry.batch.report import UNFINISHED
 from inferry.errors import InferenceTimeout, InferryError
-from inferry.jobs import Job
-from inferry.messages import Prediction
+from inferry.jobs.report import UNFINISHED
+from inferry.jobs.runner import Job
 from inferry.settings import Settings
-from inferry.worker import Worker, is_final
+from inferry.worker.messages import Prediction
+from inferry.worker.worker import Worker, is_final
 
 from functions.envelopes import Item, is_sqs, items
 from functions.runs import Runs

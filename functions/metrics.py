@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from inferry.pushing import Pusher, open_pusher, process_age
+from inferry.observability.sinks.pusher import Pusher, open_pusher, process_age
 from inferry.service import Service
 from inferry.settings import Settings
 from snapshot_restore_py import register_after_restore
@@ -49,7 +49,7 @@ def _later(settings: Settings, pusher: Pusher | None) -> list[Callable[[], None]
     if pusher is not None and pusher.waits:
         found.append(partial(pusher.push, immediate=False))
     if settings.traces:
-        from inferry.traces import tracer
+        from inferry.observability.traces import tracer
 
         found.append(tracer(settings).flush)
     return found

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from inferry.batch.runs import FILES, SLICES
 from inferry.errors import InvalidRequest
-from inferry.fanout import Document, Fanout
+from inferry.jobs.runs.run import FILES, SLICES
+from inferry.worker.steps import Document, Fanout
 
 
 class Runs:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from inferry.sinks.posting import Answer, Poster
-from inferry.sinks.sigv4 import Environment, Signer, now
+from inferry.cloud.http_client import Answer, Poster
+from inferry.cloud.sigv4 import Environment, Signer, now
 
 _SECONDS = 5.0
 

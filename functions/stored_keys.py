@@ -25,7 +25,7 @@ def settings(env: Mapping[str, str]) -> dict[str, str]:
 
 def _value(env: Mapping[str, str]) -> dict[str, Any]:
     # Only where they are needed: the init of other functions doesn't wait for these imports.
-    from inferry.sinks.posting import NoAnswer
+    from inferry.cloud.http_client import NoAnswer
 
     from functions.signed import JsonService
 

@@ -8,8 +8,8 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from inferry.batch.formats import COMPRESSED, FORMATS
-from inferry.jobs import Job, run
+from inferry.jobs.formats.formats import COMPRESSED, FORMATS
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 

@@ -13,12 +13,12 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from inferry.app import create_app
-from inferry.asgi import ASGIApp, Scope
-from inferry.repository import open_repository, shipped
+from inferry.http.asgi import ASGIApp, Scope
+from inferry.repository.repository import open_repository, shipped
+from inferry.runtime.session import RUNTIME
+from inferry.runtime.verdicts import Verdicts
 from inferry.service import Service
-from inferry.session import RUNTIME
 from inferry.settings import Settings
-from inferry.verdicts import Verdicts
 
 PAGES = ("/v2", "/openapi.json", "/docs", "/docs/assets/swagger-ui-bundle.js", "/metrics")
 

@@ -12,9 +12,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnx_models
 import pytest
 from hypothesis import HealthCheck, settings
-from inferry import modelfile
-from inferry.logs import LOGGERS
-from inferry.session import Session, SessionOptions
+from inferry.observability.logs import LOGGERS
+from inferry.runtime import onnx_file
+from inferry.runtime.session import Session, SessionOptions
 from inferry.settings import Settings
 
 VARIABLES = {field.name.upper() for field in fields(Settings)}
@@ -61,6 +61,6 @@ def session(tmp_path: Path) -> Callable[..., Session]:
     def load(model: bytes, max_batch_size: int = 0) -> Session:
         path = tmp_path / "model.onnx"
         path.write_bytes(model)
-        return Session(path, modelfile.read(path), "m", SessionOptions(1, max_batch_size))
+        return Session(path, onnx_file.read(path), "m", SessionOptions(1, max_batch_size))
 
     return load

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import orjson
-from inferry import protocol
+from inferry.protocol import decoder
 
 SHAPE = (1, 3, 224, 224)
 
@@ -22,7 +22,7 @@ def json_ways() -> Mapping[str, Callable[[], Any]]:
     tensor = {"name": "image", "shape": SHAPE, "datatype": "FP32", "data": values.ravel().tolist()}
     body = orjson.dumps({"inputs": [tensor]})
     return {
-        "inferry": lambda: protocol.decode(body, None, "m").inputs["image"].array,
+        "inferry": lambda: decoder.decode(body, None, "m").inputs["image"].array,
         "orjson": lambda: np.array(orjson.loads(body)["inputs"][0]["data"], "f4"),
     }
 
@@ -36,7 +36,7 @@ def binary_ways() -> Mapping[str, Callable[[], Any]]:
     body, length = header + values.tobytes(), str(len(header)).encode()
     target = np.empty_like(values)
     return {
-        "inferry": lambda: protocol.decode(body, length, "m").inputs["image"].array,
+        "inferry": lambda: decoder.decode(body, length, "m").inputs["image"].array,
         "memcpy": lambda: np.copyto(target, values),
         "fresh": lambda: values.copy(),
     }

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.json as arrow_json
 import pyarrow.parquet as pq
-from inferry.jobs import Job, run
-from inferry.model import Model
+from inferry.jobs.runner import Job, run
+from inferry.protocol.tensors import Array, aligned
+from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.tensors import Array, aligned
 
 ROWS = {"digits": 100_000, "encoder": 1_000}
 TOKENS = 16

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 from inferry.service import Service
 from inferry.settings import Settings
 

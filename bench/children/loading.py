@@ -33,10 +33,11 @@ def make(folder: Path) -> None:
 
 def load(way: str, folder: Path, cache: Path) -> object:
     """The loaded model, with one thread as each of several workers has; whoever gets it keeps it."""
-    from inferry import content, modelfile
-    from inferry.session import Session, SessionOptions
-    from inferry.store import LocalStore
-    from inferry.stored import VersionFiles
+    from inferry.repository import content
+    from inferry.repository.store import LocalStore
+    from inferry.runtime import onnx_file
+    from inferry.runtime.session import Session, SessionOptions
+    from inferry.storage.stored import VersionFiles
 
     name = "whole" if way == "whole" else "m"
     if way == "in memory":
@@ -45,7 +46,7 @@ def load(way: str, folder: Path, cache: Path) -> object:
     files = tuple(file for file in store.list() if file.path.startswith(f"{name}/1/"))
     if way == "in place":
         onnx = folder / name / "1/model.onnx"
-        found = content.mapped(onnx, modelfile.read(onnx), ("model.onnx", LOCATION))
+        found = content.mapped(onnx, onnx_file.read(onnx), ("model.onnx", LOCATION))
     else:
         found = store.fetch(VersionFiles(f"{name}/1", "model.onnx", files), None)
     return Session(found.model, found.file, "m", SessionOptions(1))
@@ -77,8 +78,6 @@ def private() -> int:
 
 def main(way: str, folder: Path, cache: Path) -> None:
     """Loads when told to, and stays."""
-    import inferry.session
-    import inferry.store  # noqa: F401
 
     sys.stdin.readline()
     wall, cpu = time.perf_counter(), time.process_time()

@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any
 
 import uvloop
-from inferry import logs
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
-from inferry.observation import observed
+from inferry.http.asgi import ASGIApp
+from inferry.observability import logs
+from inferry.observability.record import observed
 from inferry.service import Service
 from inferry.settings import Settings
 

@@ -8,8 +8,8 @@ import os
 import sys
 import time
 
-from inferry.metrics import Metrics
-from inferry.pushing import Pusher, open_pusher
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks.pusher import Pusher, open_pusher
 from inferry.settings import Settings
 
 WARM_UP = 50

@@ -8,8 +8,8 @@ from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from inferry.jobs import Job, run
-from inferry.row_proof import RowProof
+from inferry.jobs.runner import Job, run
+from inferry.runtime.row_proof import RowProof
 from inferry.service import Service
 from inferry.settings import Settings
 

@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from inferry.app import create_app
-from inferry.pushing import open_pusher
+from inferry.observability.sinks.pusher import open_pusher
 from inferry.service import Service
 from inferry.settings import Settings
 

@@ -5,8 +5,8 @@ import sys
 import time
 
 import numpy as np
-from inferry.modelfile import parse
-from inferry.session import Session, SessionOptions
+from inferry.runtime.onnx_file import parse
+from inferry.runtime.session import Session, SessionOptions
 from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier

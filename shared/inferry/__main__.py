@@ -2,6 +2,6 @@
 
 import sys
 
-from inferry.cli import main
+from inferry.cli.main import main
 
 sys.exit(main())

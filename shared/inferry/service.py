@@ -4,33 +4,33 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry import catalogue, classification, rows
+from inferry.concurrency import Threads, on_loop
 from inferry.cpus import cpus, session_threads
-from inferry.entry import LOADING, UNAVAILABLE
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
-from inferry.execution import Execution, count_elements
-from inferry.metrics import Gauge
-from inferry.model import Model
-from inferry.observation import observed
-from inferry.protocol import InferRequest, InferResponse
-from inferry.refresher import Refresher
-from inferry.repository import Repository, open_repository
+from inferry.observability import catalogue
+from inferry.observability.record import observed
+from inferry.observability.registry import Gauge
+from inferry.observability.stats import Timings
+from inferry.protocol import classification
+from inferry.protocol.tensors import Tensor
+from inferry.protocol.types import InferRequest, InferResponse
+from inferry.repository.refresh import Refresher
+from inferry.repository.repository import Repository, open_repository
+from inferry.repository.version import LOADING, UNAVAILABLE
+from inferry.runtime import rows
+from inferry.runtime.model import Model
+from inferry.runtime.scheduler import Execution, count_elements
+from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
-from inferry.stats import Timings
-from inferry.tensors import Tensor
-from inferry.threads import Threads
-from inferry.verdicts import NONE, PROVEN, UNPROVEN
-from inferry.waiting import on_loop
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from inferry.references import References
+    from inferry.protocol.references import References
 
 
 class Service:
@@ -200,13 +200,21 @@ class Service:
         self, model: Model, request: InferRequest, timings: Timings, deadline: float
     ) -> InferResponse:
         await on_loop()
-        from inferry.references import References
+        from inferry.protocol.references import References
 
         if self._references is None:
             self._references = References(self.settings.data_prefixes, self.settings.max_data_bytes)
         limit = self._timeout if request.timeout is None else min(self._timeout, request.timeout)
         until = min(deadline, time.monotonic() + limit)
-        return await self._references.infer(partial(self.infer, model), request, timings, until)
+        start = time.perf_counter_ns()
+        targets = await self._references.fetch(request, until)
+        timings.decode += time.perf_counter_ns() - start
+        response = await self.infer(model, request, timings, until)
+        if targets:
+            start = time.perf_counter_ns()
+            await self._references.store(response, targets, until)
+            timings.encode += time.perf_counter_ns() - start
+        return response
 
     def default_model(self, name: str | None) -> str:
         """The name of the model that a request for `name` means: "default" and none are DEFAULT_MODEL."""

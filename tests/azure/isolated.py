@@ -17,11 +17,11 @@ START = time.monotonic()
 # Imported only where the settings ask for them; each needs packages that a prediction doesn't.
 ON_DEMAND = (
     "azure_app.triggers",
-    "inferry.batch.remotefiles",
-    "inferry.batch.parquetrows",
-    "inferry.management",
-    "inferry.sinks.azure_monitor",
-    "inferry.traces",
+    "inferry.storage.objects",
+    "inferry.jobs.formats.parquet_reader",
+    "inferry.http.management",
+    "inferry.observability.sinks.azure_monitor",
+    "inferry.observability.traces",
 )
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry import cli
-from inferry.batch.storagequeue import StorageQueue
+from inferry.cli.main import main
+from inferry.jobs.runs.storage_queue import StorageQueue
 from servers import EXAMPLES
 from standin.storage import Storage
 
@@ -79,7 +79,7 @@ def straight(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[Any, dic
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     arguments = ["batch", f"{folder}/in", f"{folder}/out", "--model", "digits", "--models", str(EXAMPLES), "--json"]
-    assert cli.main(arguments) == 1
+    assert main(arguments) == 1
     found = (path for path in (folder / "out").rglob("*") if path.is_file() and not path.name.endswith(".report.json"))
     return json.loads(capsys.readouterr().out), {
         str(path.relative_to(folder / "out")): path.read_bytes() for path in found

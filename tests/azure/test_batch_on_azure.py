@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import services
 from functionhosts import ROOT, running, until
-from inferry import cli
-from inferry.batch import elsewhere
-from inferry.batch.storagequeue import StorageQueue
+from inferry.cli.main import main
+from inferry.jobs.runs import clouds
+from inferry.jobs.runs.storage_queue import StorageQueue
 from rowfiles import FILES, SECONDS, SMALL, drained, results, straight
 from servers import EXAMPLES, Server, killed
 from standin.storage import Storage
@@ -69,8 +69,8 @@ def aim(azurite: services.Azurite, patch: pytest.MonkeyPatch) -> None:
 def here(azurite: services.Azurite, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test leaves an empty queue behind."""
     aim(azurite, monkeypatch)
-    monkeypatch.setattr(elsewhere, "FIRST", 0.1)
-    monkeypatch.setattr(elsewhere, "LAST", 0.5)
+    monkeypatch.setattr(clouds, "FIRST", 0.1)
+    monkeypatch.setattr(clouds, "LAST", 0.5)
     for message in storage.receive(names.POISON_QUEUE, 32, 30):
         storage.delete(names.POISON_QUEUE, message)
     yield
@@ -83,9 +83,7 @@ def upload(storage: Storage, folder: str, files: Iterable[str]) -> None:
 
 
 def batch(folder: str, *more: str) -> int:
-    return cli.main(
-        ["batch", f"az://{SOURCE}/{folder}/", f"az://{RESULTS}/{folder}/", "--on", "azure", "--json", *more]
-    )
+    return main(["batch", f"az://{SOURCE}/{folder}/", f"az://{RESULTS}/{folder}/", "--on", "azure", "--json", *more])
 
 
 def test_a_run_whose_messages_all_come_twice(
@@ -138,7 +136,7 @@ def test_somebody_else_goes_on_with_a_run(
         patch.setattr(time, "sleep", interrupt)
         assert batch("left", "--model", "digits") == 130
     again = capsys.readouterr().err.splitlines()[-1].removeprefix("to look at the run again: inferry ")
-    assert cli.main([*again.split(), "--json"]) == 0
+    assert main([*again.split(), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["rows"], report["errors"], report["failed"]) == (SMALL - SMALL // 7 - 1, SMALL // 7 + 1, [])
 
@@ -146,7 +144,7 @@ def test_somebody_else_goes_on_with_a_run(
 def test_one_file(app: Server, storage: Storage, capsys: pytest.CaptureFixture[str]) -> None:
     upload(storage, "one", FILES)
     source, target = f"az://{SOURCE}/one/small.jsonl", f"az://{RESULTS}/one"
-    assert cli.main(["batch", source, target, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
+    assert main(["batch", source, target, "--on", "azure", "--model", "digits", "--to", "csv"]) == 0
     assert "small.jsonl.csv" in "".join(name for name in storage.blobs(RESULTS) if name.startswith("one/"))
     assert capsys.readouterr().err.splitlines()[-1].split(": ")[1].startswith(f"{SMALL - SMALL // 7 - 1} rows, ")
 
@@ -216,7 +214,7 @@ NOT_PLANNED = {
 def test_a_run_that_can_not_be_planned(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The reason is the one in the poison queue."""
     source, results, reason = NOT_PLANNED[name]
-    assert cli.main(["batch", source, results, "--on", "azure", "--model", "digits"]) == 1
+    assert main(["batch", source, results, "--on", "azure", "--model", "digits"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert "failed: it couldn't be planned: " in said
     assert reason in said

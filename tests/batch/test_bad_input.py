@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as encryption
 import pytest
 from arrayfiles import LIES, archived, npy, npz
-from inferry.batch.files import open_files
 from inferry.errors import InferryError, StoreError
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import open_files
 
 sys.path.append(str(Path(__file__).parents[1] / "contract"))
 import services

@@ -27,10 +27,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from inferry.batch.files import Files, open_files
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import Files, open_files
 
 sys.path.append(str(Path(__file__).parents[1] / "contract"))
 import services

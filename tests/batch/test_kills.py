@@ -11,10 +11,10 @@ from pathlib import Path
 
 import onnx_models
 import pytest
-from inferry.jobs import Job
+from inferry.jobs.runner import Job
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.worker import Worker
 
 ROWS, TRIES = 24, 5
 # Of a row.

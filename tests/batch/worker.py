@@ -4,18 +4,19 @@ import os
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from inferry.batch import csvrows, jsonanswers, jsonlines, making, parquetrows, remotefiles, tableanswers  # noqa: F401
 from inferry.errors import InferryError
-from inferry.jobs import Job, run
+from inferry.jobs import part_writer
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage import objects  # noqa: F401
 
 
 def work(pipe: Connection, models: str, environment: Mapping[str, str]) -> None:
     """Answers each job with "" or with why it failed."""
     os.environ.update(environment)
     # Files so small have more than one part only then.
-    making.PART_BYTES = 400
+    part_writer.PART_BYTES = 400
     service = Service.from_settings(Settings(model_path=models, intra_op_threads=1))
     service.preload()
     while True:

@@ -10,7 +10,7 @@ import onnx_models
 import pytest
 import services
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import EXAMPLES, Server, serving

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import httpx
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 
 EXAMPLES = Path(__file__).parents[2] / "models"
 START_SECONDS = 60.0

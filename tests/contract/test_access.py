@@ -3,17 +3,19 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import inferry
 import onnx_models
 import pytest
 import tritonclient.http as triton
-from inferry.asgi import ASGIApp
-from inferry.routes import ROUTES, Route
+from inferry.http.asgi import ASGIApp
+from inferry.http.routes import ROUTES, Route
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from servers import Server, ask, serving
+
+if TYPE_CHECKING:
+    import httpx
 
 KEY = "the key of a client"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()

@@ -10,7 +10,7 @@ import onnx_models
 import pytest
 from arrayfiles import npy
 from contract.servers import Server, serving
-from inferry.cli import main
+from inferry.cli.main import main
 
 CONFIG = b'{"max_batch_size": 4, "dynamic_batching": {}}'
 MODELS = {

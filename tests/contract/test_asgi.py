@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import onnx_models
 import pytest
-from inferry.asgi import ASGIApp
-from inferry.repository import Repository
+from inferry.http.asgi import ASGIApp
+from inferry.repository.repository import Repository
 from inferry.service import Service
 from servers import ask
 
@@ -187,7 +187,7 @@ def test_a_bug_of_ours_in_a_batch_is_a_line_for_each_of_its_requests(
     def fail(*_: Any) -> Any:
         raise RuntimeError("a secret of ours")
 
-    monkeypatch.setattr("inferry.batching._join", fail)
+    monkeypatch.setattr("inferry.runtime.batcher._join", fail)
     config = json.dumps({"max_batch_size": 8, "dynamic_batching": {}}).encode()
     served = app({"m/1/model.onnx": onnx_models.scaled(2.0), "m/config.json": config})
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}

@@ -10,12 +10,13 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry.batch import making, planning
-from inferry.batch.files import Files, keep_apart, open_files, split
 from inferry.errors import InvalidRequest, StoreError
-from inferry.jobs import Job, run
+from inferry.jobs import part_writer
+from inferry.jobs.runner import Job, run
+from inferry.jobs.runs import plan
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import Files, keep_apart, open_files, split
 
 BIG = os.urandom(20_000_000)
 KEYS = ["x.jsonl", "a b/ü %41+.jsonl", "deep/er/x.jsonl"]
@@ -131,7 +132,7 @@ def test_names_that_climb(place: str, path: str) -> None:
 
 def test_jobs(place: str, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """With parts, with names that need quoting, done once, and done again for another content."""
-    monkeypatch.setattr(making, "PART_BYTES", 1000)
+    monkeypatch.setattr(part_writer, "PART_BYTES", 1000)
     files = open_files(place)
     for number, key in enumerate(KEYS):
         put(files, f"in/{key}", b"".join(b'{"x": [%d, %d, 0]}\n' % (number, row) for row in range(300)) + b"?\n")
@@ -161,7 +162,7 @@ def test_which_files(place: str, service: Service) -> None:
     put(files, "in/_SUCCESS", b"")
     put(files, "in/a.parquet.errors.jsonl", b'{"row":2,"column":null,"reason":"no","data":"?"}\n')
     job = Job(input=f"{place}/in/", output=f"{place}/out/", model="m", format="parquet")
-    found = [each.input for each in planning.files(job)]
+    found = [each.input for each in plan.files(job)]
     assert found == [f"{place}/in/{name}" for name in ("lake/ice/", "lake/t/", "a.parquet")]
     alone = ("lake/t/day=1/a.parquet", "lake/ice/data/2d3905f8/day=1/a.parquet")
     for url in (*found[:2], *(f"{place}/in/{path}" for path in alone)):
@@ -171,7 +172,7 @@ def test_which_files(place: str, service: Service) -> None:
 
 
 def test_parts_of_a_replaced_input_are_removed(place: str, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "PART_BYTES", 1000)
+    monkeypatch.setattr(part_writer, "PART_BYTES", 1000)
     files = open_files(place)
     job = Job(input=f"{place}/x.jsonl", output=f"{place}/out/", model="m")
     for count in (300, 400):

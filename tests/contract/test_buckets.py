@@ -12,8 +12,8 @@ from typing import Any
 import onnx_models
 import pytest
 import services
-from inferry import content
-from inferry.batch.files import open_files
+from inferry.repository import content
+from inferry.storage.files import open_files
 from servers import environment, serving, tensor
 
 # Several pieces.

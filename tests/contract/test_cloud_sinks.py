@@ -17,18 +17,18 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as TheirCredentials
 from gate import gate
 from inferry import errors
+from inferry.cloud.entra import ManagedIdentity
+from inferry.cloud.http_client import NoAnswer
+from inferry.cloud.sigv4 import Credentials, Environment, Signer
 from inferry.errors import InvalidSettings
-from inferry.metrics import Metrics
-from inferry.pushing import Pusher
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks.amp import ManagedPrometheus
+from inferry.observability.sinks.azure_monitor import AzureMonitor
+from inferry.observability.sinks.emf import EMF
+from inferry.observability.sinks.pusher import Pusher
+from inferry.observability.sinks.sink import open_sinks
+from inferry.observability.stats import ModelStats, Timings
 from inferry.settings import Settings
-from inferry.sinks import open_sinks
-from inferry.sinks.amp import ManagedPrometheus
-from inferry.sinks.azure_monitor import AzureMonitor
-from inferry.sinks.emf import EMF
-from inferry.sinks.entra import ManagedIdentity
-from inferry.sinks.posting import NoAnswer
-from inferry.sinks.sigv4 import Credentials, Environment, Signer
-from inferry.stats import ModelStats, Timings
 
 SECRETS = ("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "a token/of+a role==")
 AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRETS[0], "AWS_REGION": "eu-central-1"}

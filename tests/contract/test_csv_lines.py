@@ -8,10 +8,10 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import cli
-from inferry.batch import lines as lines_module
+from inferry.cli.main import main
 from inferry.errors import InvalidFile
-from inferry.jobs import Job, borders, run
+from inferry.jobs.formats import lines as lines_module
+from inferry.jobs.runner import Job, borders, run
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -95,7 +95,7 @@ def test_empty_lines_of_one_request(
     """`inferry infer` reads the same rows; a bad one fails its request."""
     content, model, expected, errors = LINES[case]
     (tmp_path / "x.csv").write_bytes(content)
-    status = cli.main(["infer", model, "--input", f"{tmp_path}/x.csv", "--models", str(folder)])
+    status = main(["infer", model, "--input", f"{tmp_path}/x.csv", "--models", str(folder)])
     output = capsys.readouterr()
     assert status == bool(errors), output.err
     if not errors:
@@ -172,7 +172,7 @@ def test_a_first_line_that_is_empty(
 ) -> None:
     with pytest.raises(InvalidFile, match=r"the first line of .* must name the columns: it is empty"):
         predict(content, "table")
-    assert cli.main(["infer", "table", "--input", f"{tmp_path}/x.csv", "--models", str(folder)]) == 1
+    assert main(["infer", "table", "--input", f"{tmp_path}/x.csv", "--models", str(folder)]) == 1
     assert "inferry: " in capsys.readouterr().err
 
 
@@ -202,9 +202,9 @@ def test_the_options(
         if command == "infer"
         else ["batch", str(source), str(target), "--model", "four"]
     )
-    assert cli.main([*arguments, "--models", str(folder)]) == 1
+    assert main([*arguments, "--models", str(folder)]) == 1
     assert "Say --no-header" in capsys.readouterr().err
-    assert cli.main([*arguments, "--models", str(folder), option]) == 0
+    assert main([*arguments, "--models", str(folder), option]) == 0
     lines = capsys.readouterr().out.splitlines() if command == "infer" else target.read_text().splitlines()
     assert [json.loads(line)["y"] for line in lines] == expected
 
@@ -218,3 +218,18 @@ def test_bytes_that_are_no_text_matter_where_they_are_read(predict: Predict) -> 
     rows, errors = predict(good, "one", keep=("name",))
     assert rows == [{"name": "b", "y": 2.0}]
     assert errors == [(1, "the line is not CSV in UTF-8: column 'name' holds other bytes")]
+
+
+def test_escaped_quotes_are_no_csv(
+    predict: Predict, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Spark writes them unless it is told otherwise."""
+    content = b'x\n"a, \\"b\\""\n"c:\\"\n"a, ""b"""\n'
+    rows, errors = predict(content, "word")
+    assert [row["y"] for row in rows] == ["c:\\", 'a, "b"']
+    assert [(row, said.rpartition("; ")[2]) for row, said in errors] == [
+        (1, 'a quote in a cell is written twice, not as \\"')
+    ]
+    (tmp_path / "y.csv").write_bytes(content)
+    assert main(["infer", "word", "--input", f"{tmp_path}/y.csv", "--models", str(folder)]) == 1
+    assert "is not a CSV file" in capsys.readouterr().err

@@ -10,8 +10,6 @@ import numpy as np
 import onnx_models
 import pytest
 from contract.servers import EXAMPLES, Answer, Server, serving
-from inferry import jobs, management
-from inferry.deferred import Deferred
 from inferry.errors import (
     DeferredNotFound,
     InferenceTimeout,
@@ -20,10 +18,13 @@ from inferry.errors import (
     ModelUnavailable,
     RequestTooLarge,
 )
-from inferry.messages import Messages
+from inferry.http import management
+from inferry.jobs import runner
+from inferry.jobs.deferred import Deferred
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.messages import Messages
+from inferry.worker.worker import Worker
 
 pytestmark = pytest.mark.local
 
@@ -119,7 +120,7 @@ def test_whoever_finds_the_file_answers(deferred: tuple[Deferred, Service]) -> N
     job = Messages(service.settings).of_file(subject.job("digits", found).input)
     assert job is not None
     assert job.model == "digits"  # whatever BATCH_MODEL says
-    assert jobs.run(job, service).finished
+    assert runner.run(job, service).finished
     answer = subject.answer("digits", found)
     assert answer is not None
     content: Any = json.loads(answer.content)
@@ -317,7 +318,7 @@ def test_a_server_that_answers_itself_has_no_other_time(
     if broken:
         (host.models / "m.onnx").write_bytes(b"broken")
     else:
-        monkeypatch.setattr(jobs, "run", lambda *_, **__: {}["?"])
+        monkeypatch.setattr(runner, "run", lambda *_, **__: {}["?"])
     service = Service.from_settings(host.settings)
     management._work(host.deferred, host.job, service)
     service.close()
@@ -328,7 +329,7 @@ def test_a_server_that_answers_itself_has_no_other_time(
 
 
 def test_what_nobody_expected_is_an_answer_the_last_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "run", lambda *_, **__: {}["?"])
+    monkeypatch.setattr(runner, "run", lambda *_, **__: {}["?"])
     with pytest.raises(KeyError):
         host.worker().run(host.job)
     assert host.answer is None
@@ -347,7 +348,7 @@ def test_a_last_try_that_is_killed_is_an_answer_when_its_time_is_over(
         assert host.answer is None  # it may have one yet
         raise Killed
 
-    monkeypatch.setattr(jobs, "run", die)
+    monkeypatch.setattr(runner, "run", die)
     with pytest.raises(Killed):
         host.worker().run(host.job, time.monotonic() + 5, last=True)
     assert host.answer is None

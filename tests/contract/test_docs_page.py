@@ -11,8 +11,8 @@ from pathlib import Path
 
 import onnx_models
 import pytest
-from inferry.asgi import ASGIApp
-from inferry.routes import ROUTES
+from inferry.http.asgi import ASGIApp
+from inferry.http.routes import ROUTES
 from servers import Answer, Server, ask
 
 ASSETS = {

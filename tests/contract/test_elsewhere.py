@@ -13,12 +13,12 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import cli
-from inferry.batch import elsewhere, onaws
-from inferry.fanout import Fanout
+from inferry.cli.main import main
+from inferry.jobs.runs import aws, clouds
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:inferry-dev"
 RUNNING = (200, {"status": "RUNNING"})
@@ -77,8 +77,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         told = {"AWS_ENDPOINT_URL": machine.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
         for name, value in {**told, "BATCH_RUNNER": MACHINE}.items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setattr(elsewhere, "FIRST", 0.01)
-        monkeypatch.setattr(onaws, "PAUSE", 0.01)
+        monkeypatch.setattr(clouds, "FIRST", 0.01)
+        monkeypatch.setattr(aws, "PAUSE", 0.01)
         yield machine
 
 
@@ -108,7 +108,7 @@ def works(machine: Machine, fanout: Fanout, tmp_path: Path) -> Machine:
 
 
 def batch(folder: Path, *more: str) -> int:
-    return cli.main(["batch", f"{folder}/in", f"{folder}/out", "--on", "aws", *more])
+    return main(["batch", f"{folder}/in", f"{folder}/out", "--on", "aws", *more])
 
 
 def test_a_run(works: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,5 +232,5 @@ def test_a_runner_that_is_none(
 )
 def test_the_endpoint(region: str, partition: str, expected: str) -> None:
     runner = f"arn:{partition}:states:{region}:123456789012:stateMachine:a"
-    cloud = onaws.StepFunctions(runner, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
+    cloud = aws.StepFunctions(runner, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
     assert cloud._url == expected

@@ -10,18 +10,18 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import jobs
-from inferry.batch import planning
-from inferry.batch.files import open_files
-from inferry.batch.jsonlines import JsonLines
-from inferry.batch.merging import UNKNOWN
-from inferry.batch.runs import Plan, Run
 from inferry.errors import DataRefused, InferryError, InvalidRequest, JobFailed, StoreError
-from inferry.fanout import Fanout
-from inferry.jobs import Job
+from inferry.jobs import runner
+from inferry.jobs.formats.json_lines_reader import JsonLines
+from inferry.jobs.runner import Job
+from inferry.jobs.runs import plan
+from inferry.jobs.runs.merge import UNKNOWN
+from inferry.jobs.runs.run import Plan, Run
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.storage.files import open_files
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 SLICE = 2_000
 ROWS = 1_000
@@ -114,7 +114,7 @@ def test_a_run(fanout: Fanout, tmp_path: Path) -> None:
 def straight(fanout: Fanout, folder: Path) -> None:
     for name in ("a.jsonl", "large.jsonl", "ü/b.csv"):
         source, output = f"{folder}/in/m/{name}", f"{folder}/straight/{name}"
-        wanted = jobs.run(Job(input=source, output=output, model="m"), fanout._service)
+        wanted = runner.run(Job(input=source, output=output, model="m"), fanout._service)
         found = json.loads((folder / f"out/m/{name}.report.json").read_bytes())
         assert (found["rows"], found["errors"]) == (wanted.rows, wanted.errors)
         assert (folder / f"out/m/{name}").read_bytes() == Path(output).read_bytes()
@@ -170,10 +170,10 @@ def test_a_job_that_comes_again_when_the_run_is_over(fanout: Fanout, tmp_path: P
     """It finds its results, and leaves nothing behind."""
     write(tmp_path, {"m/a.jsonl": rows(10)})
     plan = begin(fanout, tmp_path)
-    jobs = listed(plan, "files")
-    assert work(fanout, jobs) == ["finished"]
+    runner = listed(plan, "files")
+    assert work(fanout, runner) == ["finished"]
     fanout.do({"merge": plan["run"]}, math.inf)
-    assert work(fanout, jobs) == ["finished"]
+    assert work(fanout, runner) == ["finished"]
     assert [path for path in (tmp_path / "out/.inferry").rglob("*") if path.is_file()] == []
 
 
@@ -309,12 +309,12 @@ def test_many_files(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_files("memory://many/in")
     for number in range(count):
         assert store.create(f"{number % 10}/part-{number:05}.jsonl", b"{}")
-    monkeypatch.setattr(jobs, "cut", lambda *args: pytest.fail("a small file needs no look"))
+    monkeypatch.setattr(runner, "cut", lambda *args: pytest.fail("a small file needs no look"))
     run = Run("memory://many/out", "r")
     tracemalloc.start()
     try:
         job = Job(input="memory://many/in/", output="memory://many/out/", model="m")
-        assert planning.plan(job, service, run) == Plan(count, 0)
+        assert plan.plan(job, service, run) == Plan(count, 0)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

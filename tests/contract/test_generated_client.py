@@ -5,12 +5,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from inferry.routes import ROUTES
+from inferry.http.routes import ROUTES
 from servers import Server
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 pytest.importorskip("openapi_python_client", reason="the generator comes with the group 'dev'")
 

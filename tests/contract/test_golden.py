@@ -15,7 +15,7 @@ from typing import Any
 import inferry
 import onnx_models
 import pytest
-from inferry.asgi import ASGIApp
+from inferry.http.asgi import ASGIApp
 from servers import HEADER_LENGTH, JSON, OCTETS, Answer, Server, ask, serving, tensor
 from tiny import MAX_REQUEST_BYTES
 

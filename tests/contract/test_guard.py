@@ -7,8 +7,8 @@ from typing import Any
 import onnx_models
 import pytest
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
-from inferry.guard import guard
+from inferry.http.asgi import ASGIApp
+from inferry.http.guard import guard
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import ask, serving

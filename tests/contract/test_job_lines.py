@@ -8,9 +8,9 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import catalogue
 from inferry.errors import InferryError
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
+from inferry.observability import catalogue
 from inferry.service import Service
 from inferry.settings import Settings
 

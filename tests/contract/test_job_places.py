@@ -14,11 +14,12 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 from arrayfiles import npz
-from inferry import cli, jobs
-from inferry.batch import planning, runs
-from inferry.batch.csvrows import CsvRows
+from inferry.cli.main import main
 from inferry.errors import InferryError, InvalidRequest, JobFailed, NotSupported
-from inferry.jobs import Job
+from inferry.jobs import runner
+from inferry.jobs.formats.csv_reader import CsvRows
+from inferry.jobs.runner import Job
+from inferry.jobs.runs import plan, run
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -50,7 +51,7 @@ def batch(models: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
     def go(source: Path, target: Path, *options: str) -> tuple[int, Any]:
         arguments = ["batch", str(source), str(target), "--models", str(models), "--model", "row", "--json", *options]
-        status = cli.main(arguments)
+        status = main(arguments)
         printed = capsys.readouterr()
         return status, json.loads(printed.out) if printed.out else printed.err
 
@@ -103,7 +104,7 @@ def test_a_kept_column_with_the_name_of_an_output_is_refused(
 ) -> None:
     job = Job(input=str(labelled), output=f"{tmp_path}/out/", model="label", keep=("label",), to=to)
     with pytest.raises(InvalidRequest) as refused:
-        jobs.run(job, service)
+        runner.run(job, service)
     assert str(refused.value) == (
         "the column 'label' to keep has the name of an output of model 'label': write it under another one, as "
         "--keep label=truth does"
@@ -124,14 +125,14 @@ def table(path: Path) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("to", TARGETS)
 def test_it_is_written_under_another_name(service: Service, labelled: Path, tmp_path: Path, to: str) -> None:
     job = Job(input=str(labelled), output=f"{tmp_path}/out/", model="label", keep=("label=truth",), to=to)
-    report = jobs.run(job, service)
+    report = runner.run(job, service)
     assert (report.rows, report.errors) == (2, 0)
     assert table(Path(report.output)) == {"truth": ["yes", "no"], "label": [1.0, 2.0]}
 
 
 def test_a_column_may_be_kept_twice_and_names_be_exchanged(service: Service, labelled: Path, tmp_path: Path) -> None:
     job = Job(input=str(labelled), output=f"{tmp_path}/out.jsonl", model="label", keep=("label=x", "x=id", "label=t"))
-    jobs.run(job, service)
+    runner.run(job, service)
     found = table(tmp_path / "out.jsonl")
     assert [*found] == ["x", "id", "t", "label"]
     assert (found["x"], [float(value) for value in found["id"]]) == (["yes", "no"], [1.0, 2.0])
@@ -151,7 +152,7 @@ def test_columns_whose_own_names_are_odd(
 ) -> None:
     """One with a = in it, and one without a name, as pandas writes its index."""
     (tmp_path / "x.jsonl").write_bytes(b'{"x": [1, 2, 3], "a=b": 7, "": 8}\n')
-    jobs.run(Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", keep=keep), service)
+    runner.run(Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", keep=keep), service)
     assert table(tmp_path / "out/x.jsonl") == expected
 
 
@@ -169,14 +170,14 @@ def test_names_that_meet(service: Service, tmp_path: Path, keep: tuple[str, ...]
     (tmp_path / "x.jsonl").write_bytes(b'{"x": [1, 2, 3], "id": 7, "t": 8, "y_1": 9}\n')
     job = Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", keep=keep, to=to)
     with pytest.raises(InvalidRequest) as refused:
-        jobs.run(job, service)
+        runner.run(job, service)
     assert str(refused.value).startswith(f"{said}: write it under another one, as --keep ")
     assert not (tmp_path / "out" / f"x.jsonl.{to}").exists()
 
 
 def test_a_part_s_name_is_free_where_outputs_are_not_cut_into_columns(service: Service, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"x": [1, 2, 3], "y_1": 9}\n')
-    jobs.run(Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", keep=("y_1",)), service)
+    runner.run(Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", keep=("y_1",)), service)
     assert (tmp_path / "out/x.jsonl").read_bytes() == b'{"y_1":9,"y":[2.0,4.0,6.0]}\n'
 
 
@@ -195,7 +196,7 @@ def test_requests_have_no_columns_to_keep(service: Service, tmp_path: Path) -> N
     (tmp_path / "x.jsonl").write_text(json.dumps(request) + "\n")
     job = Job(input=f"{tmp_path}/x.jsonl", output=f"{tmp_path}/out/", model="row", keep=("id",))
     with pytest.raises(NotSupported, match="requests of the protocol have no columns that --keep could carry over"):
-        jobs.run(job, service)
+        runner.run(job, service)
 
 
 # Files
@@ -244,7 +245,7 @@ def test_results_of_a_kept_name_are_refused(service: Service, tmp_path: Path) ->
         Job(input=f"{tmp_path}/a.errors", output=f"{tmp_path}/out/", model="row", format="csv", to="jsonl"),
     ):
         with pytest.raises(InvalidRequest, match=r"names that end in \.errors\.jsonl are those of files"):
-            jobs.run(job, service)
+            runner.run(job, service)
     assert not (tmp_path / "out").exists()
 
 
@@ -269,9 +270,9 @@ def test_a_neighbour_that_has_no_results_yet(service: Service, tmp_path: Path) -
     write(tmp_path / "in", {"a.jsonl": ROW, "a.jsonl.csv": b"p,q,r\n2,4,6\n"})
     job = Job(input=f"{tmp_path}/in/a.jsonl.csv", output=f"{tmp_path}/out/", model="row", to="csv")
     with pytest.raises(InvalidRequest, match="would both be"):
-        jobs.run(job, service)
+        runner.run(job, service)
     assert not (tmp_path / "out").exists()
-    assert jobs.run(replace(job, format="csv"), service).rows == 1
+    assert runner.run(replace(job, format="csv"), service).rows == 1
 
 
 @pytest.mark.parametrize("first", ["a.jsonl", "a.jsonl.csv"])
@@ -282,14 +283,14 @@ def test_neighbours_in_jobs_of_their_own(service: Service, tmp_path: Path, first
         name: Job(input=f"{tmp_path}/in/{name}", output=f"{tmp_path}/out/", model="row", to=to)
         for name, to in (("a.jsonl", "csv"), ("a.jsonl.csv", ""))
     }
-    jobs.run(made.pop(first), service)
+    runner.run(made.pop(first), service)
     results = (tmp_path / "out/a.jsonl.csv").read_bytes()
     [(_, other)] = made.items()
     with pytest.raises(InvalidRequest, match="would both be"):
-        jobs.run(other, service)
+        runner.run(other, service)
     assert (tmp_path / "out/a.jsonl.csv").read_bytes() == results
     (tmp_path / "in" / first).unlink()
-    assert jobs.run(other, service).rows == 1
+    assert runner.run(other, service).rows == 1
 
 
 def test_an_output_around_the_input(batch: Run, tmp_path: Path) -> None:
@@ -371,7 +372,7 @@ def test_files_of_hudi(batch: Run, tmp_path: Path) -> None:
 def test_a_job_of_a_folder(service: Service, tmp_path: Path) -> None:
     write(tmp_path / "in", {"a.jsonl": ROW})
     with pytest.raises(InferryError, match="in/ is a folder: a job has one file"):
-        jobs.run(Job(input=f"{tmp_path}/in/", output=f"{tmp_path}/out/", model="row"), service)
+        runner.run(Job(input=f"{tmp_path}/in/", output=f"{tmp_path}/out/", model="row"), service)
 
 
 # Ends
@@ -411,7 +412,7 @@ def test_an_error_that_nobody_expected_fails_its_file_alone(
     assert (report["state"], report["reason"]) == ("failed", said)
     logging.getLogger("inferry").setLevel(logging.INFO)
     with pytest.raises(JobFailed) as failed:
-        jobs.run(Job(input=f"{source}/a.csv", output=f"{tmp_path}/out/", model="row"), service)
+        runner.run(Job(input=f"{source}/a.csv", output=f"{tmp_path}/out/", model="row"), service)
     assert str(failed.value) == said
     [traced] = [record for record in caplog.records if record.exc_info]
     assert (traced.levelname, traced.getMessage()) == ("ERROR", f"job {source}/a.csv: unexpected error")
@@ -428,13 +429,13 @@ def test_cutting_fails_its_file_alone(service: Service, tmp_path: Path, monkeypa
     write(tmp_path / "in", {"a.csv": b"p,q,r\n1,2,3\n", "b.jsonl": ROW * 100})
     monkeypatch.setattr(CsvRows, "borders", broken)
     job = Job(input=f"{tmp_path}/in/", output=f"{tmp_path}/out/", model="row")
-    assert planning.plan(job, service, runs.Run(f"{tmp_path}/out", "r"), slice_bytes=1000) == (2, 2)
+    assert plan.plan(job, service, run.Run(f"{tmp_path}/out", "r"), slice_bytes=1000) == (2, 2)
 
 
 def test_a_model_that_takes_no_rows_has_its_report(service: Service, tmp_path: Path) -> None:
     write(tmp_path, {"a.jsonl": ROW})
     with pytest.raises(NotSupported, match="takes no rows") as refused:
-        jobs.run(Job(input=f"{tmp_path}/a.jsonl", output=f"{tmp_path}/out/", model="fixed"), service)
+        runner.run(Job(input=f"{tmp_path}/a.jsonl", output=f"{tmp_path}/out/", model="fixed"), service)
     report = json.loads((tmp_path / "out/a.jsonl.report.json").read_bytes())
     assert (report["state"], report["reason"]) == ("failed", str(refused.value))
 
@@ -446,8 +447,8 @@ def test_parts_that_can_not_be_removed_are_no_failure(
     stuck = tmp_path / "out/.inferry/parts-a.jsonl/stuck"
     stuck.mkdir(parents=True)
     job = Job(input=f"{tmp_path}/a.jsonl", output=f"{tmp_path}/out/", model="row")
-    report = jobs.run(job, service)
-    assert (report.state, jobs.run(job, service)) == ("finished", report)
+    report = runner.run(job, service)
+    assert (report.state, runner.run(job, service)) == ("finished", report)
     assert stuck.exists()
     [said] = [record.getMessage() for record in caplog.records if "left behind" in record.getMessage()]
     assert said.startswith(f"job {tmp_path}/a.jsonl: parts of its results are left behind: can't delete in ")
@@ -459,7 +460,7 @@ MANY = ROW * 2000
 def begun(job: Job, service: Service, folder: Path) -> list[str]:
     """The parts of the job's results after a run that had no time to finish."""
     before = written(folder) if folder.exists() else []
-    assert jobs.run(job, service, until=0.0).state == "unfinished"
+    assert runner.run(job, service, until=0.0).state == "unfinished"
     return [path for path in written(folder) if path not in before]
 
 
@@ -471,7 +472,7 @@ def test_parts_of_a_replaced_input_are_removed(service: Service, tmp_path: Path)
     others = begun(other, service, tmp_path / "out")
     (tmp_path / "a.jsonl").write_bytes(ROW + MANY)
     assert len(begun(job, service, tmp_path / "out")) == 2
-    assert jobs.run(job, service).rows == 2001
+    assert runner.run(job, service).rows == 2001
     assert written(tmp_path / "out") == sorted([*others, "a.jsonl", "a.jsonl.report.json"])
 
 
@@ -482,7 +483,7 @@ def test_a_job_that_is_done_leaves_parts_of_others_alone(service: Service, tmp_p
     """Its event may come again while the same file is predicted anew, by other options here."""
     write(tmp_path, {"a.jsonl": MANY})
     job = Job(input=f"{tmp_path}/a.jsonl", output=f"{tmp_path}/out/", model="row")
-    done = jobs.run(job, service)
+    done = runner.run(job, service)
     parts = begun(replace(job, batch_size=7), service, tmp_path / "out")
-    assert jobs.run(job, service) == done
+    assert runner.run(job, service) == done
     assert [path for path in parts if (tmp_path / "out" / path).exists()] == parts

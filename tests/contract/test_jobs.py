@@ -20,13 +20,13 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 from arrayfiles import npy, npz
-from inferry.batch import making
-from inferry.batch.blocks import Cursor, Pace
-from inferry.batch.gathering import Wanted
-from inferry.batch.parquetrows import ParquetRows
-from inferry.batch.report import Report
 from inferry.errors import InvalidFile, NotSupported, StoreError, TooManyErrors
-from inferry.jobs import Job, borders, cut, run
+from inferry.jobs import part_writer
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Cursor, Pace
+from inferry.jobs.formats.parquet_reader import ParquetRows
+from inferry.jobs.report import Report
+from inferry.jobs.runner import Job, borders, cut, run
 from inferry.service import Service
 from inferry.settings import Settings
 from onnx import ModelProto
@@ -667,7 +667,7 @@ DEEP = r"rows of output 'y' have the shape \[3, 2\], but the model declares \[1\
         *(("gru", to, "") for to in ("jsonl", "parquet")),
         *(("deep", to, DEEP) for to in ("npy", "npz", "csv", "parquet")),
         ("deep", "jsonl", ""),
-        *(("unknown", to, r"but the model declares \[\]") for to in ("npy", "npz")),
+        *(("unknown", to, r"output 'y' has rows of any shape: write jsonl or parquet") for to in ("npy", "npz")),
         *(("unknown", to, "") for to in ("jsonl", "csv", "parquet")),
     ],
 )
@@ -761,7 +761,7 @@ LONG = {
 @pytest.fixture
 def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts so small that a test has many."""
-    monkeypatch.setattr(making, "PART_BYTES", 10_000)
+    monkeypatch.setattr(part_writer, "PART_BYTES", 10_000)
 
 
 def contents(folder: Path, name: str) -> list[Any]:

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from arrayfiles import npz
-from inferry.batch import making
-from inferry.batch.report import Report
 from inferry.errors import NotSupported
-from inferry.jobs import Job, run
+from inferry.jobs import part_writer
+from inferry.jobs.report import Report
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -244,13 +244,13 @@ MEMBERS: dict[str, tuple[list[Any], list[Any], pa.DataType]] = {
 }
 
 
-@pytest.mark.parametrize("size", [making.PART_BYTES, 1], ids=["one part", "parts"])
+@pytest.mark.parametrize("size", [part_writer.PART_BYTES, 1], ids=["one part", "parts"])
 @pytest.mark.parametrize("case", MEMBERS)
 def test_members_whose_type_differs_between_blocks(
     keep: Keep, monkeypatch: pytest.MonkeyPatch, case: str, size: int
 ) -> None:
     given, expected, held = MEMBERS[case]
-    monkeypatch.setattr(making, "PART_BYTES", size)
+    monkeypatch.setattr(part_writer, "PART_BYTES", size)
     content = b"".join(json.dumps({"x": row, "k": value}).encode() + b"\n" for row, value in enumerate(given))
     found = keep("x.jsonl", content, "parquet")
     assert found.type == held

@@ -11,11 +11,11 @@ import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from inferry import cli
-from inferry.batch.files import open_files
-from inferry.jobs import Job, run
+from inferry.cli.main import main
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
+from inferry.storage.files import open_files
 from servers import Server, serving
 
 MODELS = {
@@ -88,7 +88,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / name).write_bytes(content)
         capture = request.getfixturevalue("capsys")
         models = str(request.getfixturevalue("folder"))
-        assert cli.main(["infer", model, "--input", str(tmp_path / name), "--models", models, *options]) == 0
+        assert main(["infer", model, "--input", str(tmp_path / name), "--models", models, *options]) == 0
         return [json.loads(line) for line in capture.readouterr().out.splitlines()]
 
     def job(model: str, name: str, content: bytes, header: bool | None = None) -> list[Any]:

@@ -8,15 +8,15 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.batch import onazure
-from inferry.batch.merging import UNKNOWN
-from inferry.batch.onazure import Queue
-from inferry.batch.runs import Run
 from inferry.errors import InferryError, InvalidSettings
-from inferry.fanout import Fanout
+from inferry.jobs.runs import azure
+from inferry.jobs.runs.azure import Queue
+from inferry.jobs.runs.merge import UNKNOWN
+from inferry.jobs.runs.run import Run
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 URL = "https://account.queue.core.windows.net/inferry-jobs"
 NAME = "r-1"
@@ -45,7 +45,7 @@ class Stored:
 
 @pytest.fixture
 def queues(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bytes]]:
-    monkeypatch.setattr(onazure, "StorageQueue", Stored)
+    monkeypatch.setattr(azure, "StorageQueue", Stored)
     monkeypatch.setattr(Stored, "queues", {}, raising=False)
     return Stored.queues
 

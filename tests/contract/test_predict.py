@@ -9,8 +9,8 @@ import numpy as np
 import onnx_models
 import pytest
 from inferry.app import create_app
-from inferry.asgi import ASGIApp
-from inferry.routes import ROUTES
+from inferry.http.asgi import ASGIApp
+from inferry.http.routes import ROUTES
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import EXAMPLES, JSON, Answer, Server, ask

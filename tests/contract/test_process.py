@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import onnx_models
 import pytest
-from inferry.connection import _Joined, _Turn
-from inferry.session import Session
+from inferry.runtime.session import Session
+from inferry.server.connection import _Joined, _Turn
 from servers import JSON, Answer, Server, environment, received, serving, started, tensor
 
 SLOW = {"slow.onnx": onnx_models.slow()}

@@ -17,11 +17,11 @@ import onnx_models
 import pytest
 import tritonclient.http as triton
 from arrayfiles import LIES, npy
-from inferry.asgi import ASGIApp
-from inferry.batch.files import open_files
-from inferry.protocol import Reference
-from inferry.references import _decoded
-from inferry.tensors import DATATYPES
+from inferry.http.asgi import ASGIApp
+from inferry.protocol.references import _decoded
+from inferry.protocol.tensors import DATATYPES
+from inferry.protocol.types import Reference
+from inferry.storage.files import open_files
 from servers import ask, serving
 
 FILES = {
@@ -248,7 +248,7 @@ def test_what_was_read_starts_on_the_boundary(name: str) -> None:
 def test_nothing_is_read_for_what_may_not_be_written(
     app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr("inferry.protocol.references.References._fetch", lambda *_: pytest.fail("read"))
     wanted = [{"name": "y", "parameters": {"uri": "/etc/y"}}]
     answer = infer(app(FILES, data_prefixes=(folder.url,)), "m", [at(f"{folder.url}/x")], outputs=wanted)
     assert (answer.status_code, answer.json()) == (403, {"error": refusal("/etc/y")})
@@ -408,7 +408,7 @@ def test_the_inputs_of_a_request_count_together(app: Callable[..., ASGIApp], fol
 def test_moving_tensors_ends_at_the_deadline(
     app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch, limit: float, timeout: int
 ) -> None:
-    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(1))
+    monkeypatch.setattr("inferry.protocol.references.References._fetch", lambda *_: time.sleep(1))
     served = app(FILES, data_prefixes=(folder.url,), model_timeout=limit)
     answer = infer(served, "m", [at(f"{folder.url}/x")], parameters={"timeout": timeout})
     assert (answer.status_code, answer.json()) == (
@@ -420,7 +420,7 @@ def test_moving_tensors_ends_at_the_deadline(
 def test_moving_tensors_ends_before_the_host_ends_it(
     app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(1))
+    monkeypatch.setattr("inferry.protocol.references.References._fetch", lambda *_: time.sleep(1))
     served, deadline = app(FILES, data_prefixes=(folder.url,)), time.monotonic() + 0.2
 
     async def hosted(scope: Any, receive: Any, send: Any) -> None:
@@ -435,7 +435,7 @@ def test_requests_beside_one_that_waits_for_its_tensors(
     app: Callable[..., ASGIApp], folder: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The event loop serves others meanwhile."""
-    monkeypatch.setattr("inferry.references.References._fetch", lambda *_: time.sleep(0.5) or {})
+    monkeypatch.setattr("inferry.protocol.references.References._fetch", lambda *_: time.sleep(0.5) or {})
     served = app(FILES, data_prefixes=(folder.url,))
 
     async def go() -> float:

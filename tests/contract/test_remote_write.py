@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from gate import Gate, gate
-from inferry.metrics import Metrics
-from inferry.pushing import Pusher
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks.pusher import Pusher
+from inferry.observability.sinks.remote_write import RemoteWrite
+from inferry.observability.sinks.sink import PushFailed
+from inferry.observability.stats import Timings
 from inferry.settings import Settings
-from inferry.sinks import PushFailed
-from inferry.sinks.remote_write import RemoteWrite
-from inferry.stats import Timings
 from timeseries import STORES, Store, eventually
 
 MODELS = ("digits", "iris")

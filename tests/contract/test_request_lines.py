@@ -11,10 +11,11 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry import asgi, logs
-from inferry.asgi import ASGIApp
-from inferry.cli import _until_shutdown
-from inferry.requestline import Request
+from inferry.cli.main import _until_shutdown
+from inferry.http import asgi
+from inferry.http.asgi import ASGIApp
+from inferry.observability import logs
+from inferry.observability.access_log import Request
 from inferry.settings import Settings
 from servers import ask, serving
 
@@ -136,7 +137,7 @@ def test_a_batch(app: Callable[..., ASGIApp], lines: Lines, monkeypatch: pytest.
     async def crowded(_: Any) -> bool:
         return False
 
-    monkeypatch.setattr("inferry.execution.Execution._is_alone", crowded)
+    monkeypatch.setattr("inferry.runtime.scheduler.Execution._is_alone", crowded)
     body = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32", "data": [1, 2]}]}
     assert ask(app(FILES, log_format="json"), "POST", "/v2/models/b/infer", json=body).status_code == 200
     (line,) = lines()

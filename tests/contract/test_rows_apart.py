@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import row_models
-from inferry import inputs
+from inferry.cli import infer
 from inferry.errors import InferryError
-from inferry.jobs import Job, run
+from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import Answer, Server, serving
@@ -165,7 +165,7 @@ def test_jobs(models: str, tmp_path: Path, alone: Callable[[str], Any], name: st
 @pytest.mark.parametrize("name", MODELS)
 def test_infer_command(models: str, tmp_path: Path, alone: Callable[[str], Any], name: str) -> None:
     np.save(tmp_path / "x.npy", MODELS[name][1])
-    lines = asyncio.run(inputs.predict(Settings(model_path=models), name, None, f"{tmp_path}/x.npy"))
+    lines = asyncio.run(infer.predict(Settings(model_path=models), name, None, f"{tmp_path}/x.npy"))
     assert flat([json.loads(line) for line in lines]) == close(alone(name))
 
 

@@ -12,10 +12,10 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from inferry.asgi import ASGIApp
-from inferry.openapi import REQUESTS, status
-from inferry.routes import ROUTES, Route
-from inferry.tensors import DATATYPES
+from inferry.http.asgi import ASGIApp
+from inferry.http.openapi import REQUESTS, status
+from inferry.http.routes import ROUTES, Route
+from inferry.protocol.tensors import DATATYPES
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error

@@ -18,7 +18,7 @@ import onnx_models
 import pytest
 from gate import gate
 from inferry.app import ASGIApp
-from inferry.sinks.prometheus import text as prometheus_text
+from inferry.observability.sinks.prometheus import text as prometheus_text
 from servers import Server, ask, environment, received, serving, tensor
 from timeseries import STORES, Store, eventually, free_port, prometheus
 

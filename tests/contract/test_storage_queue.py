@@ -12,11 +12,11 @@ import pytest
 import services
 from azure.identity import AzureCliCredential
 from gate import Gate, gate
-from inferry.batch import storagequeue
-from inferry.batch.storagequeue import StorageQueue
+from inferry.cloud.entra import CommandLine
+from inferry.cloud.http_client import NoAnswer
 from inferry.errors import InvalidSettings, StoreError
-from inferry.sinks.entra import CommandLine
-from inferry.sinks.posting import NoAnswer
+from inferry.jobs.runs import storage_queue
+from inferry.jobs.runs.storage_queue import StorageQueue
 from test_cloud_sinks import local, token
 
 RESOURCE = "https://storage.azure.com"
@@ -28,7 +28,7 @@ def test_messages(azurite: services.Azurite) -> None:
     azurite.create_queue("jobs")
     queue = StorageQueue(f"{azurite.queue_endpoint}/jobs", azurite.environment)
     assert (queue.count(), queue.peek()) == (0, [])
-    bodies = [b"%d " % number + bytes(range(256)) for number in range(storagequeue.AHEAD + 88)]
+    bodies = [b"%d " % number + bytes(range(256)) for number in range(storage_queue.AHEAD + 88)]
     queue.put(iter(bodies[:3]))
     assert sorted(queue.peek()) == bodies[:3]
     queue.put(iter(bodies[3:]))
@@ -58,7 +58,7 @@ def test_what_is_refused_is_not_asked_again(azurite: services.Azurite, name: str
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """A service that says 503 as long as it is asked to."""
-    monkeypatch.setattr(storagequeue, "ATTEMPTS", 2)
+    monkeypatch.setattr(storage_queue, "ATTEMPTS", 2)
     with gate() as found:
         yield found
 

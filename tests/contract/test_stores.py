@@ -19,16 +19,16 @@ import numpy as np
 import onnx_models
 import pytest
 import services
-from inferry import remote
-from inferry.content import digest
 from inferry.errors import InvalidModel, StoreError
-from inferry.protocol import InferRequest
-from inferry.remote import RemoteStore
+from inferry.protocol.tensors import DATATYPES, Tensor
+from inferry.protocol.types import InferRequest
+from inferry.repository import remote_store
+from inferry.repository.content import digest
+from inferry.repository.remote_store import RemoteStore
+from inferry.repository.store import Store, open_store
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.store import Store, open_store
-from inferry.stored import StoredFile, VersionFiles
-from inferry.tensors import DATATYPES, Tensor
+from inferry.storage.stored import StoredFile, VersionFiles
 
 MODEL, BIG = onnx_models.external(2.0, "model.onnx.data", ballast=20_000_000)
 FILES = {
@@ -215,7 +215,7 @@ def test_an_object_replaced_during_a_fetch_is_noticed(filled: Place, cache: Path
 def test_fetching_again_reads_nothing(filled: Place, cache: Path) -> None:
     wanted = digits(filled.store)
     fetched = filled.store.fetch(wanted, None)
-    gone = RemoteStore(filled.url, None, cache, filled.store._origin)  # type: ignore[arg-type, attr-defined]
+    gone = RemoteStore(filled.url, None, cache, filled.store.origin)  # type: ignore[arg-type, attr-defined]
     assert gone.fetch(wanted, None) == fetched
 
 
@@ -318,4 +318,4 @@ def test_a_shared_access_signature_is_not_shown(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_pieces_are_smaller_than_the_big_file() -> None:
-    assert len(BIG) > 2 * remote.PIECE
+    assert len(BIG) > 2 * remote_store.PIECE

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
+from inferry.observability.traces import Tracer
 from inferry.settings import Settings
-from inferry.traces import Tracer
 from otlp import Receiver, attributes, failed, receiving
 from servers import Server, environment, serving
 
@@ -193,7 +193,7 @@ def test_a_collector_that_is_away_disturbs_nobody(repository: Callable[..., str]
 WITHOUT = """
 import sys
 sys.modules["opentelemetry"] = None
-from inferry import cli
+from inferry.cli import main as cli
 sys.exit(cli.main(["serve", sys.argv[1], "--port", "0"]))
 """
 

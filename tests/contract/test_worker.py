@@ -24,11 +24,11 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
-from inferry.jobs import Job
-from inferry.messages import Prediction
+from inferry.jobs.runner import Job
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker import Worker, is_final
+from inferry.worker.messages import Prediction
+from inferry.worker.worker import Worker, is_final
 
 MODELS = {
     "m.onnx": onnx_models.scaled(2, 3),

@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 from contract.servers import EXAMPLES, Server, environment, serving
 from examples import Block, alike, blocks, commands, without_code
-from inferry import cli, config, errors
-from inferry.app import STATUS
-from inferry.remote import BACKENDS
-from inferry.routes import ROUTES
+from inferry import errors
+from inferry.cli.main import _parser
+from inferry.http.errors import STATUS
+from inferry.http.routes import ROUTES
+from inferry.protocol.tensors import DATATYPES
+from inferry.runtime import model_config
 from inferry.settings import Settings
-from inferry.tensors import DATATYPES
+from inferry.storage.bucket import BACKENDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -32,7 +34,7 @@ BLOCKS = [block for name, path in sorted(PAGES.items()) for block in blocks(path
 ADDRESS = "127.0.0.1:8000"
 # The folder of data on the pages; each run of the tests has its own.
 DATA = "/tmp/inferry-docs"
-COMMANDS = next(a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+COMMANDS = next(a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 VERBS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -142,7 +144,7 @@ def test_sh(block: Block) -> None:
         while words and "=" in words[0]:
             assert known_variable(words.pop(0).partition("=")[0]), line
         if words[:1] == ["inferry"]:
-            cli._parser().parse_args(words[1:])
+            _parser().parse_args(words[1:])
         elif words[:1] == ["make"]:
             assert words[1] in VERBS, line
 
@@ -154,7 +156,7 @@ def known_variable(name: str) -> bool:
 @in_language("json")
 def test_config_json(block: Block) -> None:
     """JSON by itself is a config.json."""
-    config.parse_config(block.text.encode(), "m")
+    model_config.parse_config(block.text.encode(), "m")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -206,8 +208,8 @@ def test_datatypes() -> None:
 
 
 def test_config_keys() -> None:
-    nested = [f"dynamic_batching.{f.name}" for f in fields(config.DynamicBatching)]
-    expected = [f.name for f in fields(config.ModelConfig)] + nested
+    nested = [f"dynamic_batching.{f.name}" for f in fields(model_config.DynamicBatching)]
+    expected = [f.name for f in fields(model_config.ModelConfig)] + nested
     assert sorted(first_column("docs/models.md", "config.json")) == sorted(expected)
 
 
@@ -240,17 +242,13 @@ def test_stores(scheme: str) -> None:
     assert f"`{scheme}://" in text("docs/models.md")
 
 
-def test_modules() -> None:
-    """The architecture page names the modules that there are, each once."""
+def test_packages() -> None:
+    """The architecture page has a row for each package, and the lines of levels that the test of the imports proves."""
+    levels = runpy.run_path(str(ROOT / "tests" / "unit" / "test_imports.py"))["LEVELS"]
     named = re.findall(r"^\| `([\w.]+)` \|", text("docs/architecture.md"), re.MULTILINE)
-    assert sorted(named) == sorted(runpy.run_path(str(ROOT / "tests" / "unit" / "test_imports.py"))["MODULES"])
-
-
-def test_directions() -> None:
-    """The lines are those that the test of the imports proves."""
-    layers = runpy.run_path(str(ROOT / "tests" / "unit" / "test_imports.py"))["LAYERS"]
-    drawing = next(block for block in BLOCKS if block.page == "docs/architecture.md" and block.language == "text")
-    assert [sorted(line.split()) for line in drawing.text.splitlines()] == [sorted(x.split()) for x in reversed(layers)]
+    assert sorted([*named, "__init__", "__main__"]) == sorted(" ".join(levels).split())
+    drawings = [block.text for block in BLOCKS if block.page == "docs/architecture.md" and block.language == "text"]
+    assert "\n".join(reversed(levels)) in [drawing.strip() for drawing in drawings]
 
 
 def test_bench() -> None:

@@ -14,12 +14,12 @@ import pytest
 from contract.servers import Server, serving, tensor
 from contract.timeseries import Store, prometheus
 from files import FOLDER, RULES, accepted
-from inferry import jobs
 from inferry.errors import InvalidFile
-from inferry.pushing import Pusher
+from inferry.jobs import runner
+from inferry.observability.sinks.pusher import Pusher
+from inferry.observability.sinks.sink import Sink, open_sinks
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.sinks import Sink, open_sinks
 
 DASHBOARD = json.loads((FOLDER / "dashboards" / "inferry.json").read_text())
 VARIABLES = {"$job": ".*", "$model": ".*", "$__rate_interval": "1m"}
@@ -111,9 +111,9 @@ def run_jobs(service: Service, folder: Path) -> None:
     good, bad = folder / "rows.jsonl", folder / "rows.npy"
     good.write_text('{"x": [1, 2, 3]}\n{"x": "no numbers"}\n')
     bad.write_bytes(b"no array")
-    jobs.run(jobs.Job(input=str(good), output=f"{folder}/out/"), service)
+    runner.run(runner.Job(input=str(good), output=f"{folder}/out/"), service)
     with pytest.raises(InvalidFile):
-        jobs.run(jobs.Job(input=str(bad), output=f"{folder}/out/"), service)
+        runner.run(runner.Job(input=str(bad), output=f"{folder}/out/"), service)
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -4,7 +4,7 @@ import re
 
 import pytest
 from files import FOLDER, ROOT, RULE_TESTS, RULES, accepted, read, rule_tests, rules
-from inferry.catalogue import CATALOGUE
+from inferry.observability.catalogue import CATALOGUE
 
 # Of other programs: Prometheus itself, and its CloudWatch exporter.
 OTHERS = {"up", "aws_sqs_approximate_number_of_messages_visible_average"}

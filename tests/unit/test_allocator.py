@@ -33,5 +33,5 @@ def faults(settle: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the settings are glibc's")
 def test_memory_is_kept_for_the_next_run() -> None:
-    assert faults("from inferry import allocator; allocator.settle()") < 100
+    assert faults("from inferry import process; process.settle()") < 100
     assert faults("") > 1000  # what it would be

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 from inferry import errors
-from inferry.app import STATUS, error_response
 from inferry.errors import InferryError
+from inferry.http.errors import STATUS, error_response
 
 ERRORS = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
 

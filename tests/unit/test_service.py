@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from inferry.entry import LOADING
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
-from inferry.protocol import InferRequest, InferResponse, RequestedOutput
+from inferry.observability.sinks import prometheus
+from inferry.protocol.tensors import DATATYPES, Tensor
+from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
+from inferry.repository.version import LOADING
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.sinks import prometheus
-from inferry.tensors import DATATYPES, Tensor
 
 Make = Callable[..., Service]
 DOUBLE, TRIPLE = onnx_models.scaled(2.0), onnx_models.scaled(3.0)

@@ -11,10 +11,10 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from inferry import modelfile
-from inferry.session import Session, SessionOptions
+from inferry.runtime import onnx_file
+from inferry.runtime.session import Session, SessionOptions
 path = Path(sys.argv[1])
-session = Session(path, modelfile.read(path), "m", SessionOptions())
+session = Session(path, onnx_file.read(path), "m", SessionOptions())
 answer, = session.run({"x": np.ones((1, 3), np.float32)}, ["y"], time.monotonic() + 10)
 print(answer.tolist())
 """

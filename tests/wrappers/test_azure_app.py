@@ -15,11 +15,11 @@ import azure.functions as func
 import onnx_models
 import pytest
 from contract.servers import environment
-from inferry import logs
 from inferry.app import create_app
-from inferry.context import read
 from inferry.errors import InvalidSettings
-from inferry.routes import ROUTES
+from inferry.http.routes import ROUTES
+from inferry.observability import logs
+from inferry.observability.context import read
 from inferry.service import Service
 from inferry.settings import Settings
 

@@ -14,11 +14,11 @@ import onnx_models
 import pytest
 from azure.functions.queue import QueueMessage
 from inferry.errors import InferenceTimeout, ModelUnavailable
-from inferry.fanout import Fanout
+from inferry.observability.stats import ModelStats
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.stats import ModelStats
-from inferry.worker import Worker
+from inferry.worker.steps import Fanout
+from inferry.worker.worker import Worker
 
 from azure_app.environment import Limits
 from azure_app.messages import LARGEST, Messages

@@ -15,9 +15,9 @@ import lambda_events as events
 import pytest
 from contract import services
 from inferry.errors import DataRefused, InvalidRequest, ModelUnavailable
-from inferry.jobs import Job
-from inferry.stats import ModelStats
-from inferry.worker import Worker
+from inferry.jobs.runner import Job
+from inferry.observability.stats import ModelStats
+from inferry.worker.worker import Worker
 from wrappers.conftest import EXAMPLES, INVOCATION, context
 
 from functions.messages import Unfinished

@@ -11,7 +11,7 @@ from typing import Any
 import lambda_events as events
 import onnx_models
 import pytest
-from inferry.waiting import on_loop
+from inferry.concurrency import on_loop
 from wrappers.conftest import DEFAULTS, context
 
 from functions.gateway import Gateway
@@ -130,13 +130,13 @@ def test_asyncio_is_imported_where_something_waits(repository: Callable[..., str
     event = events.load("http-api")
     if model != "digits":
         event = events.http_api("POST", f"/v2/models/{model}/infer", body, {"content-type": "application/json"})
-    given = DEFAULTS | env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    given = DEFAULTS | env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"}
     command = [sys.executable, "-c", FIRST, json.dumps(event)]
     done = subprocess.run(command, env=given, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == [after_init, after_prediction, 200]
 
 
-@pytest.mark.parametrize(("module", "later"), [("api", "inferry.app"), ("batch", "inferry.worker")])
+@pytest.mark.parametrize(("module", "later"), [("api", "inferry.app"), ("batch", "inferry.worker.worker")])
 def test_numpy_is_not_imported_below_many_others(module: str, later: str) -> None:
     script = f"import sys, functions.{module}; print(*sys.modules)"
     command = [sys.executable, "-c", script]

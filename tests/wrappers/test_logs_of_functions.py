@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
-from inferry.requestline import Request
+from inferry.observability.access_log import Request
 from inferry.settings import Settings
 
 from functions import logs

@@ -15,7 +15,7 @@ import lambda_events as events
 import pytest
 from contract.gate import gate
 from contract.otlp import receiving
-from inferry.pushing import Pusher, open_pusher
+from inferry.observability.sinks.pusher import Pusher, open_pusher
 from wrappers.conftest import Function
 
 Make = Callable[..., Function]

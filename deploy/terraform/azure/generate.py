@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from inferry.deferred import REQUESTS
+from inferry.jobs.deferred import REQUESTS
 from inferry.settings import Settings
 
 from azure_app import names

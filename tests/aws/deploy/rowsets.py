@@ -7,7 +7,7 @@ from typing import Any
 
 from assemblies import ROOT
 from deployed import CARD
-from inferry import cli
+from inferry.cli.main import main
 
 DIGIT = CARD["example"]["inputs"][0]["data"]
 NAMES = ["id", *(f"p{number}" for number in range(len(DIGIT)))]
@@ -37,7 +37,7 @@ def straight(files: dict[str, bytes], folder: Path, *more: str) -> dict[str, byt
         path = folder / "in" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    cli.main(["batch", f"{folder}/in", f"{folder}/out", "--models", str(MODELS), "--model", "digits", *more])
+    main(["batch", f"{folder}/in", f"{folder}/out", "--models", str(MODELS), "--model", "digits", *more])
     found = [path for path in (folder / "out").rglob("*") if path.is_file()]
     return {str(path.relative_to(folder / "out")): path.read_bytes() for path in found}
 

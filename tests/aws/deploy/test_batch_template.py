@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 from assemblies import Assembly
-from inferry import deferred, messages
+from inferry.jobs import deferred
+from inferry.worker import messages
 from test_policies import listed
 from test_template import constants, told
 

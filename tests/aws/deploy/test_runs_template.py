@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from assemblies import Assembly
 from inferry import errors
-from inferry.batch import runs as core
-from inferry.worker import is_final
+from inferry.jobs.runs import run as core
+from inferry.worker.worker import is_final
 from test_batch_template import name
 from test_policies import listed
 

@@ -18,9 +18,9 @@ from configuration import (
     sources,
     values,
 )
-from inferry.deferred import REQUESTS
+from inferry.jobs.deferred import REQUESTS
+from inferry.observability.sinks.sink import open_sinks
 from inferry.settings import Settings
-from inferry.sinks import open_sinks
 
 from azure_app import names
 

@@ -1,0 +1,345 @@
+"""The command line: serve, infer, batch, inspect, key, version."""
+
+import argparse
+import asyncio
+import dataclasses
+import gc
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from inferry import __version__
+from inferry.errors import InferryError, InvalidSettings
+from inferry.observability import logs
+from inferry.settings import Settings
+
+if TYPE_CHECKING:
+    from inferry.cli.progress import Display
+    from inferry.http.asgi import ASGIApp
+    from inferry.jobs.runner import Job
+    from inferry.observability.sinks.pusher import Pusher
+    from inferry.service import Service
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; errors that a user can mend are one line on stderr and exit status 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_env(os.environ)
+        given = {name: value for name, value in vars(options).items() if name in _SETTINGS and value is not None}
+        settings = dataclasses.replace(settings, **given)
+        # A server's events are its log; the other commands say what went wrong themselves.
+        logs.configure(settings if options.run is _serve else dataclasses.replace(settings, log_level="CRITICAL"))
+        return int(options.run(options, settings))
+    except InferryError as exc:
+        print(f"inferry: {logs.printable(str(exc))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output is gone, as in `inferry inspect | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+log = logging.getLogger("inferry")
+
+_SETTINGS = ("model_path", "model_name", "host", "port", "workers", "batch_runner")
+# Not a setting: the parent tells its workers.
+_WORKERS = "INFERRY_WORKERS"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="inferry", description="Serve any ONNX model over the Open Inference Protocol."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="serve the models of a folder, an .onnx file or a URL over HTTP")
+    serve.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
+    serve.add_argument(
+        "--model-name", "--model_name", metavar="NAME", help="of the only model there; default: MODEL_NAME"
+    )
+    serve.add_argument("--host", help="default: HOST, 127.0.0.1")
+    serve.add_argument("--port", type=int, help="default: PORT, 8000")
+    serve.add_argument("--workers", type=int, help="processes on the one port; default: WORKERS, 1")
+    serve.set_defaults(run=_serve)
+
+    infer = commands.add_parser("infer", help="predict a file's rows with a model")
+    infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
+    infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    _add_header(infer)
+    infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
+    infer.set_defaults(run=_infer)
+
+    batch = commands.add_parser("batch", help="predict files of any size, with the results in files")
+    batch.add_argument("input", metavar="IN", help="a file or a folder, or the URL of one (s3, az, gs)")
+    batch.add_argument("output", metavar="OUT", help="where the results go: likewise")
+    batch.add_argument("--model", default="", metavar="MODEL", help="as for infer; default: DEFAULT_MODEL")
+    batch.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
+    batch.add_argument("--format", default="", help="of the input; default: what its extension says")
+    batch.add_argument("--to", default="", metavar="FORMAT", help="of the results; default: the extension of OUT")
+    batch.add_argument(
+        "--keep", default="", metavar="COLUMNS", help="columns to carry over, NAME or NAME=AS, comma-separated"
+    )
+    _add_header(batch)
+    batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
+    batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
+    batch.add_argument("--json", action="store_true", help="print a summary for machines")
+    batch.add_argument("--on", choices=("aws", "azure"), help="run it there, and watch it from here")
+    batch.add_argument("--runner", dest="batch_runner", help="what runs it there; default: BATCH_RUNNER")
+    batch.add_argument("--run", dest="named", default="", metavar="NAME", help="watch the run of this name again")
+    batch.add_argument("--slice", type=int, default=0, metavar="MB", help="of files that are larger; default: 64")
+    batch.set_defaults(run=_batch)
+
+    inspect = commands.add_parser("inspect", help="show every model's signature, size, digest, opset and problems")
+    inspect.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
+    inspect.add_argument("--json", action="store_true", help="for machines")
+    inspect.set_defaults(run=_inspect)
+
+    key = commands.add_parser("key", help="make an API key, and its digest for API_KEYS")
+    key.set_defaults(run=_key)
+
+    version = commands.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+    return parser
+
+
+def _add_header(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--header", action=argparse.BooleanOptionalAction, help="whether the first line of CSV names the columns"
+    )
+
+
+def _version(_: argparse.Namespace, __: Settings) -> int:
+    print(f"inferry {__version__}")
+    return 0
+
+
+def _key(_: argparse.Namespace, __: Settings) -> int:
+    from inferry.http import api_keys
+
+    key, digest = api_keys.new()
+    print(f"key     {key}\ndigest  {digest}")
+    return 0
+
+
+def _infer(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import infer
+
+    settings, name, version = _model(options.model, settings)
+    for line in asyncio.run(infer.predict(settings, name, version, options.input, options.header)):
+        print(line)
+    return 0
+
+
+def _model(named: str, settings: Settings) -> tuple[Settings, str, str | None]:
+    """The settings, name and version for NAME, NAME/VERSION or the path of an .onnx file."""
+    if named.endswith(".onnx"):
+        return dataclasses.replace(settings, model_path=named), "", None
+    name, _, version = named.partition("/")
+    return settings, name, version or None
+
+
+def _errors(text: str) -> int | float:
+    """A count of rows, or a share."""
+    if not text.endswith("%") and "." not in text:
+        count = int(text)
+        if count < 0:
+            raise ValueError(text)
+        return count
+    share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(text)
+    return share
+
+
+def _batch(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli.progress import Display
+    from inferry.jobs.runner import Job
+
+    settings, name, version = _model(options.model, settings)
+    keep = tuple(column.strip() for column in options.keep.split(",") if column.strip())
+    job = Job(
+        input=options.input,
+        output=options.output,
+        model=name,
+        version=version,
+        format=options.format,
+        to=options.to,
+        keep=keep,
+        max_errors=options.max_errors,
+        batch_size=options.batch_size,
+        header=options.header,
+    )
+    run = _run_elsewhere if options.on else _run_here
+    summary = run(job, options, settings, Display(sys.stderr))
+    if options.json:
+        print(json.dumps(summary, indent=2))
+    return 1 if summary["failed"] else 0
+
+
+def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
+    from inferry.cli import batch
+    from inferry.observability.sinks.pusher import open_pusher
+    from inferry.service import Service
+
+    service = Service.from_settings(settings)
+    pusher = open_pusher(settings, service.metrics, os.environ)
+    try:
+        if pusher:
+            pusher.start()
+        return batch.run(job, service, display).as_dict()
+    finally:
+        service.close()
+        if pusher:
+            pusher.close()
+
+
+def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
+    from inferry.jobs.runs import clouds
+
+    cloud = clouds.open_cloud(options.on, settings.batch_runner, os.environ)
+    again = f"inferry batch {options.input} {options.output} --on {options.on}"
+    return clouds.run(cloud, job, display, name=options.named, slice_bytes=options.slice << 20, again=again)
+
+
+def _inspect(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import inspect
+
+    report = inspect.inspect(settings)
+    print(json.dumps(report, indent=2) if options.json else inspect.table(report))
+    return 1 if inspect.has_problems(report) else 0
+
+
+def _serve(_: argparse.Namespace, settings: Settings) -> int:
+    try:
+        from inferry.server import uvicorn_server
+    except ImportError as exc:
+        raise InvalidSettings(
+            f"inferry serve needs uvicorn and httptools: pip install 'inferry[server]' ({exc})"
+        ) from exc
+    listener = uvicorn_server.listen(settings)
+    settings = dataclasses.replace(settings, port=listener.getsockname()[1])
+    if settings.workers == 1:
+        app = _serving_app(settings, None)
+        _greet(settings)
+        uvicorn_server.run(app, listener, settings)
+        return 0
+    from inferry.observability.sinks import sink
+    from inferry.repository.repository import open_repository
+    from inferry.server import metrics
+    from inferry.server.workers import Workers
+
+    # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
+    open_repository(settings.model_path, settings.model_name)
+    sink.open_sinks(settings, os.environ)
+    with TemporaryDirectory(prefix="inferry-") as folder:
+        metrics.listen(settings, Workers(Path(folder)).text)
+        _greet(settings)
+        # The workers read the environment, where the command line's settings must win; those at their defaults are
+        # absent.
+        for field in dataclasses.fields(settings):
+            os.environ.pop(field.name.upper(), None)
+        os.environ.update(settings.to_env())
+        os.environ[_WORKERS] = folder
+        uvicorn_server.run("inferry.cli.main:worker_app", listener, settings)
+    return 0
+
+
+def worker_app() -> Any:
+    """The application of one of several worker processes; their signals are uvicorn's already."""
+    settings = Settings.from_env(os.environ)
+    logs.configure(settings)
+    return _serving_app(settings, Path(os.environ[_WORKERS]))
+
+
+def _serving_app(settings: Settings, workers: Path | None) -> Any:
+    """`workers`: the folder in which several processes behind one port find each other's metrics."""
+    from inferry.app import create_app
+    from inferry.http.guard import guard
+    from inferry.observability.sinks.pusher import open_pusher
+    from inferry.server import metrics
+    from inferry.service import Service
+
+    service = Service.from_settings(settings)
+    service.background = ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred")
+    pusher = open_pusher(settings, service.metrics, os.environ)
+    metrics.share(service, workers)
+    for problem in service.repository.problems:
+        log.warning("left out: %s", problem)
+    if not service.repository.names():
+        log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
+    app = create_app(service, guard(settings))
+    service.preloaded = False
+    # The port answers meanwhile: a probe tells a server that loads from one that hangs.
+    Thread(target=_preload, args=(service,), name="inferry-preload").start()
+    if pusher is None and settings.log_format == "text":
+        return app
+    return _until_shutdown(app, pusher.start() if pusher else None)
+
+
+def _preload(service: "Service") -> None:
+    try:
+        service.preload()
+    except Exception:
+        log.exception("not every model could be loaded")
+    # What is loaded now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    service.preloaded = True
+
+
+def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
+    """`app`, after whose last request everything is sent and written: uvicorn ends by a signal, and nothing runs behind
+    it.
+    """
+
+    def close() -> None:
+        if pusher:
+            pusher.close()
+        logs.together(None)
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        async def watched() -> Any:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await asyncio.get_running_loop().run_in_executor(None, close)
+            return message
+
+        await app(scope, watched, send)
+
+    # No coroutine of its own: every request comes by.
+    def ending(scope: Any, receive: Any, send: Any) -> Any:
+        return (lifespan if scope["type"] == "lifespan" else app)(scope, receive, send)
+
+    return ending
+
+
+def _greet(settings: Settings) -> None:
+    """The addresses to open, and a request to paste."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{settings.port}"
+    print(f"inferry {__version__} serves {settings.model_path} at {url}")
+    print(f"  docs     {url}/docs")
+    print(f"  models   curl {url}/v2/models")
+    if features := _digit(settings.model_path):
+        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    sys.stdout.flush()
+
+
+def _digit(model_path: str) -> str:
+    """The pixels of our example model `digits`; empty for other repositories and for models of the same name."""
+    try:
+        card = json.loads(Path(model_path, "digits", "config.json").read_text())
+        pixels = [int(value) for value in card["example"]["inputs"][0]["data"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return json.dumps(pixels, separators=(",", ":"))

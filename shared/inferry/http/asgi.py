@@ -1,0 +1,91 @@
+"""ASGI: its types, and what an answer passes on its way to the host."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from inferry.observability.record import Observation
+
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+# Status, body and headers of an answer.
+Response: TypeAlias = tuple[int, bytes, Headers]
+
+# In the state of a scope while the host is about to end.
+DRAINING = "draining"
+
+
+def is_draining(scope: Scope) -> bool:
+    """Whether the host is about to end, and only answers what comes in spite of that."""
+    return DRAINING in (scope.get("state") or ())
+
+
+async def respond(response: Response, send: Send) -> None:
+    """Sends a whole answer, its length included."""
+    status, body, headers = response
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def without_body(send: Send) -> Send:
+    """`send` for the answer to HEAD: the headers of GET's."""
+
+    async def send_head(message: Message) -> None:
+        await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
+
+    return send_head
+
+
+def below(root: str, path: str) -> str:
+    """A path without the part in front of the application's own; some hosts leave that out themselves."""
+    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
+
+
+def with_headers(send: Send, headers: Headers, seen: Observation | None) -> Send:
+    """`send` that adds these to the answer, and tells `seen` of it; `send` itself when there is nothing to do."""
+    if seen is None and not headers:
+        return send
+
+    def send_with_headers(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], *headers]}
+        if seen is not None:
+            seen.status = message.get("status", seen.status)
+            seen.sent += len(message.get("body", b""))
+        return send(message)
+
+    return send_with_headers
+
+
+def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Exception], Response]) -> Send:
+    """`send` that asks `check` of the length an answer declares; what it raises is answered instead."""
+    refused = False
+
+    async def send_limited(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start":
+            try:
+                check(int(dict(message["headers"]).get(b"content-length", 0)))
+            except Exception as exc:  # noqa: BLE001  whatever it is becomes the answer
+                refused = True
+                await respond(refusal(exc), send)
+        if not refused:
+            await send(message)
+
+    return send_limited
+
+
+async def not_http(kind: str, receive: Receive, send: Send) -> None:
+    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their answer."""
+    while True:
+        message = await receive()
+        if kind == "websocket":
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,128 @@
+"""A request's body, and Content-Encoding in and out: gzip and deflate, with a bound on what a body inflates to."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
+from inferry.http.asgi import Receive
+from inferry.observability.record import Observation
+
+# zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+# A member is 20 bytes or more; those who write many (bgzip) put 64 kB in each.
+_MAGIC, _MEMBERS, _STEP = b"\x1f\x8b", 8192, 4096
+
+
+def inflate(body: bytes, encoding: str, limit: int) -> bytes:
+    """`body` without its Content-Encoding. RequestTooLarge as soon as it holds over `limit` bytes."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return body
+    if name not in _WINDOW_BITS:
+        raise UnsupportedEncoding(f"Content-Encoding {encoding[:40]!r} is not supported; use gzip, deflate or none")
+    parts: list[bytes] = []
+    end = size = 0
+    for _ in range(_MEMBERS):
+        member = _member(body, name, end, limit - size, _STEP if end else len(body))
+        parts += member.parts
+        size += sum(map(len, member.parts))
+        end = member.end
+        if size > limit:
+            raise RequestTooLarge(f"the body inflates to more than {limit} bytes (MAX_REQUEST_BYTES)")
+        if not member.whole:
+            raise InvalidRequest(f"the {name} body is cut off")
+        if end == len(body):
+            return b"".join(parts)
+        # RFC 1952, 2.2: members simply follow one another.
+        if name == "deflate" or body[end : end + 2] != _MAGIC:
+            raise InvalidRequest(f"the {name} body is followed by other bytes")
+    raise InvalidRequest(f"the {name} body has more than {_MEMBERS} members: send it as one")
+
+
+def choose(accept: str) -> str:
+    """The encoding to answer with under an Accept-Encoding header: the first of the highest weight, as in Triton."""
+    best, weight = "identity", 0.0
+    for part in accept.split(","):
+        name, _, parameter = part.strip().lower().partition(";")
+        if name.strip() in ("gzip", "deflate", "identity") and (value := _weight(parameter)) > weight:
+            best, weight = name.strip(), value
+    return best
+
+
+def deflate(body: bytes, encoding: str) -> bytes:
+    """`body` in `encoding`, gzip or deflate."""
+    import zlib
+
+    # Level 1: tensors of floats hardly shrink at any level.
+    deflater = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS[encoding])
+    return deflater.compress(body) + deflater.flush()
+
+
+def _weight(parameter: str) -> float:
+    _, _, value = parameter.partition("q=")
+    try:
+        return float(value) if value else 1.0
+    except ValueError:
+        return 0.0
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"the request's body is over {limit} bytes (MAX_REQUEST_BYTES): send fewer rows at a time, or tensors in binary"
+    )
+
+
+async def read_body(headers: Mapping[bytes, bytes], receive: Receive, limit: int, seen: Observation | None) -> bytes:
+    """A request's body without its Content-Encoding. RequestTooLarge over `limit` bytes, before and after inflating."""
+    declared = headers.get(b"content-length", b"")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message.get("more_body") or len(body) > limit:
+        body = await _received(body, receive, limit)
+    if seen is not None:
+        seen.received = len(body)
+    encoding = headers.get(b"content-encoding")
+    return inflate(body, encoding.decode("latin-1"), limit) if encoding else body
+
+
+async def _received(first: bytes, receive: Receive, limit: int) -> bytes:
+    """The whole of a body that goes on after `first`, or is over the limit already."""
+    chunks, size, more = [first], len(first), True
+    while more and size <= limit:
+        message = await receive()
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        more = message.get("more_body", False)
+    if size > limit:
+        raise _too_large(limit)
+    return b"".join(chunks)
+
+
+class _Member(NamedTuple):
+    """Of a gzip file: what it inflates to, where it ends, and whether it was there to its end."""
+
+    parts: list[bytes]
+    end: int
+    whole: bool
+
+
+def _member(body: bytes, name: str, start: int, limit: int, step: int) -> _Member:
+    """The member at `start`, inflated as far as it has `limit` bytes.
+
+    It is read in steps that grow: zlib copies what comes behind a member, and there may be many in a body.
+    """
+    import zlib
+
+    inflater, view = zlib.decompressobj(_WINDOW_BITS[name]), memoryview(body)
+    parts: list[bytes] = []
+    try:
+        while start < len(body) and not inflater.eof and limit >= 0:
+            parts.append(inflater.decompress(view[start : start + step], limit + 1))
+            limit -= len(parts[-1])
+            start = min(start + step, len(body)) - len(inflater.unused_data)
+            step *= 2
+    except zlib.error as exc:
+        raise InvalidRequest(f"the body is not {name}, as its Content-Encoding says: {exc}") from exc
+    return _Member(parts, start, inflater.eof)

@@ -1,0 +1,274 @@
+"""The data plane's routes as plain ASGI; the others are handed to `management`, which is imported when asked for."""
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from inferry import errors
+from inferry.concurrency import on_loop
+from inferry.errors import InferryError, NotSupported, ResponseTooLarge
+from inferry.http import asgi, content, routes
+from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.http.content import read_body
+from inferry.http.errors import error_response, json_response
+from inferry.observability import context
+from inferry.observability.record import Observation, looked_at
+from inferry.observability.stats import Timings, reason_of
+from inferry.protocol import decoder, encoder, types
+from inferry.service import Service
+
+if TYPE_CHECKING:
+    from inferry.http.api_keys import Keys
+    from inferry.http.guard import Guard
+    from inferry.http.observer import Observer
+
+
+# RFC 7240, 4.1: the client will fetch its answer elsewhere.
+_RESPOND_ASYNC = b"respond-async"
+
+
+# What a data-plane handler makes of path parameters, headers, body and scope; it fills in what is observed.
+Handler: TypeAlias = Callable[
+    [Mapping[str, str], Mapping[bytes, bytes], bytes, Scope, Observation | None], Awaitable[Response]
+]
+
+
+class App:
+    """Answers the data plane's routes itself and hands the others to `management`."""
+
+    def __init__(
+        self,
+        service: Service,
+        keys: tuple[str, ...],
+        observer: "Observer | None" = None,
+        guard: "Guard | None" = None,
+    ) -> None:
+        """`keys`: the digests of those that requests must bring one of; empty: they need none."""
+        self._service = service
+        self._guard = guard
+        self._observer = observer
+        self._limit = service.settings.max_request_bytes
+        self._max_response = service.settings.max_response_bytes
+        self._keys = _keys(keys)
+        self._management: ASGIApp | None = None
+        self._handlers: dict[str, Handler] = {
+            "infer": self._infer,
+            "model_ready": self._model_ready,
+            "live": self._live,
+            "ready": self._ready,
+            "health": self._health,
+            "metrics": self._metrics,
+        }
+
+    async def __call__(  # noqa: C901  every request would pay for one coroutine more
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
+        if scope["type"] != "http":
+            await asgi.not_http(scope["type"], receive, send)
+            return
+        seen: Observation | None = None
+        headers = dict(scope["headers"])
+        if self._observer is None:
+            added = _added(scope, headers) if context.REQUEST_ID in headers or context.KEY in scope else []
+        else:
+            seen, added, receive, send = self._observer.begin(scope, headers, receive, send)
+        try:
+            if scope["method"] == "HEAD":
+                send = asgi.without_body(send)
+            try:
+                if self._guard is not None:
+                    self._check(self._guard.check, scope["method"], headers)
+                root = scope.get("root_path", "")
+                path = asgi.below(root, scope["path"]) if root else scope["path"]
+                route, parameters = routes.match(scope["method"], path or "/")
+                if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
+                    path = _deferring(parameters)
+                    route, parameters = routes.match("POST", path)
+                if self._keys and not route.public:
+                    self._check(self._keys.check, headers)
+                handler = self._handlers.get(route.operation)
+                if handler is None:
+                    rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
+                    await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen), seen)
+                    return
+                try:
+                    body = await read_body(headers, receive, self._limit, seen)
+                except BaseException as exc:
+                    self._service.metrics.refused(exc)
+                    raise
+                status, body, answer = await handler(parameters, headers, body, scope, seen)
+            except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
+                status, body, answer = error_response(exc, scope, seen)
+            if seen is not None:
+                seen.status, seen.sent = status, len(body)
+            answer.append((b"content-length", b"%d" % len(body)))
+            answer += added
+            await send({"type": "http.response.start", "status": status, "headers": answer})
+            await send({"type": "http.response.body", "body": body})
+        except BaseException as exc:
+            if seen is not None:
+                # Nobody is there to answer; nginx has a status for that.
+                seen.status, seen.reason = seen.status or 499, reason_of(exc)
+            raise
+        finally:
+            if seen is not None:
+                seen.end()
+
+    async def _hand_over(self, scope: Scope, receive: Receive, send: Send, seen: Observation | None) -> None:
+        await on_loop()
+        management = await self._manage()
+        if self._max_response or context.max_response(scope)[0]:
+            send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, seen))
+        with looked_at(seen):
+            await management(scope, receive, send)
+
+    def _check(self, check: Callable[..., None], *arguments: Any) -> None:
+        """Counts whom it keeps out."""
+        try:
+            check(*arguments)
+        except InferryError as exc:
+            self._service.metrics.refused(exc)
+            raise
+
+    async def _infer(
+        self,
+        parameters: Mapping[str, str],
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        scope: Scope,
+        seen: Observation | None,
+    ) -> Response:
+        service = self._service
+        deadline = context.deadline(scope) if context.KEY in scope else math.inf
+        name, version = parameters["model"], parameters.get("version")
+        model = service.loaded(name, version)
+        if model is None:
+            try:
+                with looked_at(seen):
+                    model = await service.model(name, version, deadline)
+            except BaseException as exc:
+                service.metrics.refused(exc)
+                raise
+        stats = model.stats
+        stats.in_flight += 1
+        start = time.perf_counter_ns()
+        received = len(body)
+        timings = seen or Timings()
+        if seen is not None:
+            seen.model, seen.version, seen.taken = model.name, model.version, start
+        try:
+            decoded = decoder.decode(body, headers.get(types.HEADER_LENGTH), model.name)
+            timings.decode = time.perf_counter_ns() - start
+            answer = await service.infer(model, decoded, timings, deadline)
+            encoding = time.perf_counter_ns()
+            body, answer_headers = encoder.encode(answer)
+            accept = headers.get(b"accept-encoding")
+            if accept and (chosen := content.choose(accept.decode("latin-1"))) != "identity":
+                body = content.deflate(body, chosen)
+                answer_headers.append((b"content-encoding", chosen.encode()))
+            self._check_size(scope, len(body))
+        except BaseException as exc:
+            stats.failed(exc, time.perf_counter_ns() - start)
+            raise
+        ended = time.perf_counter_ns()
+        timings.encode += ended - encoding
+        stats.succeeded(timings, rows := model.session.signature.rows(decoded), ended, received, len(body))
+        if seen is not None:
+            seen.rows = rows
+        return 200, body, answer_headers
+
+    async def _model_ready(
+        self, parameters: Mapping[str, str], _headers: Any, _body: bytes, _scope: Scope, seen: Observation | None
+    ) -> Response:
+        with looked_at(seen):
+            model = await self._service.model(parameters["model"], parameters.get("version"))
+        return json_response({"name": model.name, "ready": True})
+
+    async def _live(self, *_: Any) -> Response:
+        return json_response({"live": True})
+
+    async def _ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+        if asgi.is_draining(scope):
+            return json_response({"live": True, "ready": False}, 503)
+        if reason := self._service.not_ready():
+            raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
+        return json_response({"live": True, "ready": True})
+
+    async def _health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+        settings, draining = self._service.settings, asgi.is_draining(scope)
+        health = {
+            "status": "draining" if draining else "ok",
+            "name": settings.app_name,
+            "version": settings.app_version,
+            "environment": settings.environment,
+            # Who has no key learns no names.
+            **({} if settings.api_keys else {"models": self._service.repository.names()}),
+        }
+        return json_response(health, 503 if draining else 200)
+
+    async def _metrics(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+        from inferry.observability.sinks import prometheus, sink
+
+        service = self._service
+        if not sink.is_served(service.settings):
+            raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
+        if service.scrape is None:
+            text = prometheus.text(service.metrics)
+        else:
+            await on_loop()
+            import asyncio
+
+            text = await asyncio.get_running_loop().run_in_executor(None, service.scrape)
+        body = text.encode()
+        self._check_size(scope, len(body))
+        return 200, body, [(b"content-type", prometheus.CONTENT_TYPE.encode())]
+
+    def _check_size(self, scope: Scope, size: int) -> None:
+        """ResponseTooLarge over the smaller of the settings' limit and the host's."""
+        limit, whose = self._max_response, "MAX_RESPONSE_BYTES"
+        host, passing = context.max_response(scope)
+        if host and (not limit or host < limit):
+            limit, whose = host, passing
+        if limit and size > limit:
+            raise ResponseTooLarge(
+                f"the answer has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
+                "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
+                "reference ('uri')"
+            )
+
+    async def _manage(self) -> ASGIApp:
+        if self._management is None:
+            import asyncio
+
+            self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
+        return self._management
+
+
+def _deferring(parameters: Mapping[str, str]) -> str:
+    """The path of the route that puts off what the infer route with these parameters would answer now."""
+    if "version" in parameters:
+        raise NotSupported("only requests to a model's default version can be answered later: leave the version out")
+    return f"/v2/models/{parameters['model']}/requests"
+
+
+def _added(scope: Scope, headers: Mapping[bytes, bytes]) -> asgi.Headers:
+    """The headers of an answer that are not its own: of a request that has a name."""
+    request_id = context.request_id(scope.get(context.KEY), headers)
+    return [context.answered(request_id)] if request_id else []
+
+
+def _keys(digests: tuple[str, ...]) -> "Keys | None":
+    if not digests:
+        return None
+    from inferry.http.api_keys import Keys
+
+    return Keys(digests)
+
+
+def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
+    from inferry.http.management import create_management
+
+    return create_management(service, data_plane)

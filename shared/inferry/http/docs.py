@@ -1,0 +1,85 @@
+"""The documentation page, its files, and the OpenAPI document that it shows."""
+
+import hashlib
+from base64 import b64encode
+from importlib.resources import files
+
+import orjson
+from fastapi import FastAPI
+from fastapi import Request as HTTPRequest
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse
+from starlette.responses import Response as HTTPResponse
+
+from inferry.http import openapi
+from inferry.http.routes import RouteNotFound
+from inferry.service import Service
+
+_ASSETS = "/docs/assets"
+_ASSET_TYPES = {
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+
+
+class Documentation:
+    """The endpoints, one method per operation of the route table, over an `app` that has all routes."""
+
+    def __init__(self, service: Service, app: FastAPI) -> None:
+        self._service = service
+        self._app = app
+
+    async def docs(self, request: HTTPRequest) -> HTMLResponse:
+        root = request.scope.get("root_path", "")
+        page = get_swagger_ui_html(
+            openapi_url=f"{root}/openapi.json",
+            title="inferry",
+            swagger_js_url=f"{root}{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{root}{_ASSETS}/favicon-32x32.png",
+            # Else it shows the document to a service of Swagger's.
+            swagger_ui_parameters={"validatorUrl": None},
+        )
+        page.headers["content-security-policy"] = _policy(bytes(page.body))
+        return page
+
+    async def docs_asset(self, request: HTTPRequest) -> HTTPResponse:
+        file = request.path_params["file"]
+        if file not in _ASSET_TYPES:
+            raise RouteNotFound(f"there is no asset {file!r}")
+        content = files("fastapi_swagger").joinpath("resources", file).read_bytes()
+        return HTTPResponse(content, headers={"content-type": _ASSET_TYPES[file]})
+
+    async def openapi(self, request: HTTPRequest) -> HTTPResponse:
+        document = get_openapi(
+            title=self._app.title,
+            version=self._app.version,
+            description="Any ONNX model over the Open Inference Protocol v2.",
+            routes=self._app.routes,
+            servers=[{"url": request.scope.get("root_path", "") or "/"}],
+        )
+        if self._service.settings.api_keys:
+            openapi.add_security(document)  # and no examples: this route is public, the models are not
+        else:
+            openapi.add_examples(document, self._service.repository.loaded())
+        return HTTPResponse(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+
+
+def _policy(page: bytes) -> str:
+    """The page loads what this server has, runs its own scripts, and is in no other page."""
+    script = page.partition(b"<script>")[2].partition(b"</script>")[0]
+    digest = b64encode(hashlib.sha256(script).digest()).decode()
+    rules = {
+        "default-src": "'none'",
+        "connect-src": "'self'",
+        "img-src": "'self' data:",
+        "script-src": f"'self' 'sha256-{digest}'",
+        # Swagger UI sets the styles of its elements.
+        "style-src": "'self' 'unsafe-inline'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {value}" for name, value in rules.items())

@@ -1,0 +1,93 @@
+"""How every request is seen: with an id, for a line of the log, and for a trace."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from inferry.http.asgi import Headers, Message, Receive, Scope, Send
+from inferry.observability import context
+from inferry.observability.access_log import Request
+from inferry.observability.record import Observation
+from inferry.settings import Settings
+
+if TYPE_CHECKING:
+    from inferry.observability.traces import Tracer
+
+_ENCODED = b"content-encoding"
+
+
+class Observer:
+    """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`."""
+
+    def __init__(self, settings: Settings, tracer: "Tracer | None") -> None:
+        self._seen = Request if settings.log_format == "json" else Observation
+        self._payloads = settings.log_payloads
+        self._tracer = tracer
+
+    def begin(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
+    ) -> tuple[Observation, Headers, Receive, Send]:
+        """What is seen of a request that comes, its answer's headers, and how it is read and answered from now on.
+
+        Whoever answers it fills in what it knows, and says when it ends.
+        """
+        started = time.perf_counter_ns()
+        host = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
+        name, header, trace = context.named(host, headers)
+        seen = self._seen(scope["method"], scope["path"], name, trace, started)
+        if host and host.get("cold_start"):
+            seen.cold_start = True
+        added = [header]
+        if self._tracer:
+            seen.span = span = self._tracer.start(scope, seen.request_id)
+            seen.trace = seen.trace_id or span.trace_id
+            added += span.headers
+        if self._payloads:
+            seen.payloads = payloads = _Payloads(scope, self._payloads)
+            receive, send = payloads.received(receive), payloads.sent(send)
+        return seen, added, receive, send
+
+
+class _Payloads:
+    """The first bytes of the two bodies of an exchange, unless they are compressed."""
+
+    def __init__(self, scope: Scope, limit: int) -> None:
+        self._request = _Start(0 if _is_encoded(scope["headers"]) else limit)
+        self._response = _Start(limit)
+
+    def received(self, receive: Receive) -> Receive:
+        async def received() -> Message:
+            message = await receive()
+            self._request.add(message.get("body", b""))
+            return message
+
+        return received
+
+    def sent(self, send: Send) -> Send:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start" and _is_encoded(message["headers"]):
+                self._response.limit = 0
+            self._response.add(message.get("body", b""))
+            await send(message)
+
+        return sent
+
+    def fields(self) -> dict[str, str]:
+        bodies = {"request_payload": self._request, "response_payload": self._response}
+        return {name: body.start.decode(errors="replace") for name, body in bodies.items() if body.limit}
+
+
+class _Start:
+    """The first `limit` bytes of a body."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.start = b""
+
+    def add(self, part: bytes) -> None:
+        if len(self.start) < self.limit:
+            self.start += part[: self.limit - len(self.start)]
+
+
+def _is_encoded(headers: Any) -> bool:
+    return any(name == _ENCODED for name, _ in headers)

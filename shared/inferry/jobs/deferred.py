@@ -1,0 +1,148 @@
+"""Requests that are answered later: each is a file of one line below BATCH_INPUT, and its result is the answer.
+
+Whatever works on the files that arrive there answers them as well; nobody else needs to know of them.
+"""
+
+import os
+import re
+import time
+from typing import Any, NamedTuple
+
+import orjson
+
+from inferry.errors import DeferredNotFound, InferryError, InvalidRequest, NotSupported, RequestTooLarge
+from inferry.jobs.formats.lines import MAX_LINE
+from inferry.jobs.report import FAILED, FINISHED, UNFINISHED, Report
+from inferry.jobs.runner import Job
+from inferry.protocol import decoder, text_bodies, types
+from inferry.runtime.model import Model
+from inferry.settings import Settings
+from inferry.storage.files import Files, open_files
+
+# Below BATCH_INPUT and BATCH_OUTPUT: REQUESTS/MODEL/ID.jsonl.
+REQUESTS = "requests"
+_ID = re.compile("[0-9a-f]{32}")
+_PATH = re.compile(f"{REQUESTS}/[^/]+/{_ID.pattern}\\.jsonl")
+# Seconds behind the end of a last try after which nobody is at work on it any more.
+MARGIN = 60.0
+
+
+class Answer(NamedTuple):
+    """What became of a request: `content` is the protocol's response or, where `failed`, its error object."""
+
+    content: bytes
+    failed: bool
+    headers: list[tuple[bytes, bytes]]
+
+
+class Deferred:
+    """Keeps requests and finds their answers. Its methods wait for a store: call them in a thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        """NotSupported without the two places."""
+        if not (settings.batch_input and settings.batch_output):
+            raise NotSupported(
+                "requests can't be answered later here: BATCH_INPUT and BATCH_OUTPUT name no places for them; send the "
+                "request without 'Prefer: respond-async'"
+            )
+        self._input = settings.batch_input.rstrip("/")
+        self._output = settings.batch_output.rstrip("/")
+
+    def submit(self, model: Model, body: bytes, header_length: bytes | None) -> str:
+        """The id under which the request in `body` waits for its answer. InvalidRequest when it can have none."""
+        request = decoder.decode(body, header_length, model.name)
+        if request.by_reference:
+            raise InvalidRequest("a request that is answered later has its inputs and outputs in it, none by reference")
+        model.session.signature.feed(request)
+        model.session.signature.requested(request)
+        line = text_bodies.of_request(request)
+        if len(line) > MAX_LINE:
+            raise RequestTooLarge(
+                f"the request's tensors make a line of {len(line)} bytes, and one that is answered later has at most "
+                f"{MAX_LINE}: send fewer rows at a time"
+            )
+        found = os.urandom(16).hex()
+        self._inputs().create(_path(model.name, found), line + b"\n")
+        return found
+
+    def job(self, model: str, found: str) -> Job:
+        """What has to be done for the answer."""
+        path = _path(model, found)
+        return Job(input=f"{self._input}/{path}", output=f"{self._output}/{path}", model=model)
+
+    def answer(self, model: str, found: str) -> Answer | None:
+        """The answer; None when it isn't there yet. DeferredNotFound when there is no such request, or no longer."""
+        path = _path(model, found) if _ID.fullmatch(found) else ""
+        outputs = open_files(self._output)
+        content = outputs.read(_report(path)) if path else None
+        report = Report.from_json(content) if content else None
+        if report is not None and report.finished:
+            return _answer(outputs, path, report)
+        if content and report is None and (reason := _given_up(content)):
+            return _failed(reason)
+        if not path or self._inputs().stat(path) is None:
+            raise DeferredNotFound(f"model '{model}' has no request {found[:40]!r} to answer; answers expire")
+        return None
+
+    def is_request(self, job: Job) -> bool:
+        """Whether the job is to answer a request."""
+        return self._path_of(job) is not None
+
+    def last_try(self, job: Job, until: float) -> None:
+        """Says that a request is tried once more and never again, until `until` (time.time); it is given up then."""
+        document = {"state": UNFINISHED, "until": until + MARGIN, "reason": "every try to answer the request was ended"}
+        self._say(job, orjson.dumps(document))
+
+    def fail(self, job: Job, exc: Exception) -> None:
+        """Makes what nobody will try again the answer to a request that has none. StoreError."""
+        reason = str(exc) if isinstance(exc, InferryError) else "internal error"
+        output = f"{self._output}/{self._path_of(job)}"
+        self._say(job, Report(FAILED, job.input, output, 0, 0, 0.0, job.model, "", "", "", "", reason).to_json())
+
+    def _say(self, job: Job, content: bytes) -> None:
+        if (path := self._path_of(job)) is None:
+            return
+        outputs = open_files(self._output)
+        there = outputs.read(_report(path))
+        if there is None or Report.from_json(there) is None:
+            with outputs.write(_report(path)) as file:
+                file.write(content)
+
+    def _path_of(self, job: Job) -> str | None:
+        path = job.input.removeprefix(f"{self._input}/")
+        return path if _PATH.fullmatch(path) else None
+
+    def _inputs(self) -> Files:
+        return open_files(self._input)
+
+
+def _path(model: str, found: str) -> str:
+    return f"{REQUESTS}/{model}/{found}.jsonl"
+
+
+def _report(path: str) -> str:
+    return f"{path}.report.json"
+
+
+def _answer(outputs: Files, path: str, report: Report) -> Answer:
+    if report.state == FINISHED and not report.errors:
+        body, headers = text_bodies.to_body((outputs.read(path) or b"").strip())
+        return Answer(body, False, headers)
+    return _failed(report.reason or _first(outputs.read(f"{path}.errors.jsonl")))
+
+
+def _failed(reason: str) -> Answer:
+    return Answer(orjson.dumps({"error": reason}), True, [types.JSON])
+
+
+def _given_up(content: bytes) -> str:
+    """Why a request whose last try is over will have no answer; empty while it may have one."""
+    try:
+        said = orjson.loads(content)
+        return str(said["reason"]) if said["until"] < time.time() else ""
+    except (orjson.JSONDecodeError, LookupError, TypeError):
+        return ""
+
+
+def _first(errors: bytes | None) -> Any:
+    return orjson.loads(errors.splitlines()[0])["reason"] if errors else "the request has no answer"

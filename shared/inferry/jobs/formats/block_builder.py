@@ -1,0 +1,124 @@
+"""Rows that are read one by one, into a block: those that fit the model in groups of one shape, the others rejected."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from inferry.errors import InvalidRequest
+from inferry.jobs.formats.blocks import Block, Cursor, Group, Pace, Rejected
+from inferry.jobs.formats.lines import EXCERPT
+from inferry.protocol.signature import TensorSpec, fits
+from inferry.protocol.tensors import Array, empty
+from inferry.runtime import rows
+from inferry.runtime.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
+
+    `header`: whether the first line of CSV names the columns, where the user has said it.
+    """
+
+    model: Model
+    keep: tuple[str, ...]
+    pace: Pace
+    file: str
+    header: bool | None = None
+
+
+class Gathering:
+    """Takes the rows behind `start`, in order."""
+
+    def __init__(self, wanted: Wanted, start: Cursor) -> None:
+        self._model = wanted.model
+        self._keep = wanted.keep
+        self._start = start
+        self._numbers: list[int] = []
+        self._raw: list[Any] = []
+        self._kept: list[list[Any]] = [[] for _ in wanted.keep]
+        self._rejected: list[Rejected] = []
+        self._groups: dict[Any, tuple[list[int], list[Mapping[str, Array]]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers) + len(self._rejected)
+
+    def add(self, values: Mapping[str, Any], raw: Any, kept: Sequence[Any]) -> None:
+        """A row: for each input its value, plain or nested; `raw` is the row as the file has it."""
+        arrays: dict[str, Array] = {}
+        signature = self._model.session.signature
+        for name in signature.required:
+            if name not in values:
+                self.reject(f"there is no value for input '{name}' of model '{self._model.name}'", raw, name)
+                return
+        for name, value in values.items():
+            try:
+                arrays[name] = self._array(signature.inputs[name], value)
+            except InvalidRequest as exc:
+                self.reject(str(exc), raw, name)
+                return
+        self.add_arrays(arrays, raw, kept)
+
+    def _array(self, spec: TensorSpec, value: Any) -> Array:
+        if value is None and (not spec.is_fixed or spec.fitted(()) is None):
+            raise InvalidRequest("the value is missing")
+        array = rows.tensor(spec, [value], self._model.name).array
+        if not fits(array.shape, spec.shape):
+            raise InvalidRequest(
+                f"each row of input '{spec.name}' for model '{self._model.name}' must have {spec.rows}, "
+                f"got {list(array.shape[1:])}"
+            )
+        return array if array.ndim else array.reshape(1)  # rows of scalars lie behind each other too
+
+    def add_arrays(self, arrays: Mapping[str, Array], raw: Any, kept: Sequence[Any]) -> None:
+        """A row whose inputs are arrays of the model's datatypes with one row."""
+        key = tuple((name, array.shape) for name, array in arrays.items())
+        positions, found = self._groups.setdefault(key, ([], []))
+        positions.append(len(self._numbers))
+        found.append(arrays)
+        self._numbers.append(self._start.row + len(self) + 1)
+        self._raw.append(raw)
+        for column, value in zip(self._kept, kept, strict=True):
+            column.append(value)
+
+    def reject(self, reason: str, raw: Any, column: str | None = None) -> None:
+        """A row that can't be used."""
+        self._rejected.append(Rejected(self._start.row + len(self) + 1, column, reason, legible(raw)))
+
+    def block(self, end_offset: int) -> Block:
+        """All of them."""
+        groups = [Group(_stacked(found), np.array(positions)) for positions, found in self._groups.values()]
+        if len(groups) == 1:
+            groups[0].positions = None
+        return Block(
+            self._start,
+            Cursor(self._start.row + len(self), end_offset),
+            np.array(self._numbers, np.int64),
+            groups,
+            dict(zip(self._keep, self._kept, strict=True)),
+            self._rejected,
+            raw=lambda position: legible(self._raw[position]),
+        )
+
+
+def legible(raw: Any) -> Any:
+    """A row for an error's report: JSON as it is, text and what JSON can't hold as text, cut where it is long."""
+    if not isinstance(raw, bytes):
+        return raw
+    if len(raw) <= EXCERPT:
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass
+    return raw[:EXCERPT].decode(errors="replace") + ("..." if len(raw) > EXCERPT else "")
+
+
+def _stacked(found: list[Mapping[str, Array]]) -> dict[str, Array]:
+    stacked = {}
+    for name, first in found[0].items():
+        target = empty((len(found) * len(first), *first.shape[1:]), first.dtype)
+        stacked[name] = np.concatenate([arrays[name] for arrays in found], out=target)
+    return stacked

@@ -1,0 +1,50 @@
+"""Arrays from files to a model's datatypes: every value as it is, or its row is refused; none is wrapped or cut."""
+
+import numpy as np
+
+from inferry.errors import InvalidRequest
+from inferry.protocol.tensors import Array, Datatype, bfloat16_from_float32
+
+# NumPy's kinds of numbers that may become a datatype of each kind.
+_FROM = {"float": "fiu", "integer": "iu", "bool": "b", "string": "OUT"}
+
+
+def cast(values: Array, datatype: Datatype, what: str) -> tuple[Array, Array | None]:
+    """`values` in the datatype's own dtype, and a mask of those that it can't hold, None when there are none.
+
+    `what` names the values in messages. InvalidRequest when no value of this kind can be one of the datatype.
+    """
+    if values.dtype.kind not in _FROM[datatype.kind]:
+        raise InvalidRequest(f"{what} holds {values.dtype}, but {datatype.name} is expected")
+    if datatype.is_float:
+        return _floats(values, datatype)
+    if datatype.is_integer:
+        return _integers(values, datatype)
+    return values if values.dtype == datatype.dtype else values.astype(datatype.dtype), None
+
+
+def _floats(values: Array, datatype: Datatype) -> tuple[Array, Array | None]:
+    if values.dtype == datatype.dtype and datatype.name != "BF16":
+        return values, None
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32 if datatype.name == "BF16" else datatype.dtype)
+        if datatype.name == "BF16":
+            narrow = bfloat16_from_float32(narrow)
+            finite = narrow & 0x7F80 != 0x7F80
+        else:
+            finite = np.isfinite(narrow)
+    if finite.all():
+        return narrow, None
+    lost = ~finite & np.isfinite(values)
+    return narrow, lost if lost.any() else None
+
+
+def _integers(values: Array, datatype: Datatype) -> tuple[Array, Array | None]:
+    if values.dtype == datatype.dtype or not values.size:
+        return values.astype(datatype.dtype, copy=False), None
+    limits = np.iinfo(datatype.dtype)
+    if values.min() >= limits.min and values.max() <= limits.max:
+        return values.astype(datatype.dtype), None
+    # Python's numbers compare exactly with NumPy's of any size.
+    lost = (values < limits.min) | (values > limits.max)
+    return values.astype(datatype.dtype), lost

@@ -1,0 +1,196 @@
+"""CSV files: their columns as a model's inputs."""
+
+import csv
+import re
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+
+from inferry.errors import InvalidFile, InvalidRequest
+from inferry.jobs.formats.block_builder import Gathering, Wanted
+from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace
+from inferry.jobs.formats.lines import (
+    FEW,
+    Lines,
+    borders,
+    halves,
+    head,
+    how_many,
+    opened,
+    read_lines,
+    records,
+    start_of,
+)
+from inferry.jobs.formats.row_counter import Numbering
+from inferry.jobs.formats.tables import check_width, to_block
+from inferry.protocol.signature import TensorSpec
+from inferry.runtime import rows
+from inferry.runtime.columns import NULLS, assign, by_position, is_header
+
+# A number beyond the largest has an exponent of three digits, or over 200 digits.
+_BEYOND = re.compile(rb"[0-9.][eE]\+?[0-9]{3}|[0-9]{200}")
+# Wider than the datatypes, so that it is `casting` that says what doesn't fit.
+_ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
+
+
+class CsvRows:
+    """The rows of a CSV file in UTF-8, whose first line names the columns unless the user says that it is a row.
+
+    An empty line of a file of one column is a row, whose value is missing.
+    """
+
+    total = None
+    has_requests = False
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't text, or when its columns don't make the model's inputs."""
+        self._wanted = wanted
+        self._text = opened(file, compression, wanted.file)
+        self._names, self._start = self._header()
+        self.kept = dict.fromkeys(wanted.keep, pa.string())
+        self._is_narrow = len(self._names) == 1
+        self._assigned = assign(self._names, wanted.model, wanted.keep, wanted.file)
+        read = {name for item in self._assigned for name in item.columns}
+        # Arrow has a column once: as text, to carry it over as it is, or as the input's values.
+        self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(wanted.keep)
+        for item in self._assigned:
+            if not item.is_array:
+                check_width(item, wanted)
+        self._types = dict.fromkeys(wanted.keep, pa.string()) | {
+            name: _arrow(item.spec) for item in self._assigned for name in item.columns
+        }
+
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        numbering, offset = Numbering(start.row, stop), start.offset or self._start
+        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
+            yield numbering.chunk(partial(self._table, lines), partial(self._numbered, lines, stop))
+            if numbering.is_over:
+                return
+
+    def _numbered(self, lines: Lines, stop: int | None, table: pa.Table | None, row: int) -> list[Block]:
+        if stop is not None and (table is None or row + len(table) > stop):
+            lines = head(lines, stop - row, quoted=True, blank=self._is_narrow)
+            table = self._table(lines)
+        return list(self._blocks(lines, table, row))
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return borders(self._text, self._start, rows, self._wanted.file, quoted=True, blank=self._is_narrow)
+
+    def _header(self) -> tuple[list[str], int]:
+        start = start_of(self._text)
+        first = next(read_lines(self._text, start, Pace(1), self._wanted.file, quoted=True), Lines(b"", start))
+        try:
+            cells = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
+            if not cells and first.data and self._wanted.header is False:
+                cells = [""]  # the missing value of a lone column
+        except (UnicodeDecodeError, csv.Error) as exc:
+            raise InvalidFile(f"the first line of {self._wanted.file} can't be read: {exc}") from exc
+        if not cells or first.oversize:
+            raise InvalidFile(f"the first line of {self._wanted.file} must name the columns: it is empty or too long")
+        named = is_header(cells, self._wanted.header, self._wanted.file)
+        names = cells if named else self._by_position(len(cells))
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise InvalidFile(
+                f"the first line of {self._wanted.file} must name the columns: it names column '{twice[0]}' twice"
+            )
+        return names, first.end if named else start
+
+    def _by_position(self, count: int) -> list[str]:
+        return by_position(count, self._wanted.model, self._wanted.keep, self._wanted.file)
+
+    def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
+        if table is not None:
+            yield to_block(table, self._assigned, self._wanted, Cursor(row, lines.offset), lines.end)
+        elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
+            yield self._careful(lines, row)
+        else:
+            for half in halves(lines, quoted=True):
+                for block in self._blocks(half, self._table(half), row):
+                    yield block
+                    row = block.end.row
+
+    def _table(self, lines: Lines) -> pa.Table | None:
+        """The lines' columns; None when one of the lines doesn't fit."""
+        # To Arrow a lone carriage return ends a line; to everything else it is a part of one. And it takes Spark's
+        # escaped quotes, which are no CSV, for a part of a text.
+        if lines.oversize or self._is_slow or lines.data.count(b"\r") != lines.data.count(b"\r\n"):
+            return None
+        if b'\\"' in lines.data:
+            return None
+        try:
+            table = arrow_csv.read_csv(
+                pa.py_buffer(lines.data),
+                arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
+                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow),
+                arrow_csv.ConvertOptions(
+                    include_columns=list(self._types), column_types=self._types, null_values=NULLS
+                ),
+            )
+        except pa.ArrowInvalid:
+            return None
+        # Arrow takes a number beyond all others for infinity.
+        return None if _has_infinity(table) and _BEYOND.search(lines.data) else table
+
+    def _careful(self, lines: Lines, row: int) -> Block:
+        """The same for lines that need a look each."""
+        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        if lines.oversize:
+            gathering.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
+            return gathering.block(lines.end)
+        for line in records(lines.data, quoted=True, blank=self._is_narrow):
+            try:
+                cells = self._cells(line)
+            except InvalidRequest as exc:
+                gathering.reject(str(exc), line)
+                continue
+            self._add(gathering, cells, line)
+        return gathering.block(lines.end)
+
+    def _cells(self, line: bytes) -> dict[str, str]:
+        try:
+            cells = next(csv.reader([line.decode(errors="surrogateescape")], strict=True)) or [""]
+        except csv.Error as exc:
+            hint = '; a quote in a cell is written twice, not as \\"' if b'\\"' in line else ""
+            raise InvalidRequest(f"the line is not CSV: {exc}{hint}") from exc
+        if len(cells) != len(self._names):
+            raise InvalidRequest(f"the line has {len(cells)} cells, the header {len(self._names)}")
+        found = dict(zip(self._names, cells, strict=True))
+        foreign = [name for name in self._types if not _is_text(found[name])]
+        if foreign:
+            raise InvalidRequest(f"the line is not CSV in UTF-8: column '{foreign[0]}' holds other bytes")
+        return found
+
+    def _add(self, gathering: Gathering, cells: dict[str, str], line: bytes) -> None:
+        values = {}
+        for item in self._assigned:
+            parsed: list[Any] = []
+            for name in item.columns:
+                try:
+                    parsed.append(rows.from_cell(cells[name], item))
+                except InvalidRequest as exc:
+                    gathering.reject(str(exc), cells, name)
+                    return
+            values[item.spec.name] = parsed[0] if len(parsed) == 1 else parsed
+        gathering.add(values, line, [cells[name] for name in self._wanted.keep])
+
+
+def _has_infinity(table: pa.Table) -> bool:
+    floats = [column for column in table.columns if pa.types.is_floating(column.type)]
+    return any(pc.any(pc.is_inf(column)).as_py() for column in floats)
+
+
+def _is_text(cell: str) -> bool:
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _arrow(spec: TensorSpec) -> pa.DataType:
+    return pa.uint64() if spec.datatype.name == "UINT64" else _ARROW[spec.datatype.kind]

@@ -1,0 +1,130 @@
+"""The formats of batch jobs' files, by extension: what reads their rows, and what writes answers."""
+
+import gzip
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, BinaryIO, Protocol
+
+from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Answer, Reader
+from inferry.runtime.model import Model
+
+
+class Writer(Protocol):
+    """Answers to bytes: of a block (`encode`), of a part (`seal`), of the file (`merge`)."""
+
+    def encode(self, answer: Answer) -> Any:
+        """A block's piece of a part."""
+
+    def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
+        """A part of the file, in as many pieces as there are."""
+
+    def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
+        """The file of `rows` rows; `parts`, or their pieces, may be gone through more than once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A format's name, and the compression around it: "", "gzip" or "zstd"."""
+
+    name: str
+    compression: str = ""
+
+    @property
+    def extension(self) -> str:
+        """With the dot."""
+        return f".{self.name}{_EXTENSIONS[self.compression]}"
+
+
+FORMATS = {
+    "jsonl": ("json_lines_reader:JsonLines", "json_writer:JsonAnswers"),
+    "csv": ("csv_reader:CsvRows", "table_writers:CsvAnswers"),
+    "parquet": ("parquet_reader:ParquetRows", "table_writers:ParquetAnswers"),
+    "npy": ("npy_reader:NpyRows", "npy_writer:NpyAnswers"),
+    "npz": ("npy_reader:NpzRows", "npy_writer:NpzAnswers"),
+}
+COMPRESSED = ("jsonl", "csv")
+_EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst"}
+_SYNONYMS = {"ndjson": "jsonl", "pq": "parquet"}
+
+
+def named(name: str) -> Format:
+    """The format that an option names: an extension, "csv" or "csv.gz". InvalidRequest lists those that there are."""
+    found = of_file(f"x.{name.lstrip('.')}")
+    if found is None:
+        raise InvalidRequest(
+            f"unknown format {name[:40]!r}; there are {', '.join(FORMATS)}, and .gz or .zst of {', '.join(COMPRESSED)}"
+        )
+    return found
+
+
+def of_file(path: str) -> Format | None:
+    """The format that a file's extension says, None when it is none of ours."""
+    stem = path.lower()
+    compression = next((c for c, extension in _EXTENSIONS.items() if extension and stem.endswith(extension)), "")
+    name = stem.removesuffix(_EXTENSIONS[compression]).rpartition(".")[2]
+    name = _SYNONYMS.get(name, name)
+    if name not in FORMATS or (compression and name not in COMPRESSED) or "." not in stem:
+        return None
+    return Format(name, compression)
+
+
+def open_reader(format: Format, file: BinaryIO, wanted: Wanted) -> Reader:  # noqa: A002
+    """The rows of a file. InvalidFile when it can't be read."""
+    reader: Reader = _found(FORMATS[format.name][0])(file, format.compression, wanted)
+    return reader
+
+
+def open_writer(
+    format: Format,  # noqa: A002
+    model: Model,
+    keep: Sequence[str],
+    requests: bool,
+    kept: Mapping[str, Any],
+) -> Writer:
+    """What writes the answers of `model`; `requests`: to requests of the protocol; `kept`: as a reader says it.
+
+    NotSupported when it can't.
+    """
+    writer: Writer = _found(FORMATS[format.name][1])(model, keep, requests, kept)
+    return _Compressed(writer, format.compression) if format.compression else writer
+
+
+class _Compressed:
+    """Compresses each part by itself: what is behind each other is one file, in gzip and in zstd."""
+
+    def __init__(self, writer: Writer, compression: str) -> None:
+        self._writer = writer
+        self._compress = _COMPRESS[compression]
+        self.encode = writer.encode
+        self.header = getattr(writer, "header", bytes)
+
+    def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
+        content = b"".join(self._writer.seal(pieces))
+        return [self._compress(content)] if content else []
+
+    def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
+        # A file without rows is a compressed one all the same.
+        target.write(self._compress(self.header()))
+        for part in parts:
+            target.write(part)
+
+
+def _zstd(content: bytes) -> bytes:
+    import pyarrow as pa
+
+    compressed: bytes = pa.Codec("zstd").compress(content, asbytes=True)
+    return compressed
+
+
+_COMPRESS = {"gzip": lambda content: gzip.compress(content, 6, mtime=0), "zstd": _zstd}
+
+
+def _found(name: str) -> Any:
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(import_module(f"inferry.jobs.formats.{module}"), attribute)
+    except ImportError as exc:
+        raise InvalidSettings(f"{module} needs pyarrow: pip install 'inferry[batch]'") from exc

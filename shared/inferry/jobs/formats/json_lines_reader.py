@@ -1,0 +1,180 @@
+"""JSON Lines: a row or a request of the protocol on each line in, an answer on each line out."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, BinaryIO
+
+import orjson
+
+from inferry.errors import InvalidRequest
+from inferry.jobs.formats import number_lines
+from inferry.jobs.formats.block_builder import Gathering, Wanted, legible
+from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace, numbers
+from inferry.jobs.formats.lines import (
+    FEW,
+    Lines,
+    borders,
+    halves,
+    head,
+    how_many,
+    opened,
+    read_lines,
+    records,
+    start_of,
+)
+from inferry.protocol import text_bodies
+from inferry.protocol.json_documents import load
+from inferry.protocol.json_tensors import kind
+from inferry.protocol.signature import TensorSpec
+from inferry.runtime import columns as named
+from inferry.runtime import rows
+
+_FEATURES = "features"
+
+
+class JsonLines:
+    """The rows of a JSONL file; how the first line is made says what all are."""
+
+    total = None
+    kept: Mapping[str, Any] = {}
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't text, or when its first line is no JSON object."""
+        self._wanted = wanted
+        self._text = opened(file, compression, wanted.file)
+        self._start = start_of(self._text)
+        first = self._first()
+        self.has_requests = "inputs" in first and "inputs" not in wanted.model.session.signature.inputs
+        self._blocks = self._requests if self.has_requests else self._rows
+        self._inputs = self._members(first)
+        required = named.required(wanted.model)
+        self._only = required[0].name if len(required) == 1 else None
+        read = {name for names, _ in self._inputs for name in names}
+        # Members that would make another row of a line, which the quick way doesn't look at.
+        others = {*wanted.model.session.signature.inputs, _FEATURES} - read if _FEATURES not in read else ()
+        self._others = [orjson.dumps(name) for name in others]
+        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self._inputs)
+
+    def _members(self, first: dict[str, Any]) -> list[tuple[tuple[str, ...], TensorSpec]]:
+        """The members of the first line that each input is in."""
+        model = self._wanted.model
+        required = named.required(model)
+        if len(required) == 1 and _FEATURES in first and _FEATURES not in model.session.signature.inputs:
+            return [((_FEATURES,), required[0])]
+        return [(named.listed(model, first) or (spec.name,), spec) for spec in required]
+
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        row, offset = start.row, start.offset or self._start
+        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file):
+            if stop is not None:
+                lines = head(lines, stop - row)
+            # Made at once: parsing JSON keeps other threads from running anyway.
+            blocks = list(self._blocks(lines, row))
+            yield partial(list, blocks)
+            row = blocks[-1].end.row
+            if row == stop:
+                return
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return borders(self._text, self._start, rows, self._wanted.file)
+
+    def _first(self) -> dict[str, Any]:
+        """The first line that is an object; what the lines are must not depend on a broken one."""
+        for lines in read_lines(self._text, self._start, Pace(1000), self._wanted.file):
+            for line in records(lines.data):
+                with suppress(InvalidRequest):
+                    return _object(line)
+        return {}
+
+    def _rows(self, lines: Lines, row: int) -> Iterator[Block]:
+        if lines.oversize:
+            yield self._oversize(lines, row)
+            return
+        block = self._quick(lines, row) if self._simple else None
+        if block is not None:
+            yield block
+        elif how_many(lines.data, b"\n") <= FEW:
+            yield self._careful(lines, row)
+        else:
+            for half in halves(lines):
+                for block in self._rows(half, row):
+                    yield block
+                    row = block.end.row
+
+    def _quick(self, lines: Lines, row: int) -> Block | None:
+        """The block of lines that hold nothing but numbers of the right count; None when there are others."""
+        data = lines.data.removesuffix(b"\n")
+        if any(name in data for name in self._others):
+            return None
+        found = number_lines.read(data, self._inputs, self._wanted.keep)
+        if found is None and b"\n\n" in data:
+            data = b"\n".join(records(data))
+            found = number_lines.read(data, self._inputs, self._wanted.keep)
+        if found is None:
+            return None
+        count = how_many(data, b"\n") + 1
+        apart: list[bytes] = []
+
+        def raw(position: int) -> Any:
+            if not apart:
+                apart.extend(records(data))
+            return legible(apart[position])
+
+        return Block(Cursor(row, lines.offset), Cursor(row + count, lines.end), numbers(row, count), *found, raw=raw)
+
+    def _careful(self, lines: Lines, row: int) -> Block:
+        """The same for lines that need a look each."""
+        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        for line in records(lines.data):
+            try:
+                value = _object(line)
+            except InvalidRequest as exc:
+                gathering.reject(str(exc), line)
+                continue
+            try:
+                values = self._values(value)
+            except InvalidRequest as exc:
+                gathering.reject(str(exc), line, self._only)
+                continue
+            gathering.add(values, line, [value.get(name) for name in self._wanted.keep])
+        return gathering.block(lines.end)
+
+    def _values(self, value: dict[str, Any]) -> dict[str, Any]:
+        """The value of each input in a line's object."""
+        model = self._wanted.model
+        if _FEATURES in value and _FEATURES not in model.session.signature.inputs:
+            features = value[_FEATURES]
+            if not isinstance(features, dict):
+                return {name: values[0] for name, values in rows.columns([features], model).items()}
+            value = features
+        return named.of_object(value, model)
+
+    def _requests(self, lines: Lines, row: int) -> Iterator[Block]:
+        if lines.oversize:
+            yield self._oversize(lines, row)
+            return
+        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        requests = []
+        for line in records(lines.data):
+            try:
+                requests.append(text_bodies.to_request(line, self._wanted.model.name))
+                gathering.add_arrays({}, line, [None] * len(self._wanted.keep))
+            except InvalidRequest as exc:
+                gathering.reject(str(exc), line)
+        block = gathering.block(lines.end)
+        block.groups, block.requests = [], requests
+        yield block
+
+    def _oversize(self, lines: Lines, row: int) -> Block:
+        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        gathering.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
+        return gathering.block(lines.end)
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    """A line's object; NaN and Infinity as bare tokens too, as the protocol's clients write them."""
+    value = load(line)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"each line must be a JSON object, got {kind(value)}")
+    return value

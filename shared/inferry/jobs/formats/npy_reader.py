@@ -1,0 +1,202 @@
+"""NPY files: the array of a model's only input, or a structured one with a field for each; NPZ: an array for each."""
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from inferry.errors import InvalidFile
+from inferry.jobs.formats import casting
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
+from inferry.protocol import npy
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import Array, aligned, empty
+
+# Bytes of a block: the largest rows are not too many at once.
+BLOCK = 4 << 20
+
+
+class NpyRows:
+    """The rows of an NPY file in C order, read one block behind the other."""
+
+    has_requests = False
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't an NPY file, or not of the model's input."""
+        self._wanted = wanted
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        self._stream = _Stream(file, size, wanted.file)
+        self.kept: Mapping[str, Any] = {}
+        self.total: int = self._stream.count
+        fields = self._stream.dtype.names
+        if fields:
+            self._inputs = _by_name(fields, wanted)
+            self.kept = {name: self._stream.dtype[name] for name in wanted.keep}
+        else:
+            self._inputs = [_only(wanted)]
+            if wanted.keep:
+                raise InvalidFile(f"{wanted.file} has no column '{wanted.keep[0]}' to keep: it is one plain array")
+
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        for row, array in self._stream.arrays(start.row, stop, self._wanted.pace, self._stream.row_bytes):
+            fields = array.dtype.names
+            arrays = {name: array[name] for name in fields} if fields else {self._inputs[0].name: array}
+            yield chunk(to_block, arrays, self._inputs, self._wanted, row)
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return (Cursor(row, row) for row in range(rows, self.total, rows))
+
+
+class NpzRows:
+    """The rows of an NPZ archive, whose arrays have the names of the inputs and as many rows each."""
+
+    has_requests = False
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't an NPZ archive, or when its arrays don't make the model's inputs."""
+        self._wanted = wanted
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, OSError) as exc:
+            raise InvalidFile(f"{wanted.file} is not an NPZ archive: {exc}") from exc
+        members = {name.removesuffix(".npy"): name for name in archive.namelist()}
+        if len(members) == 1 and not wanted.keep:
+            spec = _only(wanted)
+            members = {spec.name: next(iter(members.values()))}
+        self._inputs = _by_name(tuple(members), wanted)
+        chosen = (*(spec.name for spec in self._inputs), *wanted.keep)
+        self._streams = {
+            name: _Stream(
+                cast("BinaryIO", archive.open(members[name])),
+                archive.getinfo(members[name]).file_size,
+                f"{name} in {wanted.file}",
+            )
+            for name in chosen
+        }
+        self.kept = {name: self._streams[name].row_type for name in wanted.keep}
+        counts = {name: stream.count for name, stream in self._streams.items()}
+        if len(set(counts.values())) != 1:
+            raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")
+        self.total: int = next(iter(counts.values()))
+
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        row_bytes = sum(stream.row_bytes for stream in self._streams.values())
+        pace = self._wanted.pace
+        together = [stream.arrays(start.row, stop, pace, row_bytes) for stream in self._streams.values()]
+        for parts in zip(*together, strict=True):
+            arrays = {name: array for name, (_, array) in zip(self._streams, parts, strict=True)}
+            yield chunk(to_block, arrays, self._inputs, self._wanted, parts[0][0])
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return (Cursor(row, row) for row in range(rows, self.total, rows))
+
+
+def to_block(arrays: Mapping[str, Array], inputs: list[TensorSpec], wanted: Wanted, row: int) -> Block:
+    """A block of arrays with a row per row; rows whose values don't fit are rejected."""
+    count = len(next(iter(arrays.values())))
+    feed, bad = {}, dict[int, tuple[str, str]]()
+    for spec in inputs:
+        array = arrays[spec.name]
+        values, lost = casting.cast(_shaped(array, spec, wanted), spec.datatype, wanted.file)
+        feed[spec.name] = aligned(values)
+        if lost is not None:
+            for at in np.flatnonzero(lost.reshape(count, -1).any(axis=1)).tolist():
+                bad[at] = (spec.name, f"a value is out of range for {spec.datatype.name}")
+    kept = {name: arrays[name] for name in wanted.keep}
+    all_rows = numbers(row, count)
+    start, end = Cursor(row, row), Cursor(row + count, row + count)
+
+    def raw(at: int) -> Any:
+        return {name: array[at].tolist() for name, array in arrays.items()}
+
+    if not bad:
+        return Block(start, end, all_rows, [Group(feed)] if count else [], kept, raw=raw)
+    good = np.array([at for at in range(count) if at not in bad], np.int64)
+    return Block(
+        start,
+        end,
+        all_rows[good],
+        [Group({name: aligned(array[good]) for name, array in feed.items()})] if len(good) else [],
+        {name: array[good] for name, array in kept.items()},
+        [Rejected(int(all_rows[at]), column, reason, raw(at)) for at, (column, reason) in sorted(bad.items())],
+        raw=lambda position: raw(int(good[position])),
+    )
+
+
+def _shaped(array: Array, spec: TensorSpec, wanted: Wanted) -> Array:
+    shape = array.shape[1:]
+    fitted = spec.fitted(shape)
+    if fitted is None:
+        raise InvalidFile(
+            f"the rows of {wanted.file} have the shape {list(shape)}, but those of input '{spec.name}' of model "
+            f"'{wanted.model.name}' have {spec.rows}"
+        )
+    return array.reshape(len(array), *fitted)
+
+
+def _only(wanted: Wanted) -> TensorSpec:
+    signature = wanted.model.session.signature
+    if len(signature.required) != 1:
+        raise InvalidFile(
+            f"{wanted.file} is one array, but model '{wanted.model.name}' takes {len(signature.required)} inputs: "
+            "give an NPZ archive or a structured array with their names"
+        )
+    return signature.inputs[next(iter(signature.required))]
+
+
+def _by_name(names: tuple[str, ...], wanted: Wanted) -> list[TensorSpec]:
+    signature = wanted.model.session.signature
+    required = [spec for name, spec in signature.inputs.items() if name in signature.required]
+    missing = [name for name in (*(spec.name for spec in required), *wanted.keep) if name not in names]
+    if missing:
+        raise InvalidFile(f"{wanted.file} has no array '{missing[0]}'; it has {', '.join(names)}")
+    return required
+
+
+class _Stream:
+    """An array in NPY form whose rows are read in order."""
+
+    def __init__(self, file: BinaryIO, size: int, what: str) -> None:
+        self._file, self._what = file, what
+        shape, fortran, self.dtype, self._data = npy.read_header(file, size, what)
+        if not shape:
+            raise InvalidFile(f"{what} is a single value: its first axis must be the rows")
+        if fortran and len(shape) > 1:
+            raise InvalidFile(f"{what} is in Fortran order: save np.ascontiguousarray(...) of it")
+        self.count, self._row = shape[0], shape[1:]
+        self.row_bytes = math.prod(self._row) * self.dtype.itemsize
+        if self.count and not self.row_bytes:
+            raise InvalidFile(f"{what} has the shape {list(shape)}: its rows hold no values")
+
+    @property
+    def row_type(self) -> "np.dtype[Any]":
+        """The type of a row: an array's where it has several values."""
+        return np.dtype((self.dtype, self._row))
+
+    def arrays(self, start: int, stop: int | None, pace: Pace, row_bytes: int) -> Iterator[tuple[int, Array]]:
+        """`pace.rows` rows at a time, fewer when they would be too large, and how many rows are before them."""
+        row, end = start, self.count if stop is None else min(stop, self.count)
+        self._file.seek(self._data + start * self.row_bytes)
+        while row < end:
+            rows = max(min(pace.rows, BLOCK // max(row_bytes, 1), end - row), 1)
+            yield row, self._read(rows)
+            row += rows
+
+    def _read(self, rows: int) -> Array:
+        block = empty((rows, *self._row), self.dtype)
+        view = memoryview(block.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        try:
+            while view:
+                count = self._file.readinto(view)  # type: ignore[attr-defined]
+                if not count:
+                    raise InvalidFile(f"{self._what} is cut off: its header promises {self.count} rows")
+                view = view[count:]
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
+            raise InvalidFile(f"{self._what} can't be read: {exc}") from exc
+        return block

@@ -1,0 +1,79 @@
+"""Answers as NPY, an array with a row per row and a field for each output where there are several, and as NPZ."""
+
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from inferry.errors import NotSupported
+from inferry.jobs.formats.blocks import Answer, other_shape
+from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import float32_from_bfloat16
+from inferry.runtime.model import Model
+
+
+class NpyAnswers:
+    """Writes a plain array for a model of one output, else a structured one with their names. Keeps no columns."""
+
+    def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
+        """NotSupported for what has no fixed size in a row."""
+        self._specs = list(model.row_outputs().values())
+        text = [spec.name for spec in self._specs if spec.datatype.dtype.hasobject]
+        if requests or keep or text:
+            what = "answers to requests" if requests else f"the column '{(*keep, *text)[0]}'"
+            raise NotSupported(f"{what} can't be written as NPY: write jsonl, csv or parquet")
+        free = [spec.name for spec in self._specs if not spec.is_fixed]
+        if free:
+            raise NotSupported(f"output '{free[0]}' has rows of any shape: write jsonl or parquet")
+        fields = [(spec.name, _dtype(spec), spec.row or ()) for spec in self._specs]
+        self._dtype = np.dtype(fields)
+
+    def encode(self, answer: Answer) -> Any:
+        """The bytes of a block's rows, field by field in each."""
+        rows = np.empty(len(answer.positions), self._dtype)
+        if len(rows):
+            for spec in self._specs:
+                values: Any = answer.outputs[spec.name]
+                if not isinstance(values, np.ndarray) or values.shape[1:] != spec.row:
+                    raise NotSupported(other_shape(values, spec, "jsonl or parquet"))
+                rows[spec.name] = float32_from_bfloat16(values) if spec.datatype.name == "BF16" else values
+        return memoryview(rows.view(np.uint8))  # type: ignore[arg-type]
+
+    def seal(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
+        """A part of the file."""
+        return pieces
+
+    def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
+        """The file, from all its parts."""
+        if len(self._specs) == 1:
+            field = self._dtype[0]
+            _write_header(target, field.base, (rows, *field.shape))
+        else:
+            _write_header(target, self._dtype, (rows,))
+        for part in parts:
+            target.write(part)
+
+
+class NpzAnswers(NpyAnswers):
+    """Writes an archive with an array for each output."""
+
+    def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
+        """The file, from all its parts, which are looked at once for each output."""
+        again = parts if isinstance(parts, Sequence) or not isinstance(parts, Iterator) else list(parts)
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+            for spec in self._specs:
+                field = self._dtype.fields[spec.name][0]  # type: ignore[index]
+                with archive.open(f"{spec.name}.npy", "w", force_zip64=True) as member:
+                    _write_header(member, field.base, (rows, *field.shape))
+                    for part in again:
+                        member.write(np.frombuffer(part, self._dtype)[spec.name].tobytes())
+
+
+def _dtype(spec: TensorSpec) -> "np.dtype[Any]":
+    return np.dtype(np.float32) if spec.datatype.name == "BF16" else spec.datatype.dtype
+
+
+def _write_header(target: Any, dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> None:
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(target, described)

@@ -1,0 +1,134 @@
+"""Parquet files: their columns, of values or of lists, as a model's inputs."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import SEEK_END
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inferry.errors import InvalidFile
+from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.blocks import Chunk, Cursor, chunk
+from inferry.jobs.formats.kept_columns import without_views
+from inferry.jobs.formats.tables import to_block
+from inferry.runtime.columns import assign
+
+# Bytes of each column that are read at a time, and of all columns together.
+COLUMN_BUFFER, BUFFERS = 1 << 20, 64 << 20
+# Rows and bytes of a batch.
+BATCH, BATCH_BYTES = 1 << 14, 8 << 20
+
+# Behind a footer that is signed, as that of a file with encrypted columns is: a nonce and a tag of AES-GCM.
+_SIGNATURE = 28
+_ENCRYPTED = "{} is encrypted, which inferry can't read: write it without encryption"
+
+
+class ParquetRows:
+    """The rows of a Parquet file; a block never spans two row groups."""
+
+    has_requests = False
+
+    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+        """InvalidFile when it isn't Parquet, or when its columns don't make the model's inputs."""
+        self._wanted = wanted
+        try:
+            self._metadata = pq.read_metadata(pa.PythonFile(file, "r"))
+            schema = self._metadata.schema.to_arrow_schema()
+        except (pa.ArrowException, OSError) as exc:
+            if _magic(file) == b"PARE":
+                raise InvalidFile(_ENCRYPTED.format(wanted.file)) from exc
+            raise InvalidFile(f"{wanted.file} is not a Parquet file: {exc}") from exc
+        self._assigned = assign(schema.names, wanted.model, wanted.keep, wanted.file)
+        _check_encryption(file, self._metadata, wanted.file)
+        self._types = {field.name: without_views(field.type) for field in schema}
+        # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
+        self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())
+        self.kept = {name: self._types[name] for name in wanted.keep}
+        columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
+        self._columns = list(columns)
+        buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
+        self._file = pq.ParquetFile(
+            pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer, pre_buffer=False
+        )
+        self.total: int = self._metadata.num_rows
+
+    def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
+        row, before = start.row, 0
+        end = self.total if stop is None else min(stop, self.total)
+        for group in range(self._metadata.num_row_groups):
+            first, before = before, before + self._metadata.row_group(group).num_rows
+            if before <= row:
+                continue
+            if row >= end:
+                return
+            for batch in _ahead(self._batches(group, row - first)):
+                for rows in self._pieces(batch.slice(0, end - row)):
+                    yield chunk(to_block, rows, self._assigned, self._wanted, Cursor(row, row), row + len(rows))
+                    row += len(rows)
+
+    def borders(self, rows: int) -> Iterator[Cursor]:
+        return (Cursor(row, row) for row in range(rows, self.total, rows))
+
+    def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
+        start = 0
+        while start < len(batch):
+            rows = batch.slice(start, self._wanted.pace.rows)
+            yield self._plain(pa.Table.from_batches([rows]))
+            start += len(rows)
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """The same in types that rows can be taken from."""
+        plain = pa.schema([field.with_type(self._types[field.name]) for field in table.schema])
+        return table if plain == table.schema else table.cast(plain)
+
+    def _batches(self, group: int, skip: int) -> Iterator[pa.RecordBatch]:
+        """The group's rows behind the first `skip`."""
+        try:
+            step = self._step(group)
+            for batch in self._file.iter_batches(step, row_groups=[group], columns=self._columns, use_threads=False):
+                if skip < len(batch):
+                    yield batch.slice(skip)
+                skip = max(skip - len(batch), 0)
+        except (pa.ArrowException, OSError) as exc:
+            raise InvalidFile(f"{self._wanted.file} can't be read: {exc}") from exc
+
+    def _step(self, group: int) -> int:
+        """Rows of a batch, fewer when they are large. Encodings may make values smaller than they are in memory."""
+        metadata = self._metadata.row_group(group)
+        columns = [metadata.column(index) for index in range(metadata.num_columns)]
+        used = [column for column in columns if column.path_in_schema.split(".")[0] in self._columns]
+        size: int = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
+        rows: int = metadata.num_rows
+        return max(min(BATCH, BATCH_BYTES * rows // max(size, 1)), 1)
+
+
+def _uuids(metadata: pq.FileMetaData) -> list[str]:
+    columns = [metadata.schema.column(index) for index in range(metadata.num_columns)]
+    return [column.path for column in columns if column.logical_type.type == "UUID"]
+
+
+def _magic(file: BinaryIO) -> bytes:
+    file.seek(0, SEEK_END)
+    file.seek(max(file.tell() - 4, 0))
+    return file.read(4)
+
+
+def _check_encryption(file: BinaryIO, metadata: pq.FileMetaData, name: str) -> None:
+    """InvalidFile when columns are encrypted: Arrow ends the process when it is asked for the size of one.
+
+    What says so is the signature behind the footer.
+    """
+    file.seek(-8, SEEK_END)
+    if int.from_bytes(file.read(4), "little") - metadata.serialized_size == _SIGNATURE:
+        raise InvalidFile(_ENCRYPTED.format(name))
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same, each read while what is before it is worked on: reading takes longer than a quick model does."""
+    with ThreadPoolExecutor(1, "inferry-parse") as pool:
+        following = pool.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = pool.submit(next, batches, None)
+            yield batch

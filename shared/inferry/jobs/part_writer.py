@@ -1,0 +1,204 @@
+"""A file's parts, made from where the last run was ended: reading, predicting and writing at the same time."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inferry.errors import TooManyErrors
+from inferry.jobs.formats.blocks import Answer, Cursor, Reader
+from inferry.jobs.formats.formats import Writer
+from inferry.jobs.pipeline import side_by_side
+from inferry.jobs.predictor import Predictor
+from inferry.jobs.results import Memory, Part, Results, error_line
+
+# A part is written when it has so many bytes, or so many seconds of work are in it.
+PART_BYTES, PART_SECONDS = 16 << 20, 30.0
+# Rows from which on a share of errors is judged; a count is judged at once.
+JUDGED = 1000
+# With less, nothing could go on while the model runs; each more holds a block in memory, or two.
+THREADS, MOST_THREADS = 2, 4
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a job is: its rows so far, those of them without a result, and about the share of the file they are."""
+
+    rows: int = 0
+    errors: int = 0
+    share: float = 0.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """Rows with and without a result."""
+
+    rows: int = 0
+    errors: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`until`: time.monotonic at which to stop; `max_errors`: a count, or a share as a float; `part_seconds`: of work
+    after which what was done is kept.
+    """
+
+    until: float | None
+    max_errors: int | float | None
+    part_seconds: float = PART_SECONDS
+
+
+class Making:
+    """Makes the parts of `results`: those that there are already count, gaps between them are filled.
+
+    `kept`: columns to carry over, each by the name that it has in the results.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        predictor: Predictor,
+        writer: Writer,
+        kept: Mapping[str, str],
+        results: Results,
+        limits: Limits,
+        progress: Callable[[Progress], None],
+        share: Callable[[int], float],
+        threads: int,
+    ) -> None:
+        self.writer = writer
+        self._reader, self._predictor, self._results = reader, predictor, results
+        self._kept = kept
+        self._limits = limits
+        self._report = progress
+        self._threads = min(max(threads, THREADS), MOST_THREADS)
+        self._progress = Progress()
+        self._share = share
+        self.parts: list[Part] = []
+        self.memory: Memory | None = None
+        """Data and errors of a lone part, which need not be written before it is published."""
+        self.made = Counts()
+        """Rows of this run, without those of earlier ones."""
+
+    def all(self) -> bool:
+        """Every part of the file; False when there was no time for all. TooManyErrors."""
+        return self._fill(Cursor(), None, lone=True)
+
+    def some(self, start: Cursor, stop: int | None) -> bool:
+        """The parts of some rows."""
+        return self._fill(start, stop, lone=False)
+
+    def _fill(self, cursor: Cursor, stop: int | None, lone: bool) -> bool:
+        known = self._results.parts()
+        self._predictor.expect(
+            sum(part.rows + part.errors for part in known.values()), sum(part.seconds for part in known.values())
+        )
+        while True:
+            part = known.get(cursor.row)
+            if part is None:
+                gap_end = min((row for row in known if row > cursor.row), default=stop)
+                if not self._make(cursor, gap_end, lone):
+                    return False
+                cursor = self.parts[-1].end
+            else:
+                self._count(part)
+                cursor = part.end
+            if self.parts[-1].last or (stop is not None and cursor.row >= stop):
+                self._judge(final=True)
+                return True
+
+    def _count(self, part: Part) -> None:
+        self.parts.append(part)
+        self._progress.rows += part.rows + part.errors
+        self._progress.errors += part.errors
+        self._report(self._progress)
+        self._judge()
+
+    def _make(self, cursor: Cursor, stop: int | None, lone: bool) -> bool:
+        """The parts from `cursor` to the row `stop` or the end of the file; False when the time was over."""
+        open_part = _Open(cursor)
+        chunks = self._reader.chunks(cursor, stop)
+        with side_by_side(chunks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
+            for piece, answer in made:
+                open_part.add(piece, answer)
+                self._progress.rows += len(answer.positions) + len(answer.rejected)
+                self._progress.errors += len(answer.rejected)
+                self._progress.share = self._share(self._progress.rows)
+                self._report(self._progress)
+                try:
+                    self._judge()
+                except TooManyErrors:
+                    self._close(open_part, last=False, lone=False)
+                    raise
+                if self._is_over():
+                    self._close(open_part, last=False, lone=False)
+                    return False
+                if open_part.is_full(self._limits.part_seconds):
+                    self._close(open_part, last=False, lone=False)
+                    open_part = _Open(open_part.end)
+        last = stop is None or open_part.end.row < stop
+        if open_part.end != open_part.start or last:
+            self._close(open_part, last, lone and not self.parts)
+        return True
+
+    def _is_quick(self) -> bool:
+        return self._predictor.is_quick
+
+    def _encoded(self, answer: Answer) -> tuple[Any, Answer]:
+        columns = answer.block.kept
+        answer.block.kept = {name: columns[column] for name, column in self._kept.items()}
+        return self.writer.encode(answer), answer
+
+    def _close(self, open_part: "_Open", last: bool, lone: bool) -> None:
+        part = open_part.part(last)
+        data, errors = self.writer.seal(open_part.pieces), b"".join(open_part.errors)
+        if lone and last:
+            self.memory = (data, errors)
+        else:
+            self._results.keep(part, b"".join(data), errors)
+        self.parts.append(part)
+        self.made.rows += part.rows
+        self.made.errors += part.errors
+
+    def _is_over(self) -> bool:
+        """Whether the next block may end too late."""
+        return self._limits.until is not None and time.monotonic() + self._predictor.pace.seconds > self._limits.until
+
+    def _judge(self, final: bool = False) -> None:
+        rows, errors, most = self._progress.rows, self._progress.errors, self._limits.max_errors
+        if most is None or not errors:
+            return
+        allowed = most if isinstance(most, int) else most * rows
+        if errors > allowed and (isinstance(most, int) or final or rows >= JUDGED):
+            said = f"{most}" if isinstance(most, int) else f"{most:.3g} of all"
+            raise TooManyErrors(f"{errors} of {rows} rows have no result, more than --max-errors {said}")
+
+
+class _Open:
+    """A part that grows."""
+
+    def __init__(self, start: Cursor) -> None:
+        self.start = self.end = start
+        self.pieces: list[Any] = []
+        self.errors: list[bytes] = []
+        self._rows = self._rejected = self._bytes = 0
+        self._since = time.monotonic()
+
+    def add(self, piece: Any, answer: Answer) -> None:
+        lines = [error_line(rejected) for rejected in answer.rejected]
+        self.pieces.append(piece)
+        self.errors += lines
+        self.end = answer.block.end
+        self._rows += len(answer.positions)
+        self._rejected += len(lines)
+        self._bytes += _size(piece) + sum(map(len, lines))
+
+    def is_full(self, seconds: float) -> bool:
+        return self._bytes >= PART_BYTES or time.monotonic() - self._since >= seconds
+
+    def part(self, last: bool) -> Part:
+        return Part(self.start, self.end, self._rows, self._rejected, time.monotonic() - self._since, last)
+
+
+def _size(piece: Any) -> int:
+    return 0 if piece is None else int(getattr(piece, "nbytes", 0) or len(piece))

@@ -1,0 +1,112 @@
+"""The end of a run: one report of all its files."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import orjson
+
+from inferry.errors import InvalidRequest
+from inferry.jobs.report import FINISHED, no_results
+from inferry.jobs.runs.run import FILES, Outcome, Run
+
+UNKNOWN = "nothing is known of it: it wasn't begun, or what worked on it was ended (by its time or its memory)"
+# Each costs a request; what a thousand files say, the others say too.
+REASONS = 1000
+UNREAD = "as others"
+
+
+class Merged(NamedTuple):
+    """What became of all files; `report` is the URL of the report of all."""
+
+    report: str
+    files: int
+    failed: int
+    rows: int
+    errors: int
+    seconds: float
+
+    @property
+    def said(self) -> str:
+        """In a line."""
+        return f"{self.failed} of {self.files} files have no results; {self.report} says why"
+
+
+class _Superseded(Exception):
+    """Another merge was faster, and has removed what this one reads."""
+
+
+def merge(run: Run) -> Merged:
+    """Writes the run's report, and removes what else there is of it. InvalidRequest for no run; StoreError.
+
+    It has the members of `inferry batch --json`, whatever is known of files that nobody finished included.
+    """
+    plan = run.plan()
+    if plan is not None:
+        with suppress(_Superseded):
+            totals, done = _write(run)
+            run.forget()
+            return Merged(run.report, plan.files, plan.files - done, **totals)
+    content = run.read_report()
+    if content is None:
+        raise InvalidRequest(f"there is no run {run.name} below {run.output}")
+    run.forget()
+    return _read(run, orjson.loads(content))
+
+
+def _write(run: Run) -> tuple[dict[str, Any], int]:
+    """What all finished files together have, and how many these are."""
+    whole = {outcome.file: outcome for outcome in run.outcomes().values() if outcome.slice is None}
+    finished = {number: outcome for number, outcome in whole.items() if outcome.state == FINISHED}
+    totals = {
+        "rows": sum(outcome.rows for outcome in finished.values()),
+        "errors": sum(outcome.errors for outcome in finished.values()),
+        "seconds": round(sum(outcome.seconds for outcome in finished.values()), 3),
+    }
+    done = {number: outcome for number, outcome in finished.items() if outcome.rows or not outcome.errors}
+    with run.open_report() as file:
+        file.write(orjson.dumps(totals).removesuffix(b"}"))
+        for name, items in (("files", _files(run, done)), ("failed", _failed(run, done, whole))):
+            for piece in _array(name, items):
+                file.write(piece)
+        file.write(b"}\n")
+        # It is the first that is removed: what was read before this is complete.
+        if run.plan() is None:
+            raise _Superseded
+    return totals, len(done)
+
+
+def _files(run: Run, done: Mapping[int, Outcome]) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(run.jobs(FILES)):
+        if outcome := done.get(number):
+            job = orjson.loads(line)
+            counts = {"rows": outcome.rows, "errors": outcome.errors, "seconds": outcome.seconds}
+            yield {"input": job["job"]["input"], "output": job["results"], **counts}
+
+
+def _failed(run: Run, done: Mapping[int, Outcome], whole: Mapping[int, Outcome]) -> Iterator[dict[str, str]]:
+    left = REASONS
+    for number, line in enumerate(run.jobs(FILES)):
+        if number not in done:
+            outcome, job = whole.get(number), orjson.loads(line)
+            if outcome and outcome.state == FINISHED:
+                reason = no_results(job["results"], outcome.rows, outcome.errors)
+            else:
+                reason = UNKNOWN if outcome is None else run.reason(outcome) if left > 0 else UNREAD
+                left -= outcome is not None
+            yield {"input": job["job"]["input"], "reason": reason}
+
+
+def _read(run: Run, found: Mapping[str, Any]) -> Merged:
+    failed = len(found["failed"])
+    totals = {name: found[name] for name in ("rows", "errors", "seconds")}
+    return Merged(run.report, len(found["files"]) + failed, failed, **totals)
+
+
+def _array(name: str, items: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    yield b',"%b":[' % name.encode()
+    separator = b"\n"
+    for item in items:
+        yield separator + orjson.dumps(item)
+        separator = b",\n"
+    yield b"]"

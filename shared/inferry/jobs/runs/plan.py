@@ -1,0 +1,113 @@
+"""What `inferry batch` and runs of many files do: which files, each with its results' place, and which are cut."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from inferry.errors import InferryError, InvalidRequest, StoreError
+from inferry.jobs import file_names, runner
+from inferry.jobs.formats import formats
+from inferry.jobs.runner import Job, Slice
+from inferry.jobs.runs.run import Plan, Run
+from inferry.service import Service
+from inferry.storage.files import is_inside, keep_apart, open_files, split
+from inferry.storage.stored import StoredFile
+
+SLICE_BYTES = 64 << 20
+
+
+def files(job: Job) -> Iterator[Job]:
+    """A job for each file of one whose input and output may be folders.
+
+    InvalidRequest when there are none, or when the results would be read as input again.
+    """
+    return (each for each, _ in _sized(job))
+
+
+def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
+    """The same with the size of each file, where a listing has said it."""
+    if not _is_folder(job.input):
+        target = f"{job.output}/" if _is_folder(job.output) and not job.output.endswith("/") else job.output
+        yield replace(job, output=target), None
+        return
+    keep_apart(job.input, job.output)
+    source, output = f"{job.input.rstrip('/')}/", f"{job.output.rstrip('/')}/"
+    found = open_files(source).list()
+    tables = file_names.tables(found, source)
+    if table := tables.get("") or file_names.table_of(source):
+        raise table.refuse()
+    chosen = _chosen(found, job.format, tuple(tables))
+    if not chosen and not tables:
+        raise InvalidRequest(f"no files to predict in {job.input}: {len(found)} files, none with a known extension")
+    for folder in tables:
+        yield replace(job, input=f"{source}{folder}", output=f"{output}{folder}"), 0
+    is_below = is_inside(job.input, job.output)
+    for file in chosen:
+        folder, _ = split(file.path)
+        if is_below:
+            keep_apart(job.input, f"{output}{folder}")
+        # Where the output of one run is the input of the next, its results are meant.
+        if not _is_own(f"{source}{file.path}"):
+            yield replace(job, input=f"{source}{file.path}", output=f"{output}{folder}"), file.size
+
+
+def _is_own(url: str) -> bool:
+    with suppress(StoreError):
+        return file_names.is_own(url)
+    return False
+
+
+def _chosen(found: Sequence[StoredFile], given: str, tables: tuple[str, ...]) -> list[StoredFile]:
+    """The files of known formats that aren't a table's or marks of other tools."""
+    known = (file for file in found if given or formats.of_file(file.path))
+    return [file for file in known if not file.path.startswith(tables) and not file_names.is_mark(file.path)]
+
+
+def plan(
+    job: Job,
+    service: Service,
+    run: Run,
+    *,
+    slice_bytes: int = SLICE_BYTES,
+    until: float = math.inf,
+    check: Callable[[Job], Job] = lambda job: job,
+) -> Plan:
+    """Writes the run's jobs; `check` fills in what a job leaves open. Cutting large files ends at `until`.
+
+    As `files`, and StoreError. What is wrong with one file is said by its own job.
+    """
+
+    def planned() -> Iterator[tuple[dict[str, Any], str, list[Any]]]:
+        for each, size in _sized(job):
+            checked, parts = each, list[Slice]()
+            with suppress(InferryError):
+                checked = check(each)
+                # Asking the store for each of many small files would take longer than listing them all.
+                if size is None or size > slice_bytes:
+                    parts = runner.cut(checked, service, slice_bytes, until)
+            yield described(checked), runner.target(checked), [_part(part) for part in parts]
+
+    return run.write(planned())
+
+
+def described(job: Job) -> dict[str, Any]:
+    """The job as a message says it."""
+    given = {item.name: getattr(job, item.name) for item in fields(job) if getattr(job, item.name) != item.default}
+    return given | {"part": _part(job.part)} if job.part else given
+
+
+def _part(part: Slice) -> dict[str, Any]:
+    return {"start": [*part.start], "stop": part.stop}
+
+
+def _is_folder(url: str) -> bool:
+    """Whether a URL or a path names a folder: it ends with "/", is one, or has no extension that says otherwise."""
+    if url.endswith("/"):
+        return True
+    if "://" not in url:
+        return Path(url).is_dir()
+    folder, name = split(url)
+    return formats.of_file(name) is None and open_files(folder).stat(name) is None

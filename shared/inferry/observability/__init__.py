@@ -1,0 +1,1 @@
+"""What is seen of the work: logs, traces, metrics."""

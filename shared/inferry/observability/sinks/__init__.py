@@ -1,0 +1,1 @@
+"""Where metrics go: one module for each sink, and what they share."""

@@ -1,0 +1,155 @@
+"""OpenTelemetry spans of requests, messages and jobs, sent by OTLP over HTTP; the SDK reads its OTEL_* variables."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+from inferry import __version__
+from inferry.errors import InvalidSettings
+from inferry.observability.record import Observation
+from inferry.observability.stats import reason_of
+from inferry.settings import Settings
+
+try:
+    from opentelemetry import propagate, trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+except ImportError as exc:
+    raise InvalidSettings("TRACES needs OpenTelemetry: pip install 'inferry[otel]'") from exc
+
+
+class Tracer:
+    """Makes the spans of requests, with the host's provider when it has set one up, else with one of our own."""
+
+    def __init__(self, settings: Settings) -> None:
+        provider = trace.get_tracer_provider()
+        if not isinstance(provider, TracerProvider):
+            # It is not made the process's own: libraries would add spans of their insides to ours.
+            provider = _provider(settings)
+        self._provider = provider
+        self._tracer = provider.get_tracer("inferry", __version__)
+
+    def start(self, scope: Mapping[str, Any], request_id: str) -> "RequestSpan":
+        """The span of a request, below the one that its traceparent names."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        attributes = {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "inferry.request_id": request_id,
+        }
+        now = time.time_ns()
+        # The path is no name: there are as many as models.
+        span = self._tracer.start_span(
+            scope["method"], propagate.extract(headers), SpanKind.SERVER, attributes, start_time=now
+        )
+        return RequestSpan(self._tracer, span, now)
+
+    @contextmanager
+    def message(self, name: str, traceparent: str) -> Iterator[None]:
+        """The span of a message that the block is about, below the one that `traceparent` names."""
+        parent = propagate.extract({"traceparent": traceparent})
+        span = self._tracer.start_span("message", parent, SpanKind.CONSUMER, {"messaging.message.id": name})
+        with _lasting(span):
+            yield
+
+    @contextmanager
+    def job(self, file: str, model: str, version: str) -> Iterator[Callable[[str, int, int], None]]:
+        """The span of a batch job's file, below the one of its message; the block says what came of it."""
+        attributes = {"inferry.input": file, "inferry.model": model, "inferry.version": version}
+        span = self._tracer.start_span("job", attributes=attributes)
+
+        def ended(state: str, rows: int, errors: int) -> None:
+            span.set_attribute("inferry.outcome", state)
+            span.set_attributes({"inferry.rows": rows, "inferry.row_errors": errors})
+
+        with _lasting(span):
+            yield ended
+
+    def flush(self) -> None:
+        """Sends what waits to be sent; the exporter's own time limit is its end."""
+        self._provider.force_flush()
+
+
+@contextmanager
+def _lasting(span: Span) -> Iterator[None]:
+    """The span lasts as long as the block, whose spans are below it."""
+    with trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield
+        except Exception as exc:
+            span.set_attribute("error.type", reason_of(exc))
+            span.set_status(Status(StatusCode.ERROR))
+            raise
+
+
+@lru_cache(1)
+def tracer(settings: Settings) -> Tracer:
+    """The one for all that this process does: each would have a thread, and connections, of its own."""
+    return Tracer(settings)
+
+
+class RequestSpan:
+    """A request's span; those below it are made when it ends, of what was seen."""
+
+    def __init__(self, tracer: trace.Tracer, span: Span, start: int) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._start = start
+        self.trace_id = f"{span.get_span_context().trace_id:032x}"
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The answer's traceparent, by which a client finds the trace."""
+        carrier: dict[str, str] = {}
+        propagate.inject(carrier, trace.set_span_in_context(self._span))
+        return [(name.encode(), value.encode()) for name, value in carrier.items() if name == "traceparent"]
+
+    def end(self, seen: Observation) -> None:
+        """The answer is sent."""
+        offset = self._start - seen.started
+        self._span.set_attribute("http.response.status_code", seen.status)
+        if seen.loaded:
+            self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
+        if seen.taken:
+            self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
+            self._predicted(seen, seen.taken + offset)
+        if seen.reason:
+            self._span.set_attribute("error.type", seen.reason)
+        if seen.status >= 500:
+            self._span.set_status(Status(StatusCode.ERROR))
+        self._span.end(seen.ended + offset)
+
+    def _predicted(self, seen: Observation, taken: int) -> None:
+        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
+        ready = taken + seen.decode
+        parent = self._span
+        if seen.batch:
+            # From the moment that a request waits for its batch to the end of the run that it shares.
+            rows = {"inferry.batch_rows": seen.batch}
+            parent = self._child("batch", ready, seen.queue + seen.infer, rows)
+        if seen.infer:
+            self._child("infer", ready + seen.queue, seen.infer, attributes, parent)
+
+    def _child(self, name: str, start: int, took: int, attributes: dict[str, Any], parent: Span | None = None) -> Span:
+        context = trace.set_span_in_context(parent or self._span)
+        span = self._tracer.start_span(name, context, attributes=attributes, start_time=start)
+        span.end(start + took)
+        return span
+
+
+def _provider(settings: Settings) -> TracerProvider:
+    resource = Resource.create(
+        {
+            "service.name": settings.app_name,
+            "service.version": settings.app_version,
+            "deployment.environment.name": settings.environment,
+        }
+    )
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider

@@ -1,0 +1,1 @@
+"""Models found: names and versions to loaded models."""

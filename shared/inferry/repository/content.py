@@ -1,0 +1,98 @@
+"""A version's files, hashed, where nobody changes them: what is served is what was hashed.
+
+ONNX Runtime maps external data into memory, so a file that is overwritten in place would change the weights of a loaded
+model, and a file that is cut off would end the process. A file is mapped only where nobody else writes: see `is_safe`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from inferry.runtime import onnx_file
+from inferry.runtime.onnx_file import ModelFile
+from inferry.storage.stored import VersionFiles, translated
+
+# A session made of bytes needs them, and twice as much again, while it is made: a larger file goes through the cache.
+IN_MEMORY = 64 * 1024 * 1024
+
+Locate: TypeAlias = Callable[[str], Path]
+"""The real path of a store's file; StoreError when there is none."""
+
+
+class Content(NamedTuple):
+    """`model`: the ONNX file, external data beside it, or its bytes; `file`: what it says of itself.
+
+    `names`: paths of all of its files; `size`: their bytes; `digest`: their SHA-256.
+    """
+
+    model: Path | bytes
+    file: ModelFile
+    names: tuple[str, ...]
+    size: int
+    digest: str
+
+
+def hold(version: VersionFiles, locate: Locate, cache: Path | None) -> Content:
+    """The content of a version's files: in place, or read, or copied into `cache`. InvalidModel, OSError."""
+    onnx = locate(version.onnx.path)
+    if is_safe(onnx):
+        file = onnx_file.read(onnx)
+        wanted = version.named(file.locations)
+        if all(_in_place(onnx.parent / name, locate(file.path)) for name, file in wanted.items()):
+            return mapped(onnx, file, tuple(wanted))
+    if onnx.stat().st_size <= IN_MEMORY:
+        content = onnx.read_bytes()
+        file = onnx_file.parse(content, version.model)
+        if not file.locations:
+            sha256 = hashlib.sha256(content).hexdigest()
+            return Content(content, file, (version.model,), len(content), sha256)
+    from inferry.repository import model_cache
+
+    folder = model_cache.copy(version, locate, cache or model_cache.default_cache())
+    return in_cache(folder, version)
+
+
+def is_safe(path: Path) -> bool:
+    """Whether nobody writes the files there: a read-only mount, as a function's image is.
+
+    The other places are the cache (`in_cache`), and one day versions that inferry prepared, named by their digest.
+    """
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def in_cache(folder: Path, version: VersionFiles) -> Content:
+    """The content of a folder of the cache, which is private and holds the version's files."""
+    onnx = folder / version.model
+    file = onnx_file.read(onnx)
+    return mapped(onnx, file, tuple(version.named(file.locations)))
+
+
+def mapped(onnx: Path, file: ModelFile, names: tuple[str, ...]) -> Content:
+    """The content of files that nobody changes."""
+    size = sum((onnx.parent / name).stat().st_size for name in names)
+    return Content(onnx, file, names, size, digest(onnx.parent, names))
+
+
+def digest(folder: Path, paths: Sequence[str]) -> str:
+    """SHA-256 in hex: of the only file, or of the lines that `sha256sum` prints for all, sorted by path.
+
+    A user gets the same from `sha256sum model.onnx`, or from `sha256sum model.onnx weights.bin | sha256sum`.
+    """
+    with translated(f"can't read {folder}", (OSError,)):
+        sums = {path: _sha256(folder / path) for path in sorted(paths)}
+    if len(sums) == 1:
+        return next(iter(sums.values()))
+    lines = "".join(f"{content}  {path}\n" for path, content in sums.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_place(path: Path, real: Path) -> bool:
+    """Whether the file lies where ONNX Runtime looks for it, through no link."""
+    return path == real and is_safe(real)

@@ -1,0 +1,83 @@
+"""A version that becomes a model: its digest compared, its session made, its labels and rows checked, warmed up."""
+
+import logging
+import time
+
+from inferry.errors import InferryError, InvalidModel
+from inferry.observability.stats import ModelStats
+from inferry.protocol import class_names
+from inferry.repository.content import Content
+from inferry.runtime.model import WARM_UP_TIMEOUT, Model
+from inferry.runtime.model_config import ModelConfig
+from inferry.runtime.row_proof import RowProof
+from inferry.runtime.session import Session, SessionOptions
+from inferry.runtime.verdicts import PROVEN, UNPROVEN, Verdicts
+
+log = logging.getLogger("inferry")
+
+
+def load(
+    name: str,
+    version: str,
+    content: Content,
+    config: ModelConfig,
+    threads: int,
+    stats: ModelStats,
+    verdicts: Verdicts | None = None,
+    shared: bool = False,
+) -> Model:
+    """Loads a version's content, after a look at its digest, and warms it up. InvalidModel says why not.
+
+    `shared`: its config is that of other versions as well.
+    """
+    expected = config.sha256.get(version)
+    if expected and expected.lower() != content.digest:
+        files = f"the files {', '.join(content.names)} were" if len(content.names) > 1 else "the file was"
+        raise InvalidModel(
+            f"the SHA-256 of model '{name}' version {version} is {content.digest}, but its config.json names "
+            f"{expected}: {files} changed or not copied whole; put the right one in place, or correct config.json"
+        )
+    options = SessionOptions(threads, config.max_batch_size, config.threads)
+    session = Session(content.model, content.file, name, options)
+    class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
+    proof = RowProof(session, content.digest, config.rows == "joined", verdicts)
+    model = Model(name, version, config, session, content.digest, content.size, stats, proof)
+    if config.warm_up:
+        model.warm_run = _warm_up(model)
+    if config.dynamic_batching:
+        _check_batching(model)
+    stats.serves(batched=config.max_batch_size > 0)
+    return model
+
+
+def _warm_up(model: Model) -> tuple[int, int]:
+    """Runs the config's example twice: the first run allocates, the second tells what a request will take."""
+    signature = model.session.signature
+    try:
+        feed = model.example()
+        deadline = time.monotonic() + WARM_UP_TIMEOUT
+        arrays = model.session.run(feed, list(signature.outputs), deadline)
+        start = time.perf_counter_ns()
+        model.session.run(feed, list(signature.outputs), deadline)
+    except InferryError as exc:
+        raise InvalidModel(f"the example in config.json of model '{model.name}' can't be run: {exc}") from exc
+    took = time.perf_counter_ns() - start
+    what = f"version {model.version} of model '{model.name}'"
+    class_names.check_run(model.config.labels, signature, arrays, what)
+    return took, sum(array.size for array in feed.values())
+
+
+def _check_batching(model: Model) -> None:
+    """InvalidModel where requests can't be joined; without inputs that the model runs with they just are not."""
+    verdict = model.prove_rows()
+    if verdict.rows == UNPROVEN:
+        log.warning(
+            "model '%s' runs without dynamic_batching: nothing shows that its rows may be joined, as it ran with no "
+            "random input; give config.json an 'example'",
+            model.name,
+        )
+    elif verdict.rows != PROVEN:
+        raise InvalidModel(
+            f"config.json of model '{model.name}' sets dynamic_batching, but its rows can't run together: "
+            f'{verdict.reason}. Remove dynamic_batching, or set "rows": "joined" if that is no fault'
+        )

@@ -1,0 +1,172 @@
+"""What the protocol says about models: metadata, configuration, index and statistics, as JSON objects."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from inferry.errors import InferryError
+from inferry.protocol.decoder import decode
+from inferry.protocol.signature import TensorSpec
+from inferry.repository.layout import CONFIG_FILE, MODEL_FILE
+from inferry.repository.repository import Repository
+from inferry.repository.version import READY, UNKNOWN
+from inferry.runtime.model import Model
+
+# What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
+PLATFORM = "onnxruntime_onnx"
+
+# Elements of an example: a document is no place for megabytes of zeros.
+MAX_EXAMPLE = 4096
+
+EXTENSIONS = (
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+)
+
+
+def metadata(model: Model, versions: list[str]) -> dict[str, Any]:
+    """The protocol's model metadata; `properties` holds what the ONNX file says of itself, and its digest."""
+    signature = model.session.signature
+    return {
+        "name": model.name,
+        "versions": versions,
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec, ()) for spec in signature.inputs.values()],
+        "outputs": [_tensor(spec, model.labels(spec.name)) for spec in signature.outputs.values()],
+        "properties": _properties(model),
+    }
+
+
+def config(model: Model) -> dict[str, Any]:
+    """Triton's ModelConfig message as JSON, as far as ONNX models have it."""
+    signature, batched = model.session.signature, model.session.signature.max_batch_size > 0
+    value: dict[str, Any] = {
+        "name": model.name,
+        "platform": PLATFORM,
+        "backend": "onnxruntime",
+        "version_policy": {"all": {}},
+        "max_batch_size": signature.max_batch_size,
+        "input": [_config_input(spec, batched) for spec in signature.inputs.values()],
+        "output": [
+            {**_config_tensor(spec, batched), "label_filename": _label_file(model, spec), "is_shape_tensor": False}
+            for spec in signature.outputs.values()
+        ],
+        "instance_group": [{"name": f"{model.name}_0", "kind": "KIND_CPU", "count": 1}],
+        "default_model_filename": MODEL_FILE,
+        "optimization": {"graph": {"level": 0}},
+        "parameters": {"intra_op_thread_count": {"string_value": str(model.config.threads)}},
+        "model_warmup": [],
+    }
+    if model.config.dynamic_batching:
+        delay = model.config.dynamic_batching.max_queue_delay_us
+        value["dynamic_batching"] = {"max_queue_delay_microseconds": delay}
+    return value
+
+
+def index(repository: Repository, only_ready: bool) -> list[dict[str, str]]:
+    """Every version with its state; UNKNOWN until somebody asks for it: an index must not fetch a whole bucket."""
+    items = []
+    for entry in repository.entries():
+        item = {"name": entry.name, "version": entry.version, "state": entry.state}
+        reason = entry.reason or ("not loaded yet: its first request loads it" if entry.state == UNKNOWN else "")
+        if reason:
+            item["reason"] = reason
+        if entry.state == READY or not only_ready:
+            items.append(item)
+    return items
+
+
+def statistics(repository: Repository, name: str, version: str) -> dict[str, Any]:
+    """What one model version did in this process, and the memory that it takes while it is loaded."""
+    model = repository.entry(name, version).model
+    return {
+        "name": name,
+        "version": version,
+        **repository.metrics.found(name, version).as_dict(),
+        "memory_usage": [{"type": "CPU", "id": 0, "byte_size": model.size}] if model else [],
+    }
+
+
+def example(model: Model) -> dict[str, Any] | None:
+    """An inference request for the model: the one in its config, else one of zeros. None when that would be huge."""
+    given = {"inputs": model.config.example.get("inputs")}
+    if _fits(given, model):
+        return given
+    specs = [spec for spec in model.session.signature.inputs.values() if not spec.optional]
+    if sum(math.prod(_shape(spec)) for spec in specs) > MAX_EXAMPLE:
+        return None
+    return {"inputs": [_zeros(spec) for spec in specs]}
+
+
+def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"labels": labels} if labels else {}
+    if spec.shape is None:
+        parameters["rank"] = "any"
+    value = {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.stated}
+    return {**value, "parameters": parameters} if parameters else value
+
+
+def _properties(model: Model) -> Mapping[str, str]:
+    file = model.session.file
+    opsets = {f"opset{'.' + domain if domain else ''}": str(version) for domain, version in file.opsets.items()}
+    values = {
+        **model.session.custom_metadata,
+        "sha256": model.digest,
+        "size": str(model.size),
+        "producer": file.producer,
+        "description": model.config.description,
+        "rows": model.row_proof.verdict.rows,
+        "rows_reason": model.row_proof.verdict.reason,
+        "threads": f"1, because of {', '.join(file.numerics.trees)}" if model.has_one_thread else "",
+        "numerics": "; ".join(model.session.notes),
+        **opsets,
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    has_batch = batched and not spec.optional and spec.shape is not None
+    dims = spec.stated[1:] if has_batch else spec.stated
+    return {"name": spec.name, "data_type": spec.datatype.config, "dims": dims}
+
+
+def _label_file(model: Model, spec: TensorSpec) -> str:
+    """The file that has an output's labels: it need not be one of labels alone."""
+    if model.config.labels.get(spec.name):
+        return CONFIG_FILE
+    return MODEL_FILE if spec.labels else ""
+
+
+def _config_input(spec: TensorSpec, batched: bool) -> dict[str, Any]:
+    return {
+        **_config_tensor(spec, batched),
+        "format": "FORMAT_NONE",
+        "is_shape_tensor": False,
+        "allow_ragged_batch": False,
+        "optional": spec.optional,
+    }
+
+
+def _fits(request: dict[str, Any], model: Model) -> bool:
+    try:
+        model.session.signature.feed(decode(orjson.dumps(request), None, model.name))
+    except InferryError:
+        return False
+    return True
+
+
+def _shape(spec: TensorSpec) -> list[int]:
+    return [1 if length == -1 else length for length in spec.stated]
+
+
+def _zeros(spec: TensorSpec) -> dict[str, Any]:
+    shape = _shape(spec)
+    zero: Any = "" if spec.datatype.name == "BYTES" else False if spec.datatype.name == "BOOL" else 0
+    return {"name": spec.name, "shape": shape, "datatype": spec.datatype.name, "data": [zero] * math.prod(shape)}

@@ -1,0 +1,34 @@
+"""Has changed models noticed while a server runs."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from inferry.errors import InferryError
+from inferry.repository.repository import Repository
+
+log = logging.getLogger("inferry")
+
+
+class Refresher:
+    """Refreshes a repository in a thread, `seconds` after it was last asked to; 0 means never."""
+
+    def __init__(self, repository: Repository, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._repository = repository
+        self._seconds = seconds
+        self._clock = clock
+        self._next = clock() + seconds
+
+    def poll(self) -> None:
+        """Called at every request: a function that sleeps between requests has no other moment."""
+        if not self._seconds or self._clock() < self._next:
+            return
+        self._next = self._clock() + self._seconds
+        threading.Thread(target=self._refresh, name="inferry-refresh", daemon=True).start()
+
+    def _refresh(self) -> None:
+        try:
+            self._repository.refresh()
+        except InferryError as exc:
+            log.warning("can't look for changed models: %s", exc)

@@ -1,0 +1,404 @@
+"""Model names and versions to loaded models: found, fetched, verified, kept while they are used."""
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, NamedTuple
+from weakref import WeakValueDictionary, finalize
+
+from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
+from inferry.observability.registry import Metrics
+from inferry.repository.layout import newest_first, scan
+from inferry.repository.store import Store, open_file, open_store
+from inferry.repository.version import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
+from inferry.runtime.model import Model
+from inferry.runtime.model_config import ModelConfig
+from inferry.runtime.session import RUNTIME
+from inferry.runtime.verdicts import Verdicts
+from inferry.storage.local import file_path
+
+
+class Upload(NamedTuple):
+    """What a client gave with its request to load a model; `remove` removes its files."""
+
+    store: Store
+    config: ModelConfig | None
+    remove: Callable[[], object] | None = None
+
+
+log = logging.getLogger("inferry")
+
+# The folder of verdicts, in MODEL_CACHE_DIR and in .inferry of a repository.
+ROWS = "rows"
+
+
+class Repository:
+    """The models in a store. Safe to use from several threads; each version is loaded once."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        cache_size: int = 8,
+        threads: int = 0,
+        cache: Path | None = None,
+        metrics: Metrics | None = None,
+        verdicts: Verdicts | None = None,
+        scan: Scan = scan,
+    ) -> None:
+        """Lists the store. `cache_size`: sessions kept; `threads`: of a session; `cache`: folder for uploaded files.
+
+        `verdicts`: what earlier processes found out about the models' rows; `scan`: finds the models in the store's
+        files.
+        """
+        self.metrics = metrics or Metrics()
+        self._store = store
+        self._find = scan
+        self._cache_size = cache_size
+        self._threads = threads
+        self._cache = cache
+        self._verdicts = verdicts
+        self._lock = threading.RLock()
+        self._refreshing = threading.Lock()
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._defaults: dict[str, str] = {}
+        self._loaded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._served: dict[str, Model] = {}
+        self._uploads: dict[str, Upload] = {}
+        self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self.problems: list[str] = []
+        self._apply(self._scan())
+
+    def names(self) -> list[str]:
+        """All models, sorted."""
+        return sorted(self._entries)
+
+    def versions(self, name: str) -> list[str]:
+        """The versions of a model, newest first. ModelNotFound lists the models that exist."""
+        return newest_first(self._of(name))
+
+    def offered(self, name: str) -> list[str]:
+        """The versions that may be asked for: all but those that can't be served."""
+        return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
+
+    def entry(self, name: str, version: str) -> Entry:
+        """One version of a model, loaded or not. ModelNotFound lists those that exist."""
+        entry = self._of(name).get(version)
+        if entry is None:
+            raise ModelNotFound(
+                f"unknown version '{version[:100]}' of model '{name}'; it has {', '.join(self.versions(name))}"
+            )
+        return entry
+
+    def entries(self) -> list[Entry]:
+        """Every version of every model, sorted by name, newest version first."""
+        entries = dict(self._entries)  # a refresh may replace them meanwhile
+        return [entries[name][version] for name in sorted(entries) for version in newest_first(entries[name])]
+
+    def unready(self) -> list[Entry]:
+        """The versions that are loading, or can't be served; those that somebody unloaded are neither."""
+        return [
+            entry
+            for entry in self.entries()
+            if entry.state == LOADING or (entry.state == UNAVAILABLE and entry.reason != UNLOADED)
+        ]
+
+    def loaded(self) -> list[Model]:
+        """The models that are loaded now."""
+        return [model for entry in self.entries() if (model := entry.model) is not None]
+
+    def peek(self, name: str, version: str | None) -> Model | None:
+        """The model when it is loaded already; never waits."""
+        if version is None:
+            model = self._served.get(name)
+        else:
+            entry = self._loaded.get((name, version))
+            model = entry.model if entry else None
+        if model is not None:
+            try:  # noqa: SIM105  suppress() would be three calls more for every request
+                self._loaded.move_to_end((name, model.version))
+            except KeyError:  # evicted by another thread meanwhile: the caller's reference keeps it
+                pass
+            if len(self._loaded) > self._cache_size:
+                self._trim()
+        return model
+
+    def get(self, name: str, version: str | None = None) -> Model:
+        """The model, loaded now if need be; without a version the default one, else the newest that can be loaded.
+
+        ModelNotFound when there is no such version, ModelUnavailable with the reason when it can't be loaded.
+        """
+        if version is not None:
+            return self._ready(self.entry(name, version))
+        default = self._defaults.get(name)
+        model = self._ready(self.entry(name, default)) if default else self._newest(name)
+        with self._lock:
+            # Others may have evicted it meanwhile, and loaded it once more.
+            entry = self._loaded.get((name, model.version))
+            if entry is not None and entry.model is model:
+                self._served[name] = model
+        return model
+
+    def load(self, name: str, config: ModelConfig | None = None, files: Mapping[str, bytes] | None = None) -> None:
+        """Looks at the store again for this model and loads it; a broken new file doesn't replace a loaded model.
+
+        `config` stands in for config.json, `files` (by path below the model's folder) for the store's, until the
+        next load. ModelNotFound, ModelUnavailable.
+        """
+        with self._turn(name):
+            before = self._uploads.pop(name, None)
+            if files:
+                uploaded = {f"{name}/{path}": content for path, content in files.items()}
+                self._uploads[name] = self._uploaded(uploaded, config)
+            elif config is not None:
+                self._uploads[name] = Upload(self._store, config)
+            try:
+                self._load_anew(name)
+            except InferryError:
+                self._go_back(name, before)
+                raise
+            if before and before.remove:
+                before.remove()
+
+    def _go_back(self, name: str, upload: Upload | None) -> None:
+        """To what there was before a load that failed."""
+        failed = self._discard(name)
+        if upload:
+            self._uploads[name] = upload
+        if upload or failed:
+            self.refresh(only=name)
+
+    def _turn(self, name: str) -> threading.Lock:
+        """Held by whoever loads or unloads the model: each answer speaks of its own load."""
+        with self._lock:
+            return self._turns.setdefault(name, threading.Lock())
+
+    def _load_anew(self, name: str) -> None:
+        self.refresh(only=name)
+        entries = self._of(name)
+        for entry in entries.values():
+            if entry.state == UNAVAILABLE:
+                entry.state, entry.reason = UNKNOWN, ""
+        model = self.get(name)
+        versions = newest_first(entries)
+        for version in versions[: versions.index(model.version) + 1]:
+            if entries[version].reason:
+                raise InvalidModel(f"version {model.version} is served, as {entries[version].reason}")
+
+    def unload(self, name: str) -> None:
+        """Drops a model's sessions; requests to it fail until the next load.
+
+        What was uploaded goes as well: its files, and the versions that the store doesn't have. StoreError when it
+        can't look.
+        """
+        with self._turn(name):
+            self._unload(self._of(name))
+            if self._discard(name):
+                self.refresh(only=name)
+                self._unload(self._entries.get(name, {}))
+
+    def refresh(self, only: str | None = None) -> None:
+        """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
+
+        Versions that are loaded are loaded anew before they are replaced, newer versions before they are served.
+        """
+        with self._refreshing:
+            self._apply(self._scan(), only)
+
+    def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
+        from inferry.repository import model_cache
+        from inferry.repository.remote_store import memory_store
+
+        # Of its own, to be removed whole; the cache sweeps what a killed process leaves.
+        folder = (self._cache or model_cache.default_cache()) / f"{model_cache.TEMPORARY}{os.urandom(8).hex()}"
+        store = memory_store(files, folder)
+        return Upload(store, config, finalize(store, rmtree, folder, ignore_errors=True))
+
+    def _discard(self, name: str) -> bool:
+        """Forgets what was uploaded for a model; whether there was anything. Its entries go with the next look."""
+        upload = self._uploads.pop(name, None)
+        if upload is not None and upload.remove is not None:
+            upload.remove()
+        return upload is not None
+
+    def _unload(self, entries: Mapping[str, Entry]) -> None:
+        for entry in entries.values():
+            with entry.lock:
+                self._drop((entry.name, entry.version))
+                entry.state, entry.reason = UNAVAILABLE, UNLOADED
+
+    # What follows is private: looking, loading, forgetting.
+
+    def _of(self, name: str) -> dict[str, Entry]:
+        entries = self._entries.get(name)
+        if entries is None:
+            known = ", ".join(self.names()) or "none"
+            raise ModelNotFound(f"unknown model '{name[:100]}'; the repository has: {known[:500]}")
+        return entries
+
+    def _newest(self, name: str) -> Model:
+        first: ModelUnavailable | None = None
+        for version in self.versions(name):
+            try:
+                return self._ready(self.entry(name, version))
+            except ModelUnavailable as exc:
+                first = first or exc
+        raise first or ModelNotFound(f"model '{name}' has no versions")
+
+    def _ready(self, entry: Entry) -> Model:
+        with entry.lock:
+            model = entry.model or self._load(entry)
+            self._keep(entry)
+            return model
+
+    def _load(self, entry: Entry) -> Model:
+        if entry.state == UNAVAILABLE:
+            raise ModelUnavailable(entry.reason if entry.reason != UNLOADED else _unloaded(entry.name))
+        entry.state = LOADING
+        start = time.perf_counter()
+        try:
+            entry.model = model = entry.open(
+                self._threads, self.metrics.model(entry.name, entry.version), self._verdicts
+            )
+        except StoreError as exc:
+            self.metrics.load_failed(entry.name, entry.version)
+            # The store may answer next time.
+            entry.state, entry.reason = UNKNOWN, str(exc)
+            raise
+        except InferryError as exc:
+            self.metrics.load_failed(entry.name, entry.version)
+            entry.state, entry.reason = UNAVAILABLE, str(exc)
+            log.error("model '%s' version %s is unavailable: %s", entry.name, entry.version, exc)
+            raise
+        entry.state, entry.reason = READY, ""
+        self.metrics.loaded(entry.name, entry.version, time.perf_counter() - start)
+        log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
+        for note in model.session.notes:
+            log.warning("model '%s' version %s %s", entry.name, entry.version, note)
+        return model
+
+    def _keep(self, entry: Entry) -> None:
+        with self._lock:
+            self._loaded[entry.name, entry.version] = entry
+            self._loaded.move_to_end((entry.name, entry.version))
+        self._trim()
+
+    def _trim(self) -> None:
+        """Evicts the least recently used models that nobody uses now; those in use go at a later look."""
+        with self._lock:
+            for key in list(self._loaded)[:-1]:
+                if len(self._loaded) <= self._cache_size:
+                    break
+                model = self._loaded[key].model
+                if model is None or not model.users:
+                    self._drop(key)
+                    self.metrics.evicted()
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            entry = self._loaded.pop(key, None)
+            if entry is not None:
+                # It has none when another thread evicted it while this one was about to keep it.
+                if entry.model is not None and self._served.get(key[0]) is entry.model:
+                    del self._served[key[0]]
+                entry.model = None
+
+    def _scan(self) -> dict[str, dict[str, Entry]]:
+        found, problems = self._find(self._store.list())
+        self.problems = [*problems, *self._store.left_out]
+        entries = {name: entries_of(name, files, self._store, scan=self._find) for name, files in found.items()}
+        for name, upload in list(self._uploads.items()):  # another request may load meanwhile
+            store = upload.store
+            find = self._find if store is self._store else scan
+            files = found.get(name) if store is self._store else find(store.list())[0].get(name)
+            if files:
+                entries[name] = entries_of(name, files, store, upload.config, find)
+        return entries
+
+    def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
+        names = {*found, *self._entries} if only is None else {only} & {*found, *self._entries}
+        for name in names:
+            self._replace(name, found.get(name, {}))
+
+    def _replace(self, name: str, found: dict[str, Entry]) -> None:
+        """Puts `found` in the place of the model's entries, without a moment in which a served model can't be."""
+        known = self._entries.get(name, {})
+        served = self._served.get(name)
+        entries = {}
+        for version in newest_first(found):
+            entries[version] = self._successor(known.get(version), found[version], served)
+        with self._lock:
+            for version in known.keys() - entries.keys():
+                self._drop((name, version))
+                if known[version].store is not self._store:  # nobody but who uploaded it knows that it was there
+                    self.metrics.forget(name, version)
+            if entries:
+                self._entries[name] = entries
+                self._defaults[name] = next(iter(entries.values())).config.default_version
+            else:
+                self._entries.pop(name, None)
+            self._served.pop(name, None)
+        if served is not None and entries:
+            self._serve_again(name)
+
+    def _successor(self, old: Entry | None, new: Entry, served: Model | None) -> Entry:
+        """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
+        if old is not None and old.same_as(new):
+            old.files = new.files
+            if old.state == READY:
+                old.reason, old.refused = "", None  # of a change that was taken back
+            return old
+        if old is not None and old.refused is not None and old.refused.same_as(new):
+            return old
+        working = old.model if old else None
+        if working is None and served is None:
+            return new
+        try:
+            with new.lock:
+                self._load(new)
+        except ModelUnavailable as exc:
+            if old is not None and working is not None:
+                old.reason = f"the changed files of version {old.version} can't be loaded: {exc}"
+                old.refused = None if isinstance(exc, StoreError) else new
+                return old
+            return new
+        with self._lock:
+            self._drop((new.name, new.version))
+            self._keep(new)
+        return new
+
+    def _serve_again(self, name: str) -> None:
+        try:
+            self.get(name)
+        except ModelUnavailable as exc:
+            log.error("model '%s' is unavailable after a refresh: %s", name, exc)
+
+
+def _unloaded(name: str) -> str:
+    return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
+
+
+def open_repository(path: str, model_name: str = "", **options: Any) -> Repository:
+    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there."""
+    cache = options.get("cache")
+    options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
+    if path.endswith(".onnx"):
+        find = partial(scan, model_name=model_name)
+        return Repository(open_file(path, cache), scan=find, **options)
+    last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().resolve().name
+    find = partial(scan, model_name=model_name, folder=last)
+    return Repository(open_store(path, cache), scan=find, **options)
+
+
+def shipped(path: str) -> Path | None:
+    """Where a repository's own verdicts are, as an image brings them; None where it is no folder."""
+    scheme, separator, rest = path.partition("://")
+    if separator and scheme != "file":
+        return None
+    return (file_path(path, rest) if separator else Path(path)) / ".inferry" / ROWS

@@ -1,0 +1,125 @@
+"""Model files by URL: a folder, s3://, az://, gs:// or memory://.
+
+Those that are no folders are in `remote_store`, which is imported when the first is opened: a folder does without
+obstore.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from inferry.errors import StoreError
+from inferry.repository.content import Content, hold
+from inferry.storage.local import Folder, file_path, real_path, stored
+from inferry.storage.stored import Listing, VersionFiles, is_plain, translated
+
+
+class Store(Protocol):
+    """Where model files are; StoreError when it can't be read."""
+
+    url: str
+    left_out: Sequence[str]
+    """What the last listing left out, with the reason."""
+
+    def list(self) -> Listing:
+        """Every file, sorted by path. Hidden ones (a part starts with ".") and unsafe names are left out."""
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a small file; StoreError when it is longer than `limit` bytes."""
+
+    def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        """The content of a version: of its ONNX file, and of the external data that this names.
+
+        What comes over the network must have `digest`, else InvalidModel.
+        """
+
+
+def open_store(url: str, cache: Path | None = None) -> Store:
+    """The store at a local path, file:///path, s3://bucket/prefix, az://container/prefix, gs:// or memory://name.
+
+    Endpoints and credentials come from the environment: obstore itself reads AWS_*, AZURE_* and GOOGLE_*
+    variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_ALLOW_HTTP, AZURE_STORAGE_ACCOUNT_NAME,
+    AZURE_STORAGE_ENDPOINT, GOOGLE_APPLICATION_CREDENTIALS, ...), then asks the machine for an identity. It
+    knows no AWS profiles: `aws configure export-credentials --format env` turns one into variables. A memory://
+    name is one store while the process lives. Fetched files are kept in `cache`, else in `model_cache.default_cache()`.
+    InvalidSettings when the URL names no store.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(Path(url), url, cache)
+    if scheme == "file":
+        return LocalStore(file_path(url, rest), url, cache)
+    from inferry.repository.remote_store import open_remote
+
+    return open_remote(url, scheme, rest, cache)
+
+
+def open_file(url: str, cache: Path | None = None) -> Store:
+    """The store that holds a single .onnx file, at a path or a URL as those of `open_store`."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme == "file":
+        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache)
+    folder, _, name = url.rpartition("/")
+    return OneFile(open_store(folder, cache), name)
+
+
+class LocalStore(Folder):
+    """The models of a folder."""
+
+    def __init__(self, root: Path, url: str, cache: Path | None = None) -> None:
+        super().__init__(root, url)
+        self._cache = cache
+
+    def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        with translated(f"can't read {version.model} in {self.url}", (OSError,)):
+            return hold(version, self.locate, self._cache)
+
+
+class OneFile:
+    """A store that shows one flat model of another, and what lies beside it."""
+
+    left_out: Sequence[str] = ()
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self.url = f"{store.url}/{name}"
+        self.read = store.read
+        self.fetch = store.fetch
+
+    def list(self) -> Listing:
+        found = self._store.list()
+        if not any(file.path == self._name for file in found):
+            raise StoreError(f"there is no file {self.url}")
+        return [file for file in found if file.path == self._name or _may_be_data(file.path)]
+
+
+class LocalFile(LocalStore):
+    """One flat model, and what lies beside it. Whoever names a file means it: links lead wherever they lead.
+
+    Model hubs keep files under names of their digest, and show them through links.
+    """
+
+    def __init__(self, path: Path, url: str, cache: Path | None = None) -> None:
+        super().__init__(path.parent, url, cache)
+        self._name = path.name
+
+    def list(self) -> Listing:
+        with translated(f"can't list {self._root}", (OSError,)):
+            paths = sorted(self._root.iterdir()) if self._root.is_dir() else []
+            found = [file for path in paths if is_plain(path.name) and (file := stored(path.name, path))]
+        if not any(file.path == self._name for file in found):
+            raise StoreError(f"there is no file {self.url}{_leads(self._root / self._name)}")
+        return [file for file in found if file.path == self._name or _may_be_data(file.path)]
+
+    def locate(self, path: str) -> Path:
+        if is_plain(path) and (real := real_path(self._root / path)).is_file():
+            return real
+        raise StoreError(f"there is no file {self._root / path}")
+
+
+def _may_be_data(path: str) -> bool:
+    return "/" not in path and not path.endswith(".onnx")
+
+
+def _leads(path: Path) -> str:
+    return f": it is a link to {path.readlink()}, which does not exist" if path.is_symlink() else ""

@@ -1,0 +1,36 @@
+"""What ends a run that nobody waits for any more."""
+
+import threading
+
+from inferry.runtime.watchdog import Terminable
+
+
+class Cancellation:
+    """Of one run: `cancel` may come from another thread, before the run, in it and after it."""
+
+    __slots__ = ("_lock", "_work", "cancelled")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._work: Terminable | None = None
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Ends the run between two of its nodes, or at once when it has not begun; does nothing when it is over."""
+        with self._lock:
+            self.cancelled = True
+            if self._work is not None:
+                self._work.terminate = True
+
+    def begin(self, work: Terminable) -> None:
+        """The run begins."""
+        with self._lock:
+            self._work = work
+            if self.cancelled:
+                work.terminate = True
+
+    def end(self) -> bool:
+        """The run is over: `terminate` is not set later. Whether it was set."""
+        with self._lock:
+            self._work = None
+            return self.cancelled

@@ -1,0 +1,148 @@
+"""The names of a row's values, and what the columns of a table and the members of an object are to a model."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from inferry.errors import InvalidFile, InvalidRequest
+from inferry.protocol.signature import TensorSpec
+from inferry.runtime.model import Model
+
+NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
+"""The cells of CSV that stand for a missing value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """An input and the columns that make a row of it."""
+
+    spec: TensorSpec
+    columns: tuple[str, ...]
+
+    @property
+    def is_array(self) -> bool:
+        """Whether a cell of CSV is a whole row of several values: a JSON array."""
+        if self.columns != (self.spec.name,):
+            return False
+        if self.spec.shape is None:  # a text may look like an array
+            return self.spec.datatype.kind != "string"
+        return not self.spec.is_fixed or self.spec.fitted(()) is None
+
+
+def required(model: Model) -> list[TensorSpec]:
+    """The inputs that every row has, in the order of the model."""
+    signature = model.session.signature
+    return [spec for name, spec in signature.inputs.items() if name in signature.required]
+
+
+def names(model: Model) -> tuple[str, ...]:
+    """The names of a row's values, in the order that a list has them: the config's columns, else the inputs."""
+    return model.config.columns or tuple(spec.name for spec in required(model))
+
+
+def listed(model: Model, found: Collection[str]) -> tuple[str, ...]:
+    """The config's columns where they, and not the input itself, are the values of a model's only input."""
+    specs = required(model)
+    return model.config.columns if len(specs) == 1 and specs[0].name not in found else ()
+
+
+def assign(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -> list[Assigned]:
+    """The columns of each input: those of its name, else for a model of one input the config's or all but the kept.
+
+    InvalidFile says which columns are missing, or there twice.
+    """
+    _check_there(keep, found, file, "to keep")
+    assigned = _assigned(found, model, keep, file)
+    counts = Counter(found)
+    twice = [name for name in (*keep, *(name for item in assigned for name in item.columns)) if counts[name] > 1]
+    if twice:
+        raise InvalidFile(f"{file} has {counts[twice[0]]} columns of the name '{twice[0]}'")
+    return assigned
+
+
+def _assigned(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -> list[Assigned]:
+    specs = required(model)
+    if not {spec.name for spec in specs} - set(found):
+        return [Assigned(spec, (spec.name,)) for spec in specs]
+    if len(specs) != 1:
+        _check_there([spec.name for spec in specs], found, file, f"that model '{model.name}' takes")
+    if model.config.columns:
+        _check_there(model.config.columns, found, file, f"that config.json of model '{model.name}' names")
+    return [Assigned(specs[0], model.config.columns or tuple(name for name in found if name not in keep))]
+
+
+def of_object(found: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """The inputs in an object of a file, which may leave out what is null in it; other members are nothing to us.
+
+    InvalidRequest when it has none of the model's names.
+    """
+    inputs = model.session.signature.inputs
+    values = {name: found[name] for name in inputs if name in found}
+    columns = listed(model, found)
+    if any(name in found for name in columns):
+        values[required(model)[0].name] = [found.get(name) for name in columns]
+    if not values:
+        raise InvalidRequest(
+            f"the row has none of the names that model '{model.name}' takes, {some(columns or tuple(inputs))}; "
+            f"its own are {some(tuple(found))}"
+        )
+    return {spec.name: None for spec in required(model)} | values
+
+
+def is_header(cells: Sequence[str], given: bool | None, file: str) -> bool:
+    """Whether the first line of a CSV file names the columns; `given`: what the user says of it.
+
+    InvalidFile when it holds numbers alone: it may be a row. 0, 1, 2 and so on are pandas' names of an array's columns.
+    """
+    values = [cell for cell in cells if cell.strip() not in NULLS]
+    if given is not None or not values or not all(map(_is_number, values)) or _counts(cells):
+        return given is not False
+    raise InvalidFile(
+        f"the first line of {file} holds numbers alone: {some(cells)}. Say --no-header when it is a row, --header when "
+        "these are the columns' names"
+    )
+
+
+def by_position(count: int, model: Model, keep: Sequence[str], file: str) -> list[str]:
+    """The names of `count` columns that have none: as a list's values, but for the kept, named by number from 0.
+
+    InvalidFile when they are not as many as the model's names.
+    """
+    numbered = [str(number) for number in range(count)]
+    others = [number for number in numbered if number not in keep]
+    wanted = names(model)
+    if not model.config.columns and len(wanted) == 1 and len(others) != 1:
+        return numbered
+    if len(wanted) != len(others):
+        raise InvalidFile(
+            f"{file} has {len(others)} columns without names, but model '{model.name}' takes {len(wanted)}: "
+            f"{some(wanted)}. Name those that are none of them with --keep, by their numbers from 0"
+        )
+    known = dict(zip(others, wanted, strict=True))
+    return [known.get(number, number) for number in numbered]
+
+
+def some(found: Sequence[str]) -> str:
+    """The first names of many."""
+    return ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
+
+
+def _check_there(wanted: Sequence[str], found: Sequence[str], file: str, what: str) -> None:
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise InvalidFile(f"{file} has no column '{missing[0]}' {what}; its columns are {some(found)}")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace("_", "?"))
+    except ValueError:
+        return False
+    return True
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether cells are 0, 1, 2 and so on, behind the empty one that pandas puts over an index."""
+    numbered = list(cells[1:] if cells[0] == "" else cells)
+    return len(numbered) > 1 and numbered == [str(number) for number in range(len(numbered))]

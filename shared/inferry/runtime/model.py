@@ -1,0 +1,96 @@
+"""A model version that is loaded and ready to run."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from inferry.errors import InferryError, InvalidRequest
+from inferry.observability.stats import ModelStats
+from inferry.protocol import class_names
+from inferry.protocol.decoder import decode
+from inferry.protocol.signature import Feed, TensorSpec
+from inferry.protocol.tensors import Tensor
+from inferry.runtime.model_config import ModelConfig
+from inferry.runtime.row_proof import RowProof
+from inferry.runtime.session import Session
+from inferry.runtime.verdicts import Verdict
+
+WARM_UP_TIMEOUT = 60.0
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Model:
+    """`digest`: SHA-256 of its files; `load_seconds`: until the end of the warm-up run, fetching included.
+
+    `warm_run`: nanoseconds and elements of the warm-up's second run, which tell what a request will take.
+    """
+
+    name: str
+    version: str
+    config: ModelConfig
+    session: Session
+    digest: str
+    size: int
+    stats: ModelStats
+    row_proof: RowProof
+    load_seconds: float = 0.0
+    warm_run: tuple[int, int] | None = None
+    execution: Any = None
+    users: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While inside, the cache doesn't evict this model."""
+        with self._lock:
+            self.users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.users -= 1
+
+    @property
+    def has_one_thread(self) -> bool:
+        """Whether its results would depend on the number of threads, which its config doesn't name."""
+        return bool(self.session.file.numerics.trees) and not self.config.threads
+
+    def labels(self, output: str) -> tuple[str, ...]:
+        """Class names of an output: the config's, else those in the ONNX file."""
+        return self.config.labels.get(output) or self.session.signature.outputs[output].labels
+
+    def row_outputs(self) -> dict[str, TensorSpec]:
+        """The outputs as rows have them: of one without a row per row, a row has all that its run gives."""
+        has_rows = self.row_proof.verdict.outputs
+        return {
+            name: spec if name in has_rows or spec.shape is None else spec._replace(shape=(-1, *spec.shape))
+            for name, spec in self.session.signature.outputs.items()
+        }
+
+    def example(self) -> Feed:
+        """The inputs of the config's example. InvalidRequest when it has none, or they don't fit."""
+        try:
+            text = orjson.dumps({"inputs": self.config.example.get("inputs")})
+        except orjson.JSONEncodeError as exc:
+            raise InvalidRequest(str(exc)) from exc
+        return self.session.signature.feed(decode(text, None, self.name))
+
+    def prove_rows(self) -> Verdict:
+        """Whether its rows may run together, by the config's example or by random rows."""
+        try:
+            example = self.example()
+        except InferryError:
+            example = None
+        return self.row_proof.by_example(example, time.monotonic() + WARM_UP_TIMEOUT)
+
+    def classes(self, outputs: Sequence[Tensor], rows: int) -> class_names.Classes | None:
+        """The classes that the outputs of `rows` rows tell, by name; None where none are known."""
+        known = {tensor.name: self.labels(tensor.name) for tensor in outputs}
+        if not any(known.values()):
+            return None
+        return class_names.named(known, self.session.signature, {tensor.name: tensor.array for tensor in outputs}, rows)

@@ -1,0 +1,169 @@
+"""How a model's requests are run: on the event loop, in a thread, or batched."""
+
+import time
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from inferry.concurrency import Threads, on_loop
+from inferry.errors import InferenceTimeout, QueueFull
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import Array
+from inferry.runtime.cancellation import Cancellation
+from inferry.runtime.session import Run
+from inferry.runtime.verdicts import PROVEN
+
+if TYPE_CHECKING:
+    from inferry.runtime.batcher import Batcher
+    from inferry.runtime.model import Model
+
+# A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
+# other requests of an event loop no longer than their own work does.
+INLINE_NS = 1_000_000
+# A busy machine makes any single run a slow one.
+PATIENCE = 3
+
+_size = attrgetter("size")
+
+
+class Execution:
+    """Runs one model's requests, as many at a time as there are `threads`, and counts the batches."""
+
+    def __init__(self, model: "Model", threads: Threads) -> None:
+        self._model = model
+        self._session = model.session
+        self._threads = threads
+        self._waiting = 0
+        self._arriving = 0
+        self._batcher = self._make_batcher()
+        # Requests of up to this many elements are known to run so fast that the event loop may do it itself; those of a
+        # batched model only when nobody else waits.
+        self._quick_elements = self.inline_elements = -1
+        self._slow = 0
+        if model.warm_run:
+            self._learn(*model.warm_run)
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread or a batch."""
+        return self._waiting + (self._batcher.waiting if self._batcher else 0)
+
+    def run_now(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+    ) -> "tuple[list[Array], int]":
+        """The outputs, and the nanoseconds the run took, in this thread. `elements` is how many `feed` holds."""
+        start = time.perf_counter_ns()
+        arrays = self._session.run(feed, outputs, deadline)
+        took = time.perf_counter_ns() - start
+        if took >= INLINE_NS or elements > self._quick_elements:
+            self._learn(took, elements)
+        else:
+            self._slow = 0
+        return arrays, took
+
+    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
+        """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
+        await on_loop()
+        # Optional inputs have no row per row.
+        if (
+            self._batcher is None
+            or feed.keys() != self._session.signature.required
+            or self._model.row_proof.verdict.rows != PROVEN
+        ):
+            with self._model.in_use():
+                return await self._wait_for_thread(feed, outputs, deadline, elements)
+        self._arriving += 1
+        try:
+            if self._arriving == 1 and elements <= self._quick_elements and await self._is_alone():
+                arrays, took = self.run_now(feed, outputs, deadline, elements)
+                return Run(arrays, 0, took)
+            with self._model.in_use():
+                return await self._batcher.infer(feed, outputs, deadline)
+        finally:
+            self._arriving -= 1
+
+    async def _wait_for_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
+        if self._waiting >= self._model.config.max_queue_size:
+            raise QueueFull(
+                f"{self._waiting} requests wait for model '{self._model.name}' already (max_queue_size); try later"
+            )
+        self._waiting += 1
+        start = time.perf_counter_ns()
+        try:
+            arrays, took = await self._in_thread(feed, outputs, deadline, elements)
+        finally:
+            self._waiting -= 1
+        return Run(arrays, time.perf_counter_ns() - start - took, took)
+
+    async def _in_thread(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+    ) -> tuple[list[Array], int]:
+        try:
+            return await self._in_pool(feed, outputs, deadline, elements, deadline - time.monotonic())
+        except TimeoutError as exc:
+            raise InferenceTimeout(
+                f"the time for a prediction of model '{self._model.name}' was over: it is busy, or slow"
+            ) from exc
+
+    async def _in_pool(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, seconds: float | None
+    ) -> tuple[list[Array], int]:
+        """A run that ends when this is cancelled. TimeoutError after `seconds`, in a queue for a thread too."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        cancellation = Cancellation()
+        arguments = (feed, outputs, deadline, elements, cancellation)
+        run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
+        try:
+            return await asyncio.wait_for(run, seconds)
+        except asyncio.CancelledError:
+            cancellation.cancel()
+            raise
+
+    def _run_in_thread(
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
+    ) -> "tuple[list[Array], int]":
+        # A busy event loop holds the interpreter's lock for milliseconds: only CPU time tells how long the run was.
+        start, cpu = time.perf_counter_ns(), time.thread_time_ns()
+        arrays = self._session.run(feed, outputs, deadline, cancellation)
+        took, cpu = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
+        self._learn(cpu, elements)
+        return arrays, took
+
+    async def _is_alone(self) -> bool:
+        """Whether no other request of the model came at the same time: those wait for their turn of the event loop."""
+        import asyncio
+
+        await asyncio.sleep(0)
+        return self._arriving == 1
+
+    async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
+        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None)
+        self._model.stats.executed(len(next(iter(feed.values()))), took)
+        return arrays
+
+    def _make_batcher(self) -> "Batcher | None":
+        config = self._model.config
+        if config.dynamic_batching is None or self._model.row_proof.verdict.rows != PROVEN:
+            return None
+        from inferry.runtime.batcher import Batcher
+
+        delay = config.dynamic_batching.max_queue_delay_us / 1e6
+        refute = self._model.row_proof.refute
+        return Batcher(self._run_batch, refute, self._model.name, config.max_batch_size, delay, config.max_queue_size)
+
+    def _learn(self, ns: int, elements: int) -> None:
+        if ns < INLINE_NS:
+            self._slow = 0
+            self._quick_elements = max(self._quick_elements, elements)
+        elif elements <= self._quick_elements:
+            self._slow += 1
+            if self._slow == PATIENCE:
+                self._slow, self._quick_elements = 0, elements // 2
+        if self._batcher is None:
+            self.inline_elements = self._quick_elements
+
+
+def count_elements(feed: Feed) -> int:
+    """Elements of all inputs together."""
+    return sum(map(_size, feed.values()))

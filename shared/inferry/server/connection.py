@@ -1,0 +1,291 @@
+"""A client's connection to the local server: uvicorn's protocol with limits, and fewer system calls."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from inferry.errors import RequestTimeout
+from inferry.http import asgi
+from inferry.http.asgi import ASGIApp, Message, Receive, Scope, Send
+from inferry.observability import logs
+from inferry.protocol.types import JSON
+from inferry.settings import Settings
+
+# A line waits for others no longer than this.
+_LINE_SECONDS = 0.05
+# As much may be read at once, of whatever comes together.
+_CHUNK = 256 * 1024
+# A connection that is closed while its client still sends is reset, and the client may never see why.
+_LINGER_SECONDS = 1.0
+# A server that ends answers what its clients had sent before they could know.
+_LAST_SECONDS = 1.0
+
+# Of no hierarchy: a configuration would turn it on again.
+_SILENT = logging.Logger("silent", logging.CRITICAL + 1)
+
+
+class Limits(NamedTuple):
+    """What a connection may cost: bytes, and seconds without progress; `connections` of a process."""
+
+    header_bytes: int
+    header: float
+    body: float
+    idle: float
+    connections: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        return cls(
+            settings.max_header_bytes,
+            settings.header_timeout,
+            settings.body_timeout,
+            settings.idle_timeout,
+            settings.max_connections,
+        )
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's, which ends what comes too slowly or is too much, and the request of a client that is gone.
+
+    It needs one system call per answer, where uvicorn writes the head and the body apart. What the log has of requests
+    comes behind their answers, of many by one more: soon, but not at once.
+    """
+
+    _turn: "_Turn | None" = None  # of the process's one loop
+
+    def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._limits = limits
+        self._most = limits.header_bytes
+        self._application: ASGIApp = self.app
+        self.app = self._begin
+        # The request that is answered now, or was last.
+        self._task: asyncio.Task[Any] | None = None
+        self._answered: RequestResponseCycle | None = None
+        self._stalled = False
+        # Bytes since the last whole request, or the last of a body.
+        self._seen = 0
+        self._is_large = False
+        self._body, self._body_length = bytearray(), 0
+        # A header (its scope) or a body (its cycle), and when it must have come, as the loop's clock has it.
+        self._awaited: object = None
+        self.until = math.inf
+        # Bytes of answers that the client has not taken, and until when it may leave it at that.
+        self._unsent, self._stuck = 0, math.inf
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        logs.together(self._later)
+        if Connection._turn is None or Connection._turn.loop is not self.loop:
+            Connection._turn = _Turn(self.loop)
+        super().connection_made(_Joined(transport, Connection._turn))  # type: ignore[arg-type]
+        self.until = self.loop.time() + self._limits.idle
+        most = self._limits.connections
+        if len(self.connections) > most:
+            self._refuse(503, f"the server has {most} connections already (MAX_CONNECTIONS); try later")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        cycle = self._answered
+        if cycle is not None and not cycle.response_complete and self._task is not None:
+            # Of several requests that came together uvicorn tells the last. What ends now is no error.
+            cycle.disconnected, cycle.logger = True, _SILENT
+            self._task.cancel()
+        super().connection_lost(exc)
+        self.app = self._application  # no circle is left behind
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += len(data)
+        if self._seen > self._most:
+            self._is_large = True
+        HttpToolsProtocol.data_received(self, data)  # super() would be a call more for every request
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope or cycle.more_body:
+            self._unfinished(cycle)
+            return
+        self._seen = 0
+        # Behind an answer only empty lines may come without a request.
+        self.until = self.loop.time() + self._limits.idle if cycle.response_complete else math.inf
+        if self.flow.read_paused and not self.pipeline:
+            # Nobody reads on when the body is whole, and only who reads hears that the client is gone.
+            self.flow.resume_reading()
+        if asgi.DRAINING in self.app_state:
+            cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """The server ends. A request that is on its way is answered still, with the news that it was the last."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+            return
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(_LAST_SECONDS, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        # It is set when an answer is sent, though the next header may have begun before.
+        if self.cycle is None or self.cycle.scope is self.scope:
+            super().timeout_keep_alive_handler()
+
+    def is_late(self, now: float) -> bool:
+        """Whether what is awaited has not come, or what was sent was not taken, at this time of the loop's clock."""
+        unsent = self.transport.get_write_buffer_size()
+        if not unsent or unsent < self._unsent or self._stuck == math.inf:
+            self._stuck = now + self._limits.body if unsent else math.inf
+        self._unsent = unsent
+        return self.until <= now or self._stuck <= now
+
+    def late(self) -> None:
+        """Ends that."""
+        if self._unsent:
+            self.transport.abort()
+            return
+        self.until = math.inf
+        cycle = self.cycle
+        in_body = cycle is not None and cycle.scope is self.scope
+        if self.scope is None or (in_body and cycle.response_complete):
+            self.transport.close()
+        elif in_body:
+            # Who waits for the body is told, and answers.
+            self._stalled = True
+            cycle.keep_alive = False
+            cycle.message_event.set()
+        else:
+            seconds = self._limits.header
+            self._refuse(408, f"the request's header was not whole after {seconds:g} s (HEADER_TIMEOUT)")
+
+    def _unfinished(self, cycle: RequestResponseCycle | None) -> None:
+        """A part of a request came, and it is not the last one."""
+        if self.transport.is_closing():
+            return
+        if cycle is not None and cycle.scope is self.scope:
+            self._await(cycle, self._limits.body, self._has_grown(cycle))
+        else:
+            self._await(self.scope, self._limits.header, False)
+        # What came in front of a header in one piece is counted with it, and what is no body in a body's chunks.
+        if self._seen > self._most + _CHUNK:
+            self._refuse(431, self._too_large())
+
+    def _await(self, awaited: object, seconds: float, goes_on: bool) -> None:
+        if goes_on:
+            self._seen = 0
+        if goes_on or awaited is not self._awaited:
+            self._awaited = awaited
+            self.until = self.loop.time() + seconds
+
+    def _has_grown(self, cycle: RequestResponseCycle) -> bool:
+        """Whether its body has. Who reads it leaves an empty one; nobody wants the rest of one that was refused."""
+        body, before = cycle.body, self._body_length if cycle.body is self._body else 0
+        self._body, self._body_length = body, len(body)
+        return len(body) > before or cycle.response_complete
+
+    def _begin(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # No coroutine of its own: every request comes by.
+        self._answered = cycle = receive.__self__  # type: ignore[attr-defined]
+        self._task = asyncio.current_task()
+        if self._is_large and _size(scope) > self._most:
+            return asgi.respond(_refusal(431, self._too_large()), send)
+        return self._application(scope, self._progressing(receive) if cycle.more_body else receive, send)
+
+    def _progressing(self, receive: Receive) -> Receive:
+        async def received() -> Message:
+            message = await receive()
+            if self._stalled:
+                seconds = self._limits.body
+                raise RequestTimeout(
+                    f"nothing came of the request's body for {seconds:g} s (BODY_TIMEOUT): send it again"
+                )
+            return message
+
+        return received
+
+    def _too_large(self) -> str:
+        return f"the request's header is over {self._most} bytes (MAX_HEADER_BYTES): send fewer or shorter fields"
+
+    def _refuse(self, status: int, text: str) -> None:
+        """Answers for the application, and takes what still comes until the client has read it."""
+        if self._answered is not None and not self._answered.response_complete:
+            self.transport.close()
+            return
+        self.connections.discard(self)
+        status, body, headers = _refusal(status, text)
+        lines = [b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode())]
+        lines += [b"%b: %b" % header for header in (*headers, (b"content-length", b"%d" % len(body)))]
+        self.transport.write(b"\r\n".join([*lines, b"", body]))
+        self.transport.write_eof()
+        self.transport.set_protocol(_Deaf())
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _later(self, write: Callable[[], None]) -> None:
+        self.loop.call_later(_LINE_SECONDS, write)
+
+
+class _Deaf(asyncio.Protocol):
+    """Takes what comes, and does nothing with it."""
+
+
+def _refusal(status: int, text: str) -> asgi.Response:
+    headers = [JSON, (b"connection", b"close")]
+    if status == 503:
+        headers.append((b"retry-after", b"1"))
+    return status, orjson.dumps({"error": text}), headers
+
+
+def _size(scope: Scope) -> int:
+    """Of a request's header, about as it came."""
+    return len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in scope["headers"])
+
+
+class _Turn:
+    """The transports of a loop that have something to send when its turn is over."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._waiting: list[_Joined] = []
+
+    def add(self, transport: "_Joined") -> None:
+        if not self._waiting:
+            self.loop.call_soon(self._send)
+        self._waiting.append(transport)
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for transport in waiting:
+            try:  # noqa: SIM105  suppress() would be three calls more for every answer
+                transport.send()
+            except RuntimeError:  # uvloop's, of a connection that was lost meanwhile: the others have theirs
+                pass
+
+
+class _Joined:
+    """A transport that sends what is written in one turn of the event loop together."""
+
+    def __init__(self, transport: asyncio.Transport, turn: _Turn) -> None:
+        self._transport = transport
+        self._turn = turn
+        self._parts: list[bytes] = []
+        self.is_closing = transport.is_closing  # asked for at every answer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._turn.add(self)
+        self._parts.append(data)
+
+    def write_eof(self) -> None:
+        self.send()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        self.send()
+        self._transport.close()
+
+    def send(self) -> None:
+        """What was written since the last time."""
+        if self._parts:
+            parts, self._parts = self._parts, []
+            self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])

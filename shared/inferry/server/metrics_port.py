@@ -1,0 +1,51 @@
+"""A port of its own for `GET /metrics`, which the world that calls the models need not reach."""
+
+import socket
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from inferry.errors import InvalidSettings
+from inferry.observability.sinks import prometheus
+
+_SECONDS = 10.0
+
+
+def listen(host: str, port: int, text: Callable[[], str]) -> int:
+    """Serves what `text()` is at that moment from a thread, until the process ends; the port. InvalidSettings."""
+    handler = type("Handler", (_Handler,), {"text": staticmethod(text)})
+    server = type("Server", (_Server,), {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET})
+    try:
+        listening = server((host, port), handler)
+    except OSError as exc:
+        raise InvalidSettings(f"can't listen on {host}:{port} (METRICS_PORT): {exc.strerror}") from exc
+    threading.Thread(target=listening.serve_forever, name="inferry-metrics-port", daemon=True).start()
+    bound: int = listening.server_address[1]
+    return bound
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = _SECONDS
+    text: Callable[[], str]
+
+    def do_GET(self) -> None:
+        if self.path.partition("?")[0] != "/metrics":
+            self.send_error(404)
+            return
+        body = self.text().encode()
+        self.send_response(200)
+        self.send_header("Content-Type", prometheus.CONTENT_TYPE)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def version_string(self) -> str:
+        return "inferry"
+
+    def log_message(self, *_: Any) -> None:
+        """Scrapes are no events."""

@@ -1,0 +1,65 @@
+"""The metrics of several processes that serve one port: whichever is scraped asks the others.
+
+Each has a socket in a folder that only their user can enter. Their samples differ in the label `worker`, so that a
+worker's end is the end of its series, and no counter goes back.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+
+from inferry.observability.registry import Metrics
+from inferry.observability.sinks import prometheus
+from inferry.observability.sinks.prometheus import Page
+
+# A worker that runs a large model is slow to answer, one that is gone never does.
+_SECONDS = 2.0
+
+
+class Workers:
+    """The processes that have a socket in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def join(self, metrics: Metrics) -> None:
+        """This process is one of them from now on."""
+        path = self._folder / str(os.getpid())
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        listener.listen()
+        threading.Thread(target=_answer, args=(listener, metrics), name="inferry-scrape", daemon=True).start()
+
+    def text(self) -> str:
+        """What all of them say, in Prometheus' format."""
+        pages = (_ask(path) for path in sorted(self._folder.iterdir()))
+        return prometheus.joined(page for page in pages if page is not None)
+
+
+def _answer(listener: socket.socket, metrics: Metrics) -> None:
+    labels = {"worker": str(os.getpid())}
+    while True:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(_SECONDS)
+            families = [*metrics.collect(), *metrics.triton()]
+            connection.sendall(json.dumps(prometheus.page(families, labels)).encode())
+
+
+def _ask(path: Path) -> Page | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(_SECONDS)
+        try:
+            connection.connect(str(path))
+            with connection.makefile("rb") as answer:
+                page: Page = json.loads(answer.read())
+                return page
+        except ConnectionRefusedError:
+            # Nobody listens: the worker is gone, and did not take its socket along.
+            path.unlink(missing_ok=True)
+            return None
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,1 @@
+"""Files by URL: folders, S3, Azure, Google Cloud and memory."""

@@ -1,0 +1,159 @@
+"""Does what messages say, under any host: jobs until their time is over, requests whose answers are stored."""
+
+import asyncio
+import math
+import time
+from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Any
+
+import orjson
+
+from inferry.errors import (
+    InferenceTimeout,
+    InferryError,
+    InvalidRequest,
+    JobFailed,
+    ModelUnavailable,
+    QueueFull,
+    StoreError,
+)
+from inferry.http.data_plane import App
+from inferry.jobs import file_names, runner
+from inferry.jobs.deferred import Deferred
+from inferry.jobs.report import Report
+from inferry.jobs.runner import Job
+from inferry.observability import context
+from inferry.protocol import types
+from inferry.service import Service
+from inferry.storage.files import open_files, split
+from inferry.worker.messages import Messages, Prediction
+
+# What may go well another time. The statuses are those of `app.STATUS`.
+_RETRIED: dict[int, type[InferryError]] = {429: QueueFull, 503: ModelUnavailable, 504: InferenceTimeout}
+
+
+def is_final(exc: BaseException) -> bool:
+    """Whether it is in vain to try a message again that failed with `exc`."""
+    return isinstance(exc, InferryError) and not isinstance(exc, (*_RETRIED.values(), JobFailed))
+
+
+class Worker:
+    """Works on a service's behalf. Whoever may send messages needs no API key: the queue decides who that is."""
+
+    def __init__(self, service: Service) -> None:
+        """InvalidSettings as `Messages`."""
+        self.messages = Messages(service.settings)
+        self._service = service
+        self._app = App(service, keys=())
+
+    def run(self, job: Job, until: float | None = None, *, last: bool = False, attempt: int = 1) -> Report:
+        """What `jobs.run` says of the job's `attempt`; unfinished, it has to be run again.
+
+        `last`: an error is not tried again. A request that was put off has its answer then, whatever ends the job.
+        """
+        deferred = self._deferred(job)
+        if deferred is None:
+            return runner.run(job, self._service, until=until, attempt=attempt)
+        if last and until is not None and until < math.inf:
+            with suppress(StoreError):
+                deferred.last_try(job, time.time() + until - time.monotonic())
+        try:
+            return runner.run(job, self._service, until=until, attempt=attempt)
+        except Exception as exc:
+            if last or is_final(exc):
+                self.give_up(job, exc)
+            raise
+
+    def give_up(self, job: Job, exc: Exception) -> None:
+        """Makes `exc` the answer to the request that the job is about, if it is about one that has none."""
+        if deferred := self._deferred(job):
+            with suppress(StoreError):  # what ended the job says more
+                deferred.fail(job, exc)
+
+    def _deferred(self, job: Job) -> Deferred | None:
+        """Where the answer to the request is that the job is about; None when it is about none."""
+        settings = self._service.settings
+        deferred = Deferred(settings) if settings.batch_input and settings.batch_output else None
+        return deferred if deferred and deferred.is_request(job) else None
+
+    def arrival(self, url: str) -> Job | None:
+        """The job of a file that arrived, as `Messages.of_file`; None also for what is no input. StoreError.
+
+        Marks of other tools are none, and no files that inferry wrote beside results: the output of one is the input
+        of the next.
+        """
+        if file_names.is_mark(url):
+            return None
+        job = self.messages.of_file(url)
+        return None if job is None or file_names.is_own(url) else job
+
+    def traced(self, name: str, traceparent: str) -> AbstractContextManager[None]:
+        """With TRACES, a span for the block: what is done of a message, below the host's own span."""
+        if not self._service.settings.traces:
+            return nullcontext()
+        from inferry.observability.traces import tracer
+
+        return tracer(self._service.settings).message(name, traceparent)
+
+    async def answer(
+        self, prediction: Prediction, deadline: float = math.inf, request_id: str = "", *, last: bool = False
+    ) -> str:
+        """Stores the answer, which may be an error with its status, and returns its URL.
+
+        QueueFull, ModelUnavailable and InferenceTimeout when there may be another one at another time, which has no
+        answer yet unless this was the `last`; StoreError.
+        """
+        url = self.messages.answer(prediction.name)
+        try:
+            content = await self._predict(prediction, {"deadline": deadline, "request_id": request_id})
+        except tuple(_RETRIED.values()) as exc:
+            if last:
+                await asyncio.to_thread(_store, url, _error(exc))
+            raise
+        await asyncio.to_thread(_store, url, content)
+        return url
+
+    async def _predict(self, prediction: Prediction, known: dict[str, Any]) -> bytes:
+        status, headers, body = await self._ask(prediction, known)
+        if types.HEADER_LENGTH in headers:
+            status = 501
+            body = orjson.dumps({"error": "the answer to a message is JSON: ask for no binary outputs"})
+        if status == 200:
+            return body
+        said = orjson.loads(body)
+        if status in _RETRIED:
+            raise _RETRIED[status](said["error"])
+        return orjson.dumps({**said, "status": status})
+
+    async def _ask(self, prediction: Prediction, known: dict[str, Any]) -> tuple[int, dict[bytes, bytes], bytes]:
+        """The data plane's answer, by the route that the request would have taken."""
+        sent: list[MutableMapping[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": prediction.body}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            sent.append(message)
+
+        try:
+            model = self._service.default_model(prediction.model)
+        except InvalidRequest as exc:
+            return 400, {}, orjson.dumps({"error": str(exc)})
+        version = f"/versions/{prediction.version}" if prediction.version else ""
+        path = f"/v2/models/{model}{version}/infer"
+        scope = {"type": "http", "method": "POST", "path": path, "headers": [], context.KEY: known}
+        await self._app(scope, receive, send)
+        start, content = sent
+        return start["status"], dict(start["headers"]), content["body"]
+
+
+def _error(exc: InferryError) -> bytes:
+    status = next(status for status, error in _RETRIED.items() if isinstance(exc, error))
+    return orjson.dumps({"error": str(exc), "status": status})
+
+
+def _store(url: str, content: bytes) -> None:
+    folder, name = split(url)
+    with open_files(folder).write(name) as file:
+        file.write(content)

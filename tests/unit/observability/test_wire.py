@@ -1,0 +1,199 @@
+"""Remote write byte by byte, and what is in the batches of a process's life."""
+
+import math
+import struct
+from collections.abc import Callable, Iterator
+
+import pytest
+from inferry.observability.catalogue import COUNTER, GAUGE, HISTOGRAM, Metric
+from inferry.observability.registry import Family
+from inferry.observability.sinks import wire
+from inferry.observability.sinks.series import REPEAT_MS, SILENCE_MS, Batch, SeriesLog
+from inferry.observability.stats import Histogram
+
+
+def test_a_request_byte_by_byte() -> None:
+    """As Prometheus' own remote.proto and protobuf's encoding say it."""
+    encoded = wire.series(wire.labels({"job": "j", "__name__": "up", "empty": ""}), [(300, 1.0)])
+    name = b"\x0a\x08__name__\x12\x02up"
+    job = b"\x0a\x03job\x12\x01j"
+    sample = b"\x09" + struct.pack("<d", 1.0) + b"\x10\xac\x02"
+    content = b"\x0a\x0e" + name + b"\x0a\x08" + job + b"\x12\x0c" + sample
+    assert encoded == b"\x0a" + bytes([len(content)]) + content
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 65535, 65536, 65537, 200_000])
+def test_snappy(size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    assert unpacked(wire.snappy(data[:size])) == data[:size]
+
+
+def unpacked(block: bytes) -> bytes:
+    """A snappy block of literals with lengths in two bytes (format_description.txt, section 2.1)."""
+    length, at = read_varint(block, 0)
+    parts = []
+    while at < len(block):
+        assert block[at] == 61 << 2
+        (less_one,) = struct.unpack_from("<H", block, at + 1)
+        parts.append(block[at + 3 : at + 4 + less_one])
+        at += 4 + less_one
+    data = b"".join(parts)
+    assert len(data) == length
+    return data
+
+
+@pytest.mark.parametrize(
+    ("number", "encoded"), [(0, b"\0"), (127, b"\x7f"), (128, b"\x80\x01"), (1 << 41, b"\x80" * 5 + b"\x40")]
+)
+def test_varint(number: int, encoded: bytes) -> None:
+    assert wire.varint(number) == encoded
+    assert read_varint(encoded, 0) == (number, len(encoded))
+
+
+def read_varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        number |= (data[at] & 0x7F) << shift
+        shift += 7
+        at += 1
+        if not data[at - 1] & 0x80:
+            return number, at
+
+
+def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """A protobuf message's fields: number and content."""
+    at = 0
+    while at < len(data):
+        key, at = read_varint(data, at)
+        if key & 7 == 0:
+            number, at = read_varint(data, at)
+            yield key >> 3, number
+            continue
+        length, at = read_varint(data, at) if key & 7 == 2 else (8, at)
+        yield key >> 3, data[at : at + length]
+        at += length
+
+
+Points = list[tuple[int, float]]
+
+
+def decoded(batch: Batch | None) -> dict[str, Points]:
+    """The points of a batch by name and labels, the stale marker as infinity; job and instance are left out."""
+    found = {}
+    for _, series in fields(batch.body if batch else b""):
+        labels, points = {}, []
+        for number, content in fields(bytes(series)):
+            parts = dict(fields(bytes(content)))
+            if number == 1:
+                labels[bytes(parts[1]).decode()] = bytes(parts[2]).decode()
+            else:
+                (value,) = struct.unpack("<d", parts[1])
+                points.append((parts[2], math.inf if math.isnan(value) else value))
+        assert list(labels) == sorted(labels)
+        assert labels.pop("job") == "app"
+        assert labels.pop("instance")
+        found[labels.pop("__name__") + "".join(f"{{{name}={value}}}" for name, value in labels.items())] = points
+    assert batch is None or batch.size == sum(len(points) for points in found.values())
+    return found
+
+
+EVENTS = Metric("events_total", COUNTER, "events", ("why",), "")
+LEVEL = Metric("level", GAUGE, "", (), "")
+SIZES = Metric("sizes", HISTOGRAM, "", (), "", (1,))
+
+T = 1_800_000_000_000
+
+
+def before(value: float, at: int) -> Points:
+    return [(at - earlier, value) for earlier in (5, 4, 3, 2, 1)]
+
+
+@pytest.fixture
+def log() -> SeriesLog:
+    return SeriesLog("app")
+
+
+Push = Callable[..., dict[str, Points]]
+
+
+@pytest.fixture
+def push(log: SeriesLog) -> Push:
+    """`push(at, a=1, level=2)` sends the counter events{why=a} and the gauge; `taken=False` when nothing comes back."""
+
+    def push(at: int, *, taken: bool = True, level: float | None = None, **events: float) -> dict[str, Points]:
+        families = [Family(EVENTS, {(why,): value for why, value in events.items()})]
+        if level is not None:
+            families.append(Family(LEVEL, {(): level}))
+        batch = log.changes(families, at)
+        if batch:
+            log.doubted(batch)
+            if taken:
+                log.taken(batch)
+        return decoded(batch)
+
+    return push
+
+
+def test_a_counter_begins_at_zero_and_then_only_changes_are_told(push: Push) -> None:
+    assert push(T, a=3, b=0, level=0) == {"events_total{why=a}": [*before(0, T), (T, 3)], "level": [(T, 0)]}
+    assert push(T + 1000, a=3, b=0, level=0) == {}
+    at = T + 2000
+    assert push(at, a=4, b=2, level=1) == {
+        "events_total{why=a}": [(at, 4)],
+        "events_total{why=b}": [*before(0, at), (at, 2)],
+        "level": [(at, 1)],
+    }
+
+
+def test_a_histogram(log: SeriesLog) -> None:
+    assert decoded(log.changes([Family(SIZES, {(): Histogram((0, 2), 7.5)})], T)) == {
+        "sizes_bucket{le=+Inf}": [*before(0, T), (T, 2)],
+        "sizes_sum": [*before(0, T), (T, 7.5)],
+        "sizes_count": [*before(0, T), (T, 2)],
+    }
+
+
+def test_after_a_silence_the_value_before_is_told_again(push: Push) -> None:
+    push(T, a=3, level=1)
+    at = T + SILENCE_MS + 1
+    assert push(at, a=4, level=2) == {"events_total{why=a}": [*before(3, at), (at, 4)], "level": [(at, 2)]}
+    at += REPEAT_MS + 1
+    assert push(at, a=4, level=2) == {"level": [(at, 2)]}
+
+
+def test_what_may_have_arrived_is_never_preceded_again(push: Push) -> None:
+    """A zero behind a value that the store has would pass for a counter that began again."""
+    push(T, a=3, level=1, taken=False)
+    assert push(T + 1000, a=3, level=1) == {"events_total{why=a}": [(T + 1000, 3)], "level": [(T + 1000, 1)]}
+    push(T + 2000, a=4, level=1, taken=False)
+    at = T + 2000 + SILENCE_MS + 1
+    assert push(at, a=5, level=1) == {"events_total{why=a}": [(at, 5)]}
+
+
+def test_time_only_goes_forward(push: Push) -> None:
+    times = [max(at for points in push(T - back, a=back + 1).values() for at, _ in points) for back in (0, 5000, 9000)]
+    assert times[0] == T
+    assert times == [T, T + 1, T + 2]
+
+
+def test_what_is_gone_ends(push: Push, log: SeriesLog) -> None:
+    push(T, a=3, level=1)
+    assert push(T + 1000, a=3) == {"level": [(T + 1000, math.inf)]}
+    assert push(T + 2000, a=3, level=1) == {"level": [(T + 2000, 1)]}
+    assert decoded(log.farewell(T + 3000)) == {
+        "events_total{why=a}": [(T + 3000, math.inf)],
+        "level": [(T + 3000, math.inf)],
+    }
+
+
+def test_nothing_was_told_and_so_nothing_ends(push: Push, log: SeriesLog) -> None:
+    assert push(T, a=0) == {}
+    assert log.farewell(T) is None
+
+
+def test_another_process_is_another_instance(push: Push, log: SeriesLog) -> None:
+    push(T, a=3)
+    instance = log.instance
+    log.renew()
+    assert log.instance != instance
+    assert push(T + 1000, a=1) == {"events_total{why=a}": [*before(0, T + 1000), (T + 1000, 1)]}
