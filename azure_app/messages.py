@@ -77,9 +77,10 @@ class Messages:
     ) -> Mapping[str, Any]:
         """What came of it: `state` is a report's."""
         document = envelopes.unwrapped(_document(body))
-        last = (message.dequeue_count or 0) >= self._tries
+        attempt = message.dequeue_count or 1
+        last = attempt >= self._tries
         if self._fanout.knows(document):
-            return await self._in_thread(context, lambda: self._step(document, until, last))
+            return await self._in_thread(context, lambda: self._step(document, until, last, attempt))
         if envelopes.is_event(document):
             told = await self._in_thread(context, lambda: self._arrival(document))
             if told is None:
@@ -87,7 +88,7 @@ class Messages:
         else:
             told = self._worker.messages.read(body, message.id or "")
         if isinstance(told, Job):
-            return await self._in_thread(context, lambda: {"state": self._worker.run(told, until, last=last).state})
+            return await self._in_thread(context, lambda: self._job(told, until, last, attempt))
         await self._worker.answer(told, until, context.invocation_id, last=last)
         return {"state": FINISHED}
 
@@ -95,9 +96,12 @@ class Messages:
         url = envelopes.url(event, self._account)
         return self._worker.arrival(url) if url else None
 
-    def _step(self, document: Any, until: float, last: bool) -> dict[str, Any]:
+    def _job(self, job: Job, until: float, last: bool, attempt: int) -> dict[str, Any]:
+        return {"state": self._worker.run(job, until, last=last, attempt=attempt).state}
+
+    def _step(self, document: Any, until: float, last: bool, attempt: int) -> dict[str, Any]:
         """A step of a run of many files. That a slice failed is no failure: its file's own job does what it didn't."""
-        done = {"state": FINISHED, **self._fanout.do(document, until, last=last)}
+        done = {"state": FINISHED, **self._fanout.do(document, until, last=last, attempt=attempt)}
         is_slice = "job" in document and document["run"].get("slice") is not None
         return {"state": FINISHED} if is_slice and done["state"] == FAILED else done
 

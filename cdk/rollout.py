@@ -47,12 +47,11 @@ class Check(Construct):
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
         role = function_role(self, "Role", logs)
-        role.add_to_policy(
-            PolicyStatement(actions=["lambda:InvokeFunction"], resources=[f"{target.function.function_arn}:*"])
-        )
         # Its own version only would be a new policy in each deployment, which IAM takes seconds to learn.
+        versions = f"{target.function.function_arn}:*"
+        role.add_to_policy(PolicyStatement(actions=["lambda:InvokeFunction"], resources=[versions]))
         acknowledge(
-            role, {wildcard(target.function, ":*"): "which version is the new one is not known when the policy is made"}
+            role, {wildcard(role, versions): "which version is the new one is not known when the policy is made"}
         )
         checked = props.models_to_check or (models.names if models else ())
         environment = {"MODELS": json.dumps(checked), "VERSION": target.version.function_arn}
@@ -60,9 +59,7 @@ class Check(Construct):
             bucket.grant_read(role)
             environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
         if keys:
-            role.add_to_policy(
-                PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[keys.secret.secret_arn])
-            )
+            keys.grant_read(role)
             environment["KEY_SECRET"] = keys.secret.secret_arn
         self.role = role
         # Those of a bucket are read when the check runs.

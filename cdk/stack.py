@@ -46,9 +46,7 @@ class InferryStack(Stack):
             told = replace(told, batch_input=files.input, batch_output=files.output)
         if bucket:
             told = replace(told, model_path=bucket.url)
-        if keys:
-            told = replace(told, api_keys=keys.digests)
-        self.function = InferenceFunction(self, "Function", props, source, told)
+        self.function = InferenceFunction(self, "Function", props, source, told, keys)
         grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)

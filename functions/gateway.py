@@ -61,6 +61,7 @@ class Gateway(Mangum):
             "trace_id": _trace_id(os.environ),
             "deadline": time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN,
             "cold_start": self._cold,
+            "max_response": source.max_response,
         }
         self._cold = False
         exchange = _Exchange(source.body, event.get("isBase64Encoded", False))

@@ -55,7 +55,7 @@ class Messages:
         if self._runs.knows(event):
             return self._runs.do(event, until)
         # Which try of Lambda's this is, nobody says.
-        return [self._do(item, context.aws_request_id, until, True) for item in items(json.dumps(event))]
+        return [self._do(item, context.aws_request_id, until, True, 1) for item in items(json.dumps(event))]
 
     def _batch(self, records: list[dict[str, Any]], until: float) -> Any:
         processor = _processor(records)
@@ -81,11 +81,13 @@ class Messages:
         except InferryError as exc:
             self._put_aside(Item(record.body), record, exc)
             return
-        last = int(record.attributes.approximate_receive_count) >= self._tries
+        # Also of a message that was in work when its invocation was ended: nobody says which one it was ended by.
+        attempt = int(record.attributes.approximate_receive_count)
+        last = attempt >= self._tries
         in_order = _is_fifo(record.event_source_arn)
         for item in found:
             try:
-                self._do(item, record.message_id, until, last, in_order)
+                self._do(item, record.message_id, until, last, attempt, in_order)
             except Exception as exc:  # noqa: BLE001  raised below
                 if not is_final(exc):
                     failures.append(exc)
@@ -94,23 +96,24 @@ class Messages:
         if failures:
             raise failures[0]
 
-    def _do(self, item: Item, name: str, until: float, last: bool, in_order: bool = False) -> Any:
+    def _do(self, item: Item, name: str, until: float, last: bool, attempt: int, in_order: bool = False) -> Any:
         """Does one thing, and returns what came of it: a report, or where an answer is.
 
-        `name`: the message's, where it came by no topic. `last`: it has no other try. `in_order`: others wait for it.
+        `name`: the message's, where it came by no topic. `last`: it has no other try. `attempt`: which one it is.
+        `in_order`: others wait for it.
         """
         worker, name = self._worker, item.name or name
         message = worker.arrival(item.url) if item.url else worker.messages.read(item.body.encode(), name)
         match message:
             case Job():
-                return self._run(message, item, until, last, in_order)
+                return self._run(message, item, until, last, attempt, in_order)
             case Prediction():
                 return self._answer(message, name, until, last)
         return None
 
-    def _run(self, job: Job, item: Item, until: float, last: bool, in_order: bool) -> dict[str, Any]:
+    def _run(self, job: Job, item: Item, until: float, last: bool, attempt: int, in_order: bool) -> dict[str, Any]:
         if time.monotonic() < until:
-            report = self._worker.run(job, until, last=last)
+            report = self._worker.run(job, until, last=last, attempt=attempt)
             if report.finished:
                 return asdict(report)
         if self._again is None or in_order:

@@ -22,6 +22,10 @@ with postponed("asyncio"):
 MAX_BODY = 6_000_000
 # A text of this many bytes fits whatever it holds.
 MAX_TEXT = MAX_BODY // 3
+# In base64, with room for headers: of Lambda's 6 MB, and of what "the response JSON" of a load balancer's function may
+# have, "1 MB".
+MAX_ANSWER = 4_500_000
+MAX_BALANCED = 740_000
 
 _NO_STAGE = "$default"
 # The names that API Gateway gives to APIs; custom domains have others.
@@ -37,6 +41,8 @@ class _Source:
     """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
 
     event: dict[str, Any]
+    max_text = MAX_TEXT
+    max_response = (MAX_ANSWER, "what Lambda passes on")
     _scope: Any = None
 
     @property
@@ -46,7 +52,7 @@ class _Source:
     def __call__(self, response: Any) -> dict[str, Any]:
         """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
         answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
-        if len(response["body"]) > MAX_TEXT and not answer["isBase64Encoded"]:
+        if len(response["body"]) > self.max_text and not answer["isBase64Encoded"]:
             answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
         return answer
 
@@ -60,6 +66,9 @@ class _Source:
 
 class LoadBalancer(_Source, ALB):
     """Application Load Balancer."""
+
+    max_text = 1_000_000 // 3
+    max_response = (MAX_BALANCED, "what a load balancer takes from a function")
 
 
 class HTTPApi(_Source, HTTPGateway):

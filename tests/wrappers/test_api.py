@@ -15,7 +15,7 @@ from contract.servers import ask
 from inferry.cpus import session_threads
 from inferry.errors import ModelNotFound
 from inferry.settings import Settings
-from wrappers.conftest import INVOCATION, Function
+from wrappers.conftest import EXAMPLES, INVOCATION, Function
 
 from functions import gateway, initialization, sources
 
@@ -152,21 +152,78 @@ def test_a_body_over_lambdas_limit(function: Make, path: str, is_base64: bool) -
 ESCAPED = {"quotes": '"', "backslashes": "\\", "two bytes": "é", "four bytes": "😀"}
 
 
-@pytest.mark.parametrize("name", ["alb", "http-api", "rest-api-stage"])
+# What each gateway passes on of an answer's JSON: "1 MB" of a load balancer's function, Lambda's 6 MB of the others.
+ROOM = {name: 1_000_000 if name.startswith("alb") else 6 * 2**20 for name in events.HTTP if "get" not in name}
+LIMITS = {name: sources.MAX_BALANCED if name.startswith("alb") else sources.MAX_ANSWER for name in ROOM}
+WHOSE = {
+    sources.MAX_BALANCED: "740000 (what a load balancer takes from a function)",
+    sources.MAX_ANSWER: "4500000 (what Lambda passes on)",
+}
+
+
+@pytest.mark.parametrize("name", ROOM)
 @pytest.mark.parametrize("character", ESCAPED.values(), ids=ESCAPED)
-def test_an_answer_within_the_limit_fits_into_lambdas(
+def test_an_answer_within_the_limit_fits_into_the_gateways(
     function: Make, repository: Callable[..., str], character: str, name: str
 ) -> None:
     served = function(MODEL_PATH=repository({"digits.onnx": onnx_models.identity("BYTES", ("n",))}))
     size = len(json.dumps(character, ensure_ascii=False).encode()) - len('""')
-    text = character * (initialization.MAX_RESPONSE_BYTES * 9 // 10 // size)
-    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}
-    event = {**events.load(name), "body": json.dumps({"inputs": [tensor]}, ensure_ascii=False)}
-    answer = served(event)
+    text = character * (LIMITS[name] * 9 // 10 // size)
+    answer = served(echoed(name, text))
     assert answer["statusCode"] == 200, answer["body"][:300]
     assert json.loads(events.body(answer))["outputs"][0]["data"] == [text]
     # As the runtime writes it where it isn't told to leave characters as they are.
-    assert len(json.dumps(answer)) < 6 * 2**20
+    assert len(json.dumps(answer)) < ROOM[name]
+
+
+def echoed(name: str, text: str) -> dict[str, Any]:
+    """The event of a request that a model of texts answers with the same text."""
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}
+    body = json.dumps({"inputs": [tensor]}, ensure_ascii=False)
+    event = {**events.load(name), "body": body, "isBase64Encoded": False}
+    for headers in (event[key] for key in ("headers", "multiValueHeaders") if key in event):
+        for header in [header for header in headers if header.lower() == "inference-header-content-length"]:
+            del headers[header]
+    return event
+
+
+@pytest.mark.parametrize("setting", ["0", "1000000000", "2000"])
+@pytest.mark.parametrize("name", ROOM)
+def test_an_answer_over_the_limit_says_whose_it_is(
+    function: Make, repository: Callable[..., str], name: str, setting: str
+) -> None:
+    """A setting may make the limit smaller, and no larger: the gateway would answer 502."""
+    served = function(
+        MODEL_PATH=repository({"digits.onnx": onnx_models.identity("BYTES", ("n",))}), MAX_RESPONSE_BYTES=setting
+    )
+    answer = served(echoed(name, "a" * LIMITS[name]))
+    size = LIMITS[name] + len(json.dumps(_empty_answer(served, name), separators=(",", ":")))
+    whose = "2000 (MAX_RESPONSE_BYTES)" if setting == "2000" else WHOSE[LIMITS[name]]
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]) == (
+        413,
+        f"the answer has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
+        "('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')",
+    )
+
+
+def _empty_answer(served: Function, name: str) -> Any:
+    return json.loads(events.body(served(echoed(name, ""))))
+
+
+@pytest.mark.parametrize(("name", "status"), [("alb", 413), ("http-api", 200)])
+def test_other_answers_have_the_same_limit(function: Make, name: str, status: int) -> None:
+    served = function(MODEL_PATH=str(EXAMPLES))
+    padding = "# padding\n" * (sources.MAX_BALANCED // 10 + 1)
+    served.module.service.scrape = lambda: padding
+    assert served(got(name, "/metrics"))["statusCode"] == status
+
+
+def got(name: str, path: str) -> dict[str, Any]:
+    event = events.load(name) | {"body": "", "isBase64Encoded": False}
+    if name == "alb":
+        return event | {"httpMethod": "GET", "path": path}
+    event["requestContext"]["http"] |= {"method": "GET", "path": path}
+    return event | {"rawPath": path}
 
 
 class Recorded:
@@ -203,8 +260,18 @@ def test_what_an_invocation_knows_is_passed_on(function: Make, monkeypatch: pyte
     first, second = recorded.contexts
     for known in (first, second):
         assert 19 < known.pop("deadline") + gateway.MARGIN - before < 21
-    assert first == {"request_id": "B7xQ2jOdliAEPLg=", "trace_id": trace_id, "cold_start": True}
-    assert second == {"request_id": INVOCATION, "trace_id": trace_id, "cold_start": False}
+    assert first == {
+        "request_id": "B7xQ2jOdliAEPLg=",
+        "trace_id": trace_id,
+        "cold_start": True,
+        "max_response": (4_500_000, "what Lambda passes on"),
+    }
+    assert second == {
+        "request_id": INVOCATION,
+        "trace_id": trace_id,
+        "cold_start": False,
+        "max_response": (740_000, "what a load balancer takes from a function"),
+    }
 
 
 def test_a_prediction_ends_before_the_invocation_does(function: Make, repository: Callable[..., str]) -> None:
@@ -248,14 +315,14 @@ THREADS = {"128": 1, "1024": 1, "1769": 1, "1770": 2, "3538": 2, "10240": 6}
 
 @pytest.mark.parametrize("memory", THREADS)
 def test_threads_follow_the_memory(memory: str) -> None:
-    defaults = initialization.defaults({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory})
+    defaults = initialization.threads({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory})
     assert session_threads(Settings.from_env(defaults)) == THREADS[memory]
 
 
 def test_settings_come_before_what_the_memory_implies(function: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3538")
     assert function(INTRA_OP_THREADS="5").module.settings.intra_op_threads == 5
-    assert initialization.defaults({}) == {"MAX_RESPONSE_BYTES": "4500000"}
+    assert initialization.threads({}) == {}
 
 
 def test_an_init_near_the_limit_says_what_to_do(

@@ -15,6 +15,7 @@ import onnx_models
 import pytest
 from azure.functions.queue import QueueMessage
 from inferry.errors import InferenceTimeout, ModelUnavailable
+from inferry.observability.stats import ModelStats
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker.steps import Fanout
@@ -112,6 +113,30 @@ def test_messages_are_text_or_base64(handle: Callable[..., Done], files: Path, f
     forms = {"text": plain, "blanks around it": b" \n" + plain, "base64": base64.b64encode(plain)}
     assert handle(forms.get(form) or base64.encodebytes(plain)) == (None, None)
     assert (files / "output/m/\N{SNOWMAN}.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(("tries", "largest"), [(1, 64), (2, 8), (3, 1), (4, 1)])
+def test_blocks_get_smaller_when_a_message_comes_again(
+    handle: Callable[..., Done], files: Path, monkeypatch: pytest.MonkeyPatch, tries: int, largest: int
+) -> None:
+    """A job that was ended in the middle may have been ended by the length of its blocks."""
+    sizes = runs(monkeypatch)
+    assert handle(job(files, "m/a.jsonl", ROW * 100), tries=tries) == (None, None)
+    assert max(sizes) == largest
+    assert sum(sizes) == 100
+
+
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each run of a job from now on."""
+    found: list[int] = []
+    executed = ModelStats.executed
+
+    def counted(self: ModelStats, rows: int, ns: int) -> None:
+        found.append(rows)
+        executed(self, rows, ns)
+
+    monkeypatch.setattr(ModelStats, "executed", counted)
+    return found
 
 
 def test_the_loop_is_free_while_a_job_runs(invocation: Callable[..., Coroutine[Any, Any, Done]], files: Path) -> None:

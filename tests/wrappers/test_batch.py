@@ -17,6 +17,7 @@ import pytest
 from contract import services
 from inferry.errors import DataRefused, InvalidRequest, InvalidSettings, ModelUnavailable
 from inferry.jobs.runner import Job
+from inferry.observability.stats import ModelStats
 from inferry.worker.worker import Worker
 from wrappers.conftest import EXAMPLES, INVOCATION, context
 
@@ -161,6 +162,47 @@ def test_what_arrives_and_is_no_input(batch: Any, cloud: Cloud) -> None:
     [(_, said)] = cloud.received(cloud.dead)
     assert said["error"] == "InvalidRequest"
     assert said["reason"].startswith(f"s3://{BUCKET}/input/digits/mine.errors.jsonl can't be predicted or hold results")
+
+
+@pytest.mark.parametrize(("received", "largest"), [(1, 64), (2, 8), (3, 1), (4, 1)])
+def test_blocks_get_smaller_when_a_message_comes_again(
+    batch: Any, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, received: int, largest: int
+) -> None:
+    """A job that was ended in the middle may have been ended by the length of its blocks."""
+    cloud.put("input/digits/a.jsonl", *[ROW] * 100)
+    handle = batch()
+    sizes = runs(monkeypatch)
+    event = sqs(notification("input/digits/a.jsonl"))
+    event["Records"][0]["attributes"] |= {"ApproximateReceiveCount": str(received)}
+    assert failed(handle(event)) == []
+    assert (max(sizes) >= largest if received == 1 else max(sizes) == largest, sum(sizes)) == (True, 100)
+
+
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each run of a job from now on."""
+    found: list[int] = []
+    executed = ModelStats.executed
+
+    def counted(self: ModelStats, rows: int, ns: int) -> None:
+        found.append(rows)
+        executed(self, rows, ns)
+
+    monkeypatch.setattr(ModelStats, "executed", counted)
+    return found
+
+
+@pytest.mark.parametrize(("retries", "largest"), [(1, 8), (2, 1)])
+def test_blocks_get_smaller_when_a_step_is_tried_again(
+    batch: Any, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, retries: int, largest: int
+) -> None:
+    cloud.put("input/digits/a.jsonl", *[ROW] * 100)
+    handle = batch()
+    sizes = runs(monkeypatch)
+    job = {"input": f"s3://{BUCKET}/input/digits/a.jsonl", "output": f"s3://{BUCKET}/output/digits/"}
+    run = {"name": "monday", "output": f"s3://{BUCKET}/output", "file": 0, "slice": None}
+    done = handle({"job": job, "run": run, "retries": retries})
+    assert done == {"state": "finished", "rows": 100, "errors": 0}
+    assert (max(sizes), sum(sizes)) == (largest, 100)
 
 
 # The sample's key is "input/digits/2026-11-26+batch.jsonl", in which + stands for a blank.
@@ -485,8 +527,8 @@ def test_a_job_stops_before_its_invocation_ends(
 ) -> None:
     given: list[float] = []
 
-    def run(_: Worker, job: Job, until: float, *, last: bool) -> None:
-        assert not last
+    def run(_: Worker, job: Job, until: float, *, last: bool, attempt: int) -> None:
+        assert (last, attempt) == (False, 1)
         given.append(until - time.monotonic())
         raise InvalidRequest(job.input)
 

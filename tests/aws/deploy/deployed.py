@@ -182,6 +182,8 @@ def digits(folder: Path, *versions: int, **card: Any) -> Path:
         model = folder / "digits" / str(version) / "model.onnx"
         model.parent.mkdir(parents=True)
         shutil.copy(ROOT / "models" / "digits" / "2" / "model.onnx", model)
+    # The other outputs that the card names labels of are those of another version.
     labels = {"probabilities": CARD["labels"]["probabilities"]}
-    (folder / "digits" / "config.json").write_text(json.dumps({**CARD, "labels": labels, "sha256": {}, **card}))
+    told = {**CARD, "labels": labels, "sha256": {}, **card}
+    (folder / "digits" / "config.json").write_text(json.dumps(told))
     return folder
