@@ -5,19 +5,27 @@ BIN := .venv/bin
 AZURE_PYTHON ?= $(BIN)/python
 ENV ?= dev
 TERRAFORM = terraform -chdir=deploy/terraform/azure
+VALUES = -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.tfvars.json
+# Azure needs up to ten minutes until a role that has just been assigned counts.
+WAIT ?= 30
+patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do $(1) && break; \
+	[ $$n != last ] || exit 1; echo "again in $(WAIT) s: a new role takes minutes to count"; sleep $(WAIT); done
 EVENT ?= events/http-api.json
 # The tests of the protocol, for any host.
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
+CLOUD ?= aws
+# What an environment is made of: its entry in cdk.json, one's own models, and single values.
+CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(CDK_ARGS)
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package invoke deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -51,22 +59,39 @@ image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
-deploy: .venv/cdk node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev, with more for the CDK in CDK_ARGS
-	$(CDK) deploy --context environment=$(ENV) $(CDK_ARGS)
+check-prereqs: $(if $(filter azure,$(CLOUD)),.venv/bin/python,.venv/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
+	@$(BIN)/python -m deploy.prereqs $(CLOUD) $(CONTEXT)
+
+bootstrap: .venv/cdk node_modules/.bin/cdk  ## the CDK's toolkit for an account and region of AWS, once
+	$(CDK) bootstrap $(CONTEXT)
+
+deploy: check-prereqs node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev MODEL_PATH=models, with more for the CDK in CDK_ARGS
+	$(CDK) deploy $(CONTEXT)
 
 diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
-	$(CDK) diff --context environment=$(ENV) $(CDK_ARGS)
+	$(CDK) diff $(CONTEXT)
 
 destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
-	$(CDK) destroy --context environment=$(ENV) $(CDK_ARGS)
+	$(CDK) destroy $(CONTEXT)
+
+azure-deploy: .venv/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
+	@$(BIN)/python -m deploy.prereqs azure
+	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
+	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)
+	$(AZURE_PYTHON) deploy/azure/package.py --python "$$($(TERRAFORM) output -raw python_version)" --models "" dist/$(ENV).zip
+	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(MODEL_PATH)" \
+		--account-name "$$($(TERRAFORM) output -raw storage_account)")
+	$(call patiently,az functionapp deployment source config-zip --src dist/$(ENV).zip \
+		--resource-group "$$($(TERRAFORM) output -raw resource_group)" --name "$$($(TERRAFORM) output -raw function_app)")
+	@$(TERRAFORM) output -raw curl
 
 azure-plan:  ## validate the Azure configuration and say what it would change: make azure-plan ENV=dev
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) validate
-	$(TERRAFORM) plan -input=false -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.tfvars.json $(PLAN_ARGS)
+	$(TERRAFORM) plan -input=false $(VALUES) $(PLAN_ARGS)
 
 azure-package: .venv/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
-	$(AZURE_PYTHON) deploy/azure/package.py
+	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)"
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .

@@ -4,7 +4,6 @@ import atexit
 import gc
 import os
 
-import azure.functions as func
 from inferry.app import create_app
 from inferry.observability import logs
 from inferry.observability.sinks.pusher import open_pusher, process_age
@@ -12,7 +11,7 @@ from inferry.service import Service
 from inferry.settings import Settings
 
 from azure_app import ROOT
-from azure_app.environment import Limits, auth_level, defaults
+from azure_app.environment import Limits, auth_level, defaults, route_prefix
 from azure_app.middleware import FunctionApp
 
 settings = Settings.from_env(defaults(os.environ, ROOT))
@@ -27,11 +26,12 @@ if pusher := open_pusher(settings, service.metrics, os.environ):
 gc.freeze()
 
 app = FunctionApp(create_app(service), auth_level(os.environ), function_name="api")
-# Open to everybody: probes have no keys.
-app.add("health", "health", ["GET", "HEAD"], func.AuthLevel.ANONYMOUS)
-app.add("probes", "v2/health/{probe}", ["GET", "HEAD"], func.AuthLevel.ANONYMOUS)
+app.add_probes()
+if (base := settings.base_path.strip("/")) and f"/{base}" != route_prefix(os.environ, ROOT):
+    # A proxy's, which may leave it on the path.
+    app.add_probes(base)
 
 if settings.batch_output:
     from azure_app.triggers import add_triggers
 
-    add_triggers(app, service, Limits.of(os.environ, ROOT))
+    add_triggers(app, service, Limits.of(os.environ, ROOT), os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""))

@@ -13,10 +13,13 @@ import azure.functions as func
 from inferry.errors import InferryError
 from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
 from inferry.jobs.runner import Job
+from inferry.jobs.runs.queue_text import decoded, encoded
 from inferry.observability.context import read
+from inferry.worker.messages import Prediction
 from inferry.worker.steps import Fanout
 from inferry.worker.worker import Worker, is_final
 
+from azure_app import envelopes
 from azure_app.environment import Limits
 
 T = TypeVar("T")
@@ -33,7 +36,9 @@ LARGEST = 48 * 1024
 class Messages:
     """What the queue's function does; `limits` are the host's for a message."""
 
-    def __init__(self, worker: Worker, fanout: Fanout, limits: Limits) -> None:
+    def __init__(self, worker: Worker, fanout: Fanout, limits: Limits, account: str = "") -> None:
+        """`account`: the name of the storage account, where it is known; events about another are refused."""
+        self._account = account
         self._worker = worker
         self._fanout = fanout
         self._tries = limits.tries
@@ -43,11 +48,15 @@ class Messages:
         self._threads = ThreadPoolExecutor(thread_name_prefix="inferry-job")
 
     async def __call__(
-        self, message: func.QueueMessage, context: func.Context, again: func.Out[bytes], aside: func.Out[bytes]
+        self, message: func.QueueMessage, context: func.Context, again: func.Out[str], aside: func.Out[str]
     ) -> None:
-        """Errors that may be none another time are raised: the host shows the message again, or puts it aside."""
+        """Errors that may be none another time are raised: the host shows the message again, or puts it aside.
+
+        Texts are the queue's own, which neither the host nor azure.functions en- or decodes.
+        """
         until = time.monotonic() + self._seconds
-        body, name = message.get_body(), message.id or ""
+        text, name = message.get_body(), message.id or ""
+        body = decoded(text)
         try:
             with self._worker.traced(name, context.trace_context.trace_parent):
                 done = await self._done(message, body, context, until)
@@ -59,7 +68,7 @@ class Messages:
             return
         if done["state"] == UNFINISHED:
             # Not by failing: a long job would be thought to have failed too often.
-            again.set(body)
+            again.set(text.decode())
         elif done["state"] == FAILED and (note := _note(body, name, done["error"], done["reason"])):
             _put(aside, note, name, done["reason"], context)
 
@@ -67,19 +76,32 @@ class Messages:
         self, message: func.QueueMessage, body: bytes, context: func.Context, until: float
     ) -> Mapping[str, Any]:
         """What came of it: `state` is a report's."""
-        document = _document(body)
-        last = (message.dequeue_count or 0) >= self._tries
+        document = envelopes.unwrapped(_document(body))
+        attempt = message.dequeue_count or 1
+        last = attempt >= self._tries
         if self._fanout.knows(document):
-            return await self._in_thread(context, lambda: self._step(document, until, last))
-        told = self._worker.messages.read(body, message.id or "")
+            return await self._in_thread(context, lambda: self._step(document, until, last, attempt))
+        if envelopes.is_event(document):
+            told = await self._in_thread(context, lambda: self._arrival(document))
+            if told is None:
+                return {"state": FINISHED}
+        else:
+            told = self._worker.messages.read(body, message.id or "")
         if isinstance(told, Job):
-            return await self._in_thread(context, lambda: {"state": self._worker.run(told, until, last=last).state})
+            return await self._in_thread(context, lambda: self._job(told, until, last, attempt))
         await self._worker.answer(told, until, context.invocation_id, last=last)
         return {"state": FINISHED}
 
-    def _step(self, document: Any, until: float, last: bool) -> dict[str, Any]:
+    def _arrival(self, event: Mapping[str, Any]) -> Job | Prediction | None:
+        url = envelopes.url(event, self._account)
+        return self._worker.arrival(url) if url else None
+
+    def _job(self, job: Job, until: float, last: bool, attempt: int) -> dict[str, Any]:
+        return {"state": self._worker.run(job, until, last=last, attempt=attempt).state}
+
+    def _step(self, document: Any, until: float, last: bool, attempt: int) -> dict[str, Any]:
         """A step of a run of many files. That a slice failed is no failure: its file's own job does what it didn't."""
-        done = {"state": FINISHED, **self._fanout.do(document, until, last=last)}
+        done = {"state": FINISHED, **self._fanout.do(document, until, last=last, attempt=attempt)}
         is_slice = "job" in document and document["run"].get("slice") is not None
         return {"state": FINISHED} if is_slice and done["state"] == FAILED else done
 
@@ -92,8 +114,8 @@ class Messages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, run)
 
 
-def _put(aside: func.Out[bytes], note: bytes, name: str, reason: str, context: func.Context) -> None:
-    aside.set(note)
+def _put(aside: func.Out[str], note: bytes, name: str, reason: str, context: func.Context) -> None:
+    aside.set(encoded(note))
     known = read({"headers": [(b"traceparent", context.trace_context.trace_parent.encode())]})
     ids = {"request_id": context.invocation_id, "trace_id": known.trace_id}
     log.error("message %s is put aside: %s", name, reason, extra=ids)

@@ -16,6 +16,7 @@ from inferry.http.asgi import ASGIApp, Scope
 
 # Azure's load balancer gives up on an answer after 230 s. The rest is for the way there and back.
 LIMIT = 225.0
+_PROBE = ("GET", "HEAD")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -24,7 +25,14 @@ class FunctionApp(func.AsgiFunctionApp):
 
     def _add_http_app(self, http_middleware: Any, function_name: str = "api") -> None:
         self._answer = Middleware(http_middleware._app).answer
-        self.add(function_name, "/{*route}", func.HttpMethod, self.auth_level)
+        # Without the slash of azure.functions' own, of which the host makes two behind its routePrefix, and then none.
+        self.add(function_name, "{*route}", func.HttpMethod, self.auth_level)
+
+    def add_probes(self, base: str = "") -> None:
+        """The routes of health, below `base`, open to everybody: probes have no keys."""
+        name, front = ("base_", f"{base}/") if base else ("", "")
+        self.add(f"{name}health", f"{front}health", _PROBE, func.AuthLevel.ANONYMOUS)
+        self.add(f"{name}probes", f"{front}v2/health/{{probe}}", _PROBE, func.AuthLevel.ANONYMOUS)
 
     def add(self, name: str, route: str, methods: Iterable[Any], auth_level: func.AuthLevel) -> None:
         """A function whose requests go to the application, as those of all other routes do."""

@@ -5,6 +5,7 @@ import json
 
 import azure.functions as func
 from inferry.jobs.file_names import is_mark, is_own
+from inferry.jobs.runs.queue_text import encoded
 from inferry.service import Service
 from inferry.worker.steps import Fanout
 from inferry.worker.worker import Worker
@@ -16,10 +17,12 @@ from azure_app.messages import Messages
 _CONTAINER = "az://"
 
 
-def add_triggers(app: func.AsgiFunctionApp, service: Service, limits: Limits) -> None:
-    """Adds them; `limits` are the host's for a message. InvalidSettings as `Worker`."""
+def add_triggers(app: func.AsgiFunctionApp, service: Service, limits: Limits, account: str) -> None:
+    """Adds them; `limits` are the host's for a message, `account` the name of its storage. InvalidSettings as
+    `Worker`.
+    """
     worker = Worker(service)
-    _add_jobs(app, Messages(worker, Fanout(service, worker), limits))
+    _add_jobs(app, Messages(worker, Fanout(service, worker), limits, account))
     place = service.settings.batch_input.rstrip("/")
     if place.startswith(_CONTAINER):
         _add_files(app, place.removeprefix(_CONTAINER))
@@ -31,7 +34,7 @@ def _add_jobs(app: func.AsgiFunctionApp, messages: Messages) -> None:
     @app.queue_output("again", names.JOBS_QUEUE, names.CONNECTION)
     @app.queue_output("aside", names.POISON_QUEUE, names.CONNECTION)
     async def jobs(
-        message: func.QueueMessage, context: func.Context, again: func.Out[bytes], aside: func.Out[bytes]
+        message: func.QueueMessage, context: func.Context, again: func.Out[str], aside: func.Out[str]
     ) -> None:
         await messages(message, context, again, aside)
 
@@ -46,7 +49,7 @@ def _add_files(app: func.AsgiFunctionApp, place: str) -> None:
     async def files(blob: func.InputStream, job: func.Out[str]) -> None:
         # A name that ends so is the mark of a folder.
         if blob.name and not blob.name.endswith("/") and not await asyncio.to_thread(_is_other, blob.name):
-            job.set(json.dumps({"input": f"{_CONTAINER}{blob.name}"}))
+            job.set(encoded(json.dumps({"input": f"{_CONTAINER}{blob.name}"}).encode()))
 
 
 def _is_other(name: str) -> bool:

@@ -9,6 +9,7 @@ from constructs import Construct
 
 from cdk.metrics import Metrics
 from cdk.props import Props
+from cdk.services import allow_service
 
 # Shorter than any rollout: an alarm after it would come too late to stop it.
 MINUTE = Duration.minutes(1)
@@ -22,6 +23,10 @@ class Alarms(Construct):
         super().__init__(scope, name)
         self.all: list[IAlarm] = []
         self.topic = Topic(self, "Topic", display_name=f"Alarms of {props.stack_name}", enforce_ssl=True)
+        # A policy takes the place of the one that SNS gives a topic, which lets the account's alarms in.
+        self.topic.add_to_resource_policy(
+            allow_service("cloudwatch.amazonaws.com", "sns:Publish", self.topic.topic_arn)
+        )
         if props.alarm_email:
             self.topic.add_subscription(EmailSubscription(props.alarm_email))
         failures = self.add("Errors", metrics.errors_percent(MINUTE), props.max_errors, "% of invocations fail")

@@ -3,8 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from aws_cdk import Aws, Duration
-from aws_cdk.aws_iam import PolicyStatement, ServicePrincipal
+from aws_cdk import Duration
 from aws_cdk.aws_lambda_event_sources import SqsEventSource
 from aws_cdk.aws_s3 import Bucket, CfnBucket
 from aws_cdk.aws_sqs import CfnQueuePolicy, DeadLetterQueue, Queue, QueueEncryption
@@ -18,6 +17,7 @@ from cdk.logs import log_group
 from cdk.props import Props
 from cdk.role import function_role
 from cdk.runs import Runs
+from cdk.services import allow_service
 
 HANDLER = "functions.batch.handler"
 # Lambda's own advice for queues: what is in work must not come a second time, throttled attempts included.
@@ -94,14 +94,7 @@ class Batch(Construct):
 def _notify(bucket: Bucket, queue: Queue) -> None:
     """The bucket's own property, where the CDK would deploy a function with rights over all buckets."""
     # The bucket's name isn't known before it is made, and S3 asks the queue when it is: the account has to do.
-    queue.add_to_resource_policy(
-        PolicyStatement(
-            principals=[ServicePrincipal("s3.amazonaws.com")],
-            actions=["sqs:SendMessage"],
-            resources=[queue.queue_arn],
-            conditions={"StringEquals": {"aws:SourceAccount": Aws.ACCOUNT_ID}},
-        )
-    )
+    queue.add_to_resource_policy(allow_service("s3.amazonaws.com", "sqs:SendMessage", queue.queue_arn))
     made = bucket.node.default_child
     assert isinstance(made, CfnBucket)
     rule = CfnBucket.FilterRuleProperty(name="prefix", value=f"{INPUT}/")

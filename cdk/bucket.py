@@ -55,4 +55,4 @@ class ModelBucket(Construct):
                 conditions={"StringLike": {"s3:prefix": [MODELS, f"{MODELS}/*"]}},
             )
         )
-        acknowledge(role, {wildcard(self.bucket, f"/{MODELS}/*"): "a repository's files are not known in advance"})
+        acknowledge(role, {wildcard(role, objects): "a repository's files are not known in advance"})

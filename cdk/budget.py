@@ -1,24 +1,18 @@
 """A monthly budget for one stack; the account must have activated the cost allocation tag it counts by."""
 
 from aws_cdk.aws_budgets import CfnBudget
-from aws_cdk.aws_iam import PolicyStatement, ServicePrincipal
 from aws_cdk.aws_sns import Topic
 from constructs import Construct
 
 from cdk.props import Props
+from cdk.services import allow_service
 
 # Percent of the budget: the first is a warning by forecast, the second has been spent.
 _NOTICES = (("FORECASTED", 100), ("ACTUAL", 80))
 
 
 def add_budget(scope: Construct, props: Props, topic: Topic) -> CfnBudget:
-    topic.add_to_resource_policy(
-        PolicyStatement(
-            actions=["sns:Publish"],
-            principals=[ServicePrincipal("budgets.amazonaws.com")],
-            resources=[topic.topic_arn],
-        )
-    )
+    topic.add_to_resource_policy(allow_service("budgets.amazonaws.com", "sns:Publish", topic.topic_arn))
     subscriber = CfnBudget.SubscriberProperty(address=topic.topic_arn, subscription_type="SNS")
     return CfnBudget(
         scope,

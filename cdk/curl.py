@@ -1,11 +1,11 @@
-"""The line of curl that a deployment ends with: a prediction, where the default model's card has an example."""
+"""The line of curl that a deployment ends with: a prediction, where the models are known."""
 
 import json
 import shlex
-from pathlib import Path
 
 from aws_cdk import Aws
 
+from cdk.models import ModelFolder
 from cdk.props import Props
 
 # Longer ones would fill the terminal that they are printed on.
@@ -17,17 +17,14 @@ _SIGNED = (
 CREDENTIALS = {"iam": _SIGNED, "jwt": '-H "Authorization: Bearer $TOKEN" ', "api-keys": '-H "x-api-key: $API_KEY" '}
 
 
-def curl_line(props: Props, url: str, source: Path) -> str:
-    """A command for a shell that has the caller's credentials in variables."""
+def curl_line(props: Props, url: str, models: ModelFolder | None) -> str:
+    """A command for a shell that has the caller's credentials in variables; no `models`: a bucket has them."""
     credentials = CREDENTIALS.get(props.authorization, "")
-    model = props.settings.default_model
-    body = _example(source / "models" / model / "config.json") if model and props.models == "image" else ""
-    if not body:
+    if not models:
         return f"curl {credentials}{url}/v2/health/ready"
+    model = props.settings.default_model or models.names[0]
+    request = models.request(model)
+    body = json.dumps(request, separators=(",", ":")) if request else ""
+    if not 0 < len(body) <= MAX_BODY:
+        return f"curl {credentials}{url}/v2/models/{model}"
     return f"curl {credentials}{url}/v2/models/{model}/infer -d {shlex.quote(body)}"
-
-
-def _example(card: Path) -> str:
-    inputs = json.loads(card.read_text()).get("example", {}).get("inputs") if card.exists() else None
-    body = json.dumps({"inputs": inputs}, separators=(",", ":")) if inputs else ""
-    return body if len(body) <= MAX_BODY else ""

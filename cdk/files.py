@@ -44,6 +44,6 @@ class Files(Construct):
         for prefix, actions in below.items():
             objects = self.bucket.arn_for_objects(f"{prefix}/*")
             role.add_to_policy(PolicyStatement(actions=actions, resources=[objects]))
-            acknowledge(role, {wildcard(self.bucket, f"/{prefix}/*"): "files are not known in advance"})
+            acknowledge(role, {wildcard(role, objects): "files are not known in advance"})
         # Without it, and without a condition, S3 says "forbidden" of objects that are not there.
         role.add_to_policy(PolicyStatement(actions=["s3:ListBucket"], resources=[self.bucket.bucket_arn]))

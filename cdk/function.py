@@ -1,5 +1,6 @@
 """The function behind the API: its image, its role, its environment, and the alias that gets the requests."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ from aws_cdk.aws_lambda import (
 from constructs import Construct
 from inferry.settings import Settings
 
+from cdk.api_keys import ApiKeys
 from cdk.image import ARCHITECTURES, image
 from cdk.logs import log_group
-from cdk.props import Props
+from cdk.props import InvalidProps, Props
 from cdk.role import function_role
 
 HANDLER = "functions.api.handler"
 ALIAS = "live"
-_FILTERS = {"DEBUG": ApplicationLogLevel.DEBUG}
+# "4 KB, for all environment variables associated with the function, in aggregate", say Lambda's quotas. What the
+# template has as a reference is longer in the account.
+MAX_ENVIRONMENT = 3600
 
 
 def settings(props: Props) -> Settings:
@@ -40,6 +44,19 @@ def settings(props: Props) -> Settings:
     return replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
 
 
+def environment(told: Settings, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a function. InvalidProps when they are more than Lambda takes."""
+    found = {**told.to_env(), **variables}
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in found.items())
+    if size > MAX_ENVIRONMENT:
+        longest = max(found, key=lambda name: len(found[name]))
+        raise InvalidProps(
+            f"the settings are {size} bytes as the function's environment, of which Lambda takes {MAX_ENVIRONMENT}: "
+            f"shorten the longest, {longest} ({len(found[longest])} characters)"
+        )
+    return found
+
+
 def image_function(
     scope: Construct,
     handler: str,
@@ -49,19 +66,23 @@ def image_function(
     *,
     description: str,
     timeout: int,
+    variables: Mapping[str, str] | None = None,
     **more: Any,
 ) -> DockerImageFunction:
-    """A function of the image, as large as the props say; `more` is the CDK's own."""
+    """A function of the image, as large as the props say.
+
+    `variables` are those that are no settings; `more` is the CDK's own.
+    """
     return DockerImageFunction(
         scope,
         "Handler",
         description=description,
-        code=image(source, props.architecture, handler, traces=told.traces),
+        code=image(source, source / props.model_path, props.architecture, handler, traces=told.traces),
         architecture=ARCHITECTURES[props.architecture],
         memory_size=props.memory,
         ephemeral_storage_size=Size.mebibytes(props.storage),
         timeout=Duration.seconds(timeout),
-        environment=told.to_env(),
+        environment=environment(told, variables or {}),
         # Lambda's own lines as JSON too: the alarm on cold starts reads them.
         logging_format=LoggingFormat.JSON,
         system_log_level_v2=SystemLogLevel.INFO,
@@ -75,11 +96,15 @@ def image_function(
 class InferenceFunction(Construct):
     """`alias` is what callers invoke; a deployment moves it from version to version."""
 
-    def __init__(self, scope: Construct, name: str, props: Props, source: Path, told: Settings) -> None:
+    def __init__(
+        self, scope: Construct, name: str, props: Props, source: Path, told: Settings, keys: ApiKeys | None
+    ) -> None:
         super().__init__(scope, name)
         self.told = told
         self.logs = log_group(self, "Logs", props)
         self.role = function_role(self, "Role", self.logs, tracing=props.tracing)
+        if keys:
+            keys.grant_read(self.role)
         self.function = image_function(
             self,
             HANDLER,
@@ -88,6 +113,7 @@ class InferenceFunction(Construct):
             told,
             description=f"Predictions of {props.stack_name} over the Open Inference Protocol",
             timeout=props.timeout,
+            variables=keys.variables if keys else {},
             role=self.role,
             log_group=self.logs,
             reserved_concurrent_executions=props.concurrency or None,

@@ -6,7 +6,7 @@ from aws_cdk import Aws
 from aws_cdk.aws_iam import PolicyStatement, Role
 from inferry.settings import Settings
 
-from cdk.nag import acknowledge, finding
+from cdk.nag import acknowledge, wildcard
 
 _WORKSPACE = re.compile(r"https://aps-workspaces\.([a-z0-9-]+)\.amazonaws\.com/workspaces/([\w-]+)/")
 
@@ -16,7 +16,7 @@ def grant_settings(role: Role, told: Settings) -> None:
     for place in s3_prefixes(told):
         objects = f"{place}/*"
         role.add_to_policy(PolicyStatement(actions=["s3:GetObject", "s3:PutObject"], resources=[objects]))
-        acknowledge(role, {f"IAM5[Resource::{finding(objects)}]": "DATA_PREFIXES lets requests name any object below"})
+        acknowledge(role, {wildcard(role, objects): "DATA_PREFIXES lets requests name any object below"})
     workspace = _WORKSPACE.match(told.remote_write_url)
     if "amp" in told.metrics_sinks and workspace:
         arn = f"arn:{Aws.PARTITION}:aps:{workspace[1]}:{Aws.ACCOUNT_ID}:workspace/{workspace[2]}"

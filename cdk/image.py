@@ -2,27 +2,35 @@
 
 from pathlib import Path
 
-from aws_cdk import IgnoreMode
-from aws_cdk.aws_ecr_assets import Platform
+from aws_cdk import FileSystem, IgnoreMode
+from aws_cdk.aws_ecr_assets import DockerImageAssetInvalidationOptions, Platform
 from aws_cdk.aws_lambda import Architecture, DockerImageCode
 
 # What the image is built from. Anything else, tests and docs included, must not change its hash.
-CONTEXT = ("functions", "images", "shared", "models", "pyproject.toml", "constraints.txt", "README.md", "LICENSE")
+CONTEXT = ("functions", "images", "shared")
+# The stage of the Dockerfile that has the models, and the folder that it takes them from.
+MODELS = "models"
 # How the example models were made.
 MAKERS = ("models/*.py", "models/*.json")
 PLATFORMS = {"arm64": Platform.LINUX_ARM64, "x86_64": Platform.LINUX_AMD64}
 ARCHITECTURES = {"arm64": Architecture.ARM_64, "x86_64": Architecture.X86_64}
 
 
-def image(source: Path, architecture: str, handler: str, *, traces: bool) -> DockerImageCode:
-    """The image built from the project's folder, with `handler` ("functions.api.handler") as its command."""
+def image(source: Path, models: Path, architecture: str, handler: str, *, traces: bool) -> DockerImageCode:
+    """The image of the project's folder and of the models', with `handler` ("functions.api.handler") as its command."""
+    own = models.resolve() != (source / MODELS).resolve()
+    context = CONTEXT if own else (*CONTEXT, MODELS)
     return DockerImageCode.from_image_asset(
         str(source),
         file="functions/Dockerfile",
         cmd=[handler],
         build_args={"EXTRAS": "aws,batch,otel"} if traces else None,
+        # In place of the stage of this name, wherever the folder is. The hash is that of what is in it.
+        build_contexts={MODELS: str(models.resolve())} if own else None,
+        extra_hash=FileSystem.fingerprint(str(models)) if own else None,
+        invalidation=DockerImageAssetInvalidationOptions(build_contexts=False),
         # Lambda refuses an image for another processor, which is what a laptop would build by itself.
         platform=PLATFORMS[architecture],
-        exclude=["*", *(f"!{name}" for name in CONTEXT), *MAKERS, "**/__pycache__"],
+        exclude=["*", *(f"!{name}" for name in context), *MAKERS, "**/__pycache__"],
         ignore_mode=IgnoreMode.DOCKER,
     )

@@ -88,7 +88,8 @@ def _work(kind: str) -> dict[str, Any]:
     work, is_finished, finished, failed = (f"{name}{kind}" for name in ("Work", "IsFinished", "Finished", "Failed"))
     done = "$.done.Payload"
     return {
-        work: _invoke({"run.$": "$.run", "job.$": "$.job"}, is_finished) | {"ResultPath": "$.done"},
+        work: _invoke({"run.$": "$.run", "job.$": "$.job", "retries.$": "$$.State.RetryCount"}, is_finished)
+        | {"ResultPath": "$.done"},
         is_finished: {
             "Type": "Choice",
             "Choices": [

@@ -1,9 +1,9 @@
 """Findings of cdk-nag that are accepted, each with its reason, beside the construct that causes it."""
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any
 
-from aws_cdk import Acknowledgment, Aws, CfnElement, Stack, Validations
+from aws_cdk import Acknowledgment, Stack, Validations
 from constructs import IConstruct
 
 
@@ -13,12 +13,19 @@ def acknowledge(construct: IConstruct, reasons: Mapping[str, str]) -> None:
     Validations.of(construct).acknowledge(*rules)
 
 
-def wildcard(resource: IConstruct, rest: str) -> str:
-    """The id of the finding that a policy names the resource's ARN followed by `rest`, which has a "*" in it."""
-    element = cast("CfnElement", resource.node.default_child)
-    return f"IAM5[Resource::<{Stack.of(resource).get_logical_id(element)}.Arn>{rest}]"
+def wildcard(construct: IConstruct, resource: str) -> str:
+    """The id of the finding that a policy of `construct` names a resource with a "*" in its ARN."""
+    return f"IAM5[Resource::{_written(Stack.of(construct).resolve(resource))}]"
 
 
-def finding(arn: str) -> str:
-    """An ARN as findings write it."""
-    return arn.replace(Aws.PARTITION, "<AWS::Partition>")
+def _written(value: Any) -> str:
+    """An ARN as cdk-nag writes it, from what its template has: what is only known in the account is in <>."""
+    match value:
+        case {"Fn::Join": [separator, parts]}:
+            return str(separator).join(map(_written, parts))
+        case {"Fn::GetAtt": [resource, attribute]}:
+            return f"<{resource}.{attribute}>"
+        case {"Ref": name}:
+            return f"<{name}>"
+        case _:
+            return str(value)

@@ -65,6 +65,9 @@ class Props:
     provisioned: int = _prop(1, "Environments kept warm when `start` is provisioned", least=1)
     concurrency: int = _prop(0, "Concurrent invocations reserved, which is also their limit; 0: neither", least=0)
     models: str = _prop("image", "Where models are: baked into the image, or in a bucket", choices=("image", "bucket"))
+    model_path: str = _prop(
+        "models", "Folder of the models that are baked into the image: `make deploy MODEL_PATH=...`"
+    )
     authorization: str = _prop(
         "iam",
         "Who may call: IAM identities by signed requests, bearers of a token or of a key, or, when said so, everybody",
@@ -81,7 +84,9 @@ class Props:
     function_url: bool = _prop(False, "Give the function a URL of its own too, past the API and its throttling")
     rollout: str = _prop("LambdaCanary10Percent5Minutes", "CodeDeploy's way to a new version", choices=ROLLOUTS)
     checked_models: tuple[str, ...] = _prop(
-        (), "Models whose example a new version must answer before it gets requests; empty: the DEFAULT_MODEL"
+        (),
+        "Models whose example a new version must answer before it gets requests; "
+        "empty: the DEFAULT_MODEL, else all in the image",
     )
     log_retention: int = _prop(30, "Days that logs are kept", choices=RETENTIONS)
     tracing: bool = _prop(False, "Trace invocations with X-Ray")
@@ -132,6 +137,7 @@ class Props:
 
     @property
     def models_to_check(self) -> tuple[str, ...]:
+        """Those that are named; empty: whichever there are."""
         return self.checked_models or tuple(filter(None, [self.settings.default_model]))
 
 

@@ -23,6 +23,7 @@ from cdk.api_keys import ApiKeys
 from cdk.bucket import ModelBucket
 from cdk.function import ALIAS, InferenceFunction
 from cdk.logs import log_group
+from cdk.models import ModelFolder
 from cdk.nag import acknowledge, wildcard
 from cdk.props import Props
 from cdk.role import function_role
@@ -38,7 +39,7 @@ class Check(Construct):
         scope: Construct,
         name: str,
         props: Props,
-        source: Path,
+        models: ModelFolder | None,
         target: InferenceFunction,
         bucket: ModelBucket | None,
         keys: ApiKeys | None,
@@ -46,25 +47,23 @@ class Check(Construct):
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
         role = function_role(self, "Role", logs)
-        role.add_to_policy(
-            PolicyStatement(actions=["lambda:InvokeFunction"], resources=[f"{target.function.function_arn}:*"])
-        )
         # Its own version only would be a new policy in each deployment, which IAM takes seconds to learn.
+        versions = f"{target.function.function_arn}:*"
+        role.add_to_policy(PolicyStatement(actions=["lambda:InvokeFunction"], resources=[versions]))
         acknowledge(
-            role, {wildcard(target.function, ":*"): "which version is the new one is not known when the policy is made"}
+            role, {wildcard(role, versions): "which version is the new one is not known when the policy is made"}
         )
-        environment = {"MODELS": json.dumps(props.models_to_check), "VERSION": target.version.function_arn}
+        checked = props.models_to_check or (models.names if models else ())
+        environment = {"MODELS": json.dumps(checked), "VERSION": target.version.function_arn}
         if bucket:
             bucket.grant_read(role)
             environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
         if keys:
-            role.add_to_policy(
-                PolicyStatement(actions=["secretsmanager:GetSecretValue"], resources=[keys.secret.secret_arn])
-            )
+            keys.grant_read(role)
             environment["KEY_SECRET"] = keys.secret.secret_arn
         self.role = role
         # Those of a bucket are read when the check runs.
-        cards = {} if bucket else {name: source / "models" / name / "config.json" for name in props.models_to_check}
+        cards = {name: card for name in checked if (card := models.card(name))} if models else {}
         # The CDK takes its copy when the function is made.
         with _code(cards) as folder:
             self.function = Function(

@@ -1,9 +1,8 @@
 """Runs of many files: the state machine, and what it may do."""
 
 import json
-from typing import cast
 
-from aws_cdk import ArnFormat, CfnElement, Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk.aws_iam import Policy, PolicyStatement, Role, ServicePrincipal
 from aws_cdk.aws_lambda import IFunction
 from aws_cdk.aws_stepfunctions import DefinitionBody, LogLevel, LogOptions, StateMachine
@@ -14,7 +13,7 @@ from cdk.files import OUTPUT, Files
 from cdk.grants import s3_prefixes
 from cdk.logs import log_group
 from cdk.machine import definition
-from cdk.nag import acknowledge, finding, wildcard
+from cdk.nag import acknowledge, wildcard
 from cdk.props import Props
 
 # inferry's own name, which a test compares: where the lists of jobs are, below any output.
@@ -53,13 +52,12 @@ class Runs(Construct):
 
 def _grant_lists(role: Role, files: Files, told: Settings) -> None:
     """Reading the lists of jobs, and saying beside them what came of each, for every place where results may go."""
-    places = {
-        files.bucket.arn_for_objects(f"{OUTPUT}/{_LISTS}"): wildcard(files.bucket, f"/{OUTPUT}/{_LISTS}"),
-        **{f"{place}/{_LISTS}": f"IAM5[Resource::{finding(place)}/{_LISTS}]" for place in s3_prefixes(told)},
-    }
+    places = [f"{files.bucket.bucket_arn}/{OUTPUT}", *s3_prefixes(told)]
+    lists = [f"{place}/{_LISTS}" for place in places]
     actions = ["s3:GetObject", "s3:PutObject", "s3:ListMultipartUploadParts", "s3:AbortMultipartUpload"]
-    role.add_to_policy(PolicyStatement(actions=actions, resources=[*places]))
-    acknowledge(role, dict.fromkeys(places.values(), "runs are not known in advance, nor what is below an output"))
+    role.add_to_policy(PolicyStatement(actions=actions, resources=lists))
+    reason = "runs are not known in advance, nor what is below an output"
+    acknowledge(role, {wildcard(role, place): reason for place in lists})
 
 
 def _again(scope: Construct, machine: StateMachine, role: Role) -> None:
@@ -75,7 +73,6 @@ def _again(scope: Construct, machine: StateMachine, role: Role) -> None:
         PolicyStatement(actions=["states:StartExecution"], resources=[machine.state_machine_arn]),
         PolicyStatement(actions=["states:DescribeExecution", "states:StopExecution"], resources=[executions]),
     )
-    element = Stack.of(scope).get_logical_id(cast("CfnElement", machine.node.default_child))
-    place = "arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution"
-    known = f"IAM5[Resource::{place}:<{element}.Name>:*]"
-    acknowledge(policy, {known: "executions of the machine itself, which are not known in advance"})
+    acknowledge(
+        policy, {wildcard(policy, executions): "executions of the machine itself, which are not known in advance"}
+    )

@@ -21,12 +21,13 @@ from cdk.function_url import add_function_url
 from cdk.grants import grant_settings, grant_work
 from cdk.http_api import InferenceApi
 from cdk.metrics import Metrics
+from cdk.models import ModelFolder
 from cdk.props import Props
 from cdk.rollout import Check, Rollout
 
 
 class InferryStack(Stack):
-    """`source` is the project's folder: the image is built from it, and its models' cards are read from it."""
+    """`source` is the project's folder: the image is built from it, and relative paths begin there."""
 
     def __init__(self, scope: Construct, props: Props, source: Path) -> None:
         super().__init__(
@@ -37,6 +38,7 @@ class InferryStack(Stack):
             termination_protection=props.retain,
         )
         bucket = ModelBucket(self, "Models", props) if props.models == "bucket" else None
+        models = _models(props, source) if not bucket else None
         keys = ApiKeys(self, "ApiKeys", props) if props.authorization == "api-keys" else None
         files = Files(self, "Data", props) if props.batch else None
         told = settings(props)
@@ -44,9 +46,7 @@ class InferryStack(Stack):
             told = replace(told, batch_input=files.input, batch_output=files.output)
         if bucket:
             told = replace(told, model_path=bucket.url)
-        if keys:
-            told = replace(told, api_keys=keys.digests)
-        self.function = InferenceFunction(self, "Function", props, source, told)
+        self.function = InferenceFunction(self, "Function", props, source, told, keys)
         grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)
@@ -57,14 +57,14 @@ class InferryStack(Stack):
         self.alarms = Alarms(self, "Alarms", props, metrics)
         batch = self._batch(props, source, told, bucket, files) if files else {}
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
-        check = Check(self, "Check", props, source, self.function, bucket, keys)
+        check = Check(self, "Check", props, models, self.function, bucket, keys)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
             add_budget(self, props, self.alarms.topic)
 
         outputs = {
             "Endpoint": self.api.url,
-            "Curl": curl_line(props, self.api.url, source),
+            "Curl": curl_line(props, self.api.url, models),
             "Dashboard": monitor.url,
             "AlarmTopic": self.alarms.topic.topic_arn,
             "LogGroup": self.function.logs.log_group_name,
@@ -99,3 +99,11 @@ class InferryStack(Stack):
             CfnOutput(self, name, value=value)
         for tag, value in {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}.items():
             Tags.of(self).add(tag, value)
+
+
+def _models(props: Props, source: Path) -> ModelFolder:
+    """Those that go into the image. InvalidProps when a name among the props is none of theirs."""
+    models = ModelFolder(source / props.model_path)
+    models.require("DEFAULT_MODEL", *filter(None, [props.settings.default_model]))
+    models.require("checked_models", *props.checked_models)
+    return models

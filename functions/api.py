@@ -9,10 +9,10 @@ from inferry.app import create_app
 from inferry.service import Service
 from inferry.settings import Settings
 
-from functions import initialization, logs, metrics
+from functions import initialization, logs, metrics, stored_keys
 from functions.gateway import Gateway
 
-settings = Settings.from_env(initialization.defaults(os.environ) | os.environ)
+settings = Settings.from_env(initialization.threads(os.environ) | os.environ | stored_keys.settings(os.environ))
 logs.configure(settings)
 service = Service.from_settings(settings)
 with initialization.watched():

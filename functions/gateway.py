@@ -10,7 +10,7 @@ from inferry.concurrency import on_loop
 from inferry.http.asgi import ASGIApp, Message
 
 from functions.postponed import postponed
-from functions.sources import SOURCES, decoded, root_path, unknown
+from functions.sources import SOURCES, decoded, placed, unknown
 
 with postponed("asyncio"):
     from mangum import Mangum
@@ -54,12 +54,14 @@ class Gateway(Mangum):
         """An invocation. UnknownEvent."""
         source = self.infer(event, context)
         scope = source.scope
-        scope["root_path"] = root_path(event)
+        scope["root_path"], path = placed(event)
+        scope["path"] = scope["root_path"] + path
         scope["inferry"] = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),
             "deadline": time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN,
             "cold_start": self._cold,
+            "max_response": source.max_response,
         }
         self._cold = False
         exchange = _Exchange(source.body, event.get("isBase64Encoded", False))

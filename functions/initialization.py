@@ -16,17 +16,10 @@ LIMIT = 10.0
 NEAR = 8.0
 # Lambda gives a CPU for each 1,769 MB.
 MEGABYTES_PER_CPU = 1769
-# Lambda's 6 MB for an answer are those of base64; this leaves some for the headers.
-MAX_RESPONSE_BYTES = 4_500_000
-
-
-def defaults(env: Mapping[str, str]) -> dict[str, str]:
-    """Settings for a function of this size that answers; what `env` says itself comes before them."""
-    return {"MAX_RESPONSE_BYTES": str(MAX_RESPONSE_BYTES), **threads(env)}
 
 
 def threads(env: Mapping[str, str]) -> dict[str, str]:
-    """As many threads as the function's memory buys CPUs."""
+    """As many threads as the function's memory buys CPUs; what `env` says itself comes before them."""
     memory = int(env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", 0))
     return {"INTRA_OP_THREADS": str(math.ceil(memory / MEGABYTES_PER_CPU))} if memory else {}
 

@@ -15,8 +15,12 @@ class Runs:
         self.knows = fanout.knows
 
     def do(self, event: Document, until: float) -> dict[str, Any]:
-        """What came of a step, as `Fanout.do` says it; a plan also has its lists' buckets and keys."""
-        done = self._fanout.do(event, until)
+        """What came of a step, as `Fanout.do` says it; a plan also has its lists' buckets and keys.
+
+        `retries` in the event is how often the state machine has tried the step before.
+        """
+        retries = event.get("retries", 0)
+        done = self._fanout.do(event, until, attempt=1 + retries if isinstance(retries, int) else 1)
         for kind in (FILES, SLICES):
             if isinstance(planned := done.get(kind), dict):
                 planned["bucket"], planned["key"], planned["results"] = _place(planned["url"], kind)

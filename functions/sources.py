@@ -1,11 +1,16 @@
 """HTTP events: the request that each stands for, and the answer in the form that its source takes."""
 
 import binascii
+import itertools
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
 from inferry.errors import InvalidRequest, RequestTooLarge
+from inferry.http.asgi import below
+from inferry.http.routes import FIRST_SEGMENTS
 
 from functions.postponed import postponed
 
@@ -17,6 +22,15 @@ with postponed("asyncio"):
 MAX_BODY = 6_000_000
 # A text of this many bytes fits whatever it holds.
 MAX_TEXT = MAX_BODY // 3
+# In base64, with room for headers: of Lambda's 6 MB, and of what "the response JSON" of a load balancer's function may
+# have, "1 MB".
+MAX_ANSWER = 4_500_000
+MAX_BALANCED = 740_000
+
+_NO_STAGE = "$default"
+# The names that API Gateway gives to APIs; custom domains have others.
+_GATEWAYS_OWN = ".execute-api."
+_PARAMETER = re.compile(r"\{([^}+]+)\+?\}")
 
 
 class UnknownEvent(Exception):
@@ -27,6 +41,8 @@ class _Source:
     """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
 
     event: dict[str, Any]
+    max_text = MAX_TEXT
+    max_response = (MAX_ANSWER, "what Lambda passes on")
     _scope: Any = None
 
     @property
@@ -36,7 +52,7 @@ class _Source:
     def __call__(self, response: Any) -> dict[str, Any]:
         """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
         answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
-        if len(response["body"]) > MAX_TEXT and not answer["isBase64Encoded"]:
+        if len(response["body"]) > self.max_text and not answer["isBase64Encoded"]:
             answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
         return answer
 
@@ -51,6 +67,9 @@ class _Source:
 class LoadBalancer(_Source, ALB):
     """Application Load Balancer."""
 
+    max_text = 1_000_000 // 3
+    max_response = (MAX_BALANCED, "what a load balancer takes from a function")
+
 
 class HTTPApi(_Source, HTTPGateway):
     """HTTP API, in both of its payload formats, and Function URLs.
@@ -58,6 +77,11 @@ class HTTPApi(_Source, HTTPGateway):
     The newer format, which nearly all requests come in, is read and written here: what Mangum does for any application
     takes as long as the prediction of a small model.
     """
+
+    @classmethod
+    def infer(cls, event: Any, context: Any, config: Any) -> bool:
+        # VPC Lattice has a version and a context of the request too.
+        return "version" in event and ("httpMethod" in event or "http" in event.get("requestContext", ()))
 
     @property
     def scope(self) -> Any:
@@ -133,16 +157,55 @@ def decoded(body: bytes, is_base64: bool) -> bytes:
         raise InvalidRequest(f"the event's body isn't the base64 that its isBase64Encoded says: {exc}") from exc
 
 
-def root_path(event: Mapping[str, Any]) -> str:
-    """What the client's path has before the application's: a stage, or the mapping of a custom domain."""
-    context = event["requestContext"]
-    path = context.get("path") or event.get("rawPath") or ""
-    proxy = (event.get("pathParameters") or {}).get("proxy")
-    if proxy:
-        if path == f"/{proxy}":  # nearly always
-            return ""
-        path, own = unquote(path), f"/{unquote(proxy)}"
-        if path.endswith(own):
-            return path.removesuffix(own)
-    stage = context.get("stage", "$default")
-    return "" if stage == "$default" else f"/{stage}"
+def placed(event: Mapping[str, Any]) -> tuple[str, str]:
+    """Where a client calls the API ("" at the root), and the path below that, as far as the event tells."""
+    context, parameters = event["requestContext"], event.get("pathParameters")
+    if "http" in context:
+        sent, resource = context["http"]["path"], event.get("routeKey") or ""
+    else:
+        # At a REST API's own name, the event's path has no stage.
+        sent = event["path"] if "version" in event else context.get("path") or event["path"]
+        resource = event.get("resource") or ""
+    stage = context.get("stage") or _NO_STAGE
+    if parameters:
+        if sent == f"/{parameters.get('proxy')}" and "%" not in sent:  # nearly always
+            return "", sent
+    elif stage == _NO_STAGE and "/" not in resource:
+        return "", (unquote(sent) if "%" in sent else sent) or "/"
+    # An HTTP API has its stage there even at a custom domain, where no client wrote it.
+    unseen = stage if "http" in context and _GATEWAYS_OWN not in context.get("domainName", "") else ""
+    return _placed(sent, resource, tuple(parameters.items()) if parameters else (), stage, unseen)
+
+
+@lru_cache(64)
+def _placed(
+    sent: str, resource: str, parameters: tuple[tuple[str, str], ...], stage: str, unseen: str
+) -> tuple[str, str]:
+    """Most requests of a function are for the same few. `resource` may have a method in front."""
+    sent, resource = unquote(sent) or "/", resource.rpartition(" ")[2]
+    front, path = _below_resource(sent, resource, dict(parameters)) or _below_stage(sent, f"/{stage}")
+    return below(f"/{unseen}", front) if unseen else front, path
+
+
+def _below_resource(sent: str, resource: str, parameters: Mapping[str, str]) -> tuple[str, str] | None:
+    """None where the path is not the resource's. A greedy parameter has no slash at its end where the path has one."""
+    if not resource.startswith("/") or not parameters.keys() >= set(_PARAMETER.findall(resource)):
+        return None
+    path = _PARAMETER.sub(lambda match: unquote(parameters[match[1]]), resource).rstrip("/")
+    sent = sent.rstrip("/")
+    if not sent.endswith(path):
+        return None
+    mount = _mount(resource)
+    return sent[: len(sent) - len(path)] + mount, path[len(mount) :] or "/"
+
+
+def _below_stage(sent: str, stage: str) -> tuple[str, str]:
+    path = below(stage, sent)
+    return sent[: len(sent) - len(path)], path or "/"
+
+
+def _mount(resource: str) -> str:
+    """The literal beginning of a resource's path that no path of the API has: "/ml" of "/ml/{proxy+}"."""
+    segments = resource.strip("/").split("/")
+    front = itertools.takewhile(lambda segment: segment not in FIRST_SEGMENTS and not segment.startswith("{"), segments)
+    return "".join(f"/{segment}" for segment in front)

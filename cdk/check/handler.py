@@ -68,14 +68,25 @@ def _same(expected: Any, got: Any) -> bool:
 
 
 def _card(model: str) -> dict[str, Any]:
-    """From the bucket that has the models, else from the copy that lies beside this file."""
+    """From the bucket that has the models, else from the copy that lies beside this file; empty: it has none."""
     bucket, key = os.environ.get("MODEL_BUCKET"), f"{model}/config.json"
-    if bucket:
-        text = boto3.client("s3").get_object(Bucket=bucket, Key=f"models/{key}")["Body"].read()
-    else:
-        text = (Path(__file__).with_name("cards") / key).read_bytes()
-    card: dict[str, Any] = json.loads(text)
+    text = _object(bucket, f"models/{key}") if bucket else _file(Path(__file__).with_name("cards") / key)
+    card: dict[str, Any] = json.loads(text or "{}")
     return card
+
+
+def _object(bucket: str, key: str) -> bytes:
+    client = boto3.client("s3")
+    # Of an object that is not there, S3 says "forbidden" to a role that may list below a prefix only.
+    listed = client.list_objects_v2(Bucket=bucket, Prefix=key).get("Contents", [])
+    if key not in (item["Key"] for item in listed):
+        return b""
+    content: bytes = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    return content
+
+
+def _file(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _ask(method: str, path: str, body: str = "") -> Any:

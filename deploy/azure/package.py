@@ -1,9 +1,13 @@
 """Makes the zip for `func azure functionapp publish APP --no-build`: `python deploy/azure/package.py [FILE]`.
 
+The options: `--models FOLDER` takes other models than the examples, or with an empty FOLDER none; `--python VERSION` is
+the app's, and refuses to make what the app can't run.
+
 The code that .funcignore lets out, with its dependencies for the Python that runs this, pruned, and compiled: an
 instance starts without the platform's build, and without compiling. Run it on Linux with the app's version of Python.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -12,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
+MODELS = "models"
 # Where the Python worker looks for an app's packages.
 PACKAGES = Path(".python_packages", "lib", "site-packages")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -19,11 +24,11 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(target: Path) -> None:
-    """Writes the zip. CalledProcessError when a dependency can't be had."""
+def build(target: Path, models: Path | None = ROOT / MODELS) -> None:
+    """Writes the zip, with a folder of models or none. CalledProcessError when a dependency can't be had."""
     with TemporaryDirectory() as folder:
         app = Path(folder)
-        copy_code(app)
+        copy_code(app, models)
         install(app / PACKAGES)
         # As the images are; what was pruned too far, test_package.py finds.
         _run(str(ROOT / "images" / "prune.py"), str(app / PACKAGES))
@@ -31,11 +36,13 @@ def build(target: Path) -> None:
         write(app, target)
 
 
-def copy_code(app: Path) -> None:
-    """What .funcignore lets out."""
+def copy_code(app: Path, models: Path | None) -> None:
+    """What .funcignore lets out, with these models."""
     lines = (ROOT / ".funcignore").read_text(encoding="utf-8").split()
-    for name in (line[2:] for line in lines if line.startswith("!/")):
-        source = ROOT / name
+    for name in (line[2:].rstrip("/") for line in lines if line.startswith("!/")):
+        source = models if name == MODELS else ROOT / name
+        if source is None:
+            continue
         if source.is_dir():
             shutil.copytree(source, app / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
@@ -68,9 +75,24 @@ def _run(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True)  # noqa: S603
 
 
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=ROOT / "dist" / f"inferry-azure-python{VERSION}.zip")
+    parser.add_argument("--models", default=str(ROOT / MODELS))
+    parser.add_argument("--python", default=VERSION)
+    options = parser.parse_args()
+    if options.python != VERSION:
+        said = f"the app has Python {options.python}, and this one is {VERSION}"
+        parser.error(f"{said}: make ... AZURE_PYTHON=python{options.python}")
+    if options.models and not Path(options.models).is_dir():
+        parser.error(f"--models is a folder of models, and {options.models} is none: see docs/models.md#layout")
+    return options
+
+
 if __name__ == "__main__":
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist" / f"inferry-azure-python{VERSION}.zip"
-    build(file)
-    with zipfile.ZipFile(file) as made:
+    options = _options()
+    build(options.file, Path(options.models) if options.models else None)
+    with zipfile.ZipFile(options.file) as made:
         unpacked = sum(entry.file_size for entry in made.infolist())
-    print(f"{file}: {file.stat().st_size / 2**20:.1f} MB, unpacked {unpacked / 2**20:.1f} MB, for Python {VERSION}")
+    size = options.file.stat().st_size / 2**20
+    print(f"{options.file}: {size:.1f} MB, unpacked {unpacked / 2**20:.1f} MB, for Python {VERSION}")

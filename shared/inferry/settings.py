@@ -14,6 +14,9 @@ _FALSE = ("0", "false", "no", "off", "")
 _PREFIX = r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*"
 # What Kubernetes sets for a Service of this name, METRICS_PORT for one that is called "metrics": not a setting of ours.
 _SERVICE_LINK = r"(tcp|udp|sctp)://\S+"
+_BASE = r"(/[^/?#%\s]+)+/?|/"
+# How paths of the API itself begin: where a proxy takes it off, a base path like these could not be told from them.
+_OF_THE_API = ("docs", "health", "metrics", "openapi.json", "predict", "v1", "v2")
 _DIGEST = "[0-9a-fA-F]{64}"
 
 
@@ -57,6 +60,9 @@ class Settings:
     batch_tries: int = _setting(5, "How often a message is delivered at most; the last time has an answer anyway", 1)
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
+    base_path: str = _setting(
+        "", "Path below which clients call the API, /ml for example; /: the root; empty: what the host knows of it"
+    )
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
     allowed_hosts: tuple[str, ...] = _setting(
         (), "Names by which clients may call a server that listens on loopback, comma-separated; * for all"
@@ -99,6 +105,10 @@ class Settings:
             raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
         if self.log_format not in ("text", "json"):
             raise InvalidSettings(f"LOG_FORMAT must be text or json, got {self.log_format!r}")
+        if self.base_path and not re.fullmatch(_BASE, self.base_path):
+            raise InvalidSettings(f"BASE_PATH must be a path like /ml, got {self.base_path!r}")
+        if self.base_path and (first := self.base_path.split("/")[1]) in _OF_THE_API:
+            raise InvalidSettings(f"BASE_PATH can't begin with /{first}, as paths of the API itself do")
         for name in ("port", "metrics_port"):
             if getattr(self, name) > 65535:
                 raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")

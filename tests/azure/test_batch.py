@@ -4,6 +4,7 @@ import json
 import random
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,37 @@ def test_a_users_file_of_a_kept_name_is_put_aside(app: Server, storage: Storage)
     assert "names that end in .errors.jsonl are those of files that inferry writes beside results" in note["reason"]
 
 
+@pytest.mark.parametrize("encoded", [True, False], ids=["base64", "text"])
+@pytest.mark.parametrize("name", ["event-grid-blob", "cloudevents-blob"])
+def test_event_grid_in_the_queue(app: Server, storage: Storage, name: str, encoded: bool) -> None:
+    """An event subscription of the user's own, whose messages are base64 today and were plain text before."""
+    path = f"digits/{name}-{encoded} 1.jsonl"
+    sample = (ROOT / f"events/{name}.json").read_text()
+    told = sample.replace("inferrydevfiles", storage.account).replace("digits/2026-11-26 batch.jsonl", path)
+    done = succeeded(app, "jobs")
+    # As if its upload had begun, and then a mark: there is nothing to do.
+    begun = told.replace('"PutBlockList"', '"CreateFile"')
+    mark = told.replace(path, "digits/_SUCCESS")
+    elsewhere = told.replace(storage.account, "others")
+    send = (
+        (lambda text: storage.put(names.JOBS_QUEUE, text.encode()))
+        if encoded
+        else partial(storage.send, names.JOBS_QUEUE)
+    )
+    for text in (begun, mark):
+        send(text)
+    until(lambda: succeeded(app, "jobs") == done + 2, app)
+    assert outputs(storage, path) == []
+    storage.upload(names.INPUT, path, lines(ROW))
+    send(told)
+    assert json.loads(result(storage, app, f"{path}.report.json"))["state"] == "finished"
+    assert storage.peek(names.POISON_QUEUE) == []
+    send(elsewhere)
+    (message,) = until(lambda: storage.peek(names.POISON_QUEUE), app)
+    note = json.loads(message)
+    assert (note["error"], json.loads(note["body"])) == ("DataRefused", json.loads(elsewhere))
+
+
 REQUESTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "good": ({"inputs": [DIGIT], "outputs": [{"name": "label"}]}, {"data": [7]}),
     "bad": ({"inputs": []}, {"error": "the request's 'inputs' must be an array of at least one object", "status": 400}),
@@ -186,7 +218,7 @@ REQUESTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("name", REQUESTS)
 def test_a_request(app: Server, storage: Storage, name: str) -> None:
     members, expected = REQUESTS[name]
-    storage.put(names.JOBS_QUEUE, json.dumps({"id": f"a-{name}", "model_name": "digits", **members}).encode())
+    storage.send(names.JOBS_QUEUE, json.dumps({"id": f"a-{name}", "model_name": "digits", **members}))
     answer = json.loads(result(storage, app, f"answers/a-{name}.json"))
     assert (answer if "error" in answer else {"data": answer["outputs"][0]["data"]}) == expected
     assert storage.peek(names.POISON_QUEUE) == []

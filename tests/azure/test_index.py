@@ -38,7 +38,17 @@ def test_functions_triggers_levels_and_routes(tmp_path: Path, level: str) -> Non
     env = {} if level == "FUNCTION" else {"AUTH_LEVEL": level.lower()}
     done = index(ROOT, tmp_path, **env)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"api": http("/{*route}", level, EVERY), **HEALTH}
+    assert json.loads(done.stdout) == {"api": http("{*route}", level, EVERY), **HEALTH}
+
+
+def test_probes_are_open_below_a_proxys_path_too(tmp_path: Path) -> None:
+    done = index(ROOT, tmp_path, BASE_PATH="/ml/")
+    assert done.returncode == 0, done.stderr
+    below = {
+        "base_health": http("ml/health", "ANONYMOUS", PROBE),
+        "base_probes": http("ml/v2/health/{probe}", "ANONYMOUS", PROBE),
+    }
+    assert json.loads(done.stdout) == {"api": http("{*route}", "FUNCTION", EVERY), **HEALTH, **below}
 
 
 STORAGE = {"connection": "STORAGE"}

@@ -38,6 +38,12 @@ def test_every_connection_is_set(bindings: list[tuple[str, dict[str, Any]]]) -> 
     assert {binding["connection"] for _, binding in bindings} == {VARIABLES["triggers"]["connection"]}
 
 
-def test_event_grid_knows_the_blob_trigger(bindings: list[tuple[str, dict[str, Any]]]) -> None:
-    triggers = [(name, binding["source"]) for name, binding in bindings if binding["type"] == "blobTrigger"]
-    assert set(triggers) == {(VARIABLES["triggers"]["files"], "EventGrid")}
+def test_event_grid_s_messages_have_a_trigger(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+    """Terraform has them put into the queue of jobs."""
+    triggers = {binding["queueName"] for _, binding in bindings if binding["type"] == "queueTrigger"}
+    assert triggers == {VARIABLES["queues"]["jobs"]}
+
+
+def test_blobs_need_event_grid(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+    """Flex Consumption has no other blob triggers."""
+    assert {binding["source"] for _, binding in bindings if binding["type"] == "blobTrigger"} == {"EventGrid"}

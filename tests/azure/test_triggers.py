@@ -57,6 +57,15 @@ def test_a_message_is_taken_once(app: Server, storage: Storage, notes: Path) -> 
     assert len(written(notes, "hello")) == 1
 
 
+def test_plain_text_is_put_aside_by_a_host_that_expects_base64(app: Server, storage: Storage, notes: Path) -> None:
+    """At once, and without a word to the function: Azure/azure-sdk-for-net#18326. So our own host.json says none."""
+    storage.send("jobs", "plain text")
+    assert until(lambda: storage.texts("jobs-poison"), app) == ["plain text"]
+    assert written(notes, "plain text") == []
+    for message in storage.receive("jobs-poison", 32, 30):
+        storage.delete("jobs-poison", message)
+
+
 def test_a_poisoned_message_is_put_aside_after_its_tries_with_the_reason_logged(
     app: Server, storage: Storage, notes: Path
 ) -> None:

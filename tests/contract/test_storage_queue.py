@@ -16,6 +16,7 @@ from inferry.cloud.entra import CommandLine
 from inferry.cloud.http_client import NoAnswer
 from inferry.errors import InvalidSettings, StoreError
 from inferry.jobs.runs import storage_queue
+from inferry.jobs.runs.queue_text import decoded, encoded
 from inferry.jobs.runs.storage_queue import StorageQueue
 from test_cloud_sinks import local, token
 
@@ -34,6 +35,17 @@ def test_messages(azurite: services.Azurite) -> None:
     queue.put(iter(bodies[3:]))
     assert queue.count() == len(bodies)
     assert len(set(queue.peek()) & set(bodies)) == 32
+
+
+PLAIN = [b'{"input": "az://input/a.csv"}', b"[1]", b"\xc3\xbc{", b" {}\n"]
+
+
+@pytest.mark.parametrize("body", [*PLAIN, bytes(range(256)), b""])
+def test_texts_are_base64_or_what_they_say(body: bytes) -> None:
+    text = encoded(body)
+    assert decoded(text.encode()) == decoded(f" {text}\n".encode()) == body
+    if body in PLAIN:
+        assert decoded(body) == body
 
 
 REFUSED = {

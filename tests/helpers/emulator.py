@@ -55,7 +55,7 @@ class Emulator:
 
     def invoke_raw(self, event: bytes) -> bytes:
         """The bytes of the answer; the emulator says 200 to whatever happens but to an answer over the limit (502)."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         try:
             connection.request("POST", INVOCATIONS, event)
             return connection.getresponse().read()

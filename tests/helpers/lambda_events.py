@@ -15,6 +15,9 @@ HTTP = (
     "http-api-get",
     "http-api-stage",
     "rest-api-binary",
+    "rest-api-mapping",
+    "rest-api-mapping-stage",
+    "rest-api-slash",
     "rest-api-stage",
 )
 # What API Gateway takes for text; everything else comes in base64.

@@ -176,6 +176,22 @@ def slow(work: int = 256) -> bytes:
     return model(nodes, [tensor("turns", "INT64", (1,))], [tensor("y", "FP32", (1,))], constants)
 
 
+def heavy(width: int = 1024, layers: int = 8) -> bytes:
+    """FP32 `y` [batch, 3] is `x`, by way of so many products that a row takes a fraction of a millisecond."""
+    names = ["x", "wide", *(f"layer{number}" for number in range(layers)), "y"]
+    weights = ["widen", *["weights"] * layers, "narrow"]
+    nodes = [
+        helper.make_node("MatMul", [before, weight], [after])
+        for before, weight, after in zip(names, weights, names[1:], strict=False)
+    ]
+    shapes = {"widen": (3, width), "weights": (width, width), "narrow": (width, 3)}
+    constants = [
+        helper.make_tensor(name, TensorProto.FLOAT, shape, np.eye(*shape, dtype=np.float32).ravel())
+        for name, shape in shapes.items()
+    ]
+    return model(nodes, [tensor("x", "FP32", ("batch", 3))], [tensor("y", "FP32", ("batch", 3))], constants)
+
+
 def failing() -> bytes:
     """Reshapes FP32 `x` [batch] to seven elements: a run with any other number of them fails in the middle."""
     return model(

@@ -27,6 +27,7 @@ DEFAULTS = {
     "provisioned": 1,
     "concurrency": 0,
     "models": "image",
+    "model_path": "models",
     "authorization": "iam",
     "jwt_issuer": "",
     "jwt_audience": (),
@@ -83,7 +84,7 @@ def test_defaults() -> None:
 )
 def test_environments_of_the_project(environment: str, expected: dict[str, Any]) -> None:
     props = Props.from_context({**CONTEXT, "environment": environment}.get)
-    assert values(props) == {**DEFAULTS, "settings": Settings(default_model="digits"), **expected}
+    assert values(props) == {**DEFAULTS, **expected}
 
 
 def test_command_line_wins() -> None:

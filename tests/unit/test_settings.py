@@ -43,6 +43,7 @@ DEFAULTS = {
     "BATCH_TRIES": 5,
     "BATCH_RUNNER": "",
     "INTRA_OP_THREADS": 0,
+    "BASE_PATH": "",
     "CORS_ORIGINS": (),
     "ALLOWED_HOSTS": (),
     "API_KEYS": (),
@@ -108,6 +109,7 @@ def test_from_env() -> None:
         "BATCH_TRIES": "7",
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
         "INTRA_OP_THREADS": "3",
+        "BASE_PATH": "/ml",
         "CORS_ORIGINS": "https://a.example, https://b.example",
         "ALLOWED_HOSTS": "a.example, b.example",
         "API_KEYS": f"{DIGEST}, {DIGEST.upper()}",
@@ -161,6 +163,7 @@ def test_from_env() -> None:
         "BATCH_TRIES": 7,
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
         "INTRA_OP_THREADS": 3,
+        "BASE_PATH": "/ml",
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
         "ALLOWED_HOSTS": ("a.example", "b.example"),
         "API_KEYS": (DIGEST, DIGEST.upper()),
@@ -216,6 +219,8 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
         return st.integers(0, 65535)
     if item.name == "log_format":
         return st.sampled_from(["text", "json"])
+    if item.name == "base_path":
+        return st.sampled_from(["", "/", "/ml", "/ml/", "/a/b"])
     if item.name == "api_keys":
         return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)
     if item.name == "data_prefixes":

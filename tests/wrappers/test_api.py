@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from contract.servers import ask
 from inferry.cpus import session_threads
 from inferry.errors import ModelNotFound
 from inferry.settings import Settings
-from wrappers.conftest import INVOCATION, Function
+from wrappers.conftest import EXAMPLES, INVOCATION, Function
 
 from functions import gateway, initialization, sources
 
@@ -44,7 +45,7 @@ def plain(event: Mapping[str, Any]) -> tuple[str, str, bytes, dict[str, str]]:
     headers = event["headers"] if "headers" in event else {k: v[0] for k, v in event["multiValueHeaders"].items()}
     return (
         event.get("httpMethod") or request["method"],
-        (event.get("path") or request["path"]).removeprefix("/prod"),
+        (event.get("path") or request["path"]).removeprefix("/ml").removeprefix("/prod"),
         base64.b64decode(text) if event.get("isBase64Encoded") else text.encode(),
         {**headers, "accept-encoding": "identity"},
     )
@@ -71,7 +72,14 @@ def test_an_event_is_answered_as_the_request_it_stands_for(function: Make, name:
 
 def test_every_sample_of_http_is_tested() -> None:
     found = {path.stem for path in events.FOLDER.glob("*.json")}
-    assert {name for name in found if "requestContext" in events.load(name)} == set(events.HTTP)
+    assert {name for name in found if "requestContext" in events.load(name)} == {*events.HTTP, "vpc-lattice"}
+
+
+def test_every_sample_has_a_source() -> None:
+    rows = [line for line in (events.FOLDER / "README.md").read_text().splitlines() if line.startswith("| `")]
+    listed = [name for row in rows for name in re.findall("`([a-z0-9-]+)`", row.split("|")[1])]
+    assert sorted(listed) == sorted(path.stem for path in events.FOLDER.glob("*.json"))
+    assert [row for row in rows if "https://" not in row] == [row for row in rows if "our own state machine" in row]
 
 
 def test_the_digit_is_read(function: Make) -> None:
@@ -84,6 +92,14 @@ UNKNOWN: dict[str, tuple[Any, str]] = {
     "sqs": (events.load("sqs-s3"), "the keys Records"),
     "eventbridge": (events.load("eventbridge-schedule"), "the keys account, detail, detail-type, id"),
     "s3 test": (events.load("s3-test"), "the keys Bucket, Event, HostId"),
+    "vpc lattice": (
+        events.load("vpc-lattice"),
+        "the keys body, headers, isBase64Encoded, method, path, requestContext",
+    ),
+    "vpc lattice, the older structure": (
+        {"raw_path": "/v2", "method": "GET", "headers": {}, "query_string_parameters": {}, "body": None},
+        "the keys body, headers, method, query_string_parameters, raw_path",
+    ),
     "websocket": ({"requestContext": {"connectionId": "c"}, "body": ""}, "the keys body, requestContext"),
     "empty": ({}, "the keys (none)"),
     "list": ([1], "got list"),
@@ -136,54 +152,78 @@ def test_a_body_over_lambdas_limit(function: Make, path: str, is_base64: bool) -
 ESCAPED = {"quotes": '"', "backslashes": "\\", "two bytes": "é", "four bytes": "😀"}
 
 
-@pytest.mark.parametrize("name", ["alb", "http-api", "rest-api-stage"])
+# What each gateway passes on of an answer's JSON: "1 MB" of a load balancer's function, Lambda's 6 MB of the others.
+ROOM = {name: 1_000_000 if name.startswith("alb") else 6 * 2**20 for name in events.HTTP if "get" not in name}
+LIMITS = {name: sources.MAX_BALANCED if name.startswith("alb") else sources.MAX_ANSWER for name in ROOM}
+WHOSE = {
+    sources.MAX_BALANCED: "740000 (what a load balancer takes from a function)",
+    sources.MAX_ANSWER: "4500000 (what Lambda passes on)",
+}
+
+
+@pytest.mark.parametrize("name", ROOM)
 @pytest.mark.parametrize("character", ESCAPED.values(), ids=ESCAPED)
-def test_an_answer_within_the_limit_fits_into_lambdas(
+def test_an_answer_within_the_limit_fits_into_the_gateways(
     function: Make, repository: Callable[..., str], character: str, name: str
 ) -> None:
     served = function(MODEL_PATH=repository({"digits.onnx": onnx_models.identity("BYTES", ("n",))}))
     size = len(json.dumps(character, ensure_ascii=False).encode()) - len('""')
-    text = character * (initialization.MAX_RESPONSE_BYTES * 9 // 10 // size)
-    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}
-    event = {**events.load(name), "body": json.dumps({"inputs": [tensor]}, ensure_ascii=False)}
-    answer = served(event)
+    text = character * (LIMITS[name] * 9 // 10 // size)
+    answer = served(echoed(name, text))
     assert answer["statusCode"] == 200, answer["body"][:300]
     assert json.loads(events.body(answer))["outputs"][0]["data"] == [text]
     # As the runtime writes it where it isn't told to leave characters as they are.
-    assert len(json.dumps(answer)) < 6 * 2**20
+    assert len(json.dumps(answer)) < ROOM[name]
 
 
-PREFIXES = {
-    "a stage of an HTTP API": ("http-api-stage", {}, "/prod"),
-    "a stage of a REST API": ("rest-api-stage", {}, "/prod"),
-    "no stage": ("http-api", {}, ""),
-    "a load balancer": ("alb", {}, ""),
-    "a Function URL": ("function-url", {}, ""),
-}
+def echoed(name: str, text: str) -> dict[str, Any]:
+    """The event of a request that a model of texts answers with the same text."""
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": [text]}
+    body = json.dumps({"inputs": [tensor]}, ensure_ascii=False)
+    event = {**events.load(name), "body": body, "isBase64Encoded": False}
+    for headers in (event[key] for key in ("headers", "multiValueHeaders") if key in event):
+        for header in [header for header in headers if header.lower() == "inference-header-content-length"]:
+            del headers[header]
+    return event
 
 
-@pytest.mark.parametrize("name", PREFIXES)
-def test_the_prefix_is_the_gateways(name: str) -> None:
-    event, changes, root = PREFIXES[name]
-    assert sources.root_path(events.load(event) | changes) == root
+@pytest.mark.parametrize("setting", ["0", "1000000000", "2000"])
+@pytest.mark.parametrize("name", ROOM)
+def test_an_answer_over_the_limit_says_whose_it_is(
+    function: Make, repository: Callable[..., str], name: str, setting: str
+) -> None:
+    """A setting may make the limit smaller, and no larger: the gateway would answer 502."""
+    served = function(
+        MODEL_PATH=repository({"digits.onnx": onnx_models.identity("BYTES", ("n",))}), MAX_RESPONSE_BYTES=setting
+    )
+    answer = served(echoed(name, "a" * LIMITS[name]))
+    size = LIMITS[name] + len(json.dumps(_empty_answer(served, name), separators=(",", ":")))
+    whose = "2000 (MAX_RESPONSE_BYTES)" if setting == "2000" else WHOSE[LIMITS[name]]
+    assert (answer["statusCode"], json.loads(answer["body"])["error"]) == (
+        413,
+        f"the answer has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
+        "('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')",
+    )
 
 
-def mapped(name: str, root: str, **changes: Any) -> dict[str, Any]:
-    """An event that came by a custom domain whose mapping is `root`, which the gateway leaves in the path."""
-    event = events.load(name)
-    path = f"{root}/v2/models/digits/infer"
-    where = event["requestContext"].get("http", event["requestContext"])
-    where["path"] = path
-    return {**event, ("path" if "path" in event else "rawPath"): path, **changes}
+def _empty_answer(served: Function, name: str) -> Any:
+    return json.loads(events.body(served(echoed(name, ""))))
 
 
-@pytest.mark.parametrize("name", ["http-api", "rest-api-stage"])
-def test_a_custom_domains_mapping(function: Make, name: str) -> None:
-    served = function()
-    assert served(mapped(name, "/models"))["statusCode"] == 200
-    assert served(mapped(name, "/a%20b"))["statusCode"] == 200
-    # Without the wildcard of the route, the prefix can't be told from the path.
-    assert served(mapped(name, "/models", pathParameters=None))["statusCode"] == 404
+@pytest.mark.parametrize(("name", "status"), [("alb", 413), ("http-api", 200)])
+def test_other_answers_have_the_same_limit(function: Make, name: str, status: int) -> None:
+    served = function(MODEL_PATH=str(EXAMPLES))
+    padding = "# padding\n" * (sources.MAX_BALANCED // 10 + 1)
+    served.module.service.scrape = lambda: padding
+    assert served(got(name, "/metrics"))["statusCode"] == status
+
+
+def got(name: str, path: str) -> dict[str, Any]:
+    event = events.load(name) | {"body": "", "isBase64Encoded": False}
+    if name == "alb":
+        return event | {"httpMethod": "GET", "path": path}
+    event["requestContext"]["http"] |= {"method": "GET", "path": path}
+    return event | {"rawPath": path}
 
 
 class Recorded:
@@ -220,8 +260,18 @@ def test_what_an_invocation_knows_is_passed_on(function: Make, monkeypatch: pyte
     first, second = recorded.contexts
     for known in (first, second):
         assert 19 < known.pop("deadline") + gateway.MARGIN - before < 21
-    assert first == {"request_id": "B7xQ2jOdliAEPLg=", "trace_id": trace_id, "cold_start": True}
-    assert second == {"request_id": INVOCATION, "trace_id": trace_id, "cold_start": False}
+    assert first == {
+        "request_id": "B7xQ2jOdliAEPLg=",
+        "trace_id": trace_id,
+        "cold_start": True,
+        "max_response": (4_500_000, "what Lambda passes on"),
+    }
+    assert second == {
+        "request_id": INVOCATION,
+        "trace_id": trace_id,
+        "cold_start": False,
+        "max_response": (740_000, "what a load balancer takes from a function"),
+    }
 
 
 def test_a_prediction_ends_before_the_invocation_does(function: Make, repository: Callable[..., str]) -> None:
@@ -265,14 +315,14 @@ THREADS = {"128": 1, "1024": 1, "1769": 1, "1770": 2, "3538": 2, "10240": 6}
 
 @pytest.mark.parametrize("memory", THREADS)
 def test_threads_follow_the_memory(memory: str) -> None:
-    defaults = initialization.defaults({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory})
+    defaults = initialization.threads({"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": memory})
     assert session_threads(Settings.from_env(defaults)) == THREADS[memory]
 
 
 def test_settings_come_before_what_the_memory_implies(function: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "3538")
     assert function(INTRA_OP_THREADS="5").module.settings.intra_op_threads == 5
-    assert initialization.defaults({}) == {"MAX_RESPONSE_BYTES": "4500000"}
+    assert initialization.threads({}) == {}
 
 
 def test_an_init_near_the_limit_says_what_to_do(

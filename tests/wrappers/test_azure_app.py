@@ -185,14 +185,34 @@ def test_the_client_leaves_when_the_answer_is_complete() -> None:
 @pytest.mark.parametrize(
     ("given", "path"),
     [
-        ({}, "/app/models"),
-        ({"MODEL_PATH": "mine"}, "/app/mine"),
+        ({}, "ROOT/models"),
+        ({"MODEL_PATH": "mine"}, "ROOT/mine"),
         ({"MODEL_PATH": "/x"}, "/x"),
         ({"MODEL_PATH": "az://c/m"}, "az://c/m"),
     ],
 )
 def test_models_are_below_the_app_and_not_below_the_working_directory(given: dict[str, str], path: str) -> None:
-    assert defaults({**given, "PORT": "1"}, Path("/app")) == {"MODEL_PATH": path, "PORT": "1"}
+    found = defaults({**given, "PORT": "1"}, ROOT)
+    assert found == {"MODEL_PATH": path.replace("ROOT", str(ROOT)), "BASE_PATH": "", "PORT": "1"}
+
+
+PREFIX = "AzureFunctionsJobHost__extensions__http__routePrefix"
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "base"),
+    [
+        ("", {}, ""),
+        ("ml", {}, "/ml"),
+        ("ml/", {PREFIX: ""}, ""),
+        ("", {PREFIX: "a/b"}, "/a/b"),
+        ("ml", {"BASE_PATH": "/front"}, "/front"),
+        ("", {"BASE_PATH": "/"}, "/"),
+    ],
+)
+def test_the_hosts_prefix_is_the_base_path(tmp_path: Path, host: str, given: dict[str, str], base: str) -> None:
+    (tmp_path / "host.json").write_text(json.dumps({"extensions": {"http": {"routePrefix": host}}}))
+    assert defaults(given, tmp_path)["BASE_PATH"] == base
 
 
 def test_levels_of_authorisation() -> None:

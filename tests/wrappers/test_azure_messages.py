@@ -1,6 +1,7 @@
 """azure_app's function of the queue in this process: what it does, sends again, puts aside and lets fail."""
 
 import asyncio
+import base64
 import json
 import math
 import threading
@@ -14,6 +15,7 @@ import onnx_models
 import pytest
 from azure.functions.queue import QueueMessage
 from inferry.errors import InferenceTimeout, ModelUnavailable
+from inferry.observability.stats import ModelStats
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker.steps import Fanout
@@ -27,16 +29,18 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 ROW = '{"x": [1, 2]}\n'
 MANY = 500_000
 TRIES = 5
-Done = tuple[bytes | None, bytes | None]
+ACCOUNT = "inferrydevfiles"
+# What is sent again, as the queue has it, and the note that is put aside.
+Done = tuple[str | None, bytes | None]
 
 
-class Out(func.Out[bytes]):
-    value: bytes | None = None
+class Out(func.Out[str]):
+    value: str | None = None
 
-    def set(self, val: bytes) -> None:
+    def set(self, val: str) -> None:
         self.value = val
 
-    def get(self) -> bytes | None:
+    def get(self) -> str | None:
         return self.value
 
 
@@ -65,8 +69,8 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
         context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local(), trace_context=span)
         again, aside = Out(), Out()
         worker = Worker(service)
-        await Messages(worker, Fanout(service, worker), Limits(limit, TRIES))(message, context, again, aside)
-        return again.value, aside.value
+        await Messages(worker, Fanout(service, worker), Limits(limit, TRIES), ACCOUNT)(message, context, again, aside)
+        return again.value, None if aside.value is None else base64.b64decode(aside.value, validate=True)
 
     yield invocation
     service.close()
@@ -88,12 +92,51 @@ def test_a_job_goes_on_in_other_invocations(handle: Callable[..., Done], files: 
     told = job(files, "m/long.jsonl", ROW * MANY)
     parts, turns = files / "output/m/.inferry", [0]
     while (done := handle(told, limit=0.02)) != (None, None):
-        assert done == (json.dumps(told).encode(), None)
+        assert done == (json.dumps(told), None)
         turns.append(sum(path.is_file() for path in parts.rglob("*")))
     assert len(turns) > 2
     assert sorted(turns) == turns
     assert (files / "output/m/long.jsonl").read_text().count("\n") == MANY
     assert handle(told, limit=0.02) == (None, None)
+
+
+def test_a_job_in_base64_goes_on_in_base64(handle: Callable[..., Done], files: Path) -> None:
+    told = base64.b64encode(json.dumps(job(files, "m/long.jsonl", ROW * MANY)).encode())
+    assert handle(told, limit=0.02) == (told.decode(), None)
+    assert handle(told) == (None, None)
+    assert (files / "output/m/long.jsonl").read_text().count("\n") == MANY
+
+
+@pytest.mark.parametrize("form", ["text", "blanks around it", "base64", "base64 in lines"])
+def test_messages_are_text_or_base64(handle: Callable[..., Done], files: Path, form: str) -> None:
+    plain = json.dumps(job(files, "m/\N{SNOWMAN}.jsonl", ROW), ensure_ascii=False).encode()
+    forms = {"text": plain, "blanks around it": b" \n" + plain, "base64": base64.b64encode(plain)}
+    assert handle(forms.get(form) or base64.encodebytes(plain)) == (None, None)
+    assert (files / "output/m/\N{SNOWMAN}.jsonl").read_text().count("\n") == 1
+
+
+@pytest.mark.parametrize(("tries", "largest"), [(1, 64), (2, 8), (3, 1), (4, 1)])
+def test_blocks_get_smaller_when_a_message_comes_again(
+    handle: Callable[..., Done], files: Path, monkeypatch: pytest.MonkeyPatch, tries: int, largest: int
+) -> None:
+    """A job that was ended in the middle may have been ended by the length of its blocks."""
+    sizes = runs(monkeypatch)
+    assert handle(job(files, "m/a.jsonl", ROW * 100), tries=tries) == (None, None)
+    assert max(sizes) == largest
+    assert sum(sizes) == 100
+
+
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each run of a job from now on."""
+    found: list[int] = []
+    executed = ModelStats.executed
+
+    def counted(self: ModelStats, rows: int, ns: int) -> None:
+        found.append(rows)
+        executed(self, rows, ns)
+
+    monkeypatch.setattr(ModelStats, "executed", counted)
+    return found
 
 
 def test_the_loop_is_free_while_a_job_runs(invocation: Callable[..., Coroutine[Any, Any, Done]], files: Path) -> None:
@@ -212,7 +255,7 @@ def test_a_job_of_a_run_goes_on_in_other_invocations(handle: Callable[..., Done]
     [told] = planned(handle, files, 1 << 30, ["files"])
     turns = 0
     while (done := handle(told, limit=0.02)) != (None, None):
-        assert done == (json.dumps(told).encode(), None)
+        assert done == (json.dumps(told), None)
         turns += 1
     assert turns > 1
     assert outcomes(files) == {f"0--finished-{MANY}-0": "."}

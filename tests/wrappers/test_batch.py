@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import logging
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ import boto3
 import lambda_events as events
 import pytest
 from contract import services
-from inferry.errors import DataRefused, InvalidRequest, ModelUnavailable
+from inferry.errors import DataRefused, InvalidRequest, InvalidSettings, ModelUnavailable
 from inferry.jobs.runner import Job
+from inferry.observability.stats import ModelStats
 from inferry.worker.worker import Worker
 from wrappers.conftest import EXAMPLES, INVOCATION, context
 
@@ -27,6 +29,8 @@ ROW = json.dumps({"pixels": DIGIT})
 ERROR = '{"pixels": 7}'
 RESULT = '{"label":7,'
 ID = "059f36b4-87a3-44ab-83d2-661970000001"
+MANY = [ROW] * 20_000
+JOB = {"model": "digits", "input": f"s3://{BUCKET}/input/digits/a.jsonl"}
 
 
 class Cloud(NamedTuple):
@@ -122,6 +126,17 @@ def sqs(*bodies: Any) -> dict[str, Any]:
     }
 
 
+def by_sns(message: Any) -> dict[str, Any]:
+    """The event of a topic's message to the function itself."""
+    [record] = events.load("sns-s3")["Records"]
+    return {"Records": [{**record, "Sns": {**record["Sns"], "Message": json.dumps(message)}}]}
+
+
+def wrapped(message: Any) -> dict[str, Any]:
+    """What a topic puts into a queue without raw delivery; with it, the message itself is there."""
+    return {**json.loads(events.load("sqs-sns-s3")["Records"][0]["body"]), "Message": json.dumps(message)}
+
+
 def failed(answer: Any) -> list[int]:
     """The numbers of the messages that failed."""
     assert answer.keys() == {"batchItemFailures"}
@@ -149,6 +164,47 @@ def test_what_arrives_and_is_no_input(batch: Any, cloud: Cloud) -> None:
     assert said["reason"].startswith(f"s3://{BUCKET}/input/digits/mine.errors.jsonl can't be predicted or hold results")
 
 
+@pytest.mark.parametrize(("received", "largest"), [(1, 64), (2, 8), (3, 1), (4, 1)])
+def test_blocks_get_smaller_when_a_message_comes_again(
+    batch: Any, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, received: int, largest: int
+) -> None:
+    """A job that was ended in the middle may have been ended by the length of its blocks."""
+    cloud.put("input/digits/a.jsonl", *[ROW] * 100)
+    handle = batch()
+    sizes = runs(monkeypatch)
+    event = sqs(notification("input/digits/a.jsonl"))
+    event["Records"][0]["attributes"] |= {"ApproximateReceiveCount": str(received)}
+    assert failed(handle(event)) == []
+    assert (max(sizes) >= largest if received == 1 else max(sizes) == largest, sum(sizes)) == (True, 100)
+
+
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The rows of each run of a job from now on."""
+    found: list[int] = []
+    executed = ModelStats.executed
+
+    def counted(self: ModelStats, rows: int, ns: int) -> None:
+        found.append(rows)
+        executed(self, rows, ns)
+
+    monkeypatch.setattr(ModelStats, "executed", counted)
+    return found
+
+
+@pytest.mark.parametrize(("retries", "largest"), [(1, 8), (2, 1)])
+def test_blocks_get_smaller_when_a_step_is_tried_again(
+    batch: Any, cloud: Cloud, monkeypatch: pytest.MonkeyPatch, retries: int, largest: int
+) -> None:
+    cloud.put("input/digits/a.jsonl", *[ROW] * 100)
+    handle = batch()
+    sizes = runs(monkeypatch)
+    job = {"input": f"s3://{BUCKET}/input/digits/a.jsonl", "output": f"s3://{BUCKET}/output/digits/"}
+    run = {"name": "monday", "output": f"s3://{BUCKET}/output", "file": 0, "slice": None}
+    done = handle({"job": job, "run": run, "retries": retries})
+    assert done == {"state": "finished", "rows": 100, "errors": 0}
+    assert (max(sizes), sum(sizes)) == (largest, 100)
+
+
 # The sample's key is "input/digits/2026-11-26+batch.jsonl", in which + stands for a blank.
 KEY = "digits/2026-11-26 batch.jsonl"
 OBJECTS = {
@@ -156,6 +212,10 @@ OBJECTS = {
     "eventbridge": (events.load("eventbridge-s3"), False),
     "s3 in sqs": (events.load("sqs-s3"), True),
     "eventbridge in sqs": (sqs(events.load("eventbridge-s3")), True),
+    "s3 by sns": (events.load("sns-s3"), False),
+    "eventbridge by sns": (by_sns(events.load("eventbridge-s3")), False),
+    "s3 by sns in sqs": (events.load("sqs-sns-s3"), True),
+    "eventbridge by sns in sqs": (sqs(wrapped(events.load("eventbridge-s3"))), True),
 }
 
 
@@ -192,20 +252,121 @@ NOTHING = {
     "removed": REMOVED,
     "deleted": {**events.load("eventbridge-s3"), "detail-type": "Object Deleted"},
     "folder": notification("input/digits/"),
+    **{
+        name: notification(f"input/digits/{name}")
+        for name in ("_SUCCESS", "run_%24folder%24", "_committed_123", "_started_123", ".part-0.csv.crc")
+    },
+    "eventbridge's _SUCCESS": json.loads(
+        json.dumps(events.load("eventbridge-s3")).replace("2026-11-26 batch.jsonl", "_SUCCESS")
+    ),
 }
 
 
 @pytest.mark.parametrize("name", NOTHING)
 def test_events_that_are_about_nothing_to_do(batch: Any, cloud: Cloud, name: str) -> None:
+    """On their own, in a queue, and by a topic to either."""
     handle = batch()
-    assert handle(NOTHING[name]) == ([None] if name == "folder" else [])
-    assert failed(handle(sqs(NOTHING[name]))) == []
+    for direct in (NOTHING[name], by_sns(NOTHING[name])):
+        assert handle(direct) == ([None] if name == "folder" else [])
+    assert failed(handle(sqs(NOTHING[name], wrapped(NOTHING[name])))) == []
     assert (cloud.received(cloud.dead), cloud.keys()) == ([], [])
 
 
-def test_the_sample_of_s3s_test(batch: Any, cloud: Cloud) -> None:
-    assert batch()(events.load("sqs-s3-test")) == {"batchItemFailures": []}
+@pytest.mark.parametrize("name", ["sqs-s3-test", "sqs-sns-s3-test"])
+def test_the_samples_of_s3s_test(batch: Any, cloud: Cloud, name: str) -> None:
+    assert batch()(events.load(name)) == {"batchItemFailures": []}
     assert cloud.received(cloud.dead) == []
+
+
+TOPICS_ID = "95df01b4-ee98-5cb9-9903-4c221d41eb5e"
+
+
+@pytest.mark.parametrize("way", ["function", "queue", "queue, raw"])
+def test_jobs_and_requests_by_a_topic(batch: Any, cloud: Cloud, way: str) -> None:
+    """An answer has the topic's id of its message, which is the one that its sender knows; raw delivery hides it."""
+    cloud.put("input/digits/a.jsonl", ROW)
+    handle, request = batch(), {"model_name": "digits", "inputs": []}
+    for message in (JOB, request):
+        if way == "function":
+            [told] = handle(by_sns(message))
+            assert told.get("state", "finished") == "finished"
+        else:
+            assert failed(handle(sqs(message if "raw" in way else wrapped(message)))) == []
+    name = ID if "raw" in way else TOPICS_ID
+    names = [f"answers/{name}.json", "digits/a.jsonl", "digits/a.jsonl.report.json"]
+    assert (cloud.keys(), cloud.received(cloud.dead)) == ([f"output/{name}" for name in names], [])
+
+
+def test_a_job_by_a_topic_goes_on_without_it(batch: Any, cloud: Cloud) -> None:
+    cloud.put("input/digits/a.jsonl", *MANY)
+    handle = batch()
+    job, arrived = wrapped(JOB), events.load("sqs-sns-s3")["Records"][0]["body"]
+    assert failed(handle(sqs(job, arrived), seconds=0)) == []
+    sent = [json.loads(body) for body, _ in cloud.received(cloud.jobs)]
+    assert sent == [JOB, events.load("s3")]
+
+
+FIFO = events.load("sqs-fifo")
+
+
+def fifo(*bodies: Any, groups: str) -> dict[str, Any]:
+    """Messages of a FIFO queue, each of the group at its place in `groups`."""
+    arn = FIFO["Records"][0]["eventSourceARN"]
+    return {
+        "Records": [
+            {**record, "eventSourceARN": arn, "attributes": {**record["attributes"], "MessageGroupId": group}}
+            for record, group in zip(sqs(*bodies)["Records"], groups, strict=True)
+        ]
+    }
+
+
+def test_the_sample_of_a_fifo_queue(batch: Any, cloud: Cloud) -> None:
+    for day in ("monday", "tuesday", "wednesday"):
+        cloud.put(f"input/digits/{day}.jsonl", ROW)
+    assert batch()(FIFO) == {"batchItemFailures": []}
+    assert len(cloud.keys()) == 6
+
+
+def test_what_fails_in_a_fifo_queue_holds_up_its_group(
+    batch: Any, cloud: Cloud, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And no other one. Poison is put aside, and holds up nothing."""
+    (tmp_path / "broken.onnx").write_bytes(b"broken")
+    shutil.copytree(EXAMPLES / "digits", tmp_path / "digits")
+    for name in ("a", "b", "c"):
+        cloud.put(f"input/digits/{name}.jsonl", ROW)
+    cloud.put("input/broken/a.jsonl", ROW)
+    a, b, c = ({"input": f"s3://{BUCKET}/input/digits/{name}.jsonl"} for name in "abc")
+    broken = {"input": f"s3://{BUCKET}/input/broken/a.jsonl"}
+    handle = batch(MODEL_PATH=str(tmp_path))
+    caplog.clear()
+    assert failed(handle(fifo("{", a, broken, b, c, broken, groups="xxxxyx"))) == [3, 4, 6]
+    assert cloud.keys() == [f"output/digits/{name}.jsonl{end}" for name in "ac" for end in ("", ".report.json")]
+    assert [body for body, _ in cloud.received(cloud.dead)] == ["{"]
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    waiting = [line.partition(" failed: ")[0] for line in lines if "record from this message group" in line]
+    assert waiting == [f"message {ID[:-1]}{number}" for number in (4, 6)]
+    # All of a batch.
+    assert failed(handle(fifo(broken, a, groups="xx"))) == [1, 2]
+
+
+def test_a_long_job_of_a_fifo_queue_keeps_its_place(batch: Any, cloud: Cloud) -> None:
+    """Sent again it would come behind what came after it: it fails, and the deliveries of its queue do the rest."""
+    cloud.put("input/digits/a.jsonl", *MANY)
+    cloud.put("input/digits/b.jsonl", ROW)
+    later = {**JOB, "input": f"s3://{BUCKET}/input/digits/b.jsonl"}
+    handle, event = batch(), fifo(JOB, later, groups="xx")
+    assert failed(handle(event, seconds=0.02)) == [1, 2]
+    assert cloud.keys("output/digits/b") == []
+    assert cloud.received(cloud.jobs) == []
+    assert failed(handle(event)) == []
+    assert len(cloud.read("output/digits/a.jsonl").splitlines()) == len(MANY)
+
+
+@pytest.mark.parametrize("setting", ["BATCH_QUEUE", "BATCH_DEAD_LETTERS"])
+def test_a_fifo_queue_to_send_to_is_refused_at_the_start(batch: Any, cloud: Cloud, setting: str) -> None:
+    with pytest.raises(InvalidSettings, match=f"{setting} must be a standard queue, got '{cloud.jobs}.fifo'"):
+        batch(**{setting: f"{cloud.jobs}.fifo"})
 
 
 def test_no_messages(batch: Any) -> None:
@@ -227,7 +388,6 @@ def test_a_request_without_an_id_is_answered_under_the_messages(batch: Any, clou
 
 
 SHAPE = "a message must be a JSON object: a job with 'input', 'output' and 'model', or a request of the protocol"
-JOB = {"model": "digits", "input": f"s3://{BUCKET}/input/digits/a.jsonl"}
 POISON: dict[str, tuple[Any, str, str]] = {
     "no JSON": ("ü{", "InvalidRequest", f"{SHAPE} with 'model_name' and 'inputs'; this is no JSON"),
     "another shape": ({"a": 1}, "InvalidRequest", f"{SHAPE} with 'model_name' and 'inputs'; got an object with 'a'"),
@@ -236,6 +396,11 @@ POISON: dict[str, tuple[Any, str, str]] = {
         {"Records": [{"eventSource": "aws:s3"}]},
         "InvalidRequest",
         "an event about objects, without 'eventName'",
+    ),
+    "half a notification": (
+        {"Type": "Notification", "TopicArn": "arn:aws:sns:eu-central-1:123456789012:t", "MessageId": "m"},
+        "InvalidRequest",
+        "a topic's notification, without 'Message'",
     ),
     "elsewhere": ({**JOB, "input": "s3://elsewhere/a.csv"}, "DataRefused", "is not below BATCH_INPUT"),
     "a query": (
@@ -332,9 +497,6 @@ def test_if_it_can_not_be_put_aside_it_fails(batch: Any, cloud: Cloud) -> None:
     assert failed(batch(BATCH_DEAD_LETTERS=f"{cloud.dead}-absent")(sqs("{"))) == [1]
 
 
-MANY = [ROW] * 20_000
-
-
 def test_a_job_goes_on_in_other_invocations(batch: Any, cloud: Cloud) -> None:
     cloud.put("input/digits/long.jsonl", *MANY)
     handle = batch()
@@ -365,8 +527,8 @@ def test_a_job_stops_before_its_invocation_ends(
 ) -> None:
     given: list[float] = []
 
-    def run(_: Worker, job: Job, until: float, *, last: bool) -> None:
-        assert not last
+    def run(_: Worker, job: Job, until: float, *, last: bool, attempt: int) -> None:
+        assert (last, attempt) == (False, 1)
         given.append(until - time.monotonic())
         raise InvalidRequest(job.input)
 

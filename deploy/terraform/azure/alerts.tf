@@ -83,7 +83,7 @@ resource "azurerm_monitor_scheduled_query_rules_alert_v2" "poison" {
     query = <<-KUSTO
       StorageQueueLogs
       | where OperationName == "PutMessage" and StatusCode startswith "2"
-      | where ObjectKey has "/${var.queues.jobs_poison}" or ObjectKey has "/${var.queues.files_poison}"
+      | where ObjectKey has "/${var.queues.jobs_poison}"
     KUSTO
 
     time_aggregation_method = "Count"
@@ -104,8 +104,14 @@ resource "azurerm_consumption_budget_resource_group" "main" {
   amount            = var.budget
   time_grain        = "Monthly"
 
+  # Azure takes the first day of this month, and of no month before it.
   time_period {
-    start_date = var.budget_start
+    start_date = formatdate("YYYY-MM-01'T'00:00:00'Z'", plantimestamp())
+  }
+
+  # It began once: in the months after that the date would be another one, which makes another budget.
+  lifecycle {
+    ignore_changes = [time_period]
   }
 
   dynamic "notification" {

@@ -1,4 +1,5 @@
-# Files that arrive in the input container start the blob trigger. Flex Consumption has no other way than Event Grid.
+# Files that arrive in the input container become messages in the queue of jobs. Event Grid shows a token of its own: it
+# needs no key of the app, and nothing of the app has to be there before.
 
 resource "azurerm_eventgrid_system_topic" "data" {
   name                = "${local.name}-files"
@@ -13,16 +14,7 @@ resource "azurerm_eventgrid_system_topic" "data" {
   }
 }
 
-data "azurerm_function_app_host_keys" "main" {
-  count = var.code_published ? 1 : 0
-
-  name                = azurerm_function_app_flex_consumption.main.name
-  resource_group_name = azurerm_resource_group.main.name
-}
-
 resource "azurerm_eventgrid_system_topic_event_subscription" "input" {
-  count = var.code_published ? 1 : 0
-
   name                  = "${local.name}-input"
   system_topic          = azurerm_eventgrid_system_topic.data.name
   resource_group_name   = azurerm_resource_group.main.name
@@ -41,13 +33,15 @@ resource "azurerm_eventgrid_system_topic_event_subscription" "input" {
     }
   }
 
-  webhook_endpoint {
-    url = format(
-      "https://%s/runtime/webhooks/blobs?functionName=Host.Functions.%s&code=%s",
-      azurerm_function_app_flex_consumption.main.default_hostname,
-      var.triggers.files,
-      data.azurerm_function_app_host_keys.main[0].blobs_extension_key,
-    )
+  # A message waits as long as it takes: for code that is not published yet, say.
+  storage_queue_endpoint {
+    storage_account_id                    = local.data.id
+    queue_name                            = azurerm_storage_queue.main["jobs"].name
+    queue_message_time_to_live_in_seconds = -1
+  }
+
+  delivery_identity {
+    type = "SystemAssigned"
   }
 
   retry_policy {
@@ -64,5 +58,5 @@ resource "azurerm_eventgrid_system_topic_event_subscription" "input" {
     storage_blob_container_name = azurerm_storage_container.undelivered.name
   }
 
-  depends_on = [azurerm_role_assignment.undelivered]
+  depends_on = [azurerm_role_assignment.events]
 }

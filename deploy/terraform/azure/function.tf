@@ -17,6 +17,13 @@ locals {
     APPLICATIONINSIGHTS_AUTHENTICATION_STRING = "Authorization=AAD"
     ORT_DISABLE_TELEMETRY                     = "1"
   })
+
+  function_settings = merge(local.settings, {
+    AUTH_LEVEL                            = var.entra_client_id == "" ? "function" : "anonymous"
+    APPLICATIONINSIGHTS_CONNECTION_STRING = azurerm_application_insights.main.connection_string
+  })
+
+  url = "https://${azapi_resource.function.output.properties.defaultHostName}"
 }
 
 resource "azurerm_service_plan" "main" {
@@ -31,74 +38,100 @@ resource "azurerm_service_plan" "main" {
   tags                = local.tags
 }
 
-resource "azurerm_function_app_flex_consumption" "main" {
-  name                = "${local.name}-${random_string.suffix.result}"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
-  service_plan_id     = azurerm_service_plan.main.id
-  tags                = local.tags
-
-  runtime_name           = "python"
-  runtime_version        = var.python_version
-  instance_memory_in_mb  = var.instance_memory
-  maximum_instance_count = var.maximum_instances
-  http_concurrency       = var.http_concurrency
-
-  storage_container_type      = "blobContainer"
-  storage_container_endpoint  = "${azurerm_storage_account.main["host"].primary_blob_endpoint}${azurerm_storage_container.packages.name}"
-  storage_authentication_type = "SystemAssignedIdentity"
-
-  https_only                                     = true
-  client_certificate_enabled                     = false
-  webdeploy_publish_basic_authentication_enabled = false
-
-  app_settings = merge(local.settings, {
-    AUTH_LEVEL = var.entra_client_id == "" ? "function" : "anonymous"
-
-    # The provider writes a connection string without a key (its issue 29693); empty, the identity's settings count.
-    AzureWebJobsStorage = ""
-  })
+# Not azurerm_function_app_flex_consumption: up to 4.81 it writes AzureWebJobsStorage, a connection string, beside the
+# settings of the identity (its issues 29693 and 33211). The host takes that setting for one even when it is empty
+# (azure-functions-host issue 11796); Microsoft's own module leaves it out.
+resource "azapi_resource" "function" {
+  type      = "Microsoft.Web/sites@2024-04-01"
+  name      = "${local.name}-${random_string.suffix.result}"
+  parent_id = azurerm_resource_group.main.id
+  location  = azurerm_resource_group.main.location
+  tags      = local.tags
 
   identity {
     type = "SystemAssigned"
   }
 
-  dynamic "always_ready" {
-    for_each = var.always_ready > 0 ? [var.always_ready] : []
+  body = {
+    kind = "functionapp,linux"
 
-    content {
-      name           = "http"
-      instance_count = always_ready.value
+    properties = {
+      serverFarmId      = azurerm_service_plan.main.id
+      httpsOnly         = true
+      clientCertEnabled = false
+
+      functionAppConfig = {
+        deployment = {
+          storage = {
+            type           = "blobContainer"
+            value          = "${azurerm_storage_account.main["host"].primary_blob_endpoint}${azurerm_storage_container.packages.name}"
+            authentication = { type = "SystemAssignedIdentity" }
+          }
+        }
+
+        runtime = { name = "python", version = var.python_version }
+
+        scaleAndConcurrency = {
+          maximumInstanceCount = var.maximum_instances
+          instanceMemoryMB     = var.instance_memory
+          alwaysReady          = [for count in [var.always_ready] : { name = "http", instanceCount = count } if count > 0]
+          triggers             = { http = { perInstanceConcurrency = var.http_concurrency } }
+        }
+      }
+
+      siteConfig = {
+        minTlsVersion    = "1.2"
+        scmMinTlsVersion = "1.2"
+        http20Enabled    = true
+        appSettings      = [for name, value in local.function_settings : { name = name, value = value }]
+      }
     }
   }
 
-  site_config {
-    application_insights_connection_string = azurerm_application_insights.main.connection_string
-    minimum_tls_version                    = "1.2"
-    scm_minimum_tls_version                = "1.2"
-    http2_enabled                          = true
-  }
+  response_export_values = ["properties.defaultHostName"]
+}
 
-  dynamic "auth_settings_v2" {
-    for_each = var.entra_client_id == "" ? [] : [var.entra_client_id]
+# Who publishes shows a token: no name and password.
+resource "azapi_update_resource" "publishing" {
+  for_each = toset(["ftp", "scm"])
 
-    content {
-      auth_enabled           = true
-      require_authentication = true
-      require_https          = true
-      unauthenticated_action = "Return401"
-      default_provider       = "azureactivedirectory"
-      # Probes carry no token, and Event Grid's requests the key of the trigger.
-      excluded_paths = ["/health", "/v2/health/live", "/v2/health/ready", "/runtime/webhooks/blobs"]
+  type      = "Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01"
+  name      = each.value
+  parent_id = azapi_resource.function.id
+  body      = { properties = { allow = false } }
+}
 
-      active_directory_v2 {
-        client_id            = auth_settings_v2.value
-        tenant_auth_endpoint = "https://login.microsoftonline.com/${data.azurerm_client_config.current.tenant_id}/v2.0"
-        allowed_audiences    = [auth_settings_v2.value, "api://${auth_settings_v2.value}"]
+resource "azapi_update_resource" "entra" {
+  count = var.entra_client_id == "" ? 0 : 1
+
+  type      = "Microsoft.Web/sites/config@2024-04-01"
+  name      = "authsettingsV2"
+  parent_id = azapi_resource.function.id
+
+  body = {
+    properties = {
+      platform     = { enabled = true }
+      httpSettings = { requireHttps = true }
+      login        = { tokenStore = { enabled = false } }
+
+      globalValidation = {
+        requireAuthentication       = true
+        unauthenticatedClientAction = "Return401"
+        redirectToProvider          = "azureactivedirectory"
+        excludedPaths               = ["/health", "/v2/health/live", "/v2/health/ready"] # probes carry no token
       }
 
-      login {
-        token_store_enabled = false
+      identityProviders = {
+        azureActiveDirectory = {
+          enabled = true
+
+          registration = {
+            clientId     = var.entra_client_id
+            openIdIssuer = "https://login.microsoftonline.com/${data.azurerm_client_config.current.tenant_id}/v2.0"
+          }
+
+          validation = { allowedAudiences = [var.entra_client_id, "api://${var.entra_client_id}"] }
+        }
       }
     }
   }

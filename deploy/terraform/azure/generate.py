@@ -36,12 +36,8 @@ def variables(settings: Settings) -> dict[str, Any]:
         "app_settings": settings.to_env(),
         "containers": {"models": names.MODELS, "input": names.INPUT, "output": names.OUTPUT},
         "requests": REQUESTS,
-        "queues": {
-            "jobs": names.JOBS_QUEUE,
-            "jobs_poison": names.POISON_QUEUE,
-            "files_poison": names.BLOB_POISON_QUEUE,
-        },
-        "triggers": {"connection": names.CONNECTION, "files": names.BLOB_FUNCTION},
+        "queues": {"jobs": names.JOBS_QUEUE, "jobs_poison": names.POISON_QUEUE},
+        "triggers": {"connection": names.CONNECTION},
     }
 
 

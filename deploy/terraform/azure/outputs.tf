@@ -4,13 +4,18 @@ output "resource_group" {
 }
 
 output "function_app" {
-  description = "Name of the function app: func azure functionapp publish NAME"
-  value       = azurerm_function_app_flex_consumption.main.name
+  description = "Name of the function app: az functionapp deployment source config-zip --name NAME"
+  value       = azapi_resource.function.name
+}
+
+output "python_version" {
+  description = "Python of the function app"
+  value       = var.python_version
 }
 
 output "url" {
   description = "Address of the function app"
-  value       = "https://${azurerm_function_app_flex_consumption.main.default_hostname}"
+  value       = local.url
 }
 
 output "container_url" {
@@ -47,10 +52,10 @@ output "query_url" {
 output "curl" {
   description = "A first request, ready to run after az login"
   value = join(" ", [
-    "curl https://${azurerm_function_app_flex_consumption.main.default_hostname}/v2/models",
+    "curl ${local.url}/v2/models",
     "-H \"x-functions-key: $(az functionapp keys list",
     "--resource-group ${azurerm_resource_group.main.name}",
-    "--name ${azurerm_function_app_flex_consumption.main.name}",
+    "--name ${azapi_resource.function.name}",
     "--query functionKeys.default --output tsv)\"",
   ])
 }

@@ -19,18 +19,19 @@ locals {
     }
     "write output" = { scope = azurerm_storage_container.data["output"].id, role = "Storage Blob Data Contributor" }
 
-    "see jobs"      = { scope = local.queue["jobs"], role = "Storage Queue Data Reader" }
-    "take jobs"     = { scope = local.queue["jobs"], role = "Storage Queue Data Message Processor" }
-    "send jobs"     = { scope = local.queue["jobs"], role = "Storage Queue Data Message Sender" }
-    "give up jobs"  = { scope = local.queue["jobs_poison"], role = "Storage Queue Data Message Sender" }
-    "give up files" = { scope = local.queue["files_poison"], role = "Storage Queue Data Message Sender" }
+    "see jobs"     = { scope = local.queue["jobs"], role = "Storage Queue Data Reader" }
+    "take jobs"    = { scope = local.queue["jobs"], role = "Storage Queue Data Message Processor" }
+    "send jobs"    = { scope = local.queue["jobs"], role = "Storage Queue Data Message Sender" }
+    "give up jobs" = { scope = local.queue["jobs_poison"], role = "Storage Queue Data Message Sender" }
 
     "send metrics" = { scope = azurerm_monitor_data_collection_rule.main.id, role = "Monitoring Metrics Publisher" }
     "send logs"    = { scope = azurerm_application_insights.main.id, role = "Monitoring Metrics Publisher" }
   }
 
+  uploaders = length(var.uploaders) > 0 ? var.uploaders : [data.azurerm_client_config.current.object_id]
+
   hosts = merge(
-    { function = azurerm_function_app_flex_consumption.main.identity[0].principal_id },
+    { function = azapi_resource.function.identity[0].principal_id },
     { for app in azurerm_container_app.main : "container" => app.identity[0].principal_id },
   )
 
@@ -61,9 +62,28 @@ resource "azurerm_role_assignment" "pull" {
   principal_type       = "ServicePrincipal"
 }
 
-resource "azurerm_role_assignment" "undelivered" {
-  scope                = azurerm_storage_container.undelivered.id
-  role_definition_name = "Storage Blob Data Contributor"
+# Event Grid's: files that arrive become jobs, and what it can't deliver is put aside.
+resource "azurerm_role_assignment" "events" {
+  for_each = {
+    "send jobs" = { scope = local.queue["jobs"], role = "Storage Queue Data Message Sender" }
+    "give up"   = { scope = azurerm_storage_container.undelivered.id, role = "Storage Blob Data Contributor" }
+  }
+
+  scope                = each.value.scope
+  role_definition_name = each.value.role
   principal_id         = azurerm_eventgrid_system_topic.data.identity[0].principal_id
   principal_type       = "ServicePrincipal"
+  description          = "events: ${each.key}"
+}
+
+# Who uploads models and files: whoever applies this, unless a variable says otherwise.
+resource "azurerm_role_assignment" "uploader" {
+  for_each = {
+    for pair in setproduct(local.uploaders, ["models", "input"]) : join(" ", pair) => { principal = pair[0], part = pair[1] }
+  }
+
+  scope                = azurerm_storage_container.data[each.value.part].id
+  role_definition_name = "Storage Blob Data Contributor"
+  principal_id         = each.value.principal
+  description          = "uploads ${each.value.part}"
 }

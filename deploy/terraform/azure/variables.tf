@@ -43,13 +43,13 @@ variable "requests" {
 }
 
 variable "queues" {
-  description = "The queue of jobs, and those of messages and files that failed too often"
-  type        = object({ jobs = string, jobs_poison = string, files_poison = string })
+  description = "The queue of jobs, and that of messages that failed too often"
+  type        = object({ jobs = string, jobs_poison = string })
 }
 
 variable "triggers" {
-  description = "The connection of the app's triggers, and the function that the blob trigger starts"
-  type        = object({ connection = string, files = string })
+  description = "The connection of the app's triggers"
+  type        = object({ connection = string })
 }
 
 variable "python_version" {
@@ -90,12 +90,6 @@ variable "http_concurrency" {
   description = "Requests that one instance answers at once; Python's default would be 1, and nothing would be batched"
   type        = number
   default     = 16
-}
-
-variable "code_published" {
-  description = "Whether the app's code is published: Event Grid asks the blob trigger before it sends events to it"
-  type        = bool
-  default     = false
 }
 
 variable "entra_client_id" {
@@ -146,6 +140,12 @@ variable "log_gb_per_day" {
   default     = 1
 }
 
+variable "uploaders" {
+  description = "Object IDs of those who may upload models and files; empty: whoever applies"
+  type        = list(string)
+  default     = []
+}
+
 variable "alert_emails" {
   description = "Addresses that alerts go to"
   type        = list(string)
@@ -174,10 +174,4 @@ variable "budget" {
   description = "Monthly cost of the resource group of which 80 % forecast or 100 % spent is an alert; 0: none"
   type        = number
   default     = 0
-}
-
-variable "budget_start" {
-  description = "First day of a month from which the budget counts"
-  type        = string
-  default     = "2026-12-01T00:00:00Z"
 }

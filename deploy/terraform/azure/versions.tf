@@ -2,6 +2,10 @@ terraform {
   required_version = ">= 1.9"
 
   required_providers {
+    azapi = {
+      source  = "Azure/azapi"
+      version = "~> 2.4"
+    }
     azurerm = {
       source  = "hashicorp/azurerm"
       version = "~> 4.81"
@@ -16,7 +20,7 @@ terraform {
   backend "azurerm" {}
 }
 
-# The subscription is ARM_SUBSCRIPTION_ID. The storage accounts take no shared keys, so neither does the provider.
+# The subscription of both providers is ARM_SUBSCRIPTION_ID. The storage accounts take no shared keys, so neither does the provider.
 provider "azurerm" {
   storage_use_azuread = true
 

@@ -326,7 +326,7 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
 def _greet(settings: Settings) -> None:
     """The addresses to open, and a request to paste."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{settings.port}"
+    url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
     print(f"inferry {__version__} serves {settings.model_path} at {url}")
     print(f"  docs     {url}/docs")
     print(f"  models   curl {url}/v2/models")

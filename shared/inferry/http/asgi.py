@@ -1,7 +1,8 @@
 """ASGI: its types, and what an answer passes on its way to the host."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from inferry.observability.record import Observation
 
@@ -43,6 +44,16 @@ def without_body(send: Send) -> Send:
 def below(root: str, path: str) -> str:
     """A path without the part in front of the application's own; some hosts leave that out themselves."""
     return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
+
+
+def below_base(base: str, root: str, path: str) -> str:
+    """A path without the host's `root` and the rest of `base` in front, where they are: proxies take some off."""
+    return below(below(root, base), below(root, path))
+
+
+def link(scope: Mapping[str, Any], path: str) -> str:
+    """A path of the application's as the client calls it, to be written into an answer."""
+    return f"{quote(scope.get('root_path', ''))}{path}"
 
 
 def with_headers(send: Send, headers: Headers, seen: Observation | None) -> Send:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import errors
@@ -51,6 +52,9 @@ class App:
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
         self._keys = _keys(keys)
+        # "" at the root; None where the host says it.
+        base = service.settings.base_path
+        self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {
             "infer": self._infer,
@@ -80,8 +84,11 @@ class App:
             try:
                 if self._guard is not None:
                     self._check(self._guard.check, scope["method"], headers)
-                root = scope.get("root_path", "")
-                path = asgi.below(root, scope["path"]) if root else scope["path"]
+                root, path = scope.get("root_path", ""), scope["path"]
+                if self._base is not None:
+                    root, path = self._base, asgi.below_base(self._base, root, path)
+                elif root:
+                    path = asgi.below(root, path)
                 route, parameters = routes.match(scope["method"], path or "/")
                 if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
                     path = _deferring(parameters)
@@ -90,7 +97,8 @@ class App:
                     self._check(self._keys.check, headers)
                 handler = self._handlers.get(route.operation)
                 if handler is None:
-                    rest = {"method": route.method, "path": path.rstrip("/") or "/", "root_path": root}
+                    # Whole, as ASGI has it: below a root "/v2", "/v2/models" would else lose what looks like the root.
+                    rest = {"method": route.method, "path": f"{root}{path.rstrip('/') or '/'}", "root_path": root}
                     await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen), seen)
                     return
                 try:
@@ -119,8 +127,8 @@ class App:
     async def _hand_over(self, scope: Scope, receive: Receive, send: Send, seen: Observation | None) -> None:
         await on_loop()
         management = await self._manage()
-        if self._max_response:
-            send = asgi.limited(send, self._check_size, lambda exc: error_response(exc, scope, seen))
+        if self._max_response or context.max_response(scope)[0]:
+            send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, seen))
         with looked_at(seen):
             await management(scope, receive, send)
 
@@ -168,8 +176,7 @@ class App:
             if accept and (chosen := content.choose(accept.decode("latin-1"))) != "identity":
                 body = content.deflate(body, chosen)
                 answer_headers.append((b"content-encoding", chosen.encode()))
-            if self._max_response:
-                self._check_size(len(body))
+            self._check_size(scope, len(body))
         except BaseException as exc:
             stats.failed(exc, time.perf_counter_ns() - start)
             raise
@@ -209,7 +216,7 @@ class App:
         }
         return json_response(health, 503 if draining else 200)
 
-    async def _metrics(self, *_: Any) -> Response:
+    async def _metrics(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         from inferry.observability.sinks import prometheus, sink
 
         service = self._service
@@ -222,12 +229,19 @@ class App:
             import asyncio
 
             text = await asyncio.get_running_loop().run_in_executor(None, service.scrape)
-        return 200, text.encode(), [(b"content-type", prometheus.CONTENT_TYPE.encode())]
+        body = text.encode()
+        self._check_size(scope, len(body))
+        return 200, body, [(b"content-type", prometheus.CONTENT_TYPE.encode())]
 
-    def _check_size(self, size: int) -> None:
-        if size > self._max_response:
+    def _check_size(self, scope: Scope, size: int) -> None:
+        """ResponseTooLarge over the smaller of the settings' limit and the host's."""
+        limit, whose = self._max_response, "MAX_RESPONSE_BYTES"
+        host, passing = context.max_response(scope)
+        if host and (not limit or host < limit):
+            limit, whose = host, passing
+        if limit and size > limit:
             raise ResponseTooLarge(
-                f"the answer has {size} bytes, over {self._max_response} (MAX_RESPONSE_BYTES): ask for fewer rows or "
+                f"the answer has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
                 "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
                 "reference ('uri')"
             )

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from starlette.responses import Response as HTTPResponse
 
 from inferry.http import openapi
+from inferry.http.asgi import link
 from inferry.http.routes import RouteNotFound
 from inferry.service import Service
 
@@ -32,13 +33,13 @@ class Documentation:
         self._app = app
 
     async def docs(self, request: HTTPRequest) -> HTMLResponse:
-        root = request.scope.get("root_path", "")
+        assets = link(request.scope, _ASSETS)
         page = get_swagger_ui_html(
-            openapi_url=f"{root}/openapi.json",
+            openapi_url=link(request.scope, "/openapi.json"),
             title="inferry",
-            swagger_js_url=f"{root}{_ASSETS}/swagger-ui-bundle.js",
-            swagger_css_url=f"{root}{_ASSETS}/swagger-ui.css",
-            swagger_favicon_url=f"{root}{_ASSETS}/favicon-32x32.png",
+            swagger_js_url=f"{assets}/swagger-ui-bundle.js",
+            swagger_css_url=f"{assets}/swagger-ui.css",
+            swagger_favicon_url=f"{assets}/favicon-32x32.png",
             # Else it shows the document to a service of Swagger's.
             swagger_ui_parameters={"validatorUrl": None},
         )
@@ -58,7 +59,7 @@ class Documentation:
             version=self._app.version,
             description="Any ONNX model over the Open Inference Protocol v2.",
             routes=self._app.routes,
-            servers=[{"url": request.scope.get("root_path", "") or "/"}],
+            servers=[{"url": link(request.scope, "") or "/"}],
         )
         if self._service.settings.api_keys:
             openapi.add_security(document)  # and no examples: this route is public, the models are not

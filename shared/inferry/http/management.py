@@ -14,7 +14,7 @@ from starlette.responses import Response as HTTPResponse
 
 from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
 from inferry.http import openapi, uploads
-from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.content import read_body
 from inferry.http.docs import Documentation
 from inferry.http.errors import error_response, json_response
@@ -224,7 +224,7 @@ class Management:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
 
     async def home(self, request: HTTPRequest) -> HTTPResponse:
-        return _json({"status": "alive", "docs": f"{request.scope.get('root_path', '')}/docs"})
+        return _json({"status": "alive", "docs": link(request.scope, "/docs")})
 
     def _rising(self, model: str) -> list[str]:
         """The versions that can be asked for, numbers behind other names."""
@@ -239,7 +239,7 @@ class Management:
         return Deferred(self._service.settings)
 
     def _pending(self, request: HTTPRequest, model: str, found: str) -> HTTPResponse:
-        url = f"{request.scope.get('root_path', '')}/v2/models/{model}/requests/{found}"
+        url = link(request.scope, f"/v2/models/{model}/requests/{found}")
         status, body, headers = json_response({"id": found, "model_name": model, "status": "pending", "url": url}, 202)
         return _http((status, body, [*headers, (b"location", url.encode()), (b"retry-after", b"1")]))
 

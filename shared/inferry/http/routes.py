@@ -121,6 +121,9 @@ ROUTES = (
     Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server", public=True),
 )
 
+# Those of all paths; "" of the root.
+FIRST_SEGMENTS = frozenset(route.path.split("/")[1] for route in ROUTES)
+
 
 def _pattern(path: str) -> tuple[str, ...]:
     return tuple(path.split("/"))

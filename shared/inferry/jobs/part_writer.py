@@ -39,10 +39,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`until`: time.monotonic at which to stop; `max_errors`: a count, or a share as a float."""
+    """`until`: time.monotonic at which to stop; `max_errors`: a count, or a share as a float; `part_seconds`: of work
+    after which what was done is kept.
+    """
 
     until: float | None
     max_errors: int | float | None
+    part_seconds: float = PART_SECONDS
 
 
 class Making:
@@ -87,6 +90,9 @@ class Making:
 
     def _fill(self, cursor: Cursor, stop: int | None, lone: bool) -> bool:
         known = self._results.parts()
+        self._predictor.expect(
+            sum(part.rows + part.errors for part in known.values()), sum(part.seconds for part in known.values())
+        )
         while True:
             part = known.get(cursor.row)
             if part is None:
@@ -127,7 +133,7 @@ class Making:
                 if self._is_over():
                     self._close(open_part, last=False, lone=False)
                     return False
-                if open_part.is_full():
+                if open_part.is_full(self._limits.part_seconds):
                     self._close(open_part, last=False, lone=False)
                     open_part = _Open(open_part.end)
         last = stop is None or open_part.end.row < stop
@@ -187,8 +193,8 @@ class _Open:
         self._rejected += len(lines)
         self._bytes += _size(piece) + sum(map(len, lines))
 
-    def is_full(self) -> bool:
-        return self._bytes >= PART_BYTES or time.monotonic() - self._since >= PART_SECONDS
+    def is_full(self, seconds: float) -> bool:
+        return self._bytes >= PART_BYTES or time.monotonic() - self._since >= seconds
 
     def part(self, last: bool) -> Part:
         return Part(self.start, self.end, self._rows, self._rejected, time.monotonic() - self._since, last)

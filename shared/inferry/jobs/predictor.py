@@ -1,5 +1,6 @@
 """Blocks of rows to their outputs: in batches of the model's best size, a row that fails by itself."""
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -34,7 +35,8 @@ Piece: TypeAlias = tuple[Array, list[Array]]
 class Predictor:
     """Runs a model over blocks, `batch_size` rows at a time; 0 lets the model's config or its inputs say."""
 
-    def __init__(self, model: Model, batch_size: int, timeout: float) -> None:
+    def __init__(self, model: Model, batch_size: int, timeout: float, most: int = 0) -> None:
+        """`most`: rows that no block has more of; 0: as many as the time that they take allows."""
         self._model = model
         self._signature = model.session.signature
         self._proof = model.row_proof
@@ -44,7 +46,13 @@ class Predictor:
         self._growth = 1
         self.is_quick = False
         """Whether runs are so short that several blocks should be answered at once."""
-        self.pace = Pace(self._limit or self._first())
+        self._largest = most or sys.maxsize
+        self.pace = Pace(min(self._limit or self._first(), self._largest))
+
+    def expect(self, rows: int, seconds: float) -> None:
+        """So many rows took so long in an earlier run: where they are slow, the first block has fewer of them."""
+        if rows and seconds:
+            self.pace.rows = min(self.pace.rows, max(int(rows * BLOCK_SECONDS / seconds), 1))
 
     def check_rows(self) -> None:
         """NotSupported when the model takes no rows, only whole requests."""
@@ -65,11 +73,15 @@ class Predictor:
             self._model.prove_rows()
 
     def _first(self) -> int:
-        """Rows of the first block: those that take a tenth of what a block should, if they are as the example is."""
+        """Rows of the first block: those that take a tenth of what a block should, if they are as the example is; of
+        slow ones as many as take all of it, up to FIRST.
+        """
         if not self._model.warm_run:
             return FIRST
         nanoseconds, _ = self._model.warm_run
-        return max(FIRST, min(int(BLOCK_SECONDS * 1e8 / nanoseconds), MOST))
+        return max(
+            1, min(FIRST, int(BLOCK_SECONDS * 1e9 / nanoseconds)), min(int(BLOCK_SECONDS * 1e8 / nanoseconds), MOST)
+        )
 
     def answer(self, block: Block) -> Answer:
         """The block's outputs; rows for which the model fails are rejected. Several threads may ask at once."""
@@ -87,7 +99,7 @@ class Predictor:
         most = QUICK_SECONDS if self.is_quick else BLOCK_SECONDS
         wanted = min(int(rows * most / max(seconds, 1e-6)), int(rows * BLOCK_BYTES / max(size, 1)))
         wanted = max(min(wanted, BLOCK_BATCHES * batch, STEP * max(rows, self.pace.rows)), 1)
-        self.pace.rows = wanted // batch * batch or wanted
+        self.pace.rows = min(wanted // batch * batch or wanted, self._largest)
 
     def _answer_rows(self, block: Block) -> Answer:
         rejected: list[Rejected] = []

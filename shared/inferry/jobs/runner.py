@@ -28,7 +28,7 @@ from inferry.jobs.formats import formats
 from inferry.jobs.formats.block_builder import Wanted
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
 from inferry.jobs.formats.formats import FORMATS, Format
-from inferry.jobs.part_writer import Counts, Limits, Making, Progress
+from inferry.jobs.part_writer import PART_SECONDS, Counts, Limits, Making, Progress
 from inferry.jobs.places import Place
 from inferry.jobs.predictor import Predictor
 from inferry.jobs.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
@@ -43,6 +43,10 @@ log = logging.getLogger("inferry")
 
 # Rows by which the size of all others is estimated.
 FEW = 64
+# Of a job that was ended in the middle: rows of a block the second time, and after that; and seconds after which what
+# was done is kept. A block that outlasts the host's patience would end it at the same place each time.
+CAREFUL, MOST_CAREFUL = 8, 1
+CAREFUL_SECONDS = 1.0
 # What is one stream of compressed bytes is read from its start.
 _CUT = ("jsonl", "csv", "parquet", "npy")
 
@@ -80,9 +84,17 @@ class Job:
 
 
 def run(
-    job: Job, service: Service, *, until: float | None = None, progress: Callable[[Progress], None] | None = None
+    job: Job,
+    service: Service,
+    *,
+    until: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    attempt: int = 1,
 ) -> Report:
     """The report of the job, done now or before. With `until` (time.monotonic) an unfinished one when time is short.
+
+    `attempt`: which one this is; those before it were ended by whoever runs the job, perhaps in the middle of a block.
+    From the second on blocks are small, and what was done is kept every second.
 
     InvalidFile, TooManyErrors, NotSupported, ModelNotFound, ModelUnavailable, StoreError and others of ours; JobFailed
     for what nobody expected. What a run that was killed had done is not done again, and of two runs at a time both
@@ -93,7 +105,7 @@ def run(
         model = service.repository.get(service.default_model(job.model), job.version)
         with model.in_use(), _traced(job, model, service.settings) as ended:
             work = _Work(job, model, service)
-            report = work.earlier() or work.run(until, progress or (lambda _: None))
+            report = work.earlier() or work.run(until, progress or (lambda _: None), attempt)
             ended(report.state, report.rows, report.errors)
             return report
 
@@ -227,13 +239,13 @@ class _Work:
         """The input's bytes."""
         return self._source.open(self._input)
 
-    def run(self, until: float | None, progress: Callable[[Progress], None]) -> Report:
+    def run(self, until: float | None, progress: Callable[[Progress], None], attempt: int = 1) -> Report:
         """Does what is left. Errors of the file leave a report too."""
         making = None
         middle = None if until is None else (time.monotonic() + until) / 2
         try:
             with _expected(self._job), self.opened() as file:
-                making = self._making(file, until, progress)
+                making = self._making(file, until, progress, attempt)
                 return self._made(making, middle)
         except TooManyErrors as exc:
             if making:
@@ -264,8 +276,11 @@ class _Work:
     def _count_file(self, failed: bool) -> None:
         self._metrics.job_file(self._model.name, self._model.version, failed)
 
-    def _making(self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None]) -> Making:
-        predictor = Predictor(self._model, self._job.batch_size, self._timeout)
+    def _making(
+        self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None], attempt: int
+    ) -> Making:
+        most = {1: 0, 2: CAREFUL}.get(attempt, MOST_CAREFUL)
+        predictor = Predictor(self._model, self._job.batch_size, self._timeout, most)
         reader = self.reader(file, predictor.pace)
         keep = kept_names.columns(self._job.keep, self._model)
         if keep and reader.has_requests:
@@ -276,7 +291,7 @@ class _Work:
         types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
         kept_names.check_header(getattr(writer, "header", bytes)(), keep)
-        limits = Limits(until, self._job.max_errors)
+        limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
 
         def share(rows: int) -> float:
             """Where the file doesn't say how many rows it has, what was read of it tells."""

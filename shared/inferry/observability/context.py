@@ -1,8 +1,9 @@
 """What is known of a request beside its content: who asked, and until when.
 
 A host puts a mapping at `scope["inferry"]` with what it knows: `request_id`, `trace_id`, `deadline` (seconds on
-time.monotonic, when it ends the invocation, its margin taken off) and `cold_start`. The headers x-request-id and
-traceparent stand in for the first two.
+time.monotonic, when it ends the invocation, its margin taken off), `cold_start` and `max_response`: the bytes of the
+largest answer that it passes on, and whose limit that is. The headers x-request-id and traceparent stand in for the
+first two.
 """
 
 import math
@@ -19,6 +20,7 @@ TRACE_ID = slice(3, 35)
 _ZEROS = b"0" * 16
 _DIGITS = bytes(0x78 if byte in b"0123456789abcdef" else 0x2D if byte == 0x2D else 0 for byte in range(256))
 _ID_LENGTH = 100
+_UNLIMITED = (0, "")
 # Of ids that come from outside only what can stand in a header and in a log's line; the rest are question marks.
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
 # One system call makes many. They are not for children of this process.
@@ -92,6 +94,12 @@ def is_cold(scope: Mapping[str, Any]) -> bool:
     """Whether the request is the first of its process, as far as the host says."""
     host = scope.get(KEY)
     return bool(host and host.get("cold_start"))
+
+
+def max_response(scope: Mapping[str, Any]) -> tuple[int, str]:
+    """The bytes that the host passes on of an answer, and whose limit that is; 0 where it has none."""
+    host = scope.get(KEY)
+    return host.get("max_response", _UNLIMITED) if host else _UNLIMITED
 
 
 def answered(request_id: str) -> tuple[bytes, bytes]:

@@ -22,7 +22,7 @@ class Fanout:
     def __init__(self, service: Service, worker: Worker) -> None:
         self._service = service
         self._worker = worker
-        self._steps: dict[str, Callable[[Document, float, bool], dict[str, Any]]] = {
+        self._steps: dict[str, Callable[[Document, float, bool, int], dict[str, Any]]] = {
             "plan": self._plan,
             "job": self._job,
             "merge": self._merge,
@@ -32,19 +32,20 @@ class Fanout:
         """Whether it is about a run."""
         return isinstance(document, dict) and any(isinstance(document.get(step), dict) for step in self._steps)
 
-    def do(self, document: Document, until: float, *, last: bool = False) -> dict[str, Any]:
+    def do(self, document: Document, until: float, *, last: bool = False, attempt: int = 1) -> dict[str, Any]:
         """What came of one of these documents; `until` is when time is over (time.monotonic).
 
         {"plan": JOB, "run": NAME} lists the jobs of JOB, whose input may be a folder: the run, and where they are.
         {"job": JOB, "run": ...}, as listed, does one: its `state` is UNFINISHED when it has to be done again, FAILED
         when that would be in vain. {"merge": RUN} makes the report of all.
 
-        InvalidRequest, DataRefused; of a job only what may be no error another time. `last`: there is no other time.
+        InvalidRequest, DataRefused; of a job only what may be no error another time. `last`: there is no other time;
+        `attempt`: as `jobs.run` has it.
         """
         step = next(step for step in self._steps if step in document)
-        return self._steps[step](document, until, last)
+        return self._steps[step](document, until, last, attempt)
 
-    def _plan(self, document: Document, until: float, _: bool) -> dict[str, Any]:
+    def _plan(self, document: Document, until: float, *_: Any) -> dict[str, Any]:
         given = dict(document["plan"])
         slice_bytes = given.pop("slice_bytes", plan.SLICE_BYTES)
         if not isinstance(slice_bytes, int) or slice_bytes < 1:
@@ -63,14 +64,15 @@ class Fanout:
             SLICES: {"url": run.planned(SLICES), "count": made.slices},
         }
 
-    def _job(self, document: Document, until: float, last: bool) -> dict[str, Any]:
+    def _job(self, document: Document, until: float, last: bool, attempt: int) -> dict[str, Any]:
         told = _member(document, "run", dict)
         run, file, part = self._run(told), _member(told, "file", int), told.get("slice")
         if time.monotonic() >= until:
             return {"state": UNFINISHED}
         messages = self._worker.messages
         try:
-            report = self._worker.run(messages.checked(messages.job(document["job"])), until, last=last)
+            job = messages.checked(messages.job(document["job"]))
+            report = self._worker.run(job, until, last=last, attempt=attempt)
         except Exception as exc:
             final = last or is_final(exc)
             run.record(Outcome(file, part, FAILED if final else UNFINISHED), str(exc))
@@ -81,7 +83,7 @@ class Fanout:
             run.record(Outcome(file, part, FINISHED, report.rows, report.errors, report.seconds))
         return {"state": report.state, "rows": report.rows, "errors": report.errors}
 
-    def _merge(self, document: Document, until: float, _: bool) -> dict[str, Any]:
+    def _merge(self, document: Document, *_: Any) -> dict[str, Any]:
         merged = merge.merge(self._run(document["merge"]))
         return {**merged._asdict(), "said": merged.said}
 

@@ -47,19 +47,19 @@ class Worker:
         self._service = service
         self._app = App(service, keys=())
 
-    def run(self, job: Job, until: float | None = None, *, last: bool = False) -> Report:
-        """What `jobs.run` says of the job; unfinished, it has to be run again.
+    def run(self, job: Job, until: float | None = None, *, last: bool = False, attempt: int = 1) -> Report:
+        """What `jobs.run` says of the job's `attempt`; unfinished, it has to be run again.
 
         `last`: an error is not tried again. A request that was put off has its answer then, whatever ends the job.
         """
         deferred = self._deferred(job)
         if deferred is None:
-            return runner.run(job, self._service, until=until)
+            return runner.run(job, self._service, until=until, attempt=attempt)
         if last and until is not None and until < math.inf:
             with suppress(StoreError):
                 deferred.last_try(job, time.time() + until - time.monotonic())
         try:
-            return runner.run(job, self._service, until=until)
+            return runner.run(job, self._service, until=until, attempt=attempt)
         except Exception as exc:
             if last or is_final(exc):
                 self.give_up(job, exc)

@@ -30,7 +30,7 @@ import json, urllib.request
 
 def handler(event, context):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(URL, data=json.dumps(event).encode(), timeout=60) as response:
+    with opener.open(URL, data=json.dumps(event).encode(), timeout=900) as response:
         answer = json.loads(response.read())
     if isinstance(answer, dict) and "errorType" in answer:
         ended = answer["errorType"].startswith("Runtime.")
@@ -70,7 +70,7 @@ class Account:
         command = [str(CDK), *arguments, "--no-color", "--ci"]
         environment = {"PATH": os.environ["PATH"], **self.environment}
         return subprocess.run(
-            command, env=environment, cwd=self.folder, check=False, capture_output=True, text=True, timeout=120
+            command, env=environment, cwd=self.folder, check=False, capture_output=True, text=True, timeout=600
         )
 
     def deploy(self, assembly: Path) -> "subprocess.CompletedProcess[str]":
@@ -119,7 +119,8 @@ def _zipped(properties: Mapping[str, Any], code: str) -> dict[str, Any]:
     kept = {
         name: value for name, value in properties.items() if name not in ("PackageType", "ImageConfig", "SnapStart")
     }
-    return {**kept, "Code": {"ZipFile": code}, "Handler": "index.handler", "Runtime": PYTHON}
+    # The emulator ends what takes too long; waiting for its turn there takes as long as it does.
+    return {**kept, "Code": {"ZipFile": code}, "Handler": "index.handler", "Runtime": PYTHON, "Timeout": 900}
 
 
 def _leave_out(resources: dict[str, Any]) -> None:

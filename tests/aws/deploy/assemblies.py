@@ -12,7 +12,10 @@ from aws_cdk import App
 from cdk.app import build
 
 ROOT = Path(__file__).parents[3]
+EXAMPLES = ROOT / "models"
 CONTEXT = json.loads((ROOT / "cdk.json").read_text())["context"]
+for _values in CONTEXT["environments"].values():
+    _values["settings"] = {"DEFAULT_MODEL": "digits"}
 
 ISSUER = {"jwt_issuer": "https://issuer.example", "jwt_audience": "predictions"}
 DOMAIN = {
@@ -115,19 +118,15 @@ def synthesise(context: Mapping[str, Any], folder: Path, source: Path) -> Assemb
     return Assembly(folder, json.loads((folder / stack.template_file).read_text()))
 
 
-def sources(folder: Path) -> Path:
-    """A project's folder as the image needs it, with things beside them that are nobody's business."""
+def sources(folder: Path, models: Path = EXAMPLES) -> Path:
+    """A project's folder as the image needs it, with these models, and with things that are nobody's business."""
     (folder / "functions" / "__pycache__").mkdir(parents=True)
     (folder / "shared").mkdir()
     (folder / "functions" / "Dockerfile").write_text("FROM scratch\n")
     (folder / "functions" / "__pycache__" / "api.pyc").write_text("")
-    for name in ("azure_app", "models"):
-        (folder / name).mkdir()
+    (folder / "azure_app").mkdir()
+    shutil.copytree(models, folder / "models", ignore=shutil.ignore_patterns("*.py", "*_corpus.json"))
     for name in ("pyproject.toml", ".env", "tests.py", "models/make.py", "models/corpus.json", "azure_app/app.py"):
         (folder / name).write_text("")
     shutil.copy(ROOT / ".dockerignore", folder)
-    for card in ROOT.glob("models/*/config.json"):
-        target = folder / "models" / card.parent.name
-        target.mkdir(parents=True)
-        shutil.copy(card, target)
     return folder

@@ -16,7 +16,7 @@ import httpx
 import numpy as np
 import tritonclient.http as triton
 from account import REGION, Account, emulated
-from assemblies import ROOT, Assembly, sources, synthesise
+from assemblies import EXAMPLES, ROOT, Assembly, sources, synthesise
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -49,9 +49,7 @@ class Environment:
         """
         self.deployments += 1
         folder = self.folder / str(self.deployments)
-        source = sources(folder / "source")
-        if models:
-            shutil.copytree(models, source / "models", dirs_exist_ok=True)
+        source = sources(folder / "source", models or EXAMPLES)
         self.assembly = assembly = synthesise(context, folder / "out", source)
         variables = assembly.only("AWS::Lambda::Function", "FunctionHandler")["Environment"]["Variables"]
         variables = {**variables, "MODEL_PATH": str(source / "models"), **told}
@@ -184,5 +182,8 @@ def digits(folder: Path, *versions: int, **card: Any) -> Path:
         model = folder / "digits" / str(version) / "model.onnx"
         model.parent.mkdir(parents=True)
         shutil.copy(ROOT / "models" / "digits" / "2" / "model.onnx", model)
-    (folder / "digits" / "config.json").write_text(json.dumps({**CARD, "sha256": {}, **card}))
+    # The other outputs that the card names labels of are those of another version.
+    labels = {"probabilities": CARD["labels"]["probabilities"]}
+    told = {**CARD, "labels": labels, "sha256": {}, **card}
+    (folder / "digits" / "config.json").write_text(json.dumps(told))
     return folder

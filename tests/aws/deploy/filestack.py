@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,17 +17,19 @@ from random import Random
 from typing import Any
 from urllib.parse import quote
 
+import onnx_models
 from account import Account
-from assemblies import ROOT
+from assemblies import EXAMPLES
 from codedeploy import CodeDeploy
 from deployed import Environment
 from emulator import Emulator
 from emulator import emulated as running
-from relay import Relay, relayed
+from relay import PATIENCE, Relay, relayed
 
 from cdk.batch import HANDLER
 
-PATIENCE = 90.0
+# What waits at MiniStack's mapping is received, and would be received again before its turn had come.
+SIDE_BY_SIDE = 2
 LOST = "Invoke DONE failed: Runtime.ExitError"
 
 
@@ -73,6 +76,12 @@ class Files:
         record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Put", "s3": s3}
         return self.send({"Records": [record]})
 
+    def clean(self) -> None:
+        """Nothing of another test is left, done or not."""
+        self.until(self.is_idle)
+        while self.dead():
+            pass
+
     def dead(self) -> list[tuple[str, dict[str, str]]]:
         """Takes what is in the queue of dead letters."""
         found = []
@@ -85,6 +94,8 @@ class Files:
 
     def is_idle(self) -> bool:
         """Whether nothing waits and nothing is in work."""
+        if self.relay.is_busy:
+            return False
         counts = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = self.sqs.get_queue_attributes(QueueUrl=self.names["Jobs"], AttributeNames=counts)["Attributes"]
         return all(found[count] == "0" for count in counts)
@@ -104,14 +115,18 @@ class Files:
 
 @contextmanager
 def killing(files: Files, random: Random, times: int) -> Iterator[None]:
-    """Kills the function's process so often, at random moments of its work; AssertionError when it hadn't that much."""
+    """Kills the function's process so often, at random moments of its work; AssertionError when it hadn't that much.
+
+    Between two kills it answers at least once: a message has five tries, however long the machine takes to start again.
+    """
     over = threading.Event()
     before = files.emulator.log.count(LOST)
 
     def kill() -> int:
-        killed = 0
+        killed, answered = 0, files.relay.answered - 1
         while killed < times and not over.wait(random.uniform(0.1, 0.6)):
-            if files.relay.is_busy:
+            if files.relay.is_busy and files.relay.answered > answered:
+                answered = files.relay.answered
                 for pid in files.emulator.runtimes():
                     os.kill(pid, signal.SIGKILL)
                 killed += 1
@@ -141,12 +156,19 @@ def deployed(
         assert status == 0, said
         function = environment.physical("AWS::Lambda::Function", "BatchHandler")
         found = account.client("lambda").get_function_configuration(FunctionName=function)
-        told = {**found["Environment"]["Variables"], "MODEL_PATH": str(ROOT / "models")}
+        models = onnx_models.write(
+            shutil.copytree(EXAMPLES, folder / "models"), {"heavy/1/model.onnx": onnx_models.heavy()}
+        )
+        (models / "heavy" / "config.json").write_text('{"max_batch_size": 64}')
+        told = {**found["Environment"]["Variables"], "MODEL_PATH": str(models)}
         rights = environment.credentials("BatchRole")
         emulator = stack.enter_context(running(HANDLER, sys.executable, timeout=seconds, memory=1769, **told, **rights))
-        relay.start(emulator)
-        # What fails comes back at once, and not after six times the function's time.
+        queue = {"QueueUrl": environment.outputs["Jobs"], "VisibilityTimeout": 0}
         sqs = account.client("sqs")
-        sqs.set_queue_attributes(QueueUrl=environment.outputs["Jobs"], Attributes={"VisibilityTimeout": "6"})
+        relay.start(emulator, lambda handle: sqs.change_message_visibility(**queue, ReceiptHandle=handle))
+        [mapping] = account.client("lambda").list_event_source_mappings(FunctionName=function)["EventSourceMappings"]
+        account.client("lambda").update_event_source_mapping(
+            UUID=mapping["UUID"], ScalingConfig={"MaximumConcurrency": SIDE_BY_SIDE}
+        )
         yield Files(environment, relay, emulator, rights)
         environment.destroy()

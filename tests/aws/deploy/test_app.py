@@ -1,6 +1,9 @@
 """The CDK's command line over cdk.json, as `make deploy` calls it, in a project that has what the image needs."""
 
 import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,7 +53,7 @@ def test_a_value_that_cannot_be(project: Path) -> None:
     assert "InvalidProps: memory must be from 128 to 10240, got 64" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("verb", ["deploy", "diff", "destroy"])
+@pytest.mark.parametrize("verb", ["bootstrap", "deploy", "diff", "destroy"])
 def test_verbs(project: Path, verb: str) -> None:
     """What `make VERB ENV=prod` runs; the stamps are up to date, so that nothing is installed."""
     stamps = [f"--old-file={name}" for name in (".venv/cdk", "node_modules/.bin/cdk")]
@@ -62,8 +65,29 @@ def test_verbs(project: Path, verb: str) -> None:
         *stamps,
         verb,
         "ENV=prod",
+        "MODEL_PATH=my models",
         "CDK_ARGS=--context tracing=true",
     ]
     done = subprocess.run(command, cwd=project, check=True, capture_output=True, text=True)
-    expected = f"node_modules/.bin/cdk {verb} --context environment=prod --context tracing=true"
-    assert done.stdout.splitlines()[-1].endswith(expected)
+    context = '--context environment=prod --context "model_path=my models" --context tracing=true'
+    *before, last = done.stdout.splitlines()
+    assert last.endswith(f"node_modules/.bin/cdk {verb} {context}")
+    # Nothing is made before this has passed.
+    assert before == ([f".venv/bin/python -m deploy.prereqs aws {context}"] if verb == "deploy" else [])
+
+
+def test_the_page_s_first_commands_bring_what_they_need(tmp_path: Path) -> None:
+    """In a fresh clone: each is a verb that installs the CDK for Python and, where it runs that, its command line."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt", "package.json"):
+        shutil.copy(ROOT / name, tmp_path)
+    block = re.search(r"```sh\n(.*?)```", (ROOT / "docs" / "deploy-aws.md").read_text(), re.DOTALL)
+    assert block
+    commands = [shlex.split(line, comments=True) for line in block[1].splitlines()]
+    assert [command[:2] for command in commands] == [
+        ["make", verb] for verb in ("check-prereqs", "bootstrap", "diff", "deploy", "destroy")
+    ]
+    for program, *arguments in commands:
+        dry = [program, "--dry-run", "--no-print-directory", *arguments]
+        done = subprocess.run(dry, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        assert "--editable . --group cdk" in done
+        assert ("npm install" in done) == ("node_modules/.bin/cdk " in done) == (arguments != ["check-prereqs"])

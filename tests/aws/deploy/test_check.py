@@ -45,9 +45,12 @@ def invoked(answer: dict[str, Any], **more: str) -> dict[str, Any]:
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """`run(card, env, **answers)`: the status that CodeDeploy hears, and the calls before that."""
 
-    def go(card: dict[str, Any], env: dict[str, str], **answers: Any) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
+    def go(
+        card: dict[str, Any] | None, env: dict[str, str], **answers: Any
+    ) -> tuple[str, list[tuple[str, dict[str, Any]]]]:
         (tmp_path / "cards" / "m").mkdir(parents=True)
-        (tmp_path / "cards" / "m" / "config.json").write_text(json.dumps(card))
+        if card is not None:
+            (tmp_path / "cards" / "m" / "config.json").write_text(json.dumps(card))
         monkeypatch.setattr(handler, "__file__", str(tmp_path / "handler.py"))
         aws = AWS(**answers)
         monkeypatch.setattr(boto3, "client", aws.client)
@@ -82,13 +85,31 @@ def test_a_card_without_an_example(run: Any) -> None:
 
 
 def test_a_card_in_a_bucket(run: Any) -> None:
-    stored = {"Body": io.BytesIO(json.dumps(CARD).encode())}
-    status, [read, (name, _)] = run({}, {"MODEL_BUCKET": "b"}, get_object=stored, invoke=invoked(ANSWER))
+    answers = {
+        "list_objects_v2": {"Contents": [{"Key": "models/m/config.json"}]},
+        "get_object": {"Body": io.BytesIO(json.dumps(CARD).encode())},
+    }
+    status, [_, read, (name, _)] = run({}, {"MODEL_BUCKET": "b"}, **answers, invoke=invoked(ANSWER))
     assert (status, read, name) == (
         "Succeeded",
         ("get_object", {"Bucket": "b", "Key": "models/m/config.json"}),
         "invoke",
     )
+
+
+def test_a_model_in_a_bucket_that_has_no_card(run: Any) -> None:
+    """S3 tells a role with these rights that an object is not there by its list alone."""
+    empty = {"list_objects_v2": {"KeyCount": 0}}
+    status, [listed, (name, given)] = run(
+        CARD, {"MODEL_BUCKET": "b"}, **empty, invoke=invoked({"statusCode": 200, "body": ""})
+    )
+    assert (status, listed) == ("Succeeded", ("list_objects_v2", {"Bucket": "b", "Prefix": "models/m/config.json"}))
+    assert (name, json.loads(given["Payload"])["rawPath"]) == ("invoke", "/v2/models/m/ready")
+
+
+def test_a_model_in_the_image_that_has_no_card(run: Any) -> None:
+    status, [(_, given)] = run(None, {}, invoke=invoked({"statusCode": 200, "body": ""}))
+    assert (status, json.loads(given["Payload"])["rawPath"]) == ("Succeeded", "/v2/models/m/ready")
 
 
 def test_its_own_key(run: Any) -> None:

@@ -6,7 +6,6 @@ runtime emulator, one process each. What is replaced, and by what: account.py an
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,7 +17,7 @@ from botocore.exceptions import ClientError
 from codedeploy import CodeDeploy
 from deployed import CARD, Environment, digits
 
-from cdk.api_keys import NOBODY
+from functions.stored_keys import NOBODY
 
 KEY, CHECK_KEY = "the key of a caller", "the key of the check"
 DIGESTS = ",".join(hashlib.sha256(key.encode()).hexdigest() for key in (KEY, CHECK_KEY))
@@ -43,9 +42,16 @@ def version(environment: Environment) -> str:
     return str(environment.account.client("secretsmanager").put_secret_value(**given)["VersionId"])
 
 
-def release(environment: Environment, models: Path, version: str) -> "tuple[int, str]":
-    context = {**CLOSED, "api_keys_version": version}
-    return environment.deploy(models, context, API_KEYS=f"{NOBODY},{DIGESTS}")
+@pytest.fixture(scope="module")
+def reading(environment: Environment, version: str) -> dict[str, str]:
+    """What the function has that reads the secret: its role's rights, and what its template says."""
+    secret = {"API_KEYS_SECRET": environment.outputs["ApiKeysSecret"], "API_KEYS_VERSION": version}
+    return {**environment.credentials("FunctionRole"), **secret}
+
+
+def release(environment: Environment, models: Path, reading: dict[str, str]) -> "tuple[int, str]":
+    context = {**CLOSED, "api_keys_version": reading["API_KEYS_VERSION"]}
+    return environment.deploy(models, context, **reading)
 
 
 # One story, told in the order of these tests.
@@ -53,25 +59,26 @@ def release(environment: Environment, models: Path, version: str) -> "tuple[int,
 
 def test_first_version(environment: Environment, tmp_path: Path) -> None:
     """It is deployed without a check, and closed: the secret has a digest, and nobody the key."""
-    status, said = environment.deploy(digits(tmp_path, 1), CLOSED, API_KEYS=NOBODY)
+    # MiniStack's random text has all characters, whatever the template excludes.
+    status, said = environment.deploy(digits(tmp_path, 1), CLOSED, API_KEYS=NOBODY, API_KEYS_SECRET="")
     assert status == 0, said
     assert (environment.status, environment.alias["FunctionVersion"]) == ("CREATE_COMPLETE", "1")
     assert environment.codedeploy.statuses == {}
-    # MiniStack's random text has all characters, whatever the template excludes.
-    assert re.fullmatch(f"{NOBODY},.{{64}}", environment.environment["API_KEYS"])
+    assert environment.environment["API_KEYS_SECRET"] == environment.outputs["ApiKeysSecret"]
     with pytest.raises(triton.InferenceServerException, match="the API key is not a valid one") as caught:
         environment.predict(x_api_key=KEY)
     assert caught.value.status() == "403"
 
 
-def test_second_version(environment: Environment, version: str, tmp_path: Path) -> None:
+def test_second_version(environment: Environment, reading: dict[str, str], tmp_path: Path) -> None:
     """With keys and a new model: the check runs the card's example against it, and the alias moves."""
-    status, said = release(environment, digits(tmp_path, 1, 2), version)
+    status, said = release(environment, digits(tmp_path, 1, 2), reading)
     assert status == 0, said
     assert list(environment.codedeploy.statuses.values()) == ["Succeeded"]
     assert environment.alias["FunctionVersion"] == "2"
     assert environment.environment == {
-        "API_KEYS": f"{NOBODY},{DIGESTS}",
+        "API_KEYS_SECRET": reading["API_KEYS_SECRET"],
+        "API_KEYS_VERSION": reading["API_KEYS_VERSION"],
         "APP_NAME": environment.stack,
         "DEFAULT_MODEL": "digits",
         "INTRA_OP_THREADS": "1",
@@ -91,23 +98,24 @@ def test_nothing_is_left_to_deploy(environment: Environment) -> None:
     assert "differences: 0" in environment.diff()
 
 
-def test_a_version_that_fails_its_check(environment: Environment, version: str, tmp_path: Path) -> None:
+def test_a_version_that_fails_its_check(environment: Environment, reading: dict[str, str], tmp_path: Path) -> None:
     """Its model answers otherwise than its card says: no request reaches it."""
     wrong = {**CARD["example"], "expect": {**CARD["example"]["expect"], "label": [3]}}
-    status, said = release(environment, digits(tmp_path, 3, example=wrong), version)
+    status, said = release(environment, digits(tmp_path, 3, example=wrong), reading)
     assert status != 0
     assert "the hook BeforeAllowTraffic failed" in said
+    assert "digits: label is [7], and its card says [3]" in said
     assert list(environment.codedeploy.statuses.values()) == ["Succeeded", "Failed"]
     assert environment.status == "UPDATE_ROLLBACK_COMPLETE"
     assert environment.alias["FunctionVersion"] == "2"
     assert environment.predict(x_api_key=KEY) == {"version": "2", "label": [7]}
 
 
-def test_a_version_that_makes_an_alarm_ring(environment: Environment, version: str, tmp_path: Path) -> None:
+def test_a_version_that_makes_an_alarm_ring(environment: Environment, reading: dict[str, str], tmp_path: Path) -> None:
     alarm = environment.physical("AWS::CloudWatch::Alarm", "AlarmsErrors")
     cloudwatch = environment.account.client("cloudwatch")
     cloudwatch.set_alarm_state(AlarmName=alarm, StateValue="ALARM", StateReason="the test says so")
-    status, said = release(environment, digits(tmp_path, 4), version)
+    status, said = release(environment, digits(tmp_path, 4), reading)
     assert status != 0
     assert f"alarms: ['{alarm}']" in said
     assert environment.status == "UPDATE_ROLLBACK_COMPLETE"

@@ -103,8 +103,8 @@ def test_every_step_is_the_function_s(states: dict[str, Any]) -> None:
     tasks = {name: state for name, state in every(states) if state["Type"] == "Task"}
     assert {name: state["Parameters"]["Payload"] for name, state in tasks.items()} == {
         "Plan": {"plan.$": "$", "run.$": "$$.Execution.Name"},
-        "Workslices": {"run.$": "$.run", "job.$": "$.job"},
-        "Workfiles": {"run.$": "$.run", "job.$": "$.job"},
+        "Workslices": {"run.$": "$.run", "job.$": "$.job", "retries.$": "$$.State.RetryCount"},
+        "Workfiles": {"run.$": "$.run", "job.$": "$.job", "retries.$": "$$.State.RetryCount"},
         "Merge": {"merge.$": "$.run"},
     }
     for state in tasks.values():

@@ -2,14 +2,17 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
-from assemblies import ROOT, Assembly
+from assemblies import ROOT, Assembly, sources, synthesise
 from inferry.settings import Settings
 from templates import ALIAS, FUNCTION, constants, function
 
-from cdk.image import CONTEXT
+from cdk.image import CONTEXT, MODELS
+from cdk.props import InvalidProps
+from functions.stored_keys import SECRET, VERSION
 
 COMMON = {
     "Code": {},
@@ -96,12 +99,20 @@ def test_environment_is_the_settings(assemblies: dict[str, Assembly], variant: s
     assert found == [{**expected.to_env(), **bucket}]
 
 
-def test_keys_reach_the_function_as_a_reference(keys: Assembly) -> None:
-    """To digests that CloudFormation fills in. With no digest there, nobody may call: the first is of no key."""
+def test_the_function_is_told_where_the_keys_are(keys: Assembly) -> None:
     [secret] = keys.resources("AWS::SecretsManager::Secret")
-    expected = told("models-dev").to_env()
-    reference = [f"{'0' * 64},{{{{resolve:secretsmanager:", {"Ref": secret}, f":SecretString:digests::{'5' * 32}}}}}"]
-    assert function(keys)["Environment"]["Variables"] == {**expected, "API_KEYS": {"Fn::Join": ["", reference]}}
+    variables = function(keys)["Environment"]["Variables"]
+    expected = {**told("models-dev").to_env(), "API_KEYS_SECRET": {"Ref": secret}, "API_KEYS_VERSION": "5" * 32}
+    assert variables == expected
+    assert {SECRET, VERSION} <= set(variables)
+
+
+def test_an_environment_that_lambda_has_no_room_for(tmp_path: Path) -> None:
+    places = ",".join(f"s3://lake/{number:0200}" for number in range(20))
+    context = {"environments": {"dev": {"settings": {"DATA_PREFIXES": places}}}}
+    said = r"are 4\d{3} bytes as the function's environment, .* 3600: shorten the longest, DATA_PREFIXES \(4219 char"
+    with pytest.raises(InvalidProps, match=said):
+        synthesise(context, tmp_path / "out", sources(tmp_path / "source"))
 
 
 def test_a_new_secret_has_a_digest_that_nobody_has_a_key_for(keys: Assembly) -> None:
@@ -168,7 +179,7 @@ def test_image_context(dev: Assembly) -> None:
     assert (source["dockerFile"], source["platform"]) == ("functions/Dockerfile", "linux/arm64")
     folder = dev.folder / source["directory"]
     found = {path.name for path in folder.iterdir()} - {".dockerignore"}
-    assert found == {"functions", "models", "pyproject.toml", "shared"}
+    assert found == {"functions", "models", "shared"}
     assert [path.name for path in (folder / "functions").iterdir()] == ["Dockerfile"]
     assert sorted(path.name for path in (folder / "models").iterdir()) == [
         card.parent.name for card in sorted(ROOT.glob("models/*/config.json"))
@@ -184,4 +195,4 @@ def test_what_the_image_needs_for_traces(opened: Assembly, dev: Assembly) -> Non
 def test_the_context_has_what_the_image_copies() -> None:
     copied = re.findall(r"^COPY (?!--)(.*) \S+$", (ROOT / "functions" / "Dockerfile").read_text(), re.MULTILINE)
     names = {source.split("/")[0] for line in copied for source in line.split()}
-    assert names == set(CONTEXT)
+    assert names == {*CONTEXT, MODELS}

@@ -19,8 +19,8 @@ import onnx_models
 import pytest
 from emulator import PYTHONS, ROOT, Emulator, emulated
 
-from functions.initialization import LIMIT, MAX_RESPONSE_BYTES
-from functions.sources import MAX_BODY
+from functions.initialization import LIMIT
+from functions.sources import MAX_ANSWER, MAX_BODY
 
 HANDLER = "functions.api.handler"
 JSON = {"content-type": "application/json"}
@@ -136,7 +136,7 @@ def floats(count: int) -> tuple[bytes, dict[str, str]]:
 
 
 def test_what_lambda_has_room_for_comes_back(tiny: Emulator) -> None:
-    count = (MAX_RESPONSE_BYTES - 1000) // 4
+    count = (MAX_ANSWER - 1000) // 4
     answer = tiny.invoke(events.http_api("POST", "/v2/models/echo/infer", *floats(count)))
     assert answer["statusCode"] == 200, answer["body"][:500]
     assert events.body(answer).endswith(bytes(4 * count))
@@ -144,13 +144,13 @@ def test_what_lambda_has_room_for_comes_back(tiny: Emulator) -> None:
 
 def test_an_answer_over_lambdas_limit_says_so(tiny: Emulator) -> None:
     # Zeros are small in gzip: this request is in the limit that its answer is over.
-    body, headers = floats(MAX_RESPONSE_BYTES // 4 + 1)
+    body, headers = floats(MAX_ANSWER // 4 + 1)
     event = events.http_api(
         "POST", "/v2/models/echo/infer", gzip.compress(body), headers | {"content-encoding": "gzip"}
     )
     status, text = error(tiny.invoke(event))
     assert status == 413
-    assert str(MAX_RESPONSE_BYTES) in text
+    assert str(MAX_ANSWER) in text
 
 
 TURNS = {"inputs": [{"name": "turns", "datatype": "INT64", "shape": [1], "data": [10**9]}]}
@@ -210,7 +210,7 @@ def test_every_sample_can_be_invoked_by_hand(name: str) -> None:
     """As `make invoke` does it."""
     if not PYTHONS:
         pytest.skip("no Python with the function's packages: make test-aws installs them")
-    command = [sys.executable, str(ROOT / "tests/invoke.py"), str(events.FOLDER / f"{name}.json")]
+    command = [sys.executable, str(ROOT / "tests/helpers/invoke.py"), str(events.FOLDER / f"{name}.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)

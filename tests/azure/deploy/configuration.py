@@ -74,7 +74,7 @@ def references(text: str) -> Iterator[str]:
             yield ".".join(parts[:2])
         elif parts[0] == "data":
             yield ".".join(parts[:3])
-        elif parts[0].startswith(("azurerm_", "random_")):
+        elif parts[0].startswith(("azapi_", "azurerm_", "random_")):
             yield ".".join(parts[:2])
 
 

@@ -9,17 +9,20 @@ from typing import Any
 from configuration import FOLDER, ROOT, resources, sources, terraform, values
 
 _BLOCK = r"(?ms)^{kind} \{{.*?^\}}\n"
-_RESOURCE = re.compile(r"(?<![\w.])(?:data\.)?(?:azurerm|random)_\w+\.\w+")
+_RESOURCE = re.compile(r"(?<![\w.])(?:data\.)?(?:azapi|azurerm|random)_\w+\.\w+")
 
 
 def standin(address: str, key: str = "") -> dict[str, Any]:
     """What an output of any resource may be asked for; every value names its resource."""
-    name = f"{address.split('.')[-2].removeprefix('azurerm_')}-{key or address.split('.')[-1]}"
+    name = f"{address.split('.')[-2].removeprefix('azurerm_').removeprefix('azapi_')}-{key or address.split('.')[-1]}"
     return {
         "id": f"/{name}",
         "name": name,
         "result": "abc123",
-        "default_hostname": "app.azurewebsites.net",
+        "output": {"properties": {"defaultHostName": "app.azurewebsites.net"}},
+        "object_id": f"object of {name}",
+        "connection_string": f"connection of {name}",
+        "tenant_id": "tenant",
         "primary_blob_endpoint": f"https://{name}.blob/",
         "primary_queue_endpoint": f"https://{name}.queue/",
         "metrics_ingestion_endpoint": "https://metrics.ingest",
@@ -43,7 +46,7 @@ def standins(variables: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for address, body in {**resources(), **{f"data.{a}": b for a, b in resources("data").items()}}.items():
         if "for_each" in body:
-            each = keys.get(body["for_each"].strip("${}"), [])
+            each = keys.get(str(body["for_each"]).strip("${}"), [])
             found[address] = {key: standin(address, key) for key in each}
         elif "count" in body:
             found[address] = [standin(address)] * counts.get(body["count"].strip("${}"), 0)

@@ -33,6 +33,7 @@ UNTAGGED = {
     "azurerm_role_assignment",
     "azurerm_eventgrid_system_topic_event_subscription",
     "azurerm_consumption_budget_resource_group",
+    "azapi_update_resource",
     "random_string",
 }
 # Variables of the platform; whatever else the configuration sets for the app is one of its own settings.
@@ -51,6 +52,7 @@ def test_versions() -> None:
         "required_version": ">= 1.9",
         "required_providers": [
             {
+                "azapi": {"source": "Azure/azapi", "version": "~> 2.4"},
                 "azurerm": {"source": "hashicorp/azurerm", "version": "~> 4.81"},
                 "random": {"source": "hashicorp/random", "version": "~> 3.6"},
             }
@@ -143,12 +145,8 @@ def added_settings() -> Iterator[str]:
 def test_names_are_the_apps(environment: str) -> None:
     variables = given(environment)
     assert sorted(variables["containers"].values()) == sorted(names.CONTAINERS)
-    assert variables["queues"] == {
-        "jobs": names.JOBS_QUEUE,
-        "jobs_poison": names.POISON_QUEUE,
-        "files_poison": names.BLOB_POISON_QUEUE,
-    }
-    assert variables["triggers"] == {"connection": names.CONNECTION, "files": names.BLOB_FUNCTION}
+    assert variables["queues"] == {"jobs": names.JOBS_QUEUE, "jobs_poison": names.POISON_QUEUE}
+    assert variables["triggers"] == {"connection": names.CONNECTION}
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -161,7 +159,7 @@ def test_requests_that_are_answered_later_are_where_the_app_may_write(environmen
 
 def test_names_are_written_once() -> None:
     code = "\n".join(sources().values())
-    for name in (names.JOBS_QUEUE, names.POISON_QUEUE, names.BLOB_POISON_QUEUE, f"{names.CONNECTION}__"):
+    for name in (names.JOBS_QUEUE, names.POISON_QUEUE, f"{names.CONNECTION}__"):
         assert name not in code
 
 
@@ -174,12 +172,13 @@ SECURE = {
         "min_tls_version": "TLS1_2",
     },
     "azurerm_container_registry.main": {"admin_enabled": False, "anonymous_pull_enabled": False},
-    "azurerm_function_app_flex_consumption.main": {
-        "https_only": True,
-        "storage_authentication_type": "SystemAssignedIdentity",
-        "webdeploy_publish_basic_authentication_enabled": False,
-        "identity": [{"type": "SystemAssigned"}],
-        "http_concurrency": "${var.http_concurrency}",
+    "azapi_resource.function": {"identity": [{"type": "SystemAssigned"}]},
+    "azapi_update_resource.publishing": {
+        "for_each": '${toset(["ftp", "scm"])}',
+        "type": "Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01",
+        "name": "${each.value}",
+        "parent_id": "${azapi_resource.function.id}",
+        "body": {"properties": {"allow": False}},
     },
     "azurerm_application_insights.main": {"local_authentication_enabled": False},
 }
@@ -198,26 +197,19 @@ def test_without_keys_only_behind_entra() -> None:
         '"function" # nothing is in front of it',
         'var.entra_client_id == "" ? "function" : "anonymous"',
     ]
-    dynamic = resources()["azurerm_function_app_flex_consumption.main"]["dynamic"]
-    (entra,) = (block["auth_settings_v2"] for block in dynamic if "auth_settings_v2" in block)
-    assert entra["for_each"] == '${var.entra_client_id == "" ? [] : [var.entra_client_id]}'
-    (content,) = entra["content"]
-    assert (content["require_authentication"], content["unauthenticated_action"]) == (True, "Return401")
-    assert content["excluded_paths"] == [
-        "/health",
-        "/v2/health/live",
-        "/v2/health/ready",
-        "/runtime/webhooks/blobs",
-    ]
+    entra = resources()["azapi_update_resource.entra"]
+    assert entra["count"] == '${var.entra_client_id == "" ? 0 : 1}'
+    properties = entra["body"]["properties"]
+    assert properties["platform"] == {"enabled": True}
+    assert properties["globalValidation"] == {
+        "requireAuthentication": True,
+        "unauthenticatedClientAction": "Return401",
+        "redirectToProvider": "azureactivedirectory",
+        "excludedPaths": ["/health", "/v2/health/live", "/v2/health/ready"],
+    }
 
 
 def test_instances_wait_where_the_variable_says_so() -> None:
-    app = resources()["azurerm_function_app_flex_consumption.main"]
-    (always,) = (block["always_ready"] for block in app["dynamic"] if "always_ready" in block)
-    assert always == {
-        "for_each": "${var.always_ready > 0 ? [var.always_ready] : []}",
-        "content": [{"name": "http", "instance_count": "${always_ready.value}"}],
-    }
     assert {environment: given(environment).get("always_ready", 0) for environment in ENVIRONMENTS} == {
         "dev": 0,
         "staging": 0,
@@ -270,7 +262,6 @@ def test_roles() -> None:
         "take jobs": ("Storage Queue Data Message Processor", "jobs"),
         "send jobs": ("Storage Queue Data Message Sender", "jobs"),
         "give up jobs": ("Storage Queue Data Message Sender", "jobs_poison"),
-        "give up files": ("Storage Queue Data Message Sender", "files_poison"),
         "send metrics": ("Monitoring Metrics Publisher", "${azurerm_monitor_data_collection_rule.main.id}"),
         "send logs": ("Monitoring Metrics Publisher", "${azurerm_application_insights.main.id}"),
     }
@@ -301,11 +292,25 @@ def test_no_secret_is_an_output() -> None:
     assert not [word for word in ("access_key.", "primary_connection_string", "admin_password") if word in code]
 
 
-def test_event_grid_calls_the_blob_trigger() -> None:
+def test_no_key_of_the_app_is_asked_for() -> None:
+    """What Terraform reads is in its state: of the app's keys it reads none, and no data source brings them."""
+    assert resources("data").keys() == {"azurerm_client_config.current"}
+    assert not re.findall(r"host_keys|listkeys|list_keys|webhook_endpoint|code=", "\n".join(sources().values()))
+
+
+def test_files_that_arrive_become_messages() -> None:
+    """Without a key, with nothing of the app to be there before, and for as long as it takes."""
     subscription = resources()["azurerm_eventgrid_system_topic_event_subscription.input"]
-    (endpoint,) = subscription["webhook_endpoint"]
-    assert "Host.Functions.%s" in endpoint["url"]
-    assert "var.triggers.files" in endpoint["url"]
+    assert "count" not in subscription
+    assert subscription["storage_queue_endpoint"] == [
+        {
+            "storage_account_id": "${local.data.id}",
+            "queue_name": '${azurerm_storage_queue.main["jobs"].name}',
+            "queue_message_time_to_live_in_seconds": -1,
+        }
+    ]
+    assert subscription["delivery_identity"] == [{"type": "SystemAssigned"}]
+    assert subscription["depends_on"] == ["${azurerm_role_assignment.events}"]
     assert subscription["subject_filter"] == [
         {"subject_begins_with": "/blobServices/default/containers/${var.containers.input}/"}
     ]

@@ -1,9 +1,12 @@
 """The configuration's own values, as Terraform evaluates them."""
 
+import json
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from configuration import given, values
+from configuration import given, resources, values
 from evaluation import evaluated
 from inferry.settings import Settings
 
@@ -11,12 +14,29 @@ from azure_app import names
 
 BLOBS = "Microsoft.Storage/storageAccounts/blobServices/containers/blobs"
 IMAGE = {"container_image": "inferry:1"}
+
+
+def expression(value: Any) -> str:
+    """What python-hcl2 read, as an expression of Terraform."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{json.dumps(name)} = {expression(item)}' for name, item in value.items())}}}"
+    return f'"{value}"' if "${" in str(value) else json.dumps(value)
+
+
+BUDGET = resources()["azurerm_consumption_budget_resource_group.main"]
+START = expression(BUDGET["time_period"][0]["start_date"])
 WANTED = {
     "settings": "local.settings",
     "assignments": "local.assignments",
     "alerts": "local.metric_alerts",
     "tags": "local.tags",
     "short": "local.short",
+    "function_settings": "local.function_settings",
+    "body": expression(resources()["azapi_resource.function"]["body"]),
+    "uploads": expression(resources()["azurerm_role_assignment.uploader"]["for_each"]),
+    "month": START.replace("plantimestamp()", '"2027-01-31T23:59:59Z"'),
+    "this_month": START,
+    "events": expression(resources()["azurerm_role_assignment.events"]["for_each"]),
 }
 
 
@@ -55,7 +75,7 @@ def test_both_hosts_get_the_same_roles(prod: dict[str, Any], dev: dict[str, Any]
         host, _, grant = name.partition(": ")
         by_host.setdefault(host, {})[grant] = assignment
     assert {host: {grant["principal"] for grant in grants.values()} for host, grants in by_host.items()} == {
-        "function": {"principal of function_app_flex_consumption-main"},
+        "function": {"principal of resource-function"},
         "container": {"principal of container_app-main"},
     }
     without = {
@@ -78,7 +98,7 @@ def test_outputs(prod: dict[str, Any], dev: dict[str, Any]) -> None:
     assert prod["jobs_queue"] == f"https://storage_account-data.queue/{names.JOBS_QUEUE}"
     assert prod["curl"] == (
         'curl https://app.azurewebsites.net/v2/models -H "x-functions-key: $(az functionapp keys list '
-        "--resource-group resource_group-main --name function_app_flex_consumption-main "
+        "--resource-group resource_group-main --name resource-function "
         '--query functionKeys.default --output tsv)"'
     )
 
@@ -94,4 +114,82 @@ def test_alerts_over_azures_own_numbers(prod: dict[str, Any]) -> None:
         "latency": ("requests/duration", "/application_insights-main"),
         "backlog": ("QueueMessageCount", "/storage_account-data/queueServices/default"),
         "undelivered": ("DeadLetteredCount", "/eventgrid_system_topic-data"),
+    }
+
+
+def test_the_function_app(prod: dict[str, Any], dev: dict[str, Any]) -> None:
+    """The names are those of Microsoft.Web/sites@2024-04-01, which the provider can't check here."""
+    settings = prod["function_settings"]
+    assert prod["body"] == {
+        "kind": "functionapp,linux",
+        "properties": {
+            "serverFarmId": "/service_plan-main",
+            "httpsOnly": True,
+            "clientCertEnabled": False,
+            "functionAppConfig": {
+                "deployment": {
+                    "storage": {
+                        "type": "blobContainer",
+                        "value": "https://storage_account-host.blob/storage_container-packages",
+                        "authentication": {"type": "SystemAssignedIdentity"},
+                    }
+                },
+                "runtime": {"name": "python", "version": "3.12"},
+                "scaleAndConcurrency": {
+                    "maximumInstanceCount": 100,
+                    "instanceMemoryMB": 4096,
+                    "alwaysReady": [{"name": "http", "instanceCount": 2}],
+                    "triggers": {"http": {"perInstanceConcurrency": 16}},
+                },
+            },
+            "siteConfig": {
+                "minTlsVersion": "1.2",
+                "scmMinTlsVersion": "1.2",
+                "http20Enabled": True,
+                "appSettings": [{"name": name, "value": settings[name]} for name in sorted(settings)],
+            },
+        },
+    }
+    assert dev["body"]["properties"]["functionAppConfig"]["scaleAndConcurrency"]["alwaysReady"] == []
+
+
+def test_the_host_s_storage_is_opened_by_its_identity_alone(prod: dict[str, Any]) -> None:
+    """AzureWebJobsStorage is a connection string, even when it is empty: it must not be there."""
+    expected = {
+        "AzureWebJobsStorage__accountName": "storage_account-host",
+        "AzureWebJobsStorage__credential": "managedidentity",
+    }
+    assert {n: v for n, v in prod["function_settings"].items() if n.startswith("AzureWebJobsStorage")} == expected
+    more = prod["function_settings"].keys() - prod["settings"].keys()
+    assert {name: prod["function_settings"][name] for name in more} == {
+        "AUTH_LEVEL": "function",
+        "APPLICATIONINSIGHTS_CONNECTION_STRING": "connection of application_insights-main",
+    }
+
+
+def test_a_budget_begins_with_the_month_of_its_first_apply(prod: dict[str, Any]) -> None:
+    """Azure takes no start before the current month, and no other day than its first."""
+    before = datetime.now(UTC)
+    assert prod["month"] == "2027-01-01T00:00:00Z"
+    found = datetime.fromisoformat(prod["this_month"])
+    assert (found.day, found.time(), found.utcoffset()) == (1, time(), timedelta(0))
+    assert before - timedelta(days=32) < found <= before
+    # Another month's start would be another budget.
+    assert BUDGET["lifecycle"] == [{"ignore_changes": ["time_period"]}]
+
+
+def test_who_may_upload(prod: dict[str, Any], tmp_path: Path) -> None:
+    """Models and files, and nothing else."""
+    who = "object of client_config-current"
+    assert prod["uploads"] == {f"{who} {part}": {"principal": who, "part": part} for part in ("models", "input")}
+    named = evaluated(tmp_path, given("prod") | {"uploaders": ["a", "b"]}, {"uploads": WANTED["uploads"]})["uploads"]
+    assert {name: upload["part"] for name, upload in named.items()} == {
+        f"{who} {part}": part for who in ("a", "b") for part in ("models", "input")
+    }
+
+
+def test_what_event_grid_may_do(prod: dict[str, Any]) -> None:
+    assert prod["events"] == {
+        "send jobs": {"scope": "/storage_queue-jobs", "role": "Storage Queue Data Message Sender"},
+        "give up": {"scope": "/storage_container-undelivered", "role": "Storage Blob Data Contributor"},
     }

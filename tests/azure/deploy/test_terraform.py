@@ -70,3 +70,35 @@ def test_azure_plan(tmp_path: Path) -> None:
         f"{folder} plan -input=false -var-file=environments/staging.tfvars "
         "-var-file=environments/staging.app.tfvars.json -out=plan",
     ]
+
+
+def test_azure_deploy(tmp_path: Path) -> None:
+    """Its steps in their order: what a later one needs, an earlier one has made. A role that is new is waited for."""
+    asked = tmp_path / "asked"
+    programs = {
+        "terraform": 'case "$*" in *"output -raw "*) for name; do :; done; printf "the-$name";; esac',
+        "az": 'case "$*" in *upload-batch*) [ -e "$0.tried" ] || { touch "$0.tried"; exit 1; };; esac',
+        "python": ":",
+    }
+    for name, answer in programs.items():
+        (tmp_path / name).write_text(f'#!/bin/sh\nprintf "%s\\n" "{name} $*" >> {asked}\n{answer}\n')
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "HOME": str(tmp_path)}
+    given = [f"BIN={tmp_path}", "AZURE_PYTHON=python", "WAIT=0", "ENV=staging", "MODEL_PATH=my models"]
+    command = ["make", "--no-print-directory", "--old-file=.venv/bin/python", "azure-deploy", *given]
+    done = subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True, text=True)
+    folder = "terraform -chdir=deploy/terraform/azure"
+    uploads = [
+        "az storage blob upload-batch --auth-mode login --overwrite --destination models --source my models "
+        "--account-name the-storage_account"
+    ]
+    assert [line for line in asked.read_text().splitlines() if " output -raw " not in line] == [
+        "python -m deploy.prereqs azure",
+        f"{folder} init -input=false -reconfigure -backend-config=environments/staging.backend.hcl",
+        f"{folder} apply -var-file=environments/staging.tfvars -var-file=environments/staging.app.tfvars.json",
+        "python deploy/azure/package.py --python the-python_version --models  dist/staging.zip",
+        *uploads * 2,
+        "az functionapp deployment source config-zip --src dist/staging.zip "
+        "--resource-group the-resource_group --name the-function_app",
+    ]
+    assert done.stdout.splitlines()[-1] == "the-curl"

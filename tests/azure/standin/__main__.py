@@ -15,7 +15,7 @@ import uvicorn
 
 from standin import worker
 from standin.pollers import Limits, pollers
-from standin.routing import routes
+from standin.routing import BadRoute, routes
 from standin.web import Web
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, level="INFO")
     try:
         return asyncio.run(_index(options) if options.index else _serve(options))
-    except worker.IndexingFailed as exc:
+    except (worker.IndexingFailed, BadRoute) as exc:
         print(exc, file=sys.stderr)
         return 1
 

@@ -1,6 +1,7 @@
 """Queue and blob triggers: look, invoke, and after too many failures put aside in the poison queue with the reason."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class Limits:
     tries: int = 5
     blob_tries: int = 5
     interval: float = 0.2
+    encoding: str = "base64"
 
     @classmethod
     def parse(cls, host: Mapping[str, Any]) -> "Limits":
@@ -37,7 +39,17 @@ class Limits:
             hours * 3600 + minutes * 60 + seconds,
             queues.get("maxDequeueCount", 5),
             blobs.get("poisonBlobThreshold", 5),
+            encoding=queues.get("messageEncoding", "base64"),
         )
+
+    def decoded(self, text: str) -> bytes:
+        """A message for a function. ValueError, of which the host says nothing to it."""
+        return text.encode() if self.encoding == "none" else base64.b64decode(text, validate=True)
+
+    def encoded(self, body: str | bytes) -> str:
+        """What a function puts out, for a queue."""
+        content = body.encode() if isinstance(body, str) else body
+        return content.decode() if self.encoding == "none" else base64.b64encode(content).decode()
 
 
 @dataclass
@@ -66,19 +78,27 @@ class Queue:
             await asyncio.sleep(0 if found else self.limits.interval)
 
     async def _process(self, message: Message) -> None:
-        outcome = await worker.invoke(self.function, _text(message.body), _metadata(message))
+        try:
+            body = self.limits.decoded(message.text)
+        except ValueError:
+            await self._put_aside(message)
+            return
+        outcome = await worker.invoke(self.function, _text(body), _metadata(message))
         report(self.function, outcome, self.log)
         if not outcome.error:
-            await asyncio.to_thread(deliver, self.function, outcome, self.storage)
+            await asyncio.to_thread(deliver, self.function, outcome, self.storage, self.limits)
             await asyncio.to_thread(self.storage.delete, self.name, message)
         elif message.dequeued < self.limits.tries:
             await asyncio.to_thread(self.storage.release, self.name, message, self.limits.invisible)
         else:
-            poison = f"{self.name}-poison"
-            self.log(f"Message has reached MaxDequeueCount of {self.limits.tries}. Moving message to queue '{poison}'.")
-            await asyncio.to_thread(self.storage.create_queue, poison)
-            await asyncio.to_thread(self.storage.put, poison, message.body)
-            await asyncio.to_thread(self.storage.delete, self.name, message)
+            await self._put_aside(message)
+
+    async def _put_aside(self, message: Message) -> None:
+        poison = f"{self.name}-poison"
+        self.log(f"Message has reached MaxDequeueCount of {self.limits.tries}. Moving message to queue '{poison}'.")
+        await asyncio.to_thread(self.storage.create_queue, poison)
+        await asyncio.to_thread(self.storage.send, poison, message.text)
+        await asyncio.to_thread(self.storage.delete, self.name, message)
 
 
 @dataclass
@@ -115,7 +135,7 @@ class Blobs:
             outcome = await worker.invoke(self.function, Datum(content, "bytes"), metadata)
             report(self.function, outcome, self.log)
             if not outcome.error:
-                await asyncio.to_thread(deliver, self.function, outcome, self.storage)
+                await asyncio.to_thread(deliver, self.function, outcome, self.storage, self.limits)
                 return
         self.log(f"Blob '{self.container}/{name}' failed {self.limits.blob_tries} times. Moving to '{BLOB_POISON}'.")
         note = {"FunctionId": self.function.name, "ContainerName": self.container, "BlobName": name, "ETag": tag}
@@ -128,14 +148,13 @@ def report(function: Function, outcome: Outcome, log: Callable[[str], None]) -> 
     log(f"Executed 'Functions.{function.name}' ({ended}) in {outcome.traceparent} {outcome.error}".strip())
 
 
-def deliver(function: Function, outcome: Outcome, storage: Storage) -> None:
+def deliver(function: Function, outcome: Outcome, storage: Storage, limits: Limits) -> None:
     """What the invocation put out goes to the queues of its bindings, which have the trigger's connection."""
     for binding in function.bindings:
         datum = outcome.outputs.get(binding["name"])
         if binding["type"] == "queue" and datum is not None:
             assert binding["connection"] == function.trigger["connection"]
-            body = datum.value
-            storage.put(binding["queueName"], body.encode() if isinstance(body, str) else body)
+            storage.send(binding["queueName"], limits.encoded(datum.value))
 
 
 def pollers(

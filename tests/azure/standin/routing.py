@@ -9,6 +9,10 @@ from urllib.parse import unquote
 from standin.worker import Function
 
 
+class BadRoute(Exception):
+    """ASP.NET makes no route of a template: the host doesn't start."""
+
+
 class Segment(IntEnum):
     """Kinds of a route's segments, the first that fits wins (ASP.NET's precedence)."""
 
@@ -59,6 +63,11 @@ def routes(functions: Sequence[Function], prefix: str) -> list[Route]:
         trigger = function.trigger
         if trigger["type"] == "httpTrigger":
             path = f"{prefix}/{trigger.get('route', function.name)}"
+            if prefix and "//" in path:
+                raise BadRoute(
+                    f"An error occurred while creating the route with name '{function.name}' and template '{path}'. "
+                    "The route template separator character '/' cannot appear consecutively."
+                )
             methods = frozenset(method.upper() for method in trigger.get("methods", ()))
             level = str(trigger.get("authLevel", "function")).lower()
             found.append(Route(function, _split(path), methods, level))

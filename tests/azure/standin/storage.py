@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from urllib.parse import quote, urlencode, urlsplit
+from xml.sax.saxutils import escape
 
 VERSION = "2021-08-06"
 
@@ -19,7 +20,7 @@ class StorageFailed(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A message as it is received: `body` is what the queue holds, decoded."""
+    """A message as it is received: `text` is what the queue holds."""
 
     id: str
     receipt: str
@@ -27,7 +28,7 @@ class Message:
     inserted: str
     expires: str
     visible: str
-    body: bytes
+    text: str
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class Storage:
         self._request("PUT", self.queue_endpoint, name)
 
     def put(self, queue: str, body: bytes) -> None:
-        text = base64.b64encode(body).decode()
-        content = f"<QueueMessage><MessageText>{text}</MessageText></QueueMessage>".encode()
-        self._request("POST", self.queue_endpoint, f"{queue}/messages", content=content)
+        """As nearly all senders do it: in base64."""
+        self.send(queue, base64.b64encode(body).decode())
+
+    def send(self, queue: str, text: str) -> None:
+        self._request("POST", self.queue_endpoint, f"{queue}/messages", content=_content(text))
 
     def receive(self, queue: str, count: int, invisible: int) -> list[Message]:
         """Up to `count` messages, which nobody else sees for `invisible` seconds."""
@@ -71,16 +74,18 @@ class Storage:
         return [_message(node) for node in self._xml(f"{queue}/messages", query)]
 
     def peek(self, queue: str) -> list[bytes]:
-        """The bodies of the messages that are visible."""
+        """The bodies of the messages that are visible, which are base64."""
+        return [base64.b64decode(text, validate=True) for text in self.texts(queue)]
+
+    def texts(self, queue: str) -> list[str]:
+        """The messages that are visible, as the queue holds them."""
         query = {"peekonly": "true", "numofmessages": "32"}
-        return [base64.b64decode(node.findtext("MessageText") or "") for node in self._xml(f"{queue}/messages", query)]
+        return [node.findtext("MessageText") or "" for node in self._xml(f"{queue}/messages", query)]
 
     def release(self, queue: str, message: Message, seconds: int) -> None:
         """Shows the message again in `seconds`."""
-        text = base64.b64encode(message.body).decode()
         query = {"popreceipt": message.receipt, "visibilitytimeout": str(seconds)}
-        content = f"<QueueMessage><MessageText>{text}</MessageText></QueueMessage>".encode()
-        self._request("PUT", self.queue_endpoint, f"{queue}/messages/{message.id}", query, content)
+        self._request("PUT", self.queue_endpoint, f"{queue}/messages/{message.id}", query, _content(message.text))
 
     def delete(self, queue: str, message: Message) -> None:
         self._request("DELETE", self.queue_endpoint, f"{queue}/messages/{message.id}", {"popreceipt": message.receipt})
@@ -147,5 +152,9 @@ def _message(node: ET.Element) -> Message:
         text("InsertionTime"),
         text("ExpirationTime"),
         text("TimeNextVisible"),
-        base64.b64decode(text("MessageText")),
+        text("MessageText"),
     )
+
+
+def _content(text: str) -> bytes:
+    return f"<QueueMessage><MessageText>{escape(text)}</MessageText></QueueMessage>".encode()

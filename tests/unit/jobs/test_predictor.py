@@ -170,13 +170,34 @@ def test_blocks_of_short_runs_are_short(
     assert paces == [10, 320]
 
 
-def test_the_first_block_of_a_quick_model_is_large(load: Load) -> None:
+def test_the_first_block_is_as_large_as_the_model_is_quick(load: Load) -> None:
     model = load(onnx_models.scaled(2, 3))
     paces = []
-    for nanoseconds in (None, 10_000, 1_000_000, 1_000_000_000):
+    for nanoseconds in (None, 10_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 60_000_000_000):
         model.warm_run = (nanoseconds, 3) if nanoseconds else None
         paces.append(Predictor(model, 0, 10).pace.rows)
-    assert paces == [64, 2048, 100, 64]
+    assert paces == [64, 2048, 100, 64, 10, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds", "expected"), [(0, 0.0, 64), (10, 0.0, 64), (1000, 1.0, 64), (10, 2.0, 5), (3, 60.0, 1)]
+)
+def test_the_first_block_is_what_earlier_runs_took_a_second_for(
+    load: Load, rows: int, seconds: float, expected: int
+) -> None:
+    predictor = Predictor(load(onnx_models.scaled(2, 3)), 0, 10)
+    predictor.expect(rows, seconds)
+    assert predictor.pace.rows == expected
+
+
+@pytest.mark.parametrize("most", [1, 8])
+def test_no_block_has_more_rows_than_it_may(load: Load, most: int) -> None:
+    """However quick those before were."""
+    predictor, paces = Predictor(load(onnx_models.scaled(2, 3), max_batch_size=512), 0, 10, most), []
+    for _ in range(3):
+        paces.append(predictor.pace.rows)
+        predictor.answer(block(Group({"x": X[:1]}), count=1))
+    assert paces == [most] * 3
 
 
 def test_groups_come_back_in_the_order_of_their_rows(load: Load) -> None:

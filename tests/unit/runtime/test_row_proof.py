@@ -1,5 +1,6 @@
 """Whether rows may run together: what models show, what their axes say, what is kept, and what ends it."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_verdicts(session: Load, case: str) -> None:
 def test_random_rows_show_the_same(session: Load, case: str) -> None:
     content, _, expected, _, _ = CASES[case]
     assert RowProof(session(content), "", joined=False).by_example(None, EVER).rows == expected
+
+
+@pytest.mark.parametrize("case", ["plain", "text", "half", "bfloat"])
+def test_random_rows_without_numpy_s_generators(session: Load, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the images, which leave numpy.random out."""
+    loaded = session(CASES[case][0])
+    monkeypatch.delattr(np, "random")
+    monkeypatch.setitem(sys.modules, "numpy.random", None)
+    assert RowProof(loaded, "", joined=False).by_example(None, EVER).rows == PROVEN
 
 
 def test_rows_alike_show_nothing_by_themselves(session: Load) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from inferry.cloud.entra import CommandLine, ManagedIdentity
 from inferry.cloud.http_client import Answer, NoAnswer, Poster
 from inferry.errors import InvalidSettings, StoreError
+from inferry.jobs.runs.queue_text import decoded, encoded
 
 _VERSION = "2021-08-06"
 _RESOURCE = "https://storage.azure.com"
@@ -31,7 +32,8 @@ Signed = Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]
 class StorageQueue:
     """The queue at `url`; opened with the account's key, a managed identity or the user of `az login`, in this order.
 
-    Messages are base64, as the Functions host expects them. StoreError when the service doesn't do what it is asked.
+    Messages are put in base64, as nearly all who read queues expect them. StoreError when the service doesn't do what
+    it is asked.
     """
 
     def __init__(self, url: str, env: Mapping[str, str]) -> None:
@@ -52,8 +54,8 @@ class StorageQueue:
             def put(body: bytes) -> None:
                 poster = free.get()
                 try:
-                    text = base64.b64encode(body)
-                    self._ask(poster, "POST", b"<QueueMessage><MessageText>%b</MessageText></QueueMessage>" % text)
+                    text = f"<QueueMessage><MessageText>{encoded(body)}</MessageText></QueueMessage>"
+                    self._ask(poster, "POST", text.encode())
                 finally:
                     free.put(poster)
 
@@ -66,11 +68,11 @@ class StorageQueue:
             return int(self._ask(poster, "GET").headers["x-ms-approximate-messages-count"])
 
     def peek(self) -> list[bytes]:
-        """The bodies of up to 32 messages in front."""
+        """The bodies of up to 32 messages in front; those of other senders may be plain text."""
         with self._poster("/messages?numofmessages=32&peekonly=true") as poster:
             answer = self._ask(poster, "GET")
         texts = (node.text or "" for node in ET.fromstring(answer.body).iter("MessageText"))  # noqa: S314  Azure's own
-        return [base64.b64decode(text) for text in texts]
+        return [decoded(text.encode()) for text in texts]
 
     def _poster(self, target: str) -> "closing[Poster]":
         return closing(Poster(f"{self.url}{target}", "BATCH_RUNNER"))

@@ -1,0 +1,1 @@
+"""Deployments: what is neither a wrapper nor the CDK's."""

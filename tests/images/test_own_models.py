@@ -1,0 +1,29 @@
+"""Images with another folder of models: the examples are not in them, and every model was loaded by the build.
+
+What the build found out of their rows lies in .inferry.
+"""
+
+import json
+from pathlib import Path
+
+import onnx_models
+import pytest
+from containers import IMAGES, Image, build, inside
+
+MODELS = "import json, os; print(json.dumps(sorted(os.listdir('models'))))"
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_another_folder(base: str, name: str, tmp_path: Path) -> None:
+    models = onnx_models.write(tmp_path / "my models", {"fraud.onnx": onnx_models.scaled()})
+    image = Image(f"{name}-own", IMAGES[name].dockerfile, IMAGES[name].megabytes)
+    build(image, "--build-context", f"models={models}")
+    assert json.loads(inside(image, "python3", "-c", MODELS)) == [".inferry", "fraud.onnx"]
+
+
+def test_a_model_that_can_not_be_served(base: str, tmp_path: Path) -> None:
+    """The build ends with the reason."""
+    models = onnx_models.write(tmp_path / "models", {"fraud.onnx": b"no ONNX"})
+    image = Image("lambda-broken", IMAGES["lambda"].dockerfile, IMAGES["lambda"].megabytes)
+    with pytest.raises(AssertionError, match="fraud"):
+        build(image, "--build-context", f"models={models}")
