@@ -61,7 +61,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         try:
-            status = main(arguments)
+            status = run(arguments)
         except SystemExit as exc:
             status = exc.code if isinstance(exc.code, int) else -1
         return status, *capfd.readouterr()
