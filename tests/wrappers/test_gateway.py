@@ -130,7 +130,7 @@ def test_asyncio_is_imported_where_something_waits(repository: Callable[..., str
     event = events.load("http-api")
     if model != "digits":
         event = events.http_api("POST", f"/v2/models/{model}/infer", body, {"content-type": "application/json"})
-    given = DEFAULTS | env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'helpers'}"}
+    given = DEFAULTS | env | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}:{ROOT / 'tests' / 'helpers'}"}
     command = [sys.executable, "-c", FIRST, json.dumps(event)]
     done = subprocess.run(command, env=given, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == [after_init, after_prediction, 200]

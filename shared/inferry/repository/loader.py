@@ -40,7 +40,8 @@ def load(
     options = SessionOptions(threads, config.max_batch_size, config.threads)
     session = Session(content.model, content.file, name, options)
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
-    proof = RowProof(session, content.digest, config.rows == "joined", verdicts)
+    dynamic = content.file.numerics.dynamic
+    proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
     model = Model(name, version, config, session, content.digest, content.size, stats, proof)
     if config.warm_up:
         model.warm_run = _warm_up(model)

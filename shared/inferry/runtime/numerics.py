@@ -38,6 +38,8 @@ _PRODUCTS: dict[str, tuple[int, tuple[int, ...]]] = {
 }
 # Those whose activations are floats, which they make uint8 of.
 _DYNAMIC = ("DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
+# Those that find one scale for all that they are given.
+_ONE_SCALE = frozenset((*_DYNAMIC, "DynamicQuantizeLinear"))
 # Of floats that were dequantised just before: ONNX Runtime makes a product of integers of them.
 _DEQUANTISED = ("Conv", "Gemm", "MatMul")
 # What ONNX Runtime moves a dequantisation past.
@@ -55,12 +57,14 @@ class Numerics:
     """The operators whose results depend on the host.
 
     `trees` on the number of threads; `mixed`, products of uint8 and int8, on the kind of CPU, unless they are
-    `widened`: ONNX Runtime can multiply uint8 by uint8 in their place.
+    `widened`: ONNX Runtime can multiply uint8 by uint8 in their place. `dynamic` on the other rows of a run, which
+    have one scale together.
     """
 
     trees: tuple[str, ...] = ()
     mixed: tuple[str, ...] = ()
     widened: bool = True
+    dynamic: tuple[str, ...] = ()
 
 
 class _Kind(NamedTuple):
@@ -112,9 +116,8 @@ def read(model: Value) -> Numerics:
             walk.graph(value, {}, has_defaults)
         elif number == _MODEL_FUNCTIONS:
             walk.nodes((node for key, node in fields(value) if key == _FUNCTION_NODES), {})
-    return Numerics(
-        tuple(sorted(walk.trees)), tuple(sorted(walk.mixed)), walk.can_widen and not (walk.mixed and walk.signed)
-    )
+    can_widen = walk.can_widen and not (walk.mixed and walk.signed)
+    return Numerics(tuple(sorted(walk.trees)), tuple(sorted(walk.mixed)), can_widen, tuple(sorted(walk.dynamic)))
 
 
 def _is_concerned(number: int, value: Value) -> bool:
@@ -131,6 +134,7 @@ class _Walk:
     def __init__(self) -> None:
         self.trees: set[str] = set()
         self.mixed: set[str] = set()
+        self.dynamic: set[str] = set()
         self.can_widen = True
         self.signed = False
         self._depth = 0
@@ -160,6 +164,8 @@ class _Walk:
             node = _node(value)
             if node.op in TREES:
                 self.trees.add(node.op)
+            if node.op in _ONE_SCALE:
+                self.dynamic.add(node.op)
             for graph in _graphs(node):
                 self.graph(graph, kinds)
             given = [kinds.get(name) for name in node.inputs]

@@ -50,14 +50,24 @@ class Runs(Protocol):
 class RowProof:
     """One model version's verdict, asked for when its rows are joined for the first time. Threads may share it."""
 
-    def __init__(self, session: Runs, digest: str, joined: bool, verdicts: Verdicts | None = None) -> None:
-        """`joined`: the config's word that rows may be joined; `verdicts`: where those of earlier processes are."""
+    def __init__(
+        self,
+        session: Runs,
+        digest: str,
+        joined: bool,
+        verdicts: Verdicts | None = None,
+        dynamic: Sequence[str] = (),
+    ) -> None:
+        """`joined`: the config's word that rows may be joined; `verdicts`: where those of earlier processes are.
+
+        `dynamic`: the model's operators that quantise all rows of a run with one scale.
+        """
         self._session = session
         self._digest = digest
         self._verdicts = verdicts
         self._was_read = verdicts is None
         self._lock = threading.Lock()
-        self._verdict = declared(session.signature)
+        self._verdict = declared(session.signature, dynamic)
         if joined and self._verdict.rows != NONE:
             everything = frozenset(session.signature.outputs)
             self._verdict = Verdict(PROVEN, 'config.json says "rows": "joined"', everything)
@@ -119,8 +129,8 @@ class RowProof:
             self._verdicts.write(self._digest, verdict)
 
 
-def declared(signature: Signature) -> Verdict:
-    """What the file's axes say already."""
+def declared(signature: Signature, dynamic: Sequence[str] = ()) -> Verdict:
+    """What the file's axes and operators say already."""
     required = [spec for spec in signature.inputs.values() if not spec.optional]
     fixed = [spec for spec in required if spec.shape and spec.shape[0] not in (-1, 1)]
     if fixed or not required:
@@ -136,6 +146,9 @@ def declared(signature: Signature) -> Verdict:
         return Verdict(SINGLE, reason, outputs)
     if others:
         return Verdict(SINGLE, next(iter(others.values())), outputs)
+    if dynamic:
+        # An ArgMax behind it can hide what a neighbour changes in every row that is looked at.
+        return Verdict(SINGLE, f"{', '.join(dynamic)} has one scale for all rows of a run", outputs)
     return Verdict(UNPROVEN, "not asked yet", outputs)
 
 

@@ -11,6 +11,7 @@ import pytest
 import row_models
 from inferry.errors import InferenceFailed
 from inferry.protocol.signature import Feed
+from inferry.repository.repository import open_repository
 from inferry.runtime.row_proof import RowProof, compared, declared
 from inferry.runtime.session import Session
 from inferry.runtime.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
@@ -121,6 +122,14 @@ def test_an_example_of_one_row_becomes_others(session: Load) -> None:
     assert RowProof(session(row_models.masked()), "", joined=False).by_example(
         {"ids": np.array([[7, 8, 9]]), "mask": np.array([[1, 1, 0]])}, EVER
     ) == Verdict(PROVEN, "", frozenset({"sum"}))
+
+
+def test_one_scale_for_all_rows_is_seen_in_the_file(repository: Callable[..., str]) -> None:
+    """Rows may happen to be alike all the same: these have the same largest and least value."""
+    model = open_repository(repository({"m.onnx": row_models.quantised()})).get("m")
+    assert not model.row_proof.joins({"x": np.tile(X[:1], (3, 1))}, EVER)
+    reason = "DynamicQuantizeLinear has one scale for all rows of a run"
+    assert model.row_proof.verdict == Verdict(SINGLE, reason, frozenset({"y"}))
 
 
 def test_the_config_overrules_it(session: Load) -> None:
