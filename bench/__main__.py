@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .batching import batching
+from .changing import changing
 from .decoding import binary, json
 from .files import files
 from .functions import functions
@@ -39,6 +40,7 @@ ROWS: dict[str, Measure] = {
     "batching": batching,
     "memory": memory,
     "growth": growth,
+    "changing": changing,
     "trees": trees,
     "loading": loading,
     "metrics": metrics,

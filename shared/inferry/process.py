@@ -11,13 +11,14 @@ _MIB = 1 << 20
 def settle() -> None:
     """Keeps freed memory for the next request, in one heap; does nothing where the C library is not glibc.
 
-    A run allocates megabytes and frees them again. Given back to the kernel, each page costs a fault in the next run,
-    which doubles the time of a large batch. A heap for each thread grows for itself, and together they only ever grow
+    A request allocates megabytes and frees them again. Given back to the kernel, each page costs a fault in the next
+    one. Blocks of 8 MiB and more do go back at once: in the heap whatever lies behind them would keep them, and
+    `runtime.arena` keeps what runs take. A heap for each thread grows for itself, and together they only ever grow
     under requests of changing shapes; the interpreter's lock leaves little for several heaps to win.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
     mallopt(_M_ARENA_MAX, 1)
-    mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)  # the most that glibc allows
+    mallopt(_M_MMAP_THRESHOLD, 8 * _MIB)
     mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)

@@ -125,10 +125,14 @@ class Execution:
     ) -> "tuple[list[Array], int]":
         # A busy event loop holds the interpreter's lock for milliseconds: only CPU time tells how long the run was.
         start, cpu = time.perf_counter_ns(), time.thread_time_ns()
-        arrays = self._session.run(feed, outputs, deadline, cancellation)
+        try:
+            arrays = self._session.run(feed, outputs, deadline, cancellation)
+        except Exception:
+            self._session.release([])
+            raise
         took, cpu = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
         self._learn(cpu, elements)
-        return arrays, took
+        return self._session.release(arrays), took
 
     async def _is_alone(self) -> bool:
         """Whether no other request of the model came at the same time: those wait for their turn of the event loop."""

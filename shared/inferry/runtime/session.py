@@ -17,7 +17,7 @@ from inferry import process
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidArgument, InvalidModel
 from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import BY_ONNX, DATATYPES, Array, Shape, aligned
-from inferry.runtime import numerics
+from inferry.runtime import arena, numerics
 from inferry.runtime.cancellation import Cancellation
 from inferry.runtime.numerics import Numerics
 from inferry.runtime.onnx_file import ModelFile
@@ -50,6 +50,7 @@ _PRODUCT = (
 # Before a session starts its threads: each would get a heap of its own.
 process.settle()
 _watchdog = Watchdog()
+_held = arena.Held()
 
 RUNTIME: str = ort.__version__
 
@@ -153,6 +154,11 @@ class Session:
             if not ended and time.monotonic() < deadline:
                 self._options.append(options)
 
+    def release(self, arrays: list[Array]) -> list[Array]:
+        """To be called with the outputs of a run that was no small one: the same values, and memory that no run needs
+        any more is the system's again. It takes some microseconds, and a page fault in the next run for each page."""
+        return _held.release(arrays, _watchdog.is_idle)
+
     def _arrays(self, names: Sequence[str], values: list[Any]) -> list[Array]:
         return [
             _from_zipmap(value, self.signature.outputs[name]) if name in self._sequences else value
@@ -217,9 +223,7 @@ def _session_options(threads: int) -> Any:
     session.inter_op_num_threads = 1
     # Spinning threads burn the CPU share that a container is billed for.
     session.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Patterns are kept for every shape ever seen, and the arena keeps its largest moment for ever.
-    session.enable_mem_pattern = False
-    session.enable_cpu_mem_arena = False
+    arena.share(session)
     return session
 
 

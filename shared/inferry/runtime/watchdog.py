@@ -36,6 +36,10 @@ class Watchdog:
         """The work is done; `terminate` is not set later."""
         self._watched.pop(id(work), None)
 
+    def is_idle(self) -> bool:
+        """Whether there is nothing to watch."""
+        return not self._watched
+
     def _start(self) -> None:
         if self._thread is None or not self._thread.is_alive():  # dead in a forked child
             self._thread = threading.Thread(target=self._run, name="inferry-watchdog", daemon=True)

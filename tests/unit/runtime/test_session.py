@@ -147,13 +147,14 @@ def test_external_data_that_is_missing_is_told_without_our_paths(tmp_path: Path)
 
 
 def test_a_session_keeps_to_what_was_paid_for(tmp_path: Path) -> None:
-    """Its threads, none of them spinning, and no memory of shapes that came before."""
+    """Its threads, none of them spinning, one arena with all others, and no memory of shapes that came before."""
     path = tmp_path / "model.onnx"
     path.write_bytes(onnx_models.identity())
     options = Session(path, read(path), "m", SessionOptions(3))._session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
-    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (False, False)
+    assert options.get_session_config_entry("session.use_env_allocators") == "1"
+    assert options.enable_mem_pattern is False
 
 
 def test_the_deadline_of_a_run_that_is_done_ends_no_other(session: Load) -> None:
