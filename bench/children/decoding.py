@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import orjson
 from inferry.protocol import decoder
+from inferry.protocol.signature import Known
 
 SHAPE = (1, 3, 224, 224)
+KNOWN = Known("m", ("image",), ())
 
 
 def json_ways() -> Mapping[str, Callable[[], Any]]:
@@ -22,7 +24,7 @@ def json_ways() -> Mapping[str, Callable[[], Any]]:
     tensor = {"name": "image", "shape": SHAPE, "datatype": "FP32", "data": values.ravel().tolist()}
     body = orjson.dumps({"inputs": [tensor]})
     return {
-        "inferry": lambda: decoder.decode(body, None, "m").inputs["image"].array,
+        "inferry": lambda: decoder.decode(body, None, KNOWN).inputs["image"].array,
         "orjson": lambda: np.array(orjson.loads(body)["inputs"][0]["data"], "f4"),
     }
 
@@ -36,7 +38,7 @@ def binary_ways() -> Mapping[str, Callable[[], Any]]:
     body, length = header + values.tobytes(), str(len(header)).encode()
     target = np.empty_like(values)
     return {
-        "inferry": lambda: decoder.decode(body, length, "m").inputs["image"].array,
+        "inferry": lambda: decoder.decode(body, length, KNOWN).inputs["image"].array,
         "memcpy": lambda: np.copyto(target, values),
         "fresh": lambda: values.copy(),
     }

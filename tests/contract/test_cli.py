@@ -202,6 +202,13 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "dates in an NPY file": ("row", "x.npy", npy(np.array(["2026-01-01"], "M8[D]")), "holds datetime64[D]"),
     "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "300 is out of range"),
     "fractions in an NPY file of integers": ("bytes", "x.npy", npy(np.array([[1.5, 2]])), "integers for INT8"),
+    "a request with more inputs than the model has": (
+        "table",
+        "-",
+        json.dumps({"inputs": [tensor(name, "FP32", [1], [1]) for name in "abcd"]}).encode(),
+        "unexpected inference input 'c' for model 'table', whose inputs are 'a', 'b': the request has 4 inputs, the "
+        "model 2",
+    ),
     "an NPY file for a table": ("table", "x.npy", npy(np.zeros((1, 2))), "takes 2 inputs; give them as JSON or CSV"),
     "a model that fails": ("failing", "-", b"[1, 2]", "model 'failing' failed"),
 }

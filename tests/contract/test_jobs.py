@@ -534,6 +534,20 @@ def test_requests_of_the_protocol(predict: Predict, tmp_path: Path) -> None:
         predict("y.jsonl", content, "row", to="csv")
 
 
+def test_a_request_with_more_inputs_than_its_model(predict: Predict, tmp_path: Path) -> None:
+    x = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
+    many = {"inputs": [x, *({**x, "name": name, "parameters": {"uri": "/x"}} for name in ("factor", "z"))]}
+    report = predict("x.jsonl", jsonl({"inputs": [x]}, many), "row")
+    assert (report.rows, report.errors) == (1, 1)
+    assert [(row, reason) for row, _, reason in errors(tmp_path / "out/x.jsonl.errors.jsonl")] == [
+        (
+            2,
+            "unexpected inference input 'z' for model 'row', whose inputs are 'x', 'factor': the request has 3 inputs, "
+            "the model 2",
+        )
+    ]
+
+
 KEPT: dict[str, tuple[bytes, Any]] = {
     "x.jsonl": (jsonl({"x": [1, 2, 3], "id": "a", "t": [1]}, {"x": 1}, {"x": [4, 5, 6]}), [["a", [1]], [None, None]]),
     "x.csv": (b"id,p,q,r,t\n007,1,2,3,u\n8,x,2,3,v\n9,4,5,6,\n", [["007", "u"], ["9", ""]]),

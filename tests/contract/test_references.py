@@ -1,6 +1,7 @@
 """Tensors by reference: one body over every store, and what may not be named."""
 
 import asyncio
+import gzip
 import json
 import os
 import secrets
@@ -328,6 +329,45 @@ def test_nothing_may_be_named_by_default(app: Callable[..., ASGIApp], folder: Pl
     uri = folder.put("x", VALUES.tobytes())
     answer = infer(app(FILES), "m", [at(uri)])
     assert (answer.status_code, answer.json()) == (403, {"error": refusal(uri, empty=True)})
+
+
+@pytest.mark.parametrize(
+    "path", ["/v2/models/pair/infer", "/v2/models/pair/versions/1/infer", "/v2/models/pair/requests"]
+)
+@pytest.mark.parametrize("prefixes", [(), ("/data",)], ids=["nowhere", "somewhere"])
+def test_a_request_with_more_inputs_than_its_model(
+    app: Callable[..., ASGIApp],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    prefixes: tuple[str, ...],
+) -> None:
+    """A few kB of gzip hold so many that it has to end before anything is made of them."""
+    monkeypatch.setattr("inferry.protocol.decoder.Reference", lambda *_: pytest.fail("made"))
+    places = {"batch_input": str(tmp_path / "in"), "batch_output": str(tmp_path / "out")}
+    served = app(FILES, data_prefixes=prefixes, **places)
+    item = json.dumps(at("/data/x", "NAME", "FP32", (1,)))
+    inputs = ",".join(item.replace("NAME", name) for name in ("a", "b", *map(str, range(100_000))))
+    content = gzip.compress(f'{{"inputs":[{inputs}]}}'.encode())
+    answer = ask(served, "POST", path, content=content, headers={"content-encoding": "gzip"})
+    text = (
+        "unexpected inference input '0' for model 'pair', whose inputs are 'a', 'b': the request has 100002 inputs, "
+        "the model 2"
+    )
+    assert (answer.status_code, answer.json()) == (400, {"error": text})
+
+
+def test_the_first_reference_is_the_last_where_none_may_be(
+    app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Reference] = []
+    monkeypatch.setattr(
+        "inferry.protocol.decoder.Reference", lambda *values: made.append(Reference(*values)) or made[-1]
+    )
+    inputs = [at("/data/a", "a", "FP32", (1,)), at("/data/b", "b", "INT64", (1,))]
+    answer = infer(app(FILES), "pair", inputs)
+    assert (answer.status_code, answer.json()) == (403, {"error": refusal("/data/a", empty=True)})
+    assert [reference.name for reference in made] == ["a"]
 
 
 def test_percent_signs_are_only_signs(app: Callable[..., ASGIApp], tmp_path: Path) -> None:

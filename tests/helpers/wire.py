@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from inferry.protocol import decoder, json_documents
+from inferry.protocol.signature import Known
 from inferry.protocol.tensors import Array
 from inferry.protocol.types import InferRequest
 
@@ -38,9 +39,14 @@ def with_data(datatype: str, shape: Sequence[Any] | str, data: str, reader: str 
     return document(f'"inputs":[{member(datatype, shape, data)}]', reader)
 
 
-def decode(body: bytes, header_length: int | str | None = None) -> InferRequest:
+# Of model "m", which has more inputs and outputs than any request of the tests.
+MANY = tuple(f"tensor {number}" for number in range(1000))
+KNOWN = Known("m", MANY, MANY)
+
+
+def decode(body: bytes, header_length: int | str | None = None, known: Known = KNOWN) -> InferRequest:
     """What `body` says; a request for model "m"."""
-    return decoder.decode(body, None if header_length is None else str(header_length).encode(), "m")
+    return decoder.decode(body, None if header_length is None else str(header_length).encode(), known)
 
 
 def arrays(request: InferRequest) -> dict[str, Array]:

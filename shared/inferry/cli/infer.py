@@ -106,7 +106,7 @@ def _from_json(text: bytes, model: Model) -> InferRequest:
     """A protocol request, {"features": ...}, {"instances": [...]}, or rows by themselves."""
     value = load(text)
     if isinstance(value, dict) and "inputs" in value:
-        return decoder.decode(text, None, model.name)
+        return decoder.decode(text, None, model.session.signature.known[True])
     if isinstance(value, dict):
         value = value.get("features", value.get("instances", value))
     return rows.to_request(rows.as_rows(value, model), model)

@@ -51,6 +51,7 @@ class App:
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
+        self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
         # "" at the root; None where the host says it.
         base = service.settings.base_path
@@ -167,7 +168,8 @@ class App:
         if seen is not None:
             seen.model, seen.version, seen.taken = model.name, model.version, start
         try:
-            decoded = decoder.decode(body, headers.get(types.HEADER_LENGTH), model.name)
+            known = model.session.signature.known[self._references]
+            decoded = decoder.decode(body, headers.get(types.HEADER_LENGTH), known)
             timings.decode = time.perf_counter_ns() - start
             answer = await service.infer(model, decoded, timings, deadline)
             encoding = time.perf_counter_ns()

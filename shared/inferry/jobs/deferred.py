@@ -50,11 +50,12 @@ class Deferred:
 
     def submit(self, model: Model, body: bytes, header_length: bytes | None) -> str:
         """The id under which the request in `body` waits for its answer. InvalidRequest when it can have none."""
-        request = decoder.decode(body, header_length, model.name)
+        signature = model.session.signature
+        request = decoder.decode(body, header_length, signature.known[True])
         if request.by_reference:
             raise InvalidRequest("a request that is answered later has its inputs and outputs in it, none by reference")
-        model.session.signature.feed(request)
-        model.session.signature.requested(request)
+        signature.feed(request)
+        signature.requested(request)
         line = text_bodies.of_request(request)
         if len(line) > MAX_LINE:
             raise RequestTooLarge(

@@ -3,12 +3,13 @@
 The wire is described in the specification's inference_rest.md and Triton's binary tensor data extension.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from inferry.errors import InvalidRequest, NotSupported
 from inferry.protocol.json_documents import is_array, is_array_view, is_object, load, parse
 from inferry.protocol.json_tensors import Nesting, kind, to_array
+from inferry.protocol.signature import Known, unexpected
 from inferry.protocol.tensors import (
     DATATYPES,
     MAX_DIMENSIONS,
@@ -19,7 +20,7 @@ from inferry.protocol.tensors import (
     from_bytes,
     is_countable,
 )
-from inferry.protocol.types import URI, InferRequest, Parameters, Reference, RequestedOutput
+from inferry.protocol.types import URI, InferRequest, Parameters, Reference, RequestedOutput, not_below
 
 _NOTHING = memoryview(b"")
 # Of documents that are Python's: nobody asks where their arrays are.
@@ -38,10 +39,11 @@ class _MemberTwice(Exception):
     """Of an object's members of one name simdjson finds the first, and elsewhere the last counts."""
 
 
-def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest:
+def decode(body: bytes, header_length: bytes | None, known: Known) -> InferRequest:
     """The request in `body` (already inflated), whose first `header_length` bytes are JSON, all of them without it.
 
-    `model` names the model in messages. InvalidRequest says which rule of the protocol the body breaks.
+    InvalidRequest says which rule of the protocol the body breaks, or that it has more inputs or outputs than are
+    `known`; DataRefused for a `uri` where there may be none. Of such a request nothing more is looked at.
     """
     text, tail = body, _NOTHING
     if header_length is not None:
@@ -52,21 +54,21 @@ def decode(body: bytes, header_length: bytes | None, model: str) -> InferRequest
     document = parse(text)
     if isinstance(document, dict):
         nesting = _LISTS if b"true" in text or b"false" in text else _NUMBERS
-        return _request(document, tail, nesting, model)
+        return _request(document, tail, nesting, known)
     nesting = Nesting(text)
     try:
-        request = _request(document, tail, nesting, model)
+        request = _request(document, tail, nesting, known)
         if nesting.complete():
             return request
     except _MemberTwice:
         pass
     del document  # many times as large as its text
-    return _request(load(text), tail, _LISTS, model)
+    return _request(load(text), tail, _LISTS, known)
 
 
-def decode_document(document: Any, tail: bytes, model: str) -> InferRequest:
+def decode_document(document: Any, tail: bytes, known: Known) -> InferRequest:
     """The same of a request's JSON as Python objects, and the bytes behind it."""
-    return _request(document, memoryview(tail), _LISTS, model)
+    return _request(document, memoryview(tail), _LISTS, known)
 
 
 def _header_length(body: bytes, header: bytes) -> int:
@@ -78,24 +80,24 @@ def _header_length(body: bytes, header: bytes) -> int:
     return int(header)
 
 
-def _request(document: Any, tail: memoryview, nesting: Nesting, model: str) -> InferRequest:
+def _request(document: Any, tail: memoryview, nesting: Nesting, known: Known) -> InferRequest:
     if not isinstance(document, dict):
         if not is_object(document):
             raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
         document = _members(document)
     request = InferRequest()
     if len(document) > 1:
-        _add_options(request, document, nesting)
-    used = _add_inputs(request, document.get("inputs"), tail, nesting, model)
+        _add_options(request, document, nesting, known)
+    used = _add_inputs(request, document.get("inputs"), tail, nesting, known)
     if used != len(tail):
         raise InvalidRequest(
-            f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model '{model}'"
-            ": check that no gateway changed the body, and Inference-Header-Content-Length"
+            f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model "
+            f"'{known.model}': check that no gateway changed the body, and Inference-Header-Content-Length"
         )
     return request
 
 
-def _add_options(request: InferRequest, document: Mapping[str, Any], nesting: Nesting) -> None:
+def _add_options(request: InferRequest, document: Mapping[str, Any], nesting: Nesting, known: Known) -> None:
     """Adds what a request may have beside its inputs."""
     if document.get("parameters") is not None:
         parameters = _request_parameters(document["parameters"])
@@ -104,17 +106,18 @@ def _add_options(request: InferRequest, document: Mapping[str, Any], nesting: Ne
     if document.get("id") is not None:
         request.id = _id(document["id"])
     if document.get("outputs") is not None:
-        request.outputs = _outputs(document["outputs"], request.binary, nesting)
+        request.outputs = _outputs(document["outputs"], request.binary, nesting, known)
         for output in request.outputs:
             if output.uri:
+                _check_references(output.uri, known)
                 request.by_reference = True
 
 
-def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, model: str) -> int:
+def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, known: Known) -> int:
     """Adds the inputs of a request, and returns how many bytes of `tail` they took."""
-    inputs = request.inputs
-    if not (isinstance(value, list) or is_array_view(value)) or not len(value):
-        raise InvalidRequest("the request's 'inputs' must be an array of at least one object")
+    inputs, model = request.inputs, known.model
+    if not (isinstance(value, list) or is_array_view(value)) or not 0 < len(value) <= len(known.inputs):
+        raise _no_inputs(value, known)
     nesting.arrays += 1
     used = 0
     for item in value:
@@ -133,7 +136,7 @@ def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Ne
             size, uri, base64 = _input_parameters(members, datatype, what)
             if uri is not None:
                 request.by_reference = True
-                _add_reference(request, Reference(name, datatype, shape, uri), (data, size), what)
+                _add_reference(request, Reference(name, datatype, shape, uri), (data, size), what, known)
                 continue
         if (size is None) == (data is None):
             raise _not_one_source(data, what)
@@ -146,6 +149,12 @@ def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Ne
             used += size
         inputs[name] = Tensor(name, datatype, from_base64(array, what) if base64 else array)
     return used
+
+
+def _no_inputs(value: Any, known: Known) -> InvalidRequest:
+    if is_array(value) and len(value):
+        return _too_many("input", value, known.inputs, known.model)
+    return InvalidRequest("the request's 'inputs' must be an array of at least one object")
 
 
 def _input_parameters(members: Mapping[str, Any], datatype: Datatype, what: str) -> tuple[Any, str | None, bool]:
@@ -172,13 +181,44 @@ def _uri(parameters: Parameters, what: str) -> str | None:
     return uri
 
 
-def _add_reference(request: InferRequest, reference: Reference, others: tuple[Any, Any], what: str) -> None:
+def _add_reference(
+    request: InferRequest, reference: Reference, others: tuple[Any, Any], what: str, known: Known
+) -> None:
     if others != (None, None):
         raise InvalidRequest(f"{what} must set only one of 'data', and 'binary_data_size' or 'uri' in 'parameters'")
-    others_by_reference = request.references or {}
-    if reference.name in request.inputs or reference.name in others_by_reference:
+    _check_references(reference.uri, known)
+    if request.references is None:
+        request.references = {}
+    if reference.name in request.inputs or reference.name in request.references:
         raise InvalidRequest(f"{what} is given more than once")
-    request.references = {**others_by_reference, reference.name: reference}
+    request.references[reference.name] = reference
+
+
+def _check_references(uri: str, known: Known) -> None:
+    if not known.references:
+        raise not_below(uri, ())
+
+
+def _too_many(item: str, value: Collection[Any], known: Collection[str], model: str) -> InvalidRequest:
+    """Of more inputs or outputs than there are `known` names: each is an `item`."""
+    return InvalidRequest(
+        f"{_excess(item, value, known, model)}: the request has {len(value)} {item}s, the model {len(known)}"
+    )
+
+
+def _excess(item: str, value: Iterable[Any], known: Collection[str], model: str) -> InvalidRequest:
+    """What is wrong with the first that has another name, or one that came before: there must be one."""
+    seen: set[str] = set()
+    for tensor in value:
+        name = _members(tensor).get("name") if is_object(tensor) else None
+        if not isinstance(name, str):
+            return _unnamed(f"{item}s")
+        if name in seen:
+            return InvalidRequest(f"{item} '{name}' is given more than once for model '{model}'")
+        if name not in known:
+            return unexpected(item, name, model, known)
+        seen.add(name)
+    raise AssertionError(seen)
 
 
 def _not_one_source(data: Any, what: str) -> InvalidRequest:
@@ -199,9 +239,11 @@ def _binary(size: Any, tail: memoryview, what: str) -> memoryview:
     return tail[:size]
 
 
-def _outputs(value: Any, binary: bool, nesting: Nesting) -> tuple[RequestedOutput, ...]:
+def _outputs(value: Any, binary: bool, nesting: Nesting, known: Known) -> tuple[RequestedOutput, ...]:
     if not is_array(value):
         raise InvalidRequest("the request's 'outputs' must be an array of objects")
+    if len(value) > len(known.outputs):
+        raise _too_many("output", value, known.outputs, known.model)
     nesting.arrays += 1
     outputs = tuple(_output(item, binary) for item in value)
     if len({output.name for output in outputs}) != len(outputs):

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from inferry.errors import DataRefused, InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
+from inferry.errors import InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
 from inferry.protocol import npy
 from inferry.protocol.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
-from inferry.protocol.types import InferRequest, InferResponse, Reference
+from inferry.protocol.types import InferRequest, InferResponse, Reference, not_below
 from inferry.storage.files import Files, open_files
 from inferry.storage.stored import is_plain
 
@@ -108,10 +108,7 @@ class References:
         for prefix in self._prefixes:
             if (name := prefix.below(local)) is not None:
                 return prefix.files, name
-        raise DataRefused(
-            f"{uri[:500]!r} may not be read or written: name an object below one of DATA_PREFIXES"
-            + ("" if self._prefixes else ", which is empty; set it to the prefixes that requests may name")
-        )
+        raise not_below(uri, self._prefixes)
 
     def _fetch(self, references: Sequence[Reference]) -> dict[str, Tensor]:
         left, tensors = self._limit, {}

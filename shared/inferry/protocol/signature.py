@@ -1,7 +1,7 @@
 """A model's inputs and outputs, and the checks of a request against them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -73,6 +73,15 @@ class Requested(NamedTuple):
     classes: Mapping[str, int] = {}
 
 
+class Known(NamedTuple):
+    """What a request for `model` may name: its inputs and outputs, and objects that hold them if `references`."""
+
+    model: str
+    inputs: Collection[str]
+    outputs: Collection[str]
+    references: bool = True
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Signature:
     """What the model called `model` takes and gives; `max_batch_size` 0 means that axis 0 is not a batch."""
@@ -84,6 +93,8 @@ class Signature:
     required: frozenset[str] = field(init=False)
     _counted: str = field(init=False)
     _all: Mapping[bool, "Requested"] = field(init=False)
+    # By whether tensors may be by reference.
+    known: Mapping[bool, Known] = field(init=False)
 
     def __post_init__(self) -> None:
         required = frozenset(spec.name for spec in self.inputs.values() if not spec.optional)
@@ -92,6 +103,9 @@ class Signature:
         names = tuple(self.outputs)
         everything = {False: Requested(names, frozenset()), True: Requested(names, frozenset(names))}
         object.__setattr__(self, "_all", everything)
+        object.__setattr__(
+            self, "known", {may: Known(self.model, self.inputs, self.outputs, may) for may in (False, True)}
+        )
 
     def feed(self, request: InferRequest) -> Feed:
         """The request's inputs, checked. InvalidRequest names the tensor, what came and what was expected."""
@@ -125,10 +139,7 @@ class Signature:
             return self._all[request.binary]
         for output in request.outputs:
             if output.name not in self.outputs:
-                raise InvalidRequest(
-                    f"unexpected inference output '{output.name}' for model '{self.model}', "
-                    f"whose outputs are {_names(self.outputs)}"
-                )
+                raise unexpected("output", output.name, self.model, self.outputs)
         return Requested(
             tuple(output.name for output in request.outputs),
             frozenset(output.name for output in request.outputs if output.binary),
@@ -144,10 +155,7 @@ class Signature:
     def _wrong_names(self, inputs: Mapping[str, Tensor]) -> InvalidRequest:
         unknown = [name for name in inputs if name not in self.inputs]
         if unknown:
-            return InvalidRequest(
-                f"unexpected inference input '{unknown[0]}' for model '{self.model}', "
-                f"whose inputs are {_names(self.inputs)}"
-            )
+            return unexpected("input", unknown[0], self.model, self.inputs)
         missing = sorted(self.required - inputs.keys())
         count = len(self.required)
         expected = f"{count} inputs" if count == len(self.inputs) else f"{count} to {len(self.inputs)} inputs"
@@ -237,5 +245,12 @@ def fits(shape: Shape, wanted: Shape | None) -> bool:
     return len(shape) == len(wanted) and all(want in (length, -1) for length, want in zip(shape, wanted, strict=True))
 
 
-def _names(specs: Mapping[str, TensorSpec]) -> str:
-    return ", ".join(f"'{name}'" for name in specs)
+def unexpected(item: str, name: str, model: str, known: Iterable[str]) -> InvalidRequest:
+    """What a request is refused with whose `item`, an input or output, has a name that the model doesn't know."""
+    return InvalidRequest(
+        f"unexpected inference {item} '{name}' for model '{model}', whose {item}s are {_names(known)}"
+    )
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)

@@ -10,6 +10,7 @@ import orjson
 from inferry.errors import InvalidRequest
 from inferry.protocol import decoder, encoder
 from inferry.protocol.json_documents import load
+from inferry.protocol.signature import Known
 from inferry.protocol.tensors import Buffer, to_bytes
 from inferry.protocol.types import HEADER_LENGTH, JSON, OCTETS, InferRequest, InferResponse, RequestedOutput
 
@@ -44,18 +45,18 @@ def of_response(response: InferResponse) -> bytes:
     return body if size is None else _line(body[: int(size)], [memoryview(body)[int(size) :]])
 
 
-def to_request(line: bytes, model: str) -> InferRequest:
+def to_request(line: bytes, known: Known) -> InferRequest:
     """The request in a line. InvalidRequest as `protocol.decode`."""
     if _MEMBER not in line:
-        return decoder.decode(line, None, model)
+        return decoder.decode(line, None, known)
     document = load(line)
     if not isinstance(document, dict) or TAIL not in document:
-        return decoder.decode(line, None, model)
+        return decoder.decode(line, None, known)
     try:
         tail = base64.b64decode(document[TAIL], validate=True)
     except (TypeError, ValueError, binascii.Error) as exc:
         raise InvalidRequest(f"'{TAIL}' of the request must be base64: {exc}") from exc
-    return decoder.decode_document(document, tail, model)
+    return decoder.decode_document(document, tail, known)
 
 
 def to_body(line: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:

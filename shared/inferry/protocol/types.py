@@ -1,9 +1,10 @@
 """The Open Inference Protocol v2 in Python: what a request asks for and a response has."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from inferry.errors import DataRefused
 from inferry.protocol.tensors import Buffer, Datatype, Shape, Tensor
 
 HEADER_LENGTH = b"inference-header-content-length"
@@ -44,6 +45,14 @@ class Reference:
     uri: str
 
 
+def not_below(uri: str, prefixes: Collection[Any]) -> DataRefused:
+    """What a tensor at `uri` is refused with where only objects below `prefixes` may be named."""
+    return DataRefused(
+        f"{uri[:500]!r} may not be read or written: name an object below one of DATA_PREFIXES"
+        + ("" if prefixes else ", which is empty; set it to the prefixes that requests may name")
+    )
+
+
 @dataclass(slots=True)
 class InferRequest:
     """An inference request; `outputs` empty means all of the model's, sent as `binary` says.
@@ -58,7 +67,7 @@ class InferRequest:
     id: str | None = None
     timeout: float | None = None
     raw: Buffer | None = None
-    references: Mapping[str, Reference] | None = None
+    references: dict[str, Reference] | None = None
     by_reference: bool = False
 
 

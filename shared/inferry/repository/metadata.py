@@ -155,8 +155,9 @@ def _config_input(spec: TensorSpec, batched: bool) -> dict[str, Any]:
 
 
 def _fits(request: dict[str, Any], model: Model) -> bool:
+    signature = model.session.signature
     try:
-        model.session.signature.feed(decode(orjson.dumps(request), None, model.name))
+        signature.feed(decode(orjson.dumps(request), None, signature.known[True]))
     except InferryError:
         return False
     return True

@@ -78,7 +78,8 @@ class Model:
             text = orjson.dumps({"inputs": self.config.example.get("inputs")})
         except orjson.JSONEncodeError as exc:
             raise InvalidRequest(str(exc)) from exc
-        return self.session.signature.feed(decode(text, None, self.name))
+        signature = self.session.signature
+        return signature.feed(decode(text, None, signature.known[True]))
 
     def prove_rows(self) -> Verdict:
         """Whether its rows may run together, by the config's example or by random rows."""

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from inferry.errors import InvalidRequest, NotSupported, RequestTooLarge
+from inferry.errors import DataRefused, InvalidRequest, NotSupported, RequestTooLarge
 from inferry.protocol import decoder
 from inferry.protocol.encoder import encode
 from inferry.protocol.json_documents import COUNTED, REUSED, is_array, is_object, parse, plain
+from inferry.protocol.signature import Known
 from inferry.protocol.tensors import DATATYPES, Tensor, bfloat16_from_float32
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
-from wire import READERS, arrays, as_json, decode, document, member, same, with_data
+from wire import KNOWN, READERS, arrays, as_json, decode, document, member, same, with_data
 
 ONE = member("FP32", [1], "[1]")
 WHAT = "input 'x' for model 'm'"
@@ -38,9 +39,14 @@ def binary_input(size: Any, datatype: str = "FP32", shape: str = "[2]", name: st
     return f'{{"name":"{name}","shape":{shape},"datatype":"{datatype}","parameters":{parameters}}}'
 
 
-def refused(body: bytes, header_length: int | str | None = None, error: type[Exception] = InvalidRequest) -> str:
+def refused(
+    body: bytes,
+    header_length: int | str | None = None,
+    error: type[Exception] = InvalidRequest,
+    known: Known = KNOWN,
+) -> str:
     with pytest.raises(error) as caught:
-        decode(body, header_length)
+        decode(body, header_length, known)
     assert type(caught.value) is error
     return str(caught.value)
 
@@ -212,7 +218,7 @@ def test_no_id_in_no_id_out() -> None:
 def test_bad_header_lengths(header: str) -> None:
     raw = header.encode()
     with pytest.raises(InvalidRequest) as caught:
-        decoder.decode(PERF_ANALYZER, raw, "m")
+        decoder.decode(PERF_ANALYZER, raw, KNOWN)
     assert str(caught.value) == (
         f"Inference-Header-Content-Length must be a number from 0 to the body's 67 bytes, "
         f"got {raw[:40].decode('latin-1')!r}"
@@ -720,7 +726,7 @@ def test_threads_do_not_share_parsers() -> None:
 def test_inputs_do_not_share_memory_with_the_body() -> None:
     """ONNX Runtime reads the inputs while the host may reuse its buffer."""
     body = bytearray(TRITONCLIENT)
-    request = decoder.decode(bytes(body), b"132", "m")
+    request = decoder.decode(bytes(body), b"132", KNOWN)
     assert same(request.inputs["x"].array, np.array([1, 2], np.float32))
     assert request.inputs["x"].array.flags.writeable
 
@@ -797,3 +803,108 @@ def test_an_object_holds_no_base64() -> None:
     parameters = '"parameters":{"content_type":"base64","uri":"s3://bucket/x"}'
     body = f'{{"inputs":[{{"name":"x","shape":[1],"datatype":"BYTES",{parameters}}}]}}'.encode()
     assert refused(body) == f"{WHAT} is given by 'uri', whose object holds no base64: leave 'content_type' out"
+
+
+PAIR = Known("m", ("x", "y"), ("out",))
+
+
+def by_uri(name: str, uri: str) -> str:
+    return f'{{"name":"{name}","shape":[1],"datatype":"FP32","parameters":{{"uri":"{uri}"}}}}'
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            f'"inputs":[{ONE},{member("FP32", [1], "[1]", "z")},{ONE}]',
+            "unexpected inference input 'z' for model 'm', whose inputs are 'x', 'y': the request has 3 inputs, the "
+            "model 2",
+        ),
+        (
+            f'"inputs":[{ONE},{ONE},{member("FP32", [1], "[1]", "z")}]',
+            "input 'x' is given more than once for model 'm': the request has 3 inputs, the model 2",
+        ),
+        (
+            f'"inputs":[{ONE},{{"name":5}},{ONE}]',
+            "each of the request's 'inputs' must be an object with a string 'name': the request has 3 inputs, the "
+            "model 2",
+        ),
+        (
+            f'"inputs":[{",".join(by_uri(f"x{number}", "/a") for number in range(1000))}]',
+            "unexpected inference input 'x0' for model 'm', whose inputs are 'x', 'y': the request has 1000 inputs, "
+            "the model 2",
+        ),
+        (
+            f'"inputs":[{ONE}],"outputs":[{{"name":"out"}},{{"name":"z"}}]',
+            "unexpected inference output 'z' for model 'm', whose outputs are 'out': the request has 2 outputs, the "
+            "model 1",
+        ),
+        (
+            f'"inputs":[{ONE}],"outputs":[{{"name":"out"}},{{"name":"out"}}]',
+            "output 'out' is given more than once for model 'm': the request has 2 outputs, the model 1",
+        ),
+    ],
+)
+def test_more_than_the_model_has(members: str, message: str, reader: str) -> None:
+    assert refused(document(members, reader), known=PAIR) == message
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_as_many_as_the_model_has(reader: str) -> None:
+    members = f'"inputs":[{ONE},{member("FP32", [1], "[2]", "y")}],"outputs":[{{"name":"out"}}]'
+    request = decode(document(members, reader), known=PAIR)
+    assert {name: array.tolist() for name, array in arrays(request).items()} == {"x": [1], "y": [2]}
+    assert request.outputs == (RequestedOutput("out", False),)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("excess", ["inputs", "outputs"])
+def test_too_many_end_the_decoding(monkeypatch: pytest.MonkeyPatch, excess: str, reader: str) -> None:
+    """No data is converted, and no tensor behind the first that is too many is looked at."""
+    looked_at: list[str] = []
+    members_of = decoder._members
+    monkeypatch.setattr(decoder, "to_array", lambda *_: pytest.fail("converted"))
+
+    def members(value: Any) -> Any:
+        found = members_of(value)
+        looked_at.extend([found["name"]] if "name" in found else [])
+        return found
+
+    monkeypatch.setattr(decoder, "_members", members)
+    many = ",".join(member("FP32", [1], "[1]", f"{name}") for name in ("x", "y", *range(5000)))
+    body = document(f'"inputs":[{many}]' if excess == "inputs" else f'"inputs":[{ONE}],"outputs":[{many}]', reader)
+    assert "the request has 5002 " in refused(body, known=Known("m", ("x", "y"), ("x", "y")))
+    assert looked_at == ["x", "y", "0"]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_references_where_there_may_be_none_end_the_decoding(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    monkeypatch.setattr(decoder, "to_array", lambda *_: pytest.fail("converted"))
+    message = (
+        "'/a' may not be read or written: name an object below one of DATA_PREFIXES, which is empty; set it to the "
+        "prefixes that requests may name"
+    )
+    inputs = f'"inputs":[{by_uri("x", "/a")},{member("FP32", [1], "[1]", "y")}]'
+    outputs = f'"inputs":[{ONE}],"outputs":[{{"name":"out","parameters":{{"uri":"/a"}}}}]'
+    for members in (inputs, outputs):
+        assert refused(document(members, reader), error=DataRefused, known=PAIR._replace(references=False)) == message
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_each_reference_is_put_beside_the_others(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
+    """A dictionary for each, copied from the one before, makes the square of their number."""
+    given: list[InferRequest] = []
+
+    class Watched(InferRequest):
+        def __setattr__(self, name: str, value: Any) -> None:
+            given.extend([self] if name == "references" and value is not None else [])
+            super().__setattr__(name, value)
+
+    monkeypatch.setattr(decoder, "InferRequest", Watched)
+    inputs = ",".join(by_uri(name, f"/{name}") for name in KNOWN.inputs)
+    request = decode(document(f'"inputs":[{inputs}]', reader))
+    assert request.references is not None
+    assert {name: reference.uri for name, reference in request.references.items()} == {n: f"/{n}" for n in KNOWN.inputs}
+    # One for each time that the document is decoded: a bracket in a wrong place makes it two.
+    assert len(given) == len({id(watched) for watched in given})

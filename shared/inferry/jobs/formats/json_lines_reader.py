@@ -155,10 +155,10 @@ class JsonLines:
             yield self._oversize(lines, row)
             return
         gathering = Gathering(self._wanted, Cursor(row, lines.offset))
-        requests = []
+        known, requests = self._wanted.model.session.signature.known[True], []
         for line in records(lines.data):
             try:
-                requests.append(text_bodies.to_request(line, self._wanted.model.name))
+                requests.append(text_bodies.to_request(line, known))
                 gathering.add_arrays({}, line, [None] * len(self._wanted.keep))
             except InvalidRequest as exc:
                 gathering.reject(str(exc), line)
