@@ -14,6 +14,7 @@ import numpy as np
 import onnx_models
 import pytest
 from arrayfiles import described, npy
+from inferry.cli import main as cli
 from servers import EXAMPLES, environment, serving, tensor
 
 MODELS = {
@@ -61,7 +62,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         try:
-            status = run(arguments)
+            status = cli.main(arguments)
         except SystemExit as exc:
             status = exc.code if isinstance(exc.code, int) else -1
         return status, *capfd.readouterr()
