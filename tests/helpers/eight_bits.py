@@ -101,6 +101,7 @@ def _models(a: Any, b: Any, bits: int) -> Iterator[tuple[str, bytes, Any]]:
 
 
 def outputs(folder: Path) -> dict[str, list[Any]]:
+    from inferry.runtime import onnx_file
     from inferry.runtime.session import Session, SessionOptions, ort
 
     options = ort.SessionOptions()
@@ -109,7 +110,7 @@ def outputs(folder: Path) -> dict[str, list[Any]]:
     for path in sorted(folder.glob("*.onnx")):
         feed = {"x": np.load(path.with_suffix(".npy"))}
         plain = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feed)[0]
-        session = Session(path, "m", SessionOptions(1))
+        session = Session(path, onnx_file.read(path), "m", SessionOptions(1))
         exact = session.run(feed, ["y"], time.monotonic() + 60)[0]
         found[path.stem] = [plain.tolist(), exact.tolist(), session.notes]
     return found

@@ -753,6 +753,7 @@ def test_the_encoder_gives_the_same_batched_and_alone() -> None:
 
 
 def test_no_thread_is_left_behind() -> None:
+    before = threading.enumerate()  # of other tests, whose services may still be open
     service = Service(Repository(LocalStore(EXAMPLES, "models")))
 
     async def scenario() -> None:
@@ -761,5 +762,6 @@ def test_no_thread_is_left_behind() -> None:
 
     asyncio.run(scenario())
     service.close()
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith(("inferry-run", "inferry-load"))]
+    new = [thread for thread in threading.enumerate() if thread not in before]
+    left = [thread.name for thread in new if thread.name.startswith(("inferry-run", "inferry-load"))]
     assert left == []
