@@ -155,7 +155,7 @@ def test_what_failed_as_often_as_it_may_has_its_reason(
     upload(storage, "broken", ["small.jsonl"])
     failed = app.log.count("Executed 'Functions.jobs' (Failed)")
     assert batch("broken", "--model", "broken") == 1
-    reason = "model 'broken' can't be loaded: Protobuf parsing failed."
+    reason = "model 'broken' can't be loaded: broken.onnx is not an ONNX file: wire type 6 at byte 1"
     name = f"az://{SOURCE}/broken/small.jsonl"
     report = json.loads(capsys.readouterr().out)
     assert (report["files"], report["failed"]) == ([], [{"input": name, "reason": reason}])
