@@ -34,6 +34,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "provisioned": (1, 2),
     "concurrency": (0, 100),
     "models": ("image", "bucket"),
+    "model_path": ("models", "trained/models"),
     "authorization": ("iam", "jwt", "api-keys", "none"),
     "jwt_issuer": ("", ISSUER["jwt_issuer"]),
     "jwt_audience": ("", ISSUER["jwt_audience"]),

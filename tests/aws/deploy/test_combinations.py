@@ -1,6 +1,7 @@
 """Every pair of values of the props is in a stack, and neither linters nor rules of permissions find fault with it."""
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import combinations, product
@@ -78,6 +79,7 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> list[Assembly]:
     """All of them, synthesised in this process."""
     folder = tmp_path_factory.mktemp("combinations")
     source = sources(folder / "source")
+    shutil.copytree(source / "models", source / VALUES["model_path"][1])
     return [synthesise(context, folder / str(number), source) for number, context in enumerate(contexts())]
 
 
