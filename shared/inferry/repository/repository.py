@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from shutil import rmtree
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary, finalize
 
@@ -212,6 +211,8 @@ class Repository:
             self._apply(self._scan(), only)
 
     def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
+        from shutil import rmtree  # 2 ms, as it brings every kind of compression
+
         from inferry.repository import model_cache
         from inferry.repository.remote_store import memory_store
 

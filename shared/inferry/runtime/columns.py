@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.protocol.signature import TensorSpec
@@ -13,8 +12,7 @@ NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assigned:
+class Assigned(NamedTuple):
     """An input and the columns that make a row of it."""
 
     spec: TensorSpec

@@ -6,7 +6,6 @@ products of up to 255 * 127 don't fit, and saturate.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +51,7 @@ _SIGNS = (b"TreeEnsemble", b"Quant", b"Integer", b"QLinear", b"QGemm", b"QAttent
 _DEPTH = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Numerics:
+class Numerics(NamedTuple):
     """The operators whose results depend on the host.
 
     `trees` on the number of threads; `mixed`, products of uint8 and int8, on the kind of CPU, unless they are

@@ -35,8 +35,8 @@ _WORDS = ("a", "two words", "3")
 
 # Programs name every axis of their own: Paddle, ONNX' shape inference and tf2onnx, PyTorch's old exporter, and
 # ONNX Runtime's shape inference (ConvTranspose_459_o0__d0).
-_ANONYMOUS = re.compile(r"(p2o\.)?DynamicDimension\.\d+|unk__\d+|.*_dim_\d+|.*_o\d+__d\d+|")
-_EXPRESSION = re.compile(r"[*+/()]|\s-\s")
+_ANONYMOUS = r"(p2o\.)?DynamicDimension\.\d+|unk__\d+|.*_dim_\d+|.*_o\d+__d\d+|"
+_EXPRESSION = r"[*+/()]|\s-\s"
 
 
 class Runs(Protocol):
@@ -158,9 +158,9 @@ def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:
     if spec.shape == ():
         return f"output '{spec.name}' is a scalar"
     symbol = spec.symbols[0] if spec.symbols else ""
-    if _ANONYMOUS.fullmatch(symbol) or any(symbol in other.symbols[:1] for other in inputs):
+    if any(symbol in other.symbols[:1] for other in inputs) or re.fullmatch(_ANONYMOUS, symbol):
         return ""
-    if _EXPRESSION.search(symbol):
+    if re.search(_EXPRESSION, symbol):
         return f"output '{spec.name}' begins with the axis '{symbol}'"
     for other in inputs:
         if symbol in other.symbols:

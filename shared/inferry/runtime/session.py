@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,7 +83,7 @@ class Session:
         except Exception as exc:
             raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
         session._model_bytes = None  # it would keep them for ever
-        self.notes = numerics.notes(replace(file.numerics, widened=is_widened), options.threads)
+        self.notes = numerics.notes(file.numerics._replace(widened=is_widened), options.threads)
         """What to know before results of two hosts are compared."""
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us

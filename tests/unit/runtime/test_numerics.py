@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +106,7 @@ CASES = {
     "in a function": (in_a_function(), OTHER),
     "made uint8 at each run": (
         graph(quantised("dynamic")),
-        replace(EXACT, dynamic=("DynamicQuantizeLinear",)),
+        EXACT._replace(dynamic=("DynamicQuantizeLinear",)),
     ),
     "made uint8": (graph(quantised("linear")), EXACT),
     "floats": (graph([helper.make_node("MatMul", ["x", "w"], ["y"])]), Numerics()),
