@@ -31,18 +31,21 @@ def load(
     `shared`: its config is that of other versions as well.
     """
     expected = config.sha256.get(version)
-    if expected and expected.lower() != content.digest:
+    known = (content.digest, content.form.manifest) if content.form else (content.digest,)
+    if expected and expected.lower() not in known:
         files = f"the files {', '.join(content.names)} were" if len(content.names) > 1 else "the file was"
         raise InvalidModel(
             f"the SHA-256 of model '{name}' version {version} is {content.digest}, but its config.json names "
             f"{expected}: {files} changed or not copied whole; put the right one in place, or correct config.json"
         )
-    options = SessionOptions(threads, config.max_batch_size, config.threads)
+    is_native = content.form is not None and content.form.kind == "native"
+    options = SessionOptions(threads, config.max_batch_size, config.threads, is_native)
     session = Session(content.model, content.file, name, options)
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
     dynamic = content.file.numerics.dynamic
     proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
-    model = Model(name, version, config, session, content.digest, content.size, stats, proof)
+    facts = (content.digest, content.size)
+    model = Model(name, version, config, session, *facts, stats, proof, content.form, content.hashed)
     if config.warm_up:
         model.warm_run = _warm_up(model)
     if config.dynamic_batching:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from inferry.errors import InvalidModel, StoreError
 from inferry.repository import model_cache
 from inferry.repository.content import Content, digest, hold, in_cache
+from inferry.repository.layout import MANIFEST
 from inferry.runtime import onnx_file
 from inferry.storage.bucket import ERRORS, Backend, Bucket, memory_bucket, open_bucket, stored
 from inferry.storage.stored import StoredFile, VersionFiles, relative, translated
@@ -29,11 +30,18 @@ class RemoteStore(Bucket):
 
     left_out: Sequence[str] = ()
 
-    def __init__(self, url: str, backend: Backend, cache: Path | None, origin: str) -> None:
+    def __init__(self, url: str, backend: Backend, cache: Path | None, origin: str, in_full: bool = False) -> None:
         super().__init__(url, backend, origin)
         self._cache = cache
+        self._in_full = in_full
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        if version.model == MANIFEST:
+            from inferry.repository import prepared
+
+            source = prepared.Source(self.read, lambda _: None, self._fetched)
+            return prepared.hold(version, source, self._cache, self._in_full)
+
         def beside(folder: Path) -> dict[str, StoredFile]:
             return version.named(onnx_file.read(folder / version.model).locations)
 
@@ -41,8 +49,8 @@ class RemoteStore(Bucket):
         prefix = f"{version.folder}/" if version.folder else ""
         with translated(f"can't read {folder}", (OSError,)):
             if model_cache.is_private(folder, beside(folder)):
-                return in_cache(folder, version)
-            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache)
+                return in_cache(folder, version, self._cache, self._in_full)
+            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache, self._in_full)
 
     def download(
         self, folder: str, files: Sequence[StoredFile], digest: str | None, beside: Beside | None = None
@@ -84,6 +92,10 @@ class RemoteStore(Bucket):
             _verify(staged, wanted, digest, self.url)
             model_cache.publish(staged, final, wanted)
 
+    def _fetched(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
+        with translated(f"can't fetch {', '.join(wanted)} from {self.url}", ERRORS):
+            self._download(folder, wanted)
+
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         for name in wanted:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -107,10 +119,10 @@ class RemoteStore(Bucket):
         model_cache.write(target, content, start)
 
 
-def open_remote(url: str, scheme: str, rest: str, cache: Path | None) -> RemoteStore:
+def open_remote(url: str, scheme: str, rest: str, cache: Path | None, in_full: bool = False) -> RemoteStore:
     """The store at a URL, split into its scheme and what follows ://. InvalidSettings when it names none."""
     bucket = open_bucket(url, scheme, rest)
-    return RemoteStore(url, bucket.backend, cache, bucket.origin)
+    return RemoteStore(url, bucket.backend, cache, bucket.origin, in_full)
 
 
 def _verify(folder: Path, wanted: Mapping[str, StoredFile], expected: str | None, url: str) -> None:

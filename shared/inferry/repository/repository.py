@@ -279,7 +279,7 @@ class Repository:
             raise
         entry.state, entry.reason = READY, ""
         self.metrics.loaded(entry.name, entry.version, time.perf_counter() - start)
-        log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
+        _log_load(entry, model)
         for note in model.session.notes:
             log.warning("model '%s' version %s %s", entry.name, entry.version, note)
         return model
@@ -381,20 +381,34 @@ class Repository:
             log.error("model '%s' is unavailable after a refresh: %s", name, exc)
 
 
+def _log_load(entry: Entry, model: Model) -> None:
+    what = (entry.name, entry.version, model.load_seconds * 1e3)
+    if model.form is None:
+        log.info("loaded model '%s' version %s in %.0f ms", *what)
+        return
+    why = f", as {model.form.why}" if model.form.why else ""
+    log.info("loaded model '%s' version %s in %.0f ms, in its %s form%s", *what, model.form.kind, why)
+    for problem in model.form.left_out:
+        log.warning("model '%s' version %s is served in its %s form: %s", *what[:2], model.form.kind, problem)
+
+
 def _unloaded(name: str) -> str:
     return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
 
 
 def open_repository(path: str, model_name: str = "", **options: Any) -> Repository:
-    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there."""
-    cache = options.get("cache")
+    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there.
+
+    `in_full`: its files are hashed at each load, whatever is known of them.
+    """
+    cache, in_full = options.get("cache"), options.pop("in_full", False)
     options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
     if path.endswith(".onnx"):
         find = partial(scan, model_name=model_name)
-        return Repository(open_file(path, cache), scan=find, **options)
+        return Repository(open_file(path, cache, in_full), scan=find, **options)
     last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().resolve().name
     find = partial(scan, model_name=model_name, folder=last)
-    return Repository(open_store(path, cache), scan=find, **options)
+    return Repository(open_store(path, cache, in_full), scan=find, **options)
 
 
 def shipped(path: str) -> Path | None:

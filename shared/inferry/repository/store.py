@@ -4,14 +4,15 @@ Those that are no folders are in `remote_store`, which is imported when the firs
 obstore.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from inferry.errors import StoreError
-from inferry.repository.content import Content, hold
+from inferry.repository.content import Content, hold, is_safe
+from inferry.repository.layout import MANIFEST
 from inferry.storage.local import Folder, file_path, real_path, stored
-from inferry.storage.stored import Listing, VersionFiles, is_plain, translated
+from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, translated
 
 
 class Store(Protocol):
@@ -34,7 +35,7 @@ class Store(Protocol):
         """
 
 
-def open_store(url: str, cache: Path | None = None) -> Store:
+def open_store(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
     """The store at a local path, file:///path, s3://bucket/prefix, az://container/prefix, gs:// or memory://name.
 
     Endpoints and credentials come from the environment: obstore itself reads AWS_*, AZURE_* and GOOGLE_*
@@ -42,37 +43,56 @@ def open_store(url: str, cache: Path | None = None) -> Store:
     AZURE_STORAGE_ENDPOINT, GOOGLE_APPLICATION_CREDENTIALS, ...), then asks the machine for an identity. It
     knows no AWS profiles: `aws configure export-credentials --format env` turns one into variables. A memory://
     name is one store while the process lives. Fetched files are kept in `cache`, else in `model_cache.default_cache()`.
-    InvalidSettings when the URL names no store.
+    `in_full`: they are hashed at each load, whatever is known of them. InvalidSettings when the URL names no store.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return LocalStore(Path(url), url, cache)
+        return LocalStore(Path(url), url, cache, in_full)
     if scheme == "file":
-        return LocalStore(file_path(url, rest), url, cache)
+        return LocalStore(file_path(url, rest), url, cache, in_full)
     from inferry.repository.remote_store import open_remote
 
-    return open_remote(url, scheme, rest, cache)
+    return open_remote(url, scheme, rest, cache, in_full)
 
 
-def open_file(url: str, cache: Path | None = None) -> Store:
+def open_file(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
     """The store that holds a single .onnx file, at a path or a URL as those of `open_store`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache)
+        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache, in_full)
     folder, _, name = url.rpartition("/")
-    return OneFile(open_store(folder, cache), name)
+    return OneFile(open_store(folder, cache, in_full), name)
 
 
 class LocalStore(Folder):
     """The models of a folder."""
 
-    def __init__(self, root: Path, url: str, cache: Path | None = None) -> None:
+    def __init__(self, root: Path, url: str, cache: Path | None = None, in_full: bool = False) -> None:
         super().__init__(root, url)
         self._cache = cache
+        self._in_full = in_full
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
         with translated(f"can't read {version.model} in {self.url}", (OSError,)):
-            return hold(version, self.locate, self._cache)
+            if version.model == MANIFEST:
+                from inferry.repository import prepared
+
+                source = prepared.Source(self.read, self._in_place, self._fill)
+                return prepared.hold(version, source, self._cache, self._in_full)
+            return hold(version, self.locate, self._cache, self._in_full)
+
+    def _in_place(self, path: str) -> Path | None:
+        """A form's file, where nobody writes it: its mode lets nobody, and its folder is named by its digest."""
+        real = self.locate(path)
+        is_kept = not real.stat().st_mode & 0o222 or is_safe(real)
+        return real if is_kept and real == real_path(self._root) / path else None
+
+    def _fill(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
+        from inferry.repository import model_cache
+
+        for name, file in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            model_cache.clone(self.locate(file.path), folder / name)
 
 
 class OneFile:
@@ -99,8 +119,8 @@ class LocalFile(LocalStore):
     Model hubs keep files under names of their digest, and show them through links.
     """
 
-    def __init__(self, path: Path, url: str, cache: Path | None = None) -> None:
-        super().__init__(path.parent, url, cache)
+    def __init__(self, path: Path, url: str, cache: Path | None = None, in_full: bool = False) -> None:
+        super().__init__(path.parent, url, cache, in_full)
         self._name = path.name
 
     def list(self) -> Listing:

@@ -64,3 +64,18 @@ def _varint(message: memoryview, offset: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("a number of over 64 bits")
+
+
+def encoded(number: int, value: int | bytes | memoryview) -> bytes:
+    """A field of a message: a number, or what has a length (text in UTF-8, bytes, a message)."""
+    if isinstance(value, int):
+        return _written(number << 3) + _written(value)
+    return _written(number << 3 | 2) + _written(len(value)) + bytes(value)
+
+
+def _written(number: int) -> bytes:
+    digits = bytearray()
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*digits, number))
