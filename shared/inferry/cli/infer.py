@@ -34,7 +34,7 @@ async def predict(
     service = Service.from_settings(settings)
     try:
         model = await service.model(service.default_model(name or None), version)
-        request = _request(source, model, header)
+        request = read_request(source, model, header)
         count = _rows(request, model)
         if count:
             responses = await service.infer_rows(model, request, count)
@@ -57,7 +57,7 @@ def _rows(request: InferRequest, model: Model) -> int:
     return int(lengths.pop()[0]) if len(lengths) == 1 else 0
 
 
-def _request(source: str, model: Model, header: bool | None) -> InferRequest:
+def read_request(source: str, model: Model, header: bool | None) -> InferRequest:
     if source == "-":
         return _from_json(sys.stdin.buffer.read(), model)
     path = Path(source)

@@ -96,7 +96,7 @@ def mapped(
 def digest(folder: Path, paths: Sequence[str]) -> str:
     """SHA-256 in hex, as `combined` has it, of files that are hashed now."""
     with translated(f"can't read {folder}", (OSError,)):
-        return combined({path: _sha256(folder / path) for path in paths})
+        return combined({path: sha256_of(folder / path) for path in paths})
 
 
 def combined(sums: Mapping[str, str]) -> str:
@@ -110,7 +110,8 @@ def combined(sums: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 in hex. OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

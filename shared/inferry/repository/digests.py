@@ -4,7 +4,6 @@ To hash weights of 400 MB takes longer than to map them. So what was found is ke
 its size, and the times of its last change. A file that is changed in place has another.
 """
 
-import hashlib
 import os
 import time
 from contextlib import suppress
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import orjson
+
+from inferry.repository.content import sha256_of
 
 # Smaller ones take less time to hash than to look up.
 LARGE = 4 * 1024 * 1024
@@ -46,11 +47,11 @@ class Digests:
         """The file's SHA-256 in hex. OSError."""
         before = path.stat()
         if before.st_size < LARGE:
-            return Digest(_hashed(path), True)
+            return Digest(sha256_of(path), True)
         kept = self._kept(path)
         if not self._in_full and (known := _known(kept, before)):
             return Digest(known, False)
-        hashed_at, found = time.time_ns(), _hashed(path)
+        hashed_at, found = time.time_ns(), sha256_of(path)
         if _identity(path.stat()) == _identity(before) and hashed_at - before.st_ctime_ns > _TICK_NS:
             _write(kept, before, found)
         return Digest(found, True)
@@ -65,11 +66,6 @@ class Digests:
 
         folder = (self._cache or model_cache.default_cache()) / FOLDER
         return folder / f"{model_cache.key(os.path.realpath(path))}.json"
-
-
-def _hashed(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _identity(found: os.stat_result) -> list[int]:

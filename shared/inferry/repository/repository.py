@@ -15,7 +15,17 @@ from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnava
 from inferry.observability.registry import Metrics
 from inferry.repository.layout import newest_first, scan
 from inferry.repository.store import Store, open_file, open_store
-from inferry.repository.version import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
+from inferry.repository.version import (
+    LOADING,
+    MAX_CONFIG_BYTES,
+    READY,
+    UNAVAILABLE,
+    UNKNOWN,
+    UNLOADED,
+    Entry,
+    Scan,
+    entries_of,
+)
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.session import RUNTIME
@@ -85,6 +95,11 @@ class Repository:
     def offered(self, name: str) -> list[str]:
         """The versions that may be asked for: all but those that can't be served."""
         return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
+
+    def config_file(self, name: str) -> bytes | None:
+        """The content of a model's config.json, None when it has none. StoreError."""
+        found = self._find(self._store.list())[0].get(name)
+        return self._store.read(found.config.path, MAX_CONFIG_BYTES) if found and found.config else None
 
     def entry(self, name: str, version: str) -> Entry:
         """One version of a model, loaded or not. ModelNotFound lists those that exist."""

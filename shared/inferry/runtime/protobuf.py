@@ -53,6 +53,23 @@ def fields(message: Value) -> Iterator[tuple[int, Value]]:
         offset += size
 
 
+def spans(message: memoryview) -> Iterator[tuple[int, Value, memoryview]]:
+    """As `fields`, which readers call for thousands of nodes, and with each field as it stands in the message."""
+    offset = 0
+    while offset < len(message):
+        start = offset
+        key, offset = _varint(message, offset)
+        if key & 7 == 0:
+            _, offset = _varint(message, offset)
+        elif key & 7 == 2:
+            size, offset = _varint(message, offset)
+            offset += size
+        else:
+            offset += 8 if key & 7 == 1 else 4
+        ((number, value),) = fields(message[start:offset])
+        yield number, value, message[start:offset]
+
+
 def _varint(message: memoryview, offset: int) -> tuple[int, int]:
     number = shift = 0
     while True:
@@ -67,7 +84,7 @@ def _varint(message: memoryview, offset: int) -> tuple[int, int]:
 
 
 def encoded(number: int, value: int | bytes | memoryview) -> bytes:
-    """A field of a message: a number, or what has a length (text in UTF-8, bytes, a message)."""
+    """A field: of a number, or of what has a length (text in UTF-8, bytes, a message)."""
     if isinstance(value, int):
         return _written(number << 3) + _written(value)
     return _written(number << 3 | 2) + _written(len(value)) + bytes(value)

@@ -1,0 +1,145 @@
+"""Forms beside the model that they were made of: loaded and run in processes of their own, in turns, and compared."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from inferry.errors import InferryError
+from inferry.prepare import cases
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import Array
+
+ROUNDS = 5
+# A model whose turn takes longer has fewer: what disturbs it is a smaller part.
+FEWER, LONG = 3, 2.0
+# By how much something has to be better to be worth a file, and may be worse.
+WORTH, HARMLESS = 0.10, 0.05
+# Seconds, seconds and bytes that nobody would notice, of a load, a run and of private memory.
+_UNNOTICED = (0.002, 0.0001, 1 << 20)
+
+
+class TrialFailed(InferryError):
+    """A process that was to save, load or run a form failed; says why."""
+
+
+class Cost(NamedTuple):
+    """Seconds of CPU of a load and of a run, and the bytes of memory that are a session's own."""
+
+    load: float
+    run: float
+    private: float
+
+    def gains(self, other: "Cost") -> bool:
+        """Whether anything is better than with `other` by enough."""
+        return any(
+            theirs - ours > max(WORTH * theirs, least)
+            for ours, theirs, least in zip(self, other, _UNNOTICED, strict=True)
+        )
+
+    def losses(self, other: "Cost") -> list[str]:
+        """What is worse than with `other` by too much."""
+        names = ("its load", "its run", "its memory")
+        return [
+            f"{name} is {ours / theirs:.2f} times the model's own"
+            for name, ours, theirs, least in zip(names, self, other, _UNNOTICED, strict=True)
+            if ours - theirs > max(HARMLESS * theirs, least)
+        ]
+
+
+class Trial(NamedTuple):
+    """What loads and runs of a model or a form cost, and what they gave."""
+
+    cost: Cost
+    signature: list[Any]
+    failures: Mapping[str, str]
+    outputs: Mapping[str, Array]
+
+
+def run(task: Mapping[str, Any]) -> Any:
+    """What a process of its own finds. TrialFailed."""
+    command = (sys.executable, "-m", "inferry.prepare.child", json.dumps(task))
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+        raise TrialFailed(lines[-1][:500])
+    return json.loads(done.stdout)
+
+
+def _environment() -> dict[str, str]:
+    # numpy's threads would count as ours.
+    return {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # noqa: TID251 - handed on, not read
+
+
+def attempts(
+    forms: Mapping[str, tuple[Path, bool]], feeds: Sequence[Feed], folder: Path
+) -> tuple[dict[str, Trial], dict[str, str]]:
+    """Trials by name, and why there is none. The first of `forms` is the model itself, which has to run: TrialFailed.
+
+    A form is an ONNX file, and whether it is native. Of each cost the least counts: what disturbs only adds to it.
+    """
+    inputs = folder / "inputs.npz"
+    cases.write(inputs, list(feeds))
+    costs: dict[str, list[Cost]] = {name: [] for name in forms}
+    found: dict[str, Trial] = {}
+    failed: dict[str, str] = {}
+    plain, rounds, number = next(iter(forms)), ROUNDS, 0
+    while number < rounds:
+        for name, (onnx, native) in forms.items():
+            if name in failed:
+                continue
+            task = {"do": "attempt", "onnx": str(onnx), "native": native, "inputs": str(inputs)}
+            outputs = folder / "outputs.npz"
+            try:
+                said = run({**task, "outputs": str(outputs)})
+            except TrialFailed as exc:
+                if name == plain:
+                    raise
+                failed[name] = f"it can't be loaded: {exc}"
+                continue
+            costs[name].append(Cost(said["load"], said["run"], said["private"]))
+            if number == 0:
+                answers = next(iter(cases.read(outputs)), {})
+                found[name] = Trial(costs[name][0], said["signature"], said["failures"], answers)
+            elif number == 1 and name == plain:
+                _check_repeats(found[name], next(iter(cases.read(outputs)), {}))
+        if costs[plain][0].load + costs[plain][0].run > LONG:
+            rounds = FEWER
+        number += 1
+    least = {name: Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items() if name not in failed}
+    return {name: found[name]._replace(cost=cost) for name, cost in least.items()}, failed
+
+
+def _check_repeats(first: Trial, again: Mapping[str, Array]) -> None:
+    if differences(first.outputs, again) != 0:
+        raise TrialFailed("it gives other answers in each process, so nothing can be proven")
+
+
+def differences(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
+    """The largest difference of two answers to the same inputs: 0 for the same bits, infinity for another kind."""
+    if ours.keys() != theirs.keys():
+        return float("inf")
+    return max((_difference(array, theirs[name]) for name, array in ours.items()), default=0.0)
+
+
+def _difference(ours: Array, theirs: Array) -> float:
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        return float("inf")
+    if ours.dtype.hasobject:
+        return 0.0 if np.array_equal(ours, theirs) else float("inf")
+    if ours.tobytes() == theirs.tobytes():
+        return 0.0
+    if ours.dtype.kind not in "fi":
+        return float("inf")
+    left, right = (array.astype(np.float64) for array in (ours, theirs))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(left - right)
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    apart = np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
+    # Zeros of other signs are other bits, and no difference.
+    return float(apart.max(initial=0)) or float(np.finfo(np.float64).tiny)
