@@ -22,3 +22,10 @@ def settle() -> None:
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, 8 * _MIB)
     mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
+
+
+def trim() -> None:
+    """Gives all freed memory back at once: what a load took besides is more than the next request needs."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inferry import process
 from inferry.errors import InferryError
 from inferry.prepare import cases
 from inferry.protocol.tensors import Array, aligned
@@ -46,6 +47,7 @@ def attempt(onnx: str, native: bool, inputs: str, outputs: str) -> dict[str, Any
     feeds = [{name: aligned(array) for name, array in feed.items()} for feed in cases.read(Path(inputs))]
     private, start = _private(), time.process_time()
     session = Session(Path(onnx), onnx_file.read(Path(onnx)), "model", SessionOptions(1, is_native=native))
+    process.trim()  # as at a load that serves
     load = time.process_time() - start
     names = list(session.signature.outputs)
     answers: dict[str, Array] = {}

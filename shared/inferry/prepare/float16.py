@@ -1,6 +1,6 @@
 """Whether a model computes in 16 bits: ONNX Runtime saves on x86, for good, that it casts such values to 32."""
 
-from inferry.runtime.protobuf import Value, fields
+from inferry.runtime.protobuf import Value, fields, text
 
 _TYPES = frozenset({10, 16})  # TensorProto.FLOAT16 and BFLOAT16
 _DEEPEST = 100
@@ -31,8 +31,10 @@ def _node(node: Value, depth: int) -> bool:
     for number, attribute in fields(node):
         if number != 5:
             continue
-        for kind, value in fields(attribute):
-            if kind == 3 and value in _TYPES and b"to" in (item for _, item in fields(attribute)):  # a Cast
+        parts = list(fields(attribute))
+        is_cast = any(number == 1 and text(value) == "to" for number, value in parts)
+        for kind, value in parts:
+            if is_cast and kind == 3 and value in _TYPES:
                 return True
             if kind == 5 and _number(value, 2) in _TYPES:
                 return True

@@ -1,6 +1,7 @@
 """One version prepared: its forms made, proven beside the model itself, and put into the repository that is made."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,6 +213,7 @@ class _Preparation:
                 said = trials.run({"do": "save", "onnx": str(source), "folder": str(target), "native": kind == NATIVE})
                 model = target / MODEL_FILE
                 model.write_bytes(stripped(model.read_bytes()))
+                _sync(target)
                 made[kind] = _Made(target)
                 if said["blocked"]:
                     made[kind].canary = trials.run({"do": "canary", "folder": str(target)})["says"]
@@ -320,6 +322,16 @@ def _hashed(folder: Path) -> dict[str, FormFile]:
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _sync(folder: Path) -> None:
+    """Has the disk take what was written: until then pages of a mapped file count as memory of whoever maps them."""
+    for path in _files(folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _size(folder: Path) -> int:

@@ -3,6 +3,7 @@
 import logging
 import time
 
+from inferry import process
 from inferry.errors import InferryError, InvalidModel
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
@@ -14,6 +15,9 @@ from inferry.runtime.session import Session, SessionOptions
 from inferry.runtime.verdicts import PROVEN, UNPROVEN, Verdicts
 
 log = logging.getLogger("inferry")
+
+# Bytes of a model whose load leaves enough freed memory behind to be worth giving back.
+LARGE = 4 << 20
 
 
 def load(
@@ -41,6 +45,8 @@ def load(
     is_native = content.form is not None and content.form.kind == "native"
     options = SessionOptions(threads, config.max_batch_size, config.threads, is_native)
     session = Session(content.model, content.file, name, options)
+    if content.size >= LARGE:
+        process.trim()
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
     dynamic = content.file.numerics.dynamic
     proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
