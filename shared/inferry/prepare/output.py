@@ -110,7 +110,8 @@ class LocalOutput:
         with translated(f"can't write {folder} to {self.url}", (OSError,)):
             for path in kept:
                 (staged / path).parent.mkdir(exist_ok=True)
-                (staged / path).hardlink_to(final / path)
+                with suppress(FileExistsError):  # kinds of CPU whose forms are the same
+                    (staged / path).hardlink_to(final / path)
             final.parent.mkdir(exist_ok=True)
             if final.exists():
                 # What was there is in the folder for what is unfinished now, and goes with it.

@@ -118,12 +118,10 @@ class _Preparation:
         except StoreError:
             raise
         except ModelUnavailable as exc:
-            return self._unprepared(planned, f"it can't be loaded: {exc}", [])
+            return self._unprepared(planned, f"it can't be loaded: {exc}")
         before = self._before()
-        if before and before.request == self._asked(feeds) and cpu_kind.kind() in before.proof:
-            wanted = {f"{form.folder}/{name}": file for form in before.forms for name, file in form.files.items()}
-            if self._output.has(self._folder, wanted or _copied_files(before)):
-                return self._outcome("unchanged")
+        if self._is_there(before, self._asked(feeds)):
+            return self._outcome("unchanged")
         size = self._content.size
         planned(self._entry, size, {kind: int(size * MOST_BYTES) if kind == NATIVE else size for kind in self._kinds})
         with self._output.staged() as folder:
@@ -142,6 +140,12 @@ class _Preparation:
             return None
         same = before and (before.source["sha256"], before.onnxruntime) == (self._content.digest, RUNTIME)
         return before if same else None
+
+    def _is_there(self, before: Manifest | None, asked: Mapping[str, Any]) -> bool:
+        if before is None or before.request != asked or cpu_kind.kind() not in before.proof:
+            return False
+        wanted = {f"{form.folder}/{name}": file for form in before.forms for name, file in form.files.items()}
+        return self._output.has(self._folder, wanted or _copied_files(before))
 
     def _asked(self, feeds: Sequence[Feed]) -> dict[str, Any]:
         asked = hashlib.sha256()
@@ -281,11 +285,13 @@ class _Preparation:
                     path = place / form.folder / name
                     self._digests.keep(path, path.stat(), file.sha256)
 
-    def _unprepared(self, planned: Planned, reason: str, lines: Sequence[Line]) -> Outcome:
+    def _unprepared(self, planned: Planned, reason: str) -> Outcome:
         """A model that can't even be loaded, copied."""
+        if self._is_there(self._before(), {}):
+            return self._outcome("unchanged")
         planned(self._entry, self._content.size, {})
         with self._output.staged() as folder:
-            return self._copied(folder, self._on_disk(folder / "source"), {}, reason, lines)
+            return self._copied(folder, self._on_disk(folder / "source"), {}, reason, [])
 
     def _copied(
         self,

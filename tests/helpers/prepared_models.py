@@ -1,0 +1,119 @@
+"""Models that are worth preparing: of some megabytes, for one thing each that CPUs do in different ways.
+
+`python prepared_models.py FOLDER`, on a processor that qemu emulates, loads every version of a repository and runs the
+NAME.npy beside it. It prints JSON: [form, why, outputs] by name, or the reason why a model can't be loaded.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TRACE = "/home/trainer/model.py:42 forward"
+
+
+def convolutions(channels: int = 256, layers: int = 5) -> bytes:
+    """FP32 `y` [batch, channels] of `x` [batch, 16, 8, 8] by convolutions; 12 MB. Its nodes have stack traces."""
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(1)
+    nodes, weights, name, depth = [], [], "x", 16
+    for layer in range(layers + 1):
+        kernel = rng.standard_normal((channels, depth, 3, 3)) / np.sqrt(depth * 9)
+        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"w{layer}"))
+        nodes += [
+            helper.make_node("Conv", [name, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"], doc_string=TRACE),
+        ]
+        name, depth = f"r{layer}", channels
+    nodes += [
+        helper.make_node("GlobalAveragePool", [name], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["y"]),
+    ]
+    return _built(nodes, {"x": ("FP32", ("batch", 16, 8, 8))}, {"y": ("FP32", ("batch", channels))}, weights)
+
+
+def products(width: int = 1024, layers: int = 3) -> bytes:
+    """FP32 `y` [batch, width] of `x` [batch, width] by products of matrices; 12 MB."""
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(2)
+    nodes, weights, name = [], [], "x"
+    for layer in range(layers):
+        matrix = rng.standard_normal((width, width)) / np.sqrt(width)
+        weights.append(numpy_helper.from_array(matrix.astype(np.float32), f"w{layer}"))
+        nodes += [
+            helper.make_node("MatMul", [name, f"w{layer}"], [f"p{layer}"]),
+            helper.make_node("Relu", [f"p{layer}"], [f"r{layer}"]),
+        ]
+        name = f"r{layer}"
+    nodes.append(helper.make_node("Identity", [name], ["y"]))
+    return _built(nodes, {"x": ("FP32", ("batch", width))}, {"y": ("FP32", ("batch", width))}, weights)
+
+
+def quantised(width: int = 2048, layers: int = 3) -> bytes:
+    """FP32 `y` [batch, width] of `x` [batch, width] by products of int8 and int8 in QDQ form, as quantize_static makes
+    them by default; 12 MB. Weights are large, so that sums of 16 bits saturate."""
+    from onnx import helper, numpy_helper
+
+    rng = np.random.default_rng(3)
+    constants = {"zero": np.array(0, np.int8), "unit": np.array(0.02, np.float32)}
+    nodes, name = [], "x"
+    for layer in range(layers):
+        constants[f"w{layer}"] = rng.integers(-127, 128, (width, width)).astype(np.int8)
+        constants[f"s{layer}"] = np.array(1 / (127 * np.sqrt(width / 3)), np.float32)
+        nodes += [
+            helper.make_node("QuantizeLinear", [name, "unit", "zero"], [f"q{layer}"]),
+            helper.make_node("DequantizeLinear", [f"q{layer}", "unit", "zero"], [f"d{layer}"]),
+            helper.make_node("DequantizeLinear", [f"w{layer}", f"s{layer}", "zero"], [f"v{layer}"]),
+            helper.make_node("MatMul", [f"d{layer}", f"v{layer}"], [f"p{layer}"]),
+        ]
+        name = f"p{layer}"
+    nodes += [
+        helper.make_node("QuantizeLinear", [name, "unit", "zero"], ["last"]),
+        helper.make_node("DequantizeLinear", ["last", "unit", "zero"], ["y"]),
+    ]
+    weights = [numpy_helper.from_array(array, key) for key, array in constants.items()]
+    return _built(nodes, {"x": ("FP32", ("batch", width))}, {"y": ("FP32", ("batch", width))}, weights)
+
+
+def _built(nodes: Any, inputs: Mapping[str, Any], outputs: Mapping[str, Any], weights: Any) -> bytes:
+    import onnx_models
+
+    given, taken = ([onnx_models.tensor(name, *spec) for name, spec in specs.items()] for specs in (inputs, outputs))
+    return onnx_models.model(nodes, given, taken, weights)
+
+
+def rows(shape: tuple[int, ...]) -> Any:
+    """Some input of this shape, always the same."""
+    return np.random.default_rng(9).standard_normal(shape).astype(np.float32)
+
+
+INPUTS = {"conv": rows((2, 16, 8, 8)), "product": rows((2, 1024)), "qdq": rows((2, 2048))}
+
+
+def main(folder: Path) -> None:
+    """Prints what each model of the repository says."""
+    from inferry.errors import InferryError
+    from inferry.repository.repository import open_repository
+
+    repository = open_repository(str(folder), threads=1, cache=folder / ".cache")
+    said: dict[str, Any] = {}
+    for name in repository.names():
+        try:
+            model = repository.get(name)
+            (y,) = model.session.run({"x": INPUTS[name]}, ["y"], time.monotonic() + 600)
+        except InferryError as exc:
+            said[name] = str(exc)
+            continue
+        form = model.form
+        said[name] = [form.kind if form else "", [form.why, *form.left_out] if form else [], y.tolist()]
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
