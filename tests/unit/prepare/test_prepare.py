@@ -21,11 +21,14 @@ import prepared_models
 import pytest
 from inferry.cli import main as cli
 from inferry.errors import ModelUnavailable
+from inferry.observability import catalogue
 from inferry.repository import content, metadata
 from inferry.repository.digests import Digests
 from inferry.repository.repository import open_repository
 from inferry.runtime import cpu_kind
 from inferry.runtime.model import Model
+from inferry.service import Service
+from inferry.settings import Settings
 from onnx import helper
 
 CONV, PRODUCT = prepared_models.convolutions(), prepared_models.products()
@@ -278,6 +281,15 @@ def test_the_log_says_which_form(prepared: Prepared, cache: Path, caplog: pytest
         load(prepared.out, cache)
     (line,) = caplog.messages
     assert re.fullmatch(r"loaded model 'conv' version 1 in \d+ ms, in its native form", line)
+
+
+def test_metrics_say_which_form(prepared: Prepared, cache: Path) -> None:
+    service = Service.from_settings(Settings(model_path=str(prepared.out), model_cache_dir=str(cache)))
+    for name in ("conv", "small"):
+        service.repository.get(name)
+    (family,) = [family for family in service.metrics.collect() if family.metric is catalogue.LOADED_BYTES]
+    service.close()
+    assert family.series.keys() == {("conv", "1", "native"), ("small", "1", "plain")}
 
 
 def test_metadata_has_both_digests(source: Path, prepared: Prepared, cache: Path) -> None:
