@@ -1,7 +1,8 @@
 """Models that are worth preparing: of some megabytes, for one thing each that CPUs do in different ways.
 
-`python prepared_models.py FOLDER`, on a processor that qemu emulates, loads every version of a repository and runs the
-NAME.npy beside it. It prints JSON: [form, why, outputs] by name, or the reason why a model can't be loaded.
+On a processor that qemu emulates, `python prepared_models.py serve FOLDER` loads every model of a repository and runs
+its input, and prints JSON by name: [form, why, outputs], or the reason why a model can't be loaded.
+`python prepared_models.py prepare FOLDER OUT` is `inferry prepare`, in this one process: qemu emulates no others.
 """
 
 import json
@@ -61,22 +62,25 @@ def quantised(width: int = 2048, layers: int = 3) -> bytes:
     from onnx import helper, numpy_helper
 
     rng = np.random.default_rng(3)
-    constants = {"zero": np.array(0, np.int8), "unit": np.array(0.02, np.float32)}
+    constants: dict[str, Any] = {}
     nodes, name = [], "x"
+
+    def node(op: str, taken: str, given: str, own: str) -> str:
+        """One with a scale and a zero point of its own, as quantize_static has them."""
+        constants[f"zero-{own}"] = np.array(0, np.int8)
+        constants.setdefault(f"scale-{own}", np.array(0.02, np.float32))
+        nodes.append(helper.make_node(op, [taken, f"scale-{own}", f"zero-{own}"], [given]))
+        return given
+
     for layer in range(layers):
         constants[f"w{layer}"] = rng.integers(-127, 128, (width, width)).astype(np.int8)
-        constants[f"s{layer}"] = np.array(1 / (127 * np.sqrt(width / 3)), np.float32)
-        nodes += [
-            helper.make_node("QuantizeLinear", [name, "unit", "zero"], [f"q{layer}"]),
-            helper.make_node("DequantizeLinear", [f"q{layer}", "unit", "zero"], [f"d{layer}"]),
-            helper.make_node("DequantizeLinear", [f"w{layer}", f"s{layer}", "zero"], [f"v{layer}"]),
-            helper.make_node("MatMul", [f"d{layer}", f"v{layer}"], [f"p{layer}"]),
-        ]
+        constants[f"scale-w{layer}"] = np.array(1 / (127 * np.sqrt(width / 3)), np.float32)
+        quantised = node("QuantizeLinear", name, f"q{layer}", f"x{layer}")
+        floats = node("DequantizeLinear", quantised, f"d{layer}", f"x{layer}")
+        matrix = node("DequantizeLinear", f"w{layer}", f"v{layer}", f"w{layer}")
+        nodes.append(helper.make_node("MatMul", [floats, matrix], [f"p{layer}"]))
         name = f"p{layer}"
-    nodes += [
-        helper.make_node("QuantizeLinear", [name, "unit", "zero"], ["last"]),
-        helper.make_node("DequantizeLinear", ["last", "unit", "zero"], ["y"]),
-    ]
+    node("DequantizeLinear", node("QuantizeLinear", name, "last", "y"), "y", "y")
     weights = [numpy_helper.from_array(array, key) for key, array in constants.items()]
     return _built(nodes, {"x": ("FP32", ("batch", width))}, {"y": ("FP32", ("batch", width))}, weights)
 
@@ -96,7 +100,7 @@ def rows(shape: tuple[int, ...]) -> Any:
 INPUTS = {"conv": rows((2, 16, 8, 8)), "product": rows((2, 1024)), "qdq": rows((2, 2048))}
 
 
-def main(folder: Path) -> None:
+def serve(folder: Path) -> None:
     """Prints what each model of the repository says."""
     from inferry.errors import InferryError
     from inferry.repository.repository import open_repository
@@ -115,5 +119,21 @@ def main(folder: Path) -> None:
     print(json.dumps(said))
 
 
+def prepare(folder: Path, out: Path) -> None:
+    """Each form is saved, loaded and run here."""
+    from inferry.cli import prepare
+    from inferry.prepare import child, trials
+    from inferry.prepare.preparation import Request
+    from inferry.settings import Settings
+
+    def run(task: Mapping[str, Any]) -> Any:
+        values = dict(task)
+        return getattr(child, values.pop("do"))(**values)
+
+    trials.run, trials.ROUNDS = run, 2
+    settings = Settings(model_path=str(folder), model_cache_dir=str(out.with_name("cache")), intra_op_threads=1)
+    prepare.run(settings, str(out), Request(), sys.stderr)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"serve": serve, "prepare": prepare}[sys.argv[1]](*map(Path, sys.argv[2:]))

@@ -22,12 +22,20 @@ _LONGEST, _ENOUGH = 600.0, 0.3
 _MOST_RUNS = 50
 
 
-def save(onnx: str, folder: str, native: bool) -> dict[str, Any]:
-    """Writes a form into a folder."""
+def portable(onnx: str, folder: str, is_quantised: bool) -> dict[str, Any]:
+    """Writes the portable form into a folder."""
     from inferry.runtime import forms
 
-    forms.save(Path(onnx), Path(folder), native)
-    return {"blocked": native and forms.is_blocked(Path(folder, forms.MODEL))}
+    forms.save_portable(Path(onnx), Path(folder), is_quantised)
+    return {}
+
+
+def native(onnx: str, folder: str) -> dict[str, Any]:
+    """Writes the native form into a folder; whether its layout depends on the kind of CPU."""
+    from inferry.runtime import forms
+
+    forms.save_native(Path(onnx), Path(folder))
+    return {"blocked": forms.is_blocked(Path(folder, forms.MODEL))}
 
 
 def canary(folder: str) -> dict[str, Any]:
@@ -91,5 +99,5 @@ def _private() -> int:
 
 if __name__ == "__main__":
     task = json.loads(sys.argv[1])
-    tasks: dict[str, Callable[..., dict[str, Any]]] = {"save": save, "canary": canary, "attempt": attempt}
+    tasks: dict[str, Callable[..., dict[str, Any]]] = {f.__name__: f for f in (portable, native, canary, attempt)}
     print(json.dumps(tasks[task.pop("do")](**task)))

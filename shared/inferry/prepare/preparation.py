@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inferry.errors import ModelUnavailable, StoreError
-from inferry.prepare import cases, trials
-from inferry.prepare.float16 import has_float16
+from inferry.prepare import cases, graph, trials
 from inferry.prepare.output import Output
 from inferry.prepare.stripped import stripped
 from inferry.prepare.trials import TrialFailed
@@ -29,7 +28,6 @@ from inferry.runtime.session import RUNTIME
 
 # Of the proof and of what is kept: what another rule made is made again.
 RULE = 1
-_RECURRENT = (b"LSTM", b"GRU", b"RNN")
 
 Samples = Callable[[Model], InferRequest | None]
 Planned = Callable[[Entry, int, Mapping[str, int]], None]
@@ -110,6 +108,7 @@ class _Preparation:
         self._content = content
         self._digests = Digests(cache)
         self._folder = f"{entry.name}/{entry.version}"
+        self._graph = graph.Facts()
 
     def run(self, planned: Planned) -> Outcome:
         try:
@@ -163,6 +162,7 @@ class _Preparation:
 
     def _prepared(self, folder: Path, feeds: Sequence[Feed], before: Manifest | None) -> Outcome:
         source = self._on_disk(folder / "source")
+        self._graph = graph.read(source.read_bytes())
         made, failed = self._made(source, folder)
         forms = {kind: (form.folder / MODEL_FILE, kind == NATIVE) for kind, form in made.items()}
         try:
@@ -178,7 +178,7 @@ class _Preparation:
             found,
             {**failed, **more},
             tolerance=self._request.tolerance,
-            is_recurrent=any(word in source.read_bytes() for word in _RECURRENT),
+            is_recurrent=self._graph.is_recurrent,
         )
         kept = [line.kind for line in lines if not line.reason and line.kind != ORIGINAL]
         ran = len(feeds) - len(found[ORIGINAL].failures)
@@ -188,7 +188,7 @@ class _Preparation:
             return self._copied(folder, source, self._asked(feeds), "no form of it is worth keeping", lines, proof, ran)
         version = folder / "version"
         version.mkdir()
-        architecture = cpu_kind.architecture() if has_float16(source.read_bytes()) else ""
+        architecture = cpu_kind.architecture() if self._graph.has_float16 else ""
         new = [self._placed(kind, made[kind], version, architecture) for kind in kept]
         if self._request.keep_original or PORTABLE not in kept:
             new.append(self._placed(ORIGINAL, self._original(source, folder), version))
@@ -207,6 +207,7 @@ class _Preparation:
         """The forms by kind, and why one can't be made."""
         made: dict[str, _Made] = {}
         failed: dict[str, str] = {}
+        options: dict[str, dict[str, bool]] = {PORTABLE: {"is_quantised": self._graph.is_quantised}, NATIVE: {}}
         for kind in self._request.kinds:
             if kind == NATIVE and not cpu_kind.kind():
                 failed[kind] = "nothing tells the kind of this CPU"
@@ -214,12 +215,12 @@ class _Preparation:
             target = folder / kind
             target.mkdir()
             try:
-                said = trials.run({"do": "save", "onnx": str(source), "folder": str(target), "native": kind == NATIVE})
+                said = trials.run({"do": kind, "onnx": str(source), "folder": str(target), **options[kind]})
                 model = target / MODEL_FILE
                 model.write_bytes(stripped(model.read_bytes()))
                 _sync(target)
                 made[kind] = _Made(target)
-                if said["blocked"]:
+                if said.get("blocked"):
                     made[kind].canary = trials.run({"do": "canary", "folder": str(target)})["says"]
             except TrialFailed as exc:
                 made.pop(kind, None)

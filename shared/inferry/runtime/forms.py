@@ -21,20 +21,33 @@ MODEL, WEIGHTS = "model.onnx", "weights.bin"
 _BLOCKED = b"com.microsoft.nchwc"
 
 
-def save(onnx: Path, folder: Path, native: bool) -> None:
+def save_portable(onnx: Path, folder: Path, is_quantised: bool) -> None:
+    """Writes MODEL and WEIGHTS, if it has any, into `folder`, which is there. What ONNX Runtime raises.
+
+    `is_quantised`: of products of dequantised floats the extended level makes products of integers, for x86 of other
+    ones than for Arm, and whichever they are, other CPUs have wrong sums or no fast kernel for them. So that is left to
+    the session over the form.
+    """
+    level = ort.GraphOptimizationLevel
+    options = _saving(folder)
+    options.graph_optimization_level = level.ORT_ENABLE_BASIC if is_quantised else level.ORT_ENABLE_EXTENDED
+    ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
+def save_native(onnx: Path, folder: Path) -> None:
     """Writes MODEL and WEIGHTS, if it has any, into `folder`, which is there. What ONNX Runtime raises."""
-    options = session_options(1)
+    options = _saving(folder)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    if onnx_file.read(onnx).numerics.mixed and saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
+def _saving(folder: Path) -> ort.SessionOptions:
+    options: ort.SessionOptions = session_options(1)
     options.optimized_model_filepath = str(folder / MODEL)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", WEIGHTS)
-    if native:
-        options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-        if onnx_file.read(onnx).numerics.mixed and saturates():
-            options.add_session_config_entry("session.x64quantprecision", "1")
-    else:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        # On x86 int8 activations would become uint8 for good, whose products saturate on CPUs with AVX2.
-        options.add_session_config_entry("session.qdqisint8allowed", "1")
-    ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def is_blocked(onnx: Path) -> bool:
