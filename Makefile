@@ -25,7 +25,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch test-cpus test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/ch
 
 test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
+
+test-cpus: .venv/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
+	$(BIN)/python -m pytest tests/cpus
 
 test-models: .venv/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
 	$(BIN)/python -m pytest tests/models

@@ -15,7 +15,6 @@ import prepared_models
 import pytest
 from containers import ROOT, run
 from inferry.cli import main as cli
-from prepared_models import INPUTS
 
 PYTHON_ROOT = ROOT / ".tools" / "images" / "arm64"
 QEMU = "qemu-aarch64-static"
@@ -120,7 +119,7 @@ def test_what_x86_prepared(function: Path, tmp_path: Path, monkeypatch: pytest.M
     theirs, ours = (
         json.loads(emulated(function, prepared_models.__file__, "serve", str(folder))) for folder in (plain, prepared)
     )
-    assert {name: form for name, (form, _, _) in ours.items()} == dict.fromkeys(INPUTS, "portable")
+    assert {name: form for name, (form, _, _) in ours.items()} == dict.fromkeys(theirs, "portable")
     assert ours["conv"][1] == ["its native form is for other kinds of CPU"]
     assert {name: outputs for name, (_, _, outputs) in ours.items()} == {
         name: outputs for name, (_, _, outputs) in theirs.items()

@@ -16,8 +16,8 @@ from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array
 
 ROUNDS = 5
-# A model whose turn takes longer has fewer: what disturbs it is a smaller part.
-FEWER, LONG = 3, 2.0
+# A model that takes more seconds has fewer: what disturbs it is a smaller part.
+FEWER, LONG = 3, 0.5
 # By how much something has to be better to be worth a file, and may be worse.
 WORTH, HARMLESS = 0.10, 0.05
 # Seconds, seconds and bytes that nobody would notice, of a load, a run and of private memory.
@@ -81,43 +81,42 @@ def attempts(
 ) -> tuple[dict[str, Trial], dict[str, str]]:
     """Trials by name, and why there is none. The first of `forms` is the model itself, which has to run: TrialFailed.
 
-    A form is an ONNX file, and whether it is native. Of each cost the least counts: what disturbs only adds to it.
+    A form is an ONNX file, and whether it is native. Each runs all inputs once, and the first that the model runs with
+    in each round. Of each cost the least counts: what disturbs only adds to it.
     """
-    inputs = folder / "inputs.npz"
+    inputs, timed = folder / "inputs.npz", folder / "timed.npz"
     cases.write(inputs, list(feeds))
-    costs: dict[str, list[Cost]] = {name: [] for name in forms}
     found: dict[str, Trial] = {}
+    costs: dict[str, list[Cost]] = {}
     failed: dict[str, str] = {}
-    plain, rounds, number = next(iter(forms)), ROUNDS, 0
-    while number < rounds:
-        for name, (onnx, native) in forms.items():
-            if name in failed:
-                continue
-            task = {"do": "attempt", "onnx": str(onnx), "native": native, "inputs": str(inputs)}
-            outputs = folder / "outputs.npz"
-            try:
-                said = run({**task, "outputs": str(outputs)})
-            except TrialFailed as exc:
-                if name == plain:
-                    raise
-                failed[name] = f"it can't be loaded: {exc}"
-                continue
-            costs[name].append(Cost(said["load"], said["run"], said["private"]))
-            if number == 0:
-                answers = next(iter(cases.read(outputs)), {})
-                found[name] = Trial(costs[name][0], said["signature"], said["failures"], answers)
-            elif number == 1 and name == plain:
-                _check_repeats(found[name], next(iter(cases.read(outputs)), {}))
-        if costs[plain][0].load + costs[plain][0].run > LONG:
-            rounds = FEWER
-        number += 1
-    least = {name: Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items() if name not in failed}
-    return {name: found[name]._replace(cost=cost) for name, cost in least.items()}, failed
+    plain = next(iter(forms))
+    for name, form in forms.items():
+        try:
+            found[name] = _attempt(form, inputs, folder)
+            costs[name] = [found[name].cost]
+        except TrialFailed as exc:
+            if name == plain:
+                raise
+            failed[name] = f"it can't be loaded: {exc}"
+    again = _attempt(forms[plain], inputs, folder)
+    if differences(found[plain].outputs, again.outputs) != 0:
+        raise TrialFailed("it gives other answers in each process")
+    ran = [feed for index, feed in enumerate(feeds) if str(index) not in found[plain].failures]
+    cases.write(timed, ran[:1])
+    for _ in range(FEWER if again.cost.load + again.cost.run > LONG else ROUNDS):
+        for name in found:
+            costs[name].append(_attempt(forms[name], timed, folder).cost)
+    least = {name: Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items()}
+    return {name: trial._replace(cost=least[name]) for name, trial in found.items()}, failed
 
 
-def _check_repeats(first: Trial, again: Mapping[str, Array]) -> None:
-    if differences(first.outputs, again) != 0:
-        raise TrialFailed("it gives other answers in each process, so nothing can be proven")
+def _attempt(form: tuple[Path, bool], inputs: Path, folder: Path) -> Trial:
+    onnx, native = form
+    outputs = folder / "outputs.npz"
+    task = {"do": "attempt", "onnx": str(onnx), "native": native, "inputs": str(inputs), "outputs": str(outputs)}
+    said = run(task)
+    answers = next(iter(cases.read(outputs)), {})
+    return Trial(Cost(said["load"], said["run"], said["private"]), said["signature"], said["failures"], answers)
 
 
 def differences(ours: Mapping[str, Array], theirs: Mapping[str, Array]) -> float:
