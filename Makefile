@@ -1,6 +1,7 @@
 # Python >= 3.11, make and a shell are all that these need; everything else is installed into .venv.
 PYTHON ?= python3
 MODEL_PATH ?= models
+OUT ?= dist/models
 BIN := .venv/bin
 AZURE_PYTHON ?= $(BIN)/python
 ENV ?= dev
@@ -18,20 +19,23 @@ IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
-CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(CDK_ARGS)
+CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(if $(PREPARE),--context prepare=$(PREPARE)) $(CDK_ARGS)
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-cpus test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
 	@$(BIN)/inferry serve "$(MODEL_PATH)"
+
+prepare: .venv/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
+	@$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)"
 
 test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all
 	$(BIN)/python -m pytest
@@ -82,7 +86,8 @@ azure-deploy: .venv/bin/python  ## make an environment on Azure, upload the mode
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)
 	$(AZURE_PYTHON) deploy/azure/package.py --python "$$($(TERRAFORM) output -raw python_version)" --models "" dist/$(ENV).zip
-	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(MODEL_PATH)" \
+	$(if $(PREPARE),$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)" --for $(PREPARE))
+	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(if $(PREPARE),$(OUT),$(MODEL_PATH))" \
 		--account-name "$$($(TERRAFORM) output -raw storage_account)")
 	$(call patiently,az functionapp deployment source config-zip --src dist/$(ENV).zip \
 		--resource-group "$$($(TERRAFORM) output -raw resource_group)" --name "$$($(TERRAFORM) output -raw function_app)")
@@ -94,7 +99,7 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 	$(TERRAFORM) plan -input=false $(VALUES) $(PLAN_ARGS)
 
 azure-package: .venv/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
-	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)"
+	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)" --prepare $(or $(PREPARE),none)
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .

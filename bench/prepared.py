@@ -162,8 +162,10 @@ def wait_for_loads(port: int, workers: int, name: str, request: bytes) -> None:
         connection.request("GET", "/metrics")
         text = connection.getresponse().read().decode()
         connection.close()
-        loads = re.search(rf'inferry_model_loads_total{{model="{name}",version="1",outcome="success"}} (\d+)', text)
-        if loads and int(float(loads[1])) >= workers:
+        loads = re.findall(
+            rf'^inferry_model_loads_total{{model="{name}",version="1",outcome="success".*}} 1$', text, re.M
+        )
+        if len(loads) >= workers:
             for _ in range(8 * workers):
                 predict(port, name, request)
             return

@@ -56,8 +56,12 @@ class Cost(NamedTuple):
 
     def is_close_to(self, other: "Cost") -> bool:
         """Whether something is worse by so little that it may have been a neighbour on the machine."""
-        at_best = Cost(*(value / NEIGHBOUR for value in self))
-        return self.gains(other) and bool(self.losses(other)) and not at_best.losses(other)
+        return self.gains(other) and bool(self.losses(other)) and not self.at_best.losses(other)
+
+    @property
+    def at_best(self) -> "Cost":
+        """What it may be without neighbours."""
+        return Cost(*(value / NEIGHBOUR for value in self))
 
 
 class Trial(NamedTuple):
@@ -112,12 +116,15 @@ def attempts(
     ran = [feed for index, feed in enumerate(feeds) if str(index) not in found[plain].failures]
     cases.write(timed, ran[:1])
     rounds = FEWER if again.cost.load + again.cost.run > LONG else ROUNDS
-    while True:
-        for name in [*found] * rounds:
+    # The others have nothing to win, however long one looks.
+    hopeful = [name for name, (cost,) in costs.items() if name != plain and cost.at_best.gains(costs[plain][0])]
+    while hopeful:
+        for name in [plain, *hopeful] * rounds:
             costs[name].append(_attempt(forms[name], timed, folder).cost)
         least = {name: Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items()}
-        if len(costs[plain]) > MOST or not any(cost.is_close_to(least[plain]) for cost in least.values()):
+        if len(costs[plain]) > MOST or not any(least[name].is_close_to(least[plain]) for name in hopeful):
             break
+    least = {name: Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items()}
     return {name: trial._replace(cost=least[name]) for name, trial in found.items()}, failed
 
 
