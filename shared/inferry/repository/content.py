@@ -41,17 +41,19 @@ class Content(NamedTuple):
     instead: Callable[[str], "Content"] | None = None
 
 
-def hold(version: VersionFiles, locate: Locate, cache: Path | None, in_full: bool = False) -> Content:
+def hold(
+    version: VersionFiles, locate: Locate, cache: Path | None, in_full: bool = False, root: Path | None = None
+) -> Content:
     """The content of a version's files: in place, or read, or copied into `cache`. InvalidModel, OSError.
 
-    `in_full`: all is hashed now.
+    `in_full`: all is hashed now; `root`: the repository's folder, where an image brings what is known of its files.
     """
     onnx = locate(version.onnx.path)
     if is_safe(onnx):
         file = onnx_file.read(onnx)
         wanted = version.named(file.locations)
         if all(_in_place(onnx.parent / name, locate(file.path)) for name, file in wanted.items()):
-            return mapped(onnx, file, tuple(wanted), cache, in_full)
+            return mapped(onnx, file, tuple(wanted), cache, in_full, root)
     if onnx.stat().st_size <= IN_MEMORY:
         content = onnx.read_bytes()
         file = onnx_file.parse(content, version.model)
@@ -80,12 +82,17 @@ def in_cache(folder: Path, version: VersionFiles, cache: Path | None, in_full: b
 
 
 def mapped(
-    onnx: Path, file: ModelFile, names: tuple[str, ...], cache: Path | None = None, in_full: bool = True
+    onnx: Path,
+    file: ModelFile,
+    names: tuple[str, ...],
+    cache: Path | None = None,
+    in_full: bool = True,
+    root: Path | None = None,
 ) -> Content:
     """The content of files that nobody changes."""
     from inferry.repository.digests import Digests
 
-    digests = Digests(cache, in_full)
+    digests = Digests(cache, in_full, root)
     with translated(f"can't read {onnx.parent}", (OSError,)):
         size = sum((onnx.parent / name).stat().st_size for name in names)
         found = {name: digests.of(onnx.parent / name) for name in names}

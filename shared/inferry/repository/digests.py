@@ -4,6 +4,7 @@ To hash weights of 400 MB takes longer than to map them. So what was found is ke
 its size, and the times of its last change. A file that is changed in place has another.
 """
 
+import hashlib
 import os
 import time
 from contextlib import suppress
@@ -12,15 +13,16 @@ from typing import NamedTuple
 
 import orjson
 
-from inferry.repository.content import sha256_of
+from inferry.repository.content import is_safe, sha256_of
 
 # Smaller ones take less time to hash than to look up.
 LARGE = 4 * 1024 * 1024
 # Two changes within a tick of the file system's clock have one time: a file is left alone for a while first.
 _TICK_NS = 20_000_000
 
-# The folder in MODEL_CACHE_DIR.
+# The folder in MODEL_CACHE_DIR, and in SHIPPED of a repository.
 FOLDER = "digests"
+SHIPPED = ".inferry"
 
 
 class Digest(NamedTuple):
@@ -33,10 +35,14 @@ class Digest(NamedTuple):
 class Digests:
     """What is known of files that nobody changes while they are in use."""
 
-    def __init__(self, cache: Path | None = None, in_full: bool = False) -> None:
-        """`cache`: the folder whose `digests` it keeps, else the user's own; `in_full`: hash all of them again."""
+    def __init__(self, cache: Path | None = None, in_full: bool = False, root: Path | None = None) -> None:
+        """`cache`: the folder whose `digests` it keeps, else the user's own; `in_full`: hash all of them again.
+
+        `root`: a repository on a read-only mount, which may bring what was found when it was made.
+        """
         self._cache = cache
         self._in_full = in_full
+        self._root = root
 
     @property
     def in_full(self) -> bool:
@@ -48,6 +54,8 @@ class Digests:
         before = path.stat()
         if before.st_size < LARGE:
             return Digest(sha256_of(path), True)
+        if not self._in_full and self._root and (known := _shipped(self._root, path, before.st_size)):
+            return Digest(known, False)
         kept = self._kept(path)
         if not self._in_full and (known := _known(kept, before)):
             return Digest(known, False)
@@ -66,6 +74,28 @@ class Digests:
 
         folder = (self._cache or model_cache.default_cache()) / FOLDER
         return folder / f"{model_cache.key(os.path.realpath(path))}.json"
+
+
+def ship(root: Path) -> None:
+    """Hashes the large files of a repository that goes into an image, and leaves what was found in it. OSError."""
+    for path in [path for path in sorted(root.rglob("*")) if path.is_file() and path.stat().st_size >= LARGE]:
+        record = _record(root, path)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_bytes(orjson.dumps({"size": path.stat().st_size, "sha256": sha256_of(path)}))
+
+
+def _shipped(root: Path, path: Path, size: int) -> str:
+    """What an image brings of a file of this size: inode and times are others in each place that it is unpacked."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        values = orjson.loads(_record(root, path).read_bytes())
+        if values["size"] == size and is_safe(path):
+            return str(values["sha256"])
+    return ""
+
+
+def _record(root: Path, path: Path) -> Path:
+    name = hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()
+    return root / SHIPPED / FOLDER / f"{name}.json"
 
 
 def _identity(found: os.stat_result) -> list[int]:

@@ -79,7 +79,7 @@ class LocalStore(Folder):
 
                 source = prepared.Source(self.read, self._in_place, self._fill)
                 return prepared.hold(version, source, self._cache, self._in_full)
-            return hold(version, self.locate, self._cache, self._in_full)
+            return hold(version, self.locate, self._cache, self._in_full, real_path(self._root))
 
     def _in_place(self, path: str) -> Path | None:
         """A form's file, where nobody writes it: its mode lets nobody, and its folder is named by its digest."""

@@ -22,8 +22,8 @@ import pytest
 from inferry.cli import main as cli
 from inferry.errors import ModelUnavailable
 from inferry.observability import catalogue
-from inferry.repository import content, metadata
-from inferry.repository.digests import Digests
+from inferry.repository import content, digests, metadata
+from inferry.repository.digests import Digests, ship
 from inferry.repository.repository import open_repository
 from inferry.runtime import cpu_kind
 from inferry.runtime.model import Model
@@ -481,6 +481,21 @@ def test_on_a_read_only_mount_sizes_have_to_do(
     assert (kind(model), model.hashed) == ("native", False)
 
 
+def test_an_image_brings_digests(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files whose sizes are those of its build, on a read-only mount; `inspect` hashes them."""
+    image = Path(shutil.copytree(source, tmp_path / "image"))
+    ship(image)
+    monkeypatch.setattr(content, "is_safe", lambda _: True)
+    monkeypatch.setattr(digests, "is_safe", lambda _: True)
+    found = load(image, tmp_path / "cache", "product")
+    assert (found.digest, found.hashed) == (load(source, tmp_path / "cache", "product").digest, False)
+    weights = image / "product/1/w.bin"
+    weights.write_bytes(weights.read_bytes() + b"0")
+    assert load(image, tmp_path / "cache", "product").hashed
+    whole = open_repository(str(image), threads=1, cache=tmp_path / "cache", in_full=True).get("product")
+    assert (whole.hashed, whole.digest == found.digest) == (True, False)
+
+
 def test_a_plain_model_in_the_cache_is_hashed_once(source: Path, tmp_path: Path) -> None:
     first, second = (load(source, tmp_path, "product") for _ in range(2))
     again = load(source, tmp_path, "product")
@@ -491,14 +506,14 @@ def test_a_file_that_has_just_changed_is_hashed_again(tmp_path: Path) -> None:
     """Its next change may have the same time."""
     path = tmp_path / "large"
     path.write_bytes(bytes(5 << 20))
-    digests = Digests(tmp_path / "cache")
+    known = Digests(tmp_path / "cache")
     os.utime(path)
-    digests.of(path)
+    known.of(path)
     kept_at_once = [*(tmp_path / "cache/digests").iterdir()] if (tmp_path / "cache").exists() else []
     settle(path)
-    digests.of(path)
+    known.of(path)
     assert kept_at_once == []
-    assert digests.of(path) == (hashlib.sha256(bytes(5 << 20)).hexdigest(), False)
+    assert known.of(path) == (hashlib.sha256(bytes(5 << 20)).hexdigest(), False)
 
 
 # Where it is written
