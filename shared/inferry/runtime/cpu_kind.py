@@ -1,6 +1,6 @@
 """Which kind of CPU this is, as far as ONNX Runtime chooses its kernels and the layout of packed weights by it."""
 
-import platform
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -31,7 +31,7 @@ def kind() -> str:
 
     Empty where nothing tells the features.
     """
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine == "aarch64":
         return " ".join((machine, *_arm()))
     flags = _flags()
@@ -40,7 +40,7 @@ def kind() -> str:
 
 def architecture() -> str:
     """As `uname -m` has it."""
-    return platform.machine()
+    return os.uname().machine
 
 
 def _flags() -> frozenset[str]:

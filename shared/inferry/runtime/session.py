@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -83,7 +83,8 @@ class Session:
         if file.problem:
             raise InvalidModel(f"model '{model}' can't be loaded: {file.problem}")
         try:
-            session, is_widened = _opened(onnx, options, file.numerics)
+            with process.reused_blocks() if options.is_native else nullcontext():
+                session, is_widened = _opened(onnx, options, file.numerics)
         except Exception as exc:
             raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
         session._model_bytes = None  # it would keep them for ever
