@@ -205,9 +205,13 @@ def killed(process: subprocess.Popen[bytes]) -> None:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye."""
+    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye.
+
+    What measures the lines that the tests run measures those of the command too.
+    """
     ours = {"ORT_DISABLE_TELEMETRY": "1", "INTRA_OP_THREADS": "1", "SHUTDOWN_GRACE": "0"}
-    return {"PATH": os.environ["PATH"], **ours, **env}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.environ["PATH"], **measured, **ours, **env}
 
 
 def _wait_until_loaded(server: Server) -> None:
