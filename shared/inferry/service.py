@@ -15,13 +15,11 @@ from inferry.observability import catalogue
 from inferry.observability.record import observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
-from inferry.protocol import classification
 from inferry.protocol.tensors import Tensor
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
-from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.runtime.scheduler import Execution, count_elements
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
@@ -175,6 +173,8 @@ class Service:
             response = await self.infer(model, request, timings, deadline)
             if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
                 return [response]
+        from inferry.runtime import rows
+
         responses, queue, infer = [], 0, 0
         for row in rows.split(request, model, count):
             responses.append(await self.infer(model, row, timings, deadline))
@@ -278,5 +278,7 @@ class Service:
 def _classified(model: Model, tensor: Tensor, classes: int) -> Tensor:
     if not classes:
         return tensor
+    from inferry.protocol import classification
+
     batched = model.session.signature.max_batch_size > 0
     return classification.top(tensor, classes, batched, model.labels(tensor.name))

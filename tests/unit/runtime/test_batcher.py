@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -475,7 +474,7 @@ def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
     def make(content: bytes, **config: Any) -> Execution:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
-        settings = replace(ModelConfig(), **config)
+        settings = ModelConfig(**config)
         session = Session(path, onnx_file.read(path), "m", SessionOptions(1, settings.max_batch_size))
         proof = RowProof(session, "", joined=True)
         return Execution(Model("m", "1", settings, session, "", 0, ModelStats(), proof), threads)
