@@ -81,7 +81,7 @@ def test_a_blob_triggers_once_for_each_of_its_contents(app: Server, storage: Sto
     for text in ("first", "second"):
         storage.upload("input", "a folder/one.txt", text.encode())
         expected = [{"kind": "blob", "name": "input/a folder/one.txt", "text": text, "length": len(text)}]
-        assert until(lambda text=text: written(notes, text), app) == expected
+        assert until(lambda text=text: written(notes, text), app) == expected  # type: ignore[misc]
 
 
 def test_a_poisoned_blob_is_named_in_the_poison_queue(app: Server, storage: Storage, notes: Path) -> None:

@@ -19,8 +19,9 @@ import pytest
 from gate import gate
 from inferry.app import ASGIApp
 from inferry.observability.sinks.prometheus import text as prometheus_text
+from loopback import free_port
 from servers import Server, ask, environment, received, serving, tensor
-from timeseries import STORES, Store, eventually, free_port, prometheus
+from timeseries import STORES, Store, eventually, prometheus
 
 ONE = {"quick.onnx": onnx_models.identity()}
 ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
@@ -66,7 +67,7 @@ def test_scraped_by_prometheus(repository: Callable[..., str], tmp_path: Path, w
             "inferry_build_info": float(workers),
         }.items():
             eventually(
-                lambda name=name: store.numbers(by_port % name),
+                lambda name=name: store.numbers(by_port % name),  # type: ignore[misc]
                 {(server.address,): value, (f"127.0.0.1:{port}",): value},
             )
 
@@ -92,7 +93,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
 def test_failures_by_reason(app: Callable[..., ASGIApp], name: str) -> None:
     path, body, settings, labels = REFUSED[name]
     limit = 10 if "too large" in name else 1000
-    served = app(ONE, max_request_bytes=limit, **settings)
+    served: Any = app(ONE, max_request_bytes=limit, **settings)
     assert ask(served, "POST", path, content=body).status_code >= 400
     text = prometheus_text(served._service.metrics)
     failed = re.findall(r"^inferry_request_failures_total{(.*)} ([1-9].*)$", text, re.M)

@@ -22,7 +22,7 @@ def jobs(msg: func.QueueMessage) -> None:
         raise ValueError("this message is poison")
 
 
-@app.blob_trigger("blob", "input/{name}", "STORAGE", source="EventGrid")
+@app.blob_trigger("blob", "input/{name}", "STORAGE", source=func.BlobSource.EVENT_GRID)
 async def files(blob: func.InputStream) -> None:
     content = blob.read().decode()
     note(kind="blob", name=blob.name, text=content, length=blob.length)

@@ -71,7 +71,7 @@ def batcher(
 
 async def infer(batcher: Batcher, *values: float, seconds: float = 30.0) -> list[float]:
     run = await batcher.infer(rows(*values), ("y",), soon(seconds))
-    return run.arrays[0].ravel().tolist()  # type: ignore[no-any-return]
+    return run.arrays[0].ravel().tolist()
 
 
 def test_what_arrives_during_a_run_is_run_together() -> None:
@@ -140,7 +140,7 @@ def test_requests_of_different_sizes_are_joined() -> None:
 
     async def scenario() -> list[Any]:
         subject = batcher(run)
-        return await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))
+        return [*await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))]
 
     assert asyncio.run(scenario()) == [[2], [4, 6], [8, 10, 12]]
     assert run.batches == [[1, 2, 3, 4, 5, 6]]
@@ -271,7 +271,7 @@ def test_an_unexpected_failure_that_reaches_nobody_is_logged(caplog: pytest.LogC
             infer(subject, 1, seconds=0.05), infer(subject, 2, seconds=0.05), return_exceptions=True
         )
         await asyncio.sleep(0.3)
-        return both
+        return [*both]
 
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout] * 2
     assert [(record.getMessage(), str(record.exc_info and record.exc_info[1])) for record in caplog.records] == [
@@ -304,7 +304,7 @@ def test_a_batch_that_fails_after_one_of_its_requests_timed_out() -> None:
     async def scenario() -> list[Any]:
         subject = batcher(run)
         both = asyncio.gather(infer(subject, 1, seconds=0.1), infer(subject, 2), return_exceptions=True)
-        return await asyncio.wait_for(both, 20)
+        return [*await asyncio.wait_for(both, 20)]
 
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout, ZeroDivisionError]
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from inferry.runtime.session import Session, SessionOptions
 
 Load = Callable[..., Session]
 
-VALUES = {
+VALUES: dict[str, list[list[Any]]] = {
     **{name: [[0, 1, 100]] for name in ("UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64")},
     "BOOL": [[True, False, True]],
     "FP16": [[0.5, -2.0, 65504.0]],
@@ -107,7 +108,7 @@ def test_runs_in_threads_keep_their_own_deadlines(session: Load) -> None:
 def test_a_model_that_fails_names_itself(session: Load) -> None:
     loaded = session(onnx_models.failing())
     feed = {
-        spec.name: np.ones([3 if length == -1 else length for length in spec.shape], spec.datatype.dtype)
+        spec.name: np.ones([3 if length == -1 else length for length in spec.shape or ()], spec.datatype.dtype)
         for spec in loaded.signature.inputs.values()
     }
     with pytest.raises((InferenceFailed, InvalidRequest), match="model 'm'"):
