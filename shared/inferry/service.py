@@ -12,7 +12,7 @@ from inferry.concurrency import Threads, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability import catalogue
-from inferry.observability.record import observed
+from inferry.observability.record import Observation, observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
 from inferry.protocol import classification
@@ -31,6 +31,50 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from inferry.protocol.references import References
+
+
+class Account:
+    """A request that a model has taken, until the block behind it ends: how long each part takes, and what comes of it.
+
+    Left by an exception the request has failed, else `answered` says what it was.
+    """
+
+    __slots__ = ("_encoding", "_seen", "_started", "_stats", "timings")
+
+    def __init__(self, model: Model, seen: Observation | None) -> None:
+        """`seen`: filled in for who looks on."""
+        self._stats = model.stats
+        self._seen = seen
+        self._started = self._encoding = time.perf_counter_ns()
+        if seen is None:
+            self.timings = Timings()
+            return
+        self.timings = seen
+        seen.model, seen.version, seen.taken = model.name, model.version, self._started
+
+    def __enter__(self) -> "Account":
+        self._stats.in_flight += 1
+        return self
+
+    def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
+        if exc is not None:
+            self._stats.failed(exc, time.perf_counter_ns() - self._started)
+
+    def decoded(self) -> None:
+        """The request's tensors are there."""
+        self.timings.decode = time.perf_counter_ns() - self._started
+
+    def inferred(self) -> None:
+        """The answer's tensors are there."""
+        self._encoding = time.perf_counter_ns()
+
+    def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
+        """The answer is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
+        ended = time.perf_counter_ns()
+        self.timings.encode += ended - self._encoding
+        self._stats.succeeded(self.timings, rows, ended, received, sent)
+        if self._seen is not None:
+            self._seen.rows = rows
 
 
 class Service:

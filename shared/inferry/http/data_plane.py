@@ -1,7 +1,6 @@
 """The data plane's routes as plain ASGI; the others are handed to `management`, which is imported when asked for."""
 
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,9 +14,9 @@ from inferry.http.content import read_body
 from inferry.http.errors import error_response, json_response
 from inferry.observability import context
 from inferry.observability.record import Observation, looked_at
-from inferry.observability.stats import Timings, reason_of
+from inferry.observability.stats import reason_of
 from inferry.protocol import decoder, encoder, types
-from inferry.service import Service
+from inferry.service import Account, Service
 
 if TYPE_CHECKING:
     from inferry.http.api_keys import Keys
@@ -160,34 +159,20 @@ class App:
             except BaseException as exc:
                 service.metrics.refused(exc)
                 raise
-        stats = model.stats
-        stats.in_flight += 1
-        start = time.perf_counter_ns()
-        received = len(body)
-        timings = seen or Timings()
-        if seen is not None:
-            seen.model, seen.version, seen.taken = model.name, model.version, start
-        try:
-            known = model.session.signature.known[self._references]
-            decoded = decoder.decode(body, headers.get(types.HEADER_LENGTH), known)
-            timings.decode = time.perf_counter_ns() - start
-            answer = await service.infer(model, decoded, timings, deadline)
-            encoding = time.perf_counter_ns()
-            body, answer_headers = encoder.encode(answer)
+        signature = model.session.signature
+        with Account(model, seen) as account:
+            request = decoder.decode(body, headers.get(types.HEADER_LENGTH), signature.known[self._references])
+            account.decoded()
+            response = await service.infer(model, request, account.timings, deadline)
+            account.inferred()
+            answer, answer_headers = encoder.encode(response)
             accept = headers.get(b"accept-encoding")
             if accept and (chosen := content.choose(accept.decode("latin-1"))) != "identity":
-                body = content.deflate(body, chosen)
+                answer = content.deflate(answer, chosen)
                 answer_headers.append((b"content-encoding", chosen.encode()))
-            self._check_size(scope, len(body))
-        except BaseException as exc:
-            stats.failed(exc, time.perf_counter_ns() - start)
-            raise
-        ended = time.perf_counter_ns()
-        timings.encode += ended - encoding
-        stats.succeeded(timings, rows := model.session.signature.rows(decoded), ended, received, len(body))
-        if seen is not None:
-            seen.rows = rows
-        return 200, body, answer_headers
+            self._check_size(scope, len(answer))
+            account.answered(signature.rows(request), len(body), len(answer))
+        return 200, answer, answer_headers
 
     async def _model_ready(
         self, parameters: Mapping[str, str], _headers: Any, _body: bytes, _scope: Scope, seen: Observation | None

@@ -1,7 +1,6 @@
 """Every route that is not the data plane, in FastAPI, and the OpenAPI document of them all."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -21,14 +20,13 @@ from inferry.http.errors import error_response, json_response
 from inferry.http.routes import ROUTES, RouteNotFound
 from inferry.observability import context
 from inferry.observability.record import observed
-from inferry.observability.stats import Timings
 from inferry.protocol import class_names, types
 from inferry.protocol.json_documents import load
 from inferry.protocol.types import InferResponse
 from inferry.repository import metadata
 from inferry.runtime import rows
 from inferry.runtime.model import Model
-from inferry.service import Service
+from inferry.service import Account, Service
 
 if TYPE_CHECKING:
     from inferry.jobs.deferred import Deferred
@@ -262,26 +260,15 @@ class Management:
     async def _predict(
         self, model: Model, instances: Sequence[Any], deadline: float
     ) -> tuple[list[Any], class_names.Classes | None]:
-        seen, start = observed.get(), time.perf_counter_ns()
-        timings = seen or Timings()
-        model.stats.in_flight += 1
-        if seen is not None:
-            seen.model, seen.version, seen.taken = model.name, model.version, start
-            seen.rows = len(instances)
-        try:
+        count = len(instances)
+        with Account(model, observed.get()) as account:
             request = rows.to_request(instances, model)
-            timings.decode = time.perf_counter_ns() - start
-            count = len(instances)
-            responses = await self._service.infer_rows(model, request, count, timings, deadline)
-            encoding = time.perf_counter_ns()
+            account.decoded()
+            responses = await self._service.infer_rows(model, request, count, account.timings, deadline)
+            account.inferred()
             predictions = rows.from_responses(responses, count, model.row_proof.verdict.outputs)
             classes = _classes(model, responses, count)
-        except BaseException as exc:
-            model.stats.failed(exc, time.perf_counter_ns() - start)
-            raise
-        ended = time.perf_counter_ns()
-        timings.encode = ended - encoding
-        model.stats.succeeded(timings, count, ended)
+            account.answered(count)
         return predictions, classes
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
