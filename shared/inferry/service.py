@@ -23,7 +23,7 @@ from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.runtime import rows
 from inferry.runtime.model import Model
-from inferry.runtime.scheduler import Execution, count_elements
+from inferry.runtime.scheduler import count_elements
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 
@@ -95,7 +95,7 @@ class Service:
         # Answers what was put off, on hosts that live on after an answer; elsewhere whoever finds the files does.
         self.background: Executor | None = None
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
-        self._pool = Threads(cpus() + 1, "inferry-run")
+        self._threads = Threads(cpus() + 1, "inferry-run")
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load")
 
@@ -118,8 +118,6 @@ class Service:
         model = self.repository.peek(name, version)
         if model is not None:
             self.metrics.cache_hits += 1
-            if model.execution is None:
-                self._execution(model)
         return model
 
     async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
@@ -128,18 +126,11 @@ class Service:
         if model is None:
             self.metrics.cache_missed()
             model = await self._load(name, version, deadline)
-            self._execution(model)
         return model
 
     def predictions_wait(self) -> bool:
         """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells."""
-        return any(self._execution(model).inline_elements < 0 for model in self.repository.loaded())
-
-    def _execution(self, model: Model) -> Execution:
-        if model.execution is None:
-            model.execution = Execution(model, self._pool)
-        execution: Execution = model.execution
-        return execution
+        return any(model.scheduler(self._threads).inline_elements < 0 for model in self.repository.loaded())
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
         start = time.perf_counter_ns()
@@ -181,12 +172,13 @@ class Service:
         limit += time.monotonic()
         if limit < deadline:
             deadline = limit
-        execution: Execution = model.execution
+        scheduler = model.scheduler(self._threads)
         elements = count_elements(feed)
-        if elements <= execution.inline_elements:
-            arrays, timings.infer = execution.run_now(feed, requested.names, deadline, elements)
+        if elements <= scheduler.inline_elements:
+            arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
         else:
-            run = await execution.run(feed, requested.names, deadline, elements)
+            with model.in_use():
+                run = await scheduler.run(feed, requested.names, deadline, elements)
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = []
@@ -238,7 +230,7 @@ class Service:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool.pool(), proof.joins, feed, deadline)
+        return await loop.run_in_executor(self._threads.pool(), proof.joins, feed, deadline)
 
     async def _infer_by_reference(
         self, model: Model, request: InferRequest, timings: Timings, deadline: float
@@ -307,11 +299,11 @@ class Service:
         for model in self.repository.loaded():
             labels = (model.name, model.version)
             yield Gauge(catalogue.LOADED_BYTES, labels, model.size)
-            yield Gauge(catalogue.QUEUED, labels, model.execution.waiting if model.execution else 0)
+            yield Gauge(catalogue.QUEUED, labels, model.waiting)
 
     def close(self) -> None:
         """Lets go of the threads; what runs ends first."""
-        self._pool.close()
+        self._threads.close()
         self._loaders.close()
         if self.background is not None:
             self.background.shutdown()
