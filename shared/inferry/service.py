@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import main_thread
@@ -28,8 +28,6 @@ from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from inferry.protocol.references import References
 
 
@@ -80,27 +78,23 @@ class Account:
 class Service:
     """Serves the models of a repository. One per process; its coroutines belong to one event loop."""
 
-    def __init__(self, repository: Repository, settings: Settings | None = None) -> None:
+    def __init__(self, repository: Repository, settings: Settings | None = None, preloaded: bool = True) -> None:
+        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end."""
         self.repository = repository
         self.settings = settings or Settings()
         self.metrics = repository.metrics
         self.metrics.watch(self._gauges)
         self._timeout = self.settings.model_timeout
-        # False while a host that answers already still loads its models.
-        self.preloaded = True
+        self._preloaded = preloaded
         self._refreshes = bool(self.settings.model_refresh)
-        # What GET /metrics answers, where this process is not the only one behind its port.
-        self.scrape: Callable[[], str] | None = None
         self._refresher = Refresher(repository, self.settings.model_refresh)
-        # Answers what was put off, on hosts that live on after an answer; elsewhere whoever finds the files does.
-        self.background: Executor | None = None
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
         self._threads = Threads(cpus() + 1, "inferry-run")
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load")
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Service":
+    def from_settings(cls, settings: Settings, preloaded: bool = True) -> "Service":
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
@@ -109,7 +103,7 @@ class Service:
             threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
         )
-        return cls(repository, settings)
+        return cls(repository, settings, preloaded)
 
     def loaded(self, name: str, version: str | None = None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -272,15 +266,18 @@ class Service:
         """
         names = self.repository.names()
         names.sort(key=lambda name: name != self.settings.default_model)
-        for name in names[: self.settings.model_cache_size]:
-            if not main_thread().is_alive():  # the process ends
-                return
-            with suppress(ModelUnavailable):
-                self.repository.get(name)
+        try:
+            for name in names[: self.settings.model_cache_size]:
+                if not main_thread().is_alive():  # the process ends
+                    return
+                with suppress(ModelUnavailable):
+                    self.repository.get(name)
+        finally:
+            self._preloaded = True
 
     def not_ready(self) -> str:
         """Why the service can't take requests yet; empty when it can. With STRICT_READINESS no model may be missing."""
-        if not self.preloaded:
+        if not self._preloaded:
             return "the models are being loaded"
         if not self.settings.strict_readiness:
             return ""
@@ -305,8 +302,6 @@ class Service:
         """Lets go of the threads; what runs ends first."""
         self._threads.close()
         self._loaders.close()
-        if self.background is not None:
-            self.background.shutdown()
         if self._references is not None:
             self._references.close()
 

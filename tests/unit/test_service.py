@@ -159,8 +159,14 @@ def test_a_model_that_loads_or_was_unloaded(service: Make) -> None:
     subject.preload()
     subject.repository.unload("a")
     assert subject.not_ready() == ""
-    subject.preloaded = False
+
+
+def test_a_service_is_not_ready_until_its_models_are_loaded(service: Make) -> None:
+    made = service({"a.onnx": b"not a model"})
+    subject = Service(made.repository, preloaded=False)
     assert subject.not_ready() == "the models are being loaded"
+    subject.preload()
+    assert subject.not_ready() == ""
 
 
 def test_models_that_can_not_be_loaded_do_not_stop_the_others(service: Make) -> None:

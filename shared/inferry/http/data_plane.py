@@ -12,6 +12,7 @@ from inferry.http import asgi, content, routes
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
 from inferry.http.content import read_body
 from inferry.http.errors import error_response, json_response
+from inferry.http.host import Host
 from inferry.observability import context
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import reason_of
@@ -20,7 +21,6 @@ from inferry.service import Account, Service
 
 if TYPE_CHECKING:
     from inferry.http.api_keys import Keys
-    from inferry.http.guard import Guard
     from inferry.http.observer import Observer
 
 
@@ -42,11 +42,12 @@ class App:
         service: Service,
         keys: tuple[str, ...],
         observer: "Observer | None" = None,
-        guard: "Guard | None" = None,
+        host: Host | None = None,
     ) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
-        self._guard = guard
+        self._host = host = host or Host()
+        self._guard = host.guard
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
@@ -56,14 +57,7 @@ class App:
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
-        self._handlers: dict[str, Handler] = {
-            "infer": self._infer,
-            "model_ready": self._model_ready,
-            "live": self._live,
-            "ready": self._ready,
-            "health": self._health,
-            "metrics": self._metrics,
-        }
+        self._handlers: dict[str, Handler] = {name: getattr(self, f"_{name}") for name in routes.DATA_PLANE}
 
     async def __call__(  # noqa: C901  every request would pay for one coroutine more
         self, scope: Scope, receive: Receive, send: Send
@@ -209,13 +203,14 @@ class App:
         service = self._service
         if not sink.is_served(service.settings):
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
-        if service.scrape is None:
+        scrape = self._host.scrape
+        if scrape is None:
             text = prometheus.text(service.metrics)
         else:
             await on_loop()
             import asyncio
 
-            text = await asyncio.get_running_loop().run_in_executor(None, service.scrape)
+            text = await asyncio.get_running_loop().run_in_executor(None, scrape)
         body = text.encode()
         self._check_size(scope, len(body))
         return 200, body, [(b"content-type", prometheus.CONTENT_TYPE.encode())]
@@ -237,7 +232,9 @@ class App:
         if self._management is None:
             import asyncio
 
-            self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
+            self._management = await asyncio.get_running_loop().run_in_executor(
+                None, _management, self._service, self._host
+            )
         return self._management
 
 
@@ -262,7 +259,7 @@ def _keys(digests: tuple[str, ...]) -> "Keys | None":
     return Keys(digests)
 
 
-def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
+def _management(service: Service, host: Host) -> ASGIApp:
     from inferry.http.management import create_management
 
-    return create_management(service, data_plane)
+    return create_management(service, host.background)
