@@ -3,7 +3,6 @@
 import asyncio
 import math
 import time
-from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -18,6 +17,7 @@ from inferry.errors import (
     QueueFull,
     StoreError,
 )
+from inferry.http.asgi import Exchange
 from inferry.http.data_plane import App
 from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
@@ -128,14 +128,6 @@ class Worker:
 
     async def _ask(self, prediction: Prediction, known: dict[str, Any]) -> tuple[int, dict[bytes, bytes], bytes]:
         """The data plane's answer, by the route that the request would have taken."""
-        sent: list[MutableMapping[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": prediction.body}
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            sent.append(message)
-
         try:
             model = self._service.default_model(prediction.model)
         except InvalidRequest as exc:
@@ -143,9 +135,9 @@ class Worker:
         version = f"/versions/{prediction.version}" if prediction.version else ""
         path = f"/v2/models/{model}{version}/infer"
         scope = {"type": "http", "method": "POST", "path": path, "headers": [], context.KEY: known}
-        await self._app(scope, receive, send)
-        start, content = sent
-        return start["status"], dict(start["headers"]), content["body"]
+        exchange = Exchange(lambda: prediction.body)
+        await self._app(scope, exchange.receive, exchange.send)
+        return exchange.status, dict(exchange.headers), exchange.body
 
 
 def _error(exc: InferryError) -> bytes:
