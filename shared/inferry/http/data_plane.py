@@ -57,7 +57,7 @@ class App:
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
-        self._handlers: dict[str, Handler] = {name: getattr(self, f"_{name}") for name in routes.DATA_PLANE}
+        self._handlers: dict[str, Handler] = {name: getattr(self, name) for name in routes.DATA_PLANE}
 
     async def __call__(  # noqa: C901  every request would pay for one coroutine more
         self, scope: Scope, receive: Receive, send: Send
@@ -134,14 +134,15 @@ class App:
             self._service.metrics.refused(exc)
             raise
 
-    async def _infer(
+    async def infer(
         self,
         parameters: Mapping[str, str],
         headers: Mapping[bytes, bytes],
         body: bytes,
         scope: Scope,
-        seen: Observation | None,
+        seen: Observation | None = None,
     ) -> Response:
+        """The answer to a request of the protocol, with the parameters of its route; its errors are raised."""
         service = self._service
         deadline = context.deadline(scope) if context.KEY in scope else math.inf
         name, version = parameters["model"], parameters.get("version")
@@ -168,24 +169,24 @@ class App:
             account.answered(signature.rows(request), len(body), len(answer))
         return 200, answer, answer_headers
 
-    async def _model_ready(
+    async def model_ready(
         self, parameters: Mapping[str, str], _headers: Any, _body: bytes, _scope: Scope, seen: Observation | None
     ) -> Response:
         with looked_at(seen):
             model = await self._service.model(parameters["model"], parameters.get("version"))
         return json_response({"name": model.name, "ready": True})
 
-    async def _live(self, *_: Any) -> Response:
+    async def live(self, *_: Any) -> Response:
         return json_response({"live": True})
 
-    async def _ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         if asgi.is_draining(scope):
             return json_response({"live": True, "ready": False}, 503)
         if reason := self._service.not_ready():
             raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
         return json_response({"live": True, "ready": True})
 
-    async def _health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         settings, draining = self._service.settings, asgi.is_draining(scope)
         health = {
             "status": "draining" if draining else "ok",
@@ -197,7 +198,7 @@ class App:
         }
         return json_response(health, 503 if draining else 200)
 
-    async def _metrics(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def metrics(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         from inferry.observability.sinks import prometheus, sink
 
         service = self._service
