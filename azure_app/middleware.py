@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import azure.functions as func
 from inferry.http.asgi import ASGIApp, Exchange, Scope
+from inferry.observability.context import KEY, HostContext
 
 # Azure's load balancer gives up on an answer after 230 s. The rest is for the way there and back.
 LIMIT = 225.0
@@ -53,9 +54,9 @@ class Middleware:
 
     def _scope(self, request: func.HttpRequest, context: func.Context) -> Scope:
         scheme, path, raw, query = _parts(request.url)
-        known: dict[str, Any] = {"deadline": time.monotonic() + LIMIT}
+        host: HostContext = {"deadline": time.monotonic() + LIMIT}
         if self._cold:
-            known["cold_start"], self._cold = True, False
+            host["cold_start"], self._cold = True, False
         given = request.headers
         # The dict below the headers: they look for each name in lower case again.
         given = getattr(given, "__http_headers__", given)
@@ -67,7 +68,7 @@ class Middleware:
             headers.append((b"traceparent", parent.encode()))
         # A caller's own id for the request stays: it is in the logs of more than this app.
         if "x-request-id" not in given:
-            known["request_id"] = context.invocation_id
+            host["request_id"] = context.invocation_id
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -81,7 +82,7 @@ class Middleware:
             "headers": headers,
             "server": None,
             "client": None,
-            "inferry": known,
+            KEY: host,
         }
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from inferry.http.asgi import ASGIApp, Exchange
+from inferry.observability.context import KEY, HostContext
 
 from functions.postponed import postponed
 from functions.sources import SOURCES, decoded, placed, unknown
@@ -56,13 +57,14 @@ class Gateway(Mangum):
         scope = source.scope
         scope["root_path"], path = placed(event)
         scope["path"] = scope["root_path"] + path
-        scope["inferry"] = {
+        host: HostContext = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),
             "deadline": time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN,
             "cold_start": self._cold,
             "max_response": source.max_response,
         }
+        scope[KEY] = host
         self._cold = False
         exchange = Exchange(partial(decoded, source.body, event.get("isBase64Encoded", False)))
         answering = self.app(scope, exchange.receive, exchange.send)

@@ -23,7 +23,7 @@ from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
-from inferry.observability import context
+from inferry.observability.context import KEY, HostContext
 from inferry.protocol import types
 from inferry.service import Service
 from inferry.storage.files import open_files, split
@@ -105,7 +105,8 @@ class Worker:
         answer yet unless this was the `last`; StoreError.
         """
         url = self.messages.answer(prediction.name)
-        scope = {context.KEY: {"deadline": deadline, "request_id": request_id}}
+        host: HostContext = {"deadline": deadline, "request_id": request_id}
+        scope = {KEY: host}
         try:
             content = await self._predict(prediction, scope)
         except _RETRIED as exc:
