@@ -42,7 +42,7 @@ def test_fortran_order(wanted: Wanted, start: int) -> None:
 def test_a_large_array_in_fortran_order_is_refused(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npy_reader, "FORTRAN", ARRAY.nbytes - 1)
     with pytest.raises(
-        InvalidFile, match="x.npy is in Fortran order, and with 96 bytes too large to turn: save np.asc"
+        InvalidFile, match=r"x\.npy is in Fortran order, and with 96 bytes too large to turn: save np.asc"
     ):
         rows(np.asfortranarray(ARRAY), wanted)
     assert rows(ARRAY, wanted) == ARRAY.tolist()
