@@ -1,4 +1,4 @@
-"""The Lambda function behind API Gateway, a load balancer or a Function URL: Mangum over inferry's application."""
+"""The Lambda function behind API Gateway, a load balancer or a Function URL: inferry's application."""
 
 import gc
 import os
@@ -16,9 +16,9 @@ service = Service.from_settings(settings)
 with initialization.watched():
     initialization.preload(service)
 
-mangum = Gateway(create_app(service), lifespan="off")
+gateway = Gateway(create_app(service))
 if initialization.requests_will_wait(service, os.environ):
-    mangum.open_loop()
-handler = metrics.pushing(mangum, service, os.environ)
+    gateway.open_loop()
+handler = metrics.pushing(gateway, service, os.environ)
 # What the init has made stays: no search for garbage looks at it again.
 gc.freeze()

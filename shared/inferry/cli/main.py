@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
 
     infer = commands.add_parser("infer", help="predict a file's rows with a model")
     infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
-    infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    infer.add_argument(
+        "--input", required=True, metavar="FILE", help="a file of rows or its URL, or - for JSON on stdin"
+    )
     _add_header(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
@@ -135,7 +137,7 @@ def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import infer
 
     settings, name, version = _model(options.model, settings)
-    for line in asyncio.run(infer.predict(settings, name, version, options.input, options.header)):
+    for line in infer.predict(settings, name, version, options.input, options.header):
         print(line)
     return 0
 
