@@ -158,7 +158,8 @@ def test_the_mark_of_a_folder_is_no_file(app: Server, storage: Storage) -> None:
     done = succeeded(app, "jobs")
     storage.upload(names.INPUT, "digits/folder/", b"")
     until(lambda: succeeded(app, "jobs") == done + 1, app)
-    assert storage.peek(names.JOBS_QUEUE) == storage.peek(names.POISON_QUEUE) == outputs(storage, "digits/folder") == []
+    assert storage.peek(names.JOBS_QUEUE) == storage.peek(names.POISON_QUEUE) == []
+    assert outputs(storage, "digits/folder") == []
 
 
 OWN = b'{"row":2,"column":null,"reason":"no","data":"?"}\n'
