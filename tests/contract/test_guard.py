@@ -9,6 +9,7 @@ import pytest
 from inferry.app import create_app
 from inferry.http.asgi import ASGIApp
 from inferry.http.guard import guard
+from inferry.http.host import Host
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import ask, serving
@@ -36,7 +37,7 @@ def guarded(repository: Callable[..., str]) -> Iterator[Callable[..., ASGIApp]]:
     def make(**settings: Any) -> ASGIApp:
         service = Service.from_settings(Settings(model_path=repository(MODEL), model_control=True, **settings))
         services.append(service)
-        return create_app(service, guard(service.settings))
+        return create_app(service, Host(guard(service.settings)))
 
     yield make
     for service in services:
