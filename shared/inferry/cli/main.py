@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -324,14 +325,19 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
 
 
 def _greet(settings: Settings) -> None:
-    """The addresses to open, and a request to paste."""
+    """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
-    print(f"inferry {__version__} serves {settings.model_path} at {url}")
-    print(f"  docs     {url}/docs")
-    print(f"  models   curl {url}/v2/models")
-    if features := _digit(settings.model_path):
-        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    if settings.log_format == "json":
+        formatter = logs.JsonFormatter(settings.app_name)
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+    else:
+        print(greeting)
+        print(f"  docs     {url}/docs")
+        print(f"  models   curl {url}/v2/models")
+        if features := _digit(settings.model_path):
+            print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()
 
 
