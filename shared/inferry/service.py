@@ -30,6 +30,7 @@ from inferry.settings import Settings
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from inferry.observability.sinks.prometheus import Format
     from inferry.protocol.references import References
 
 
@@ -46,7 +47,7 @@ class Service:
         self.preloaded = True
         self._refreshes = bool(self.settings.model_refresh)
         # What GET /metrics answers, where this process is not the only one behind its port.
-        self.scrape: Callable[[], str] | None = None
+        self.scrape: Callable[[Format], str] | None = None
         self._refresher = Refresher(repository, self.settings.model_refresh)
         # Answers what was put off, on hosts that live on after an answer; elsewhere whoever finds the files does.
         self.background: Executor | None = None

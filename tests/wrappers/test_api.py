@@ -214,7 +214,7 @@ def _empty_answer(served: Function, name: str) -> Any:
 def test_other_answers_have_the_same_limit(function: Make, name: str, status: int) -> None:
     served = function(MODEL_PATH=str(EXAMPLES))
     padding = "# padding\n" * (sources.MAX_BALANCED // 10 + 1)
-    served.module.service.scrape = lambda: padding
+    served.module.service.scrape = lambda _: padding
     assert served(got(name, "/metrics"))["statusCode"] == status
 
 

@@ -31,7 +31,7 @@ def uptime() -> float:
 
 
 def test_a_line_per_invocation(function: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    served = function(METRICS_SINKS="emf", APP_NAME="app")
+    served = function(METRICS_SINKS="emf", EMF_DETAIL="all", APP_NAME="app")
     capsys.readouterr()
     for number in range(3):
         assert served(events.load(EVENT))["statusCode"] == 200
@@ -191,7 +191,7 @@ def test_an_environment_from_a_snapshot_starts_anew(
 ) -> None:
     hooks: list[Any] = []
     monkeypatch.setattr("functions.metrics.register_after_restore", lambda *hook: hooks.append(hook))
-    served = function(METRICS_SINKS="emf")
+    served = function(METRICS_SINKS="emf", EMF_DETAIL="all")
     served(events.load(EVENT))
     capsys.readouterr()
     ((restored, *arguments),) = hooks

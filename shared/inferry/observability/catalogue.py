@@ -38,6 +38,20 @@ REQUESTS = Metric(
     MODEL,
     "Requests for predictions, answered or failed; model is empty when it is unknown",
 )
+LAST_REQUEST = Metric(
+    "inferry_last_request_timestamp_seconds",
+    GAUGE,
+    "seconds",
+    MODEL,
+    "When one was answered last, since the epoch",
+)
+HTTP_REQUESTS = Metric(
+    "inferry_http_requests_total",
+    COUNTER,
+    "requests",
+    ("method", "route", "status"),
+    "HTTP requests of any kind; route is empty where there is none, status 499 for clients that went away",
+)
 FAILURES = Metric(
     "inferry_request_failures_total",
     COUNTER,
@@ -92,6 +106,9 @@ LOAD_SECONDS = Metric(
     MODEL,
     "Time of loads, from fetched files to the warm-up's end",
 )
+LAST_LOAD = Metric(
+    "inferry_model_last_load_timestamp_seconds", GAUGE, "seconds", MODEL, "When it was loaded last, since the epoch"
+)
 LOADED_BYTES = Metric(
     "inferry_model_loaded_bytes", GAUGE, "bytes", MODEL, "Size of the files of a model that is loaded now"
 )
@@ -135,6 +152,18 @@ DROPPED = Metric(
 BUILD_INFO = Metric("inferry_build_info", GAUGE, "info", ("version",), "The version of inferry that answers; always 1")
 
 CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))
+
+# As every process has them whose metrics prometheus_client offers; GET /metrics has them beside ours.
+PROCESS = (
+    Metric("process_virtual_memory_bytes", GAUGE, "bytes", (), "Virtual memory size in bytes."),
+    Metric("process_resident_memory_bytes", GAUGE, "bytes", (), "Resident memory size in bytes."),
+    Metric(
+        "process_start_time_seconds", GAUGE, "seconds", (), "Start time of the process since unix epoch in seconds."
+    ),
+    Metric("process_cpu_seconds_total", COUNTER, "seconds", (), "Total user and system CPU time spent in seconds."),
+    Metric("process_open_fds", GAUGE, "descriptors", (), "Number of open file descriptors."),
+    Metric("process_max_fds", GAUGE, "descriptors", (), "Maximum number of open file descriptors."),
+)
 
 # Triton's names, which its dashboards chart; GET /metrics offers them beside ours.
 _NV = "nv_inference_"

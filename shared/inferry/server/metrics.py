@@ -1,9 +1,10 @@
 """What a scrape of the local server gets: the metrics of this process, or of all that serve its port."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from inferry.observability.sinks import sink
+from inferry.observability.sinks.prometheus import Scrape
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -15,7 +16,7 @@ def share(service: Service, workers: Path | None) -> None:
     if workers is None:
         from inferry.observability.sinks import prometheus
 
-        listen(service.settings, lambda: prometheus.text(service.metrics))
+        listen(service.settings, partial(prometheus.text, service.metrics))
         return
     from inferry.server.workers import Workers
 
@@ -24,8 +25,8 @@ def share(service: Service, workers: Path | None) -> None:
     service.scrape = known.text
 
 
-def listen(settings: Settings, text: Callable[[], str]) -> None:
-    """Serves `text()` on METRICS_PORT, where there is one. InvalidSettings when it can't be listened on."""
+def listen(settings: Settings, text: Scrape) -> None:
+    """Serves `text` on METRICS_PORT, where there is one. InvalidSettings when it can't be listened on."""
     if settings.metrics_port and sink.is_served(settings):
         from inferry.server import metrics_port
 
