@@ -6,7 +6,6 @@ from inferry.http.asgi import ASGIApp
 from inferry.http.data_plane import App
 from inferry.protocol import types
 from inferry.service import Service
-from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.http.guard import Guard
@@ -33,7 +32,7 @@ def create_app(service: Service, guard: "Guard | None" = None) -> ASGIApp:
     `guard`: what a host wants to be checked of every request.
     """
     settings = service.settings
-    app = App(service, settings.api_keys, _observer(settings), guard)
+    app = App(service, settings.api_keys, _observer(service), guard)
     origins = settings.cors_origins
     if not origins:
         return app
@@ -42,13 +41,14 @@ def create_app(service: Service, guard: "Guard | None" = None) -> ASGIApp:
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
 
 
-def _observer(settings: Settings) -> "Observer | None":
+def _observer(service: Service) -> "Observer | None":
+    settings = service.settings
     if settings.log_format != "json" and not settings.traces:
         return None
     from inferry.http.observer import Observer
 
     if not settings.traces:
-        return Observer(settings, None)
+        return Observer(settings, service.metrics, None)
     from inferry.observability.traces import tracer
 
-    return Observer(settings, tracer(settings))
+    return Observer(settings, service.metrics, tracer(settings))

@@ -143,7 +143,11 @@ class Service:
         if elements <= execution.inline_elements:
             arrays, timings.infer = execution.run_now(feed, requested.names, deadline, elements)
         else:
-            run = await execution.run(feed, requested.names, deadline, elements)
+            try:
+                run = await execution.run(feed, requested.names, deadline, elements)
+            except InferenceTimeout as exc:
+                timings.queue, timings.infer = exc.queue, exc.infer
+                raise
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = []

@@ -16,7 +16,10 @@ import pytest
 from contract.gate import gate
 from contract.otlp import receiving
 from inferry.observability.sinks.pusher import Pusher, open_pusher
+from inferry.observability.traces import tracer
 from wrappers.conftest import Function
+
+from functions.metrics import traceparent
 
 Make = Callable[..., Function]
 EVENT = next(name for name in events.HTTP if name.startswith("http"))
@@ -166,6 +169,46 @@ def test_spans_are_sent_before_the_freeze(function: Make, monkeypatch: pytest.Mo
         for count in (1, 2):
             assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
             assert [span.name for span in collector.spans].count("infer") == count
+
+
+X_RAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled="
+CLIENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.usefixtures("_process")
+@pytest.mark.parametrize("sampled", [True, False])
+def test_x_ray_is_the_parent_where_it_samples(
+    function: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], sampled: bool
+) -> None:
+    """Else it is who called, and the log names the trace that is exported."""
+    with runtime() as lam, receiving() as collector:
+        tracer.cache_clear()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        served = function(TRACES="true", LOG_FORMAT="json", AWS_LAMBDA_RUNTIME_API=lam.address)
+        lam.asked.get(timeout=10)
+        monkeypatch.setenv("_X_AMZN_TRACE_ID", f"{X_RAY}{int(sampled)};Lineage=1:0:0")
+        event = events.load(EVENT)
+        event["headers"] = {**event["headers"], "traceparent": CLIENT}
+        assert lam.invoke(lambda: served(event))["statusCode"] == 200
+        request = next(span for span in collector.spans if span.name.startswith("POST"))
+    trace, parent = ("5759e988bd862e3fe1be46a994272793", "53995c3f42cd8ad8") if sampled else CLIENT.split("-")[1:3]
+    assert (request.trace_id.hex(), request.parent_span_id.hex()) == (trace, parent)
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"outcome"' in line]
+    assert line["trace_id"] == trace
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (f"{X_RAY}1", "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"),
+        (f"{X_RAY}0", ""),
+        ("Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=1:0:0", ""),
+        ("Root=2-5759e988-x", ""),
+        ("", ""),
+    ],
+)
+def test_traceparent_of_x_ray(header: str, expected: str) -> None:
+    assert traceparent(header) == expected
 
 
 @pytest.mark.usefixtures("_process")

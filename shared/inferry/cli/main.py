@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -197,11 +198,21 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
     try:
         if pusher:
             pusher.start()
-        return batch.run(job, service, display).as_dict()
+        with _below(os.environ.get("TRACEPARENT", ""), settings):
+            return batch.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:
+    """With TRACES, the spans of the block are below the one of whoever called the command."""
+    if not settings.traces:
+        return nullcontext()
+    from inferry.observability.traces import tracer
+
+    return tracer(settings).below(traceparent)
 
 
 def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:

@@ -14,6 +14,7 @@ from inferry.http.asgi import ASGIApp, Message, Receive, Response, Scope, Send
 from inferry.http.content import read_body
 from inferry.http.errors import error_response, json_response
 from inferry.observability import context
+from inferry.observability.catalogue import known_method
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import Timings, reason_of
 from inferry.protocol import decoder, encoder, types
@@ -118,7 +119,7 @@ class App:
                 status, body, answer = await handler(parameters, headers, body, scope, seen)
             except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
                 status, body, answer = error_response(exc, scope, seen)
-            self._answers[method or routes.known(scope["method"]), place, status] += 1
+            self._answers[method or known_method(scope["method"]), place, status] += 1
             if seen is not None:
                 seen.status, seen.sent, seen.route = status, len(body), place
             answer.append((b"content-length", b"%d" % len(body)))

@@ -121,16 +121,8 @@ ROUTES = (
     Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server", public=True),
 )
 
-# Those of HTTP: a client may send any word.
-_METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
-
 # Those of all paths; "" of the root.
 FIRST_SEGMENTS = frozenset(route.path.split("/")[1] for route in ROUTES)
-
-
-def known(method: str) -> str:
-    """The method, as metrics and traces name it: "_OTHER" is what OpenTelemetry calls what HTTP doesn't know."""
-    return method if method in _METHODS else "_OTHER"
 
 
 def _pattern(path: str) -> tuple[str, ...]:

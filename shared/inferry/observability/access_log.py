@@ -14,7 +14,7 @@ from inferry.observability.logs import JsonFormatter, log
 from inferry.observability.record import Observation
 
 # Asked for every few seconds by machines, of a server that isn't ready as well: their lines are for LOG_LEVEL=DEBUG.
-_PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
+PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
 _NOT_READY = (503, "/v2/health/ready")
 _FUNCTION = "request"
 _LOCATION = f"{_FUNCTION}:0"
@@ -32,7 +32,7 @@ class Request(Observation):
     @property
     def level(self) -> int:
         """The line's."""
-        quiet = self.path in _PROBES if self.status == 200 else (self.status, self.path) == _NOT_READY
+        quiet = self.route in PROBES if self.status == 200 else (self.status, self.route) == _NOT_READY
         return logging.DEBUG if quiet else logging.INFO
 
     @staticmethod

@@ -14,6 +14,9 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PHASES = ("decode", "queue", "infer", "encode")
+# Those of HTTP; a client may send any other word, which OpenTelemetry calls so.
+METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
+OTHER_METHOD = "_OTHER"
 # Why a request was not answered, once its model was known, and before.
 REASONS = ("invalid", "invalid_argument", "denied", "rejected", "timeout", "canceled", "error")
 EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
@@ -207,3 +210,8 @@ NV_PENDING = Metric(
 TRITON = tuple(
     value for name, value in tuple(globals().items()) if name.startswith("NV_") and isinstance(value, Metric)
 )
+
+
+def known_method(method: str) -> str:
+    """An HTTP request's method, as a label has it."""
+    return method if method in METHODS else OTHER_METHOD

@@ -30,7 +30,7 @@ PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 def request(name: str | bytes = b"42", path: str = PATH, status: int = 200, **seen: Any) -> Request:
     made = Request("POST", path, name, PARENT, STARTED)
-    for field, value in {"status": status, "received": 300, "sent": 205, **seen}.items():
+    for field, value in {"status": status, "route": path, "received": 300, "sent": 205, **seen}.items():
         setattr(made, field, value)
     return made
 
