@@ -81,7 +81,7 @@ def image_function(
         scope,
         "Handler",
         description=description,
-        code=image(source, source / props.model_path, props.architecture, handler, traces=told.traces),
+        code=image(source, source / props.model_path, props.architecture, handler, traces=told.traces or "otlp" in told.metrics_sinks),
         architecture=ARCHITECTURES[props.architecture],
         memory_size=props.memory,
         ephemeral_storage_size=Size.mebibytes(props.storage),

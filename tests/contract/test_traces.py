@@ -166,12 +166,12 @@ def test_scrapes_show_sampled_traces(traced: Server, collector: Receiver) -> Non
     sampled = traced.ask("POST", "/v2/models/m/infer", BODY, {"traceparent": TRACEPARENT})
     assert sampled.status == 200
     found = traced.ask("GET", "/metrics", headers={"Accept": "application/openmetrics-text"}).body.decode()
-    (exemplar,) = re.findall(r'# {trace_id="(\w+)"}', found)
+    (exemplar,) = re.findall(r'# {trace_id="(\w+)",span_id="\w{16}"}', found)
     assert exemplar == TRACE
     assert traced.ask("POST", "/v2/models/failing/infer", BODY).status == 500
     assert traced.ask("POST", "/v2/models/late/infer", BODY, {"traceparent": TRACEPARENT[:-1] + "0"}).status == 200
     again = traced.ask("GET", "/metrics", headers={"Accept": "application/openmetrics-text"}).body.decode()
-    assert re.findall(r'# {trace_id="(\w+)"}', again) == [TRACE]
+    assert re.findall(r'# {trace_id="(\w+)",span_id="\w{16}"}', again) == [TRACE]
 
 
 def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:

@@ -35,7 +35,7 @@ OWNERS = {
     "fastapi": {"http"},
     "obstore": {"storage"},
     "onnxruntime": {"runtime"},
-    "opentelemetry": {"observability"},
+    "opentelemetry": {"observability", "observability.sinks"},
     "pyarrow": {"jobs.formats"},
     "pydantic": {"http"},
     "simdjson": {"jobs.formats", "protocol"},

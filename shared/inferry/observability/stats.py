@@ -49,9 +49,10 @@ class Histogram(NamedTuple):
 
 
 class Exemplar(NamedTuple):
-    """One observation of a bucket: the trace that shows it, its value, and when it was made (since the epoch)."""
+    """One observation of a bucket: the span that shows it, its value, and when it was made (since the epoch)."""
 
     trace_id: str
+    span_id: str
     value: float
     at: float
 
@@ -182,10 +183,10 @@ class ModelStats:
             self.in_flight -= 1
             self._failures[reason if reason in self._failures else "error"].add(ns)
 
-    def traced(self, ns: int, trace_id: str) -> None:
-        """A trace shows a request that was answered after `ns` nanoseconds: an exemplar of its bucket."""
+    def traced(self, ns: int, trace_id: str, span_id: str) -> None:
+        """A span shows a request that was answered after `ns` nanoseconds: an exemplar of its bucket."""
         self._exemplars = self._exemplars or [None] * len(self._buckets)
-        self._exemplars[bisect_left(_BOUNDS_NS, ns)] = Exemplar(trace_id, ns / 1e9, time.time())
+        self._exemplars[bisect_left(_BOUNDS_NS, ns)] = Exemplar(trace_id, span_id, ns / 1e9, time.time())
 
     def executed(self, rows: int, ns: int) -> None:
         """The session ran once, for `rows` rows of a batch, or of a job."""

@@ -147,9 +147,10 @@ class RequestSpan:
         if seen.taken:
             self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
             self._predicted(seen, seen.taken + offset)
-            if seen.status == 200 and self._span.get_span_context().trace_flags.sampled:
+            here = self._span.get_span_context()
+            if seen.status == 200 and here.trace_flags.sampled:
                 took = seen.decode + seen.queue + seen.infer + seen.encode
-                self._metrics.model(seen.model, seen.version).traced(took, self.trace_id)
+                self._metrics.model(seen.model, seen.version).traced(took, self.trace_id, f"{here.span_id:016x}")
         if seen.reason:
             self._span.set_attribute("error.type", seen.reason)
         if seen.status >= 500:

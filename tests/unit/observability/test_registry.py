@@ -294,7 +294,7 @@ def test_a_process_that_starts_from_the_memory_of_another_has_done_nothing() -> 
     metrics.cache_hits += 1
     metrics.answers["GET", "/v2", 200] += 1
     metrics.loaded("m", "1", 1)
-    stats.traced(5, "f" * 32)
+    stats.traced(5, "f" * 32, "f" * 16)
     metrics.reset()
     assert values(metrics) == {}
     assert metrics.model("m", "1") is stats
@@ -338,7 +338,7 @@ def busy() -> Metrics:
     metrics = Metrics()
     stats = metrics.model("m", "1")
     answered(stats, 1 * MS, 2 * MS, 3 * MS, 4 * MS, rows=3, received=100, sent=50)
-    stats.traced(10 * MS, "4bf92f3577b34da6a3ce929d0e0e4736")
+    stats.traced(10 * MS, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
     failed(stats, errors.QueueFull(), 5 * MS)
     metrics.loaded("m", "1", 0.25)
     metrics.cold_start(1.5)
@@ -400,7 +400,8 @@ def test_openmetrics_says_since_when_and_shows_traces(busy: Metrics) -> None:
     assert all(before - 60 < moment <= before for moment in created.values())
     exemplars = {sample.labels["le"]: sample.exemplar for sample in found if sample.exemplar}
     ((le, exemplar),) = exemplars.items()
-    assert (le, exemplar.labels, exemplar.value) == ("0.01", {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}, 0.01)
+    span = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+    assert (le, exemplar.labels, exemplar.value) == ("0.01", span, 0.01)
     assert float(exemplar.timestamp) == pytest.approx(before, abs=60)
 
 

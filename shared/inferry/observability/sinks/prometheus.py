@@ -99,4 +99,5 @@ def _open_lines(family: Family, more: tuple[tuple[str, str], ...]) -> Iterator[s
 
 
 def _exemplar(exemplar: Exemplar) -> str:
-    return f' # {{trace_id="{exemplar.trace_id}"}} {exemplar.value} {exemplar.at:.3f}\n'
+    span = f'trace_id="{exemplar.trace_id}",span_id="{exemplar.span_id}"'
+    return f" # {{{span}}} {exemplar.value} {exemplar.at:.3f}\n"
