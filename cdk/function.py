@@ -77,11 +77,12 @@ def image_function(
 
     `variables` are those that are no settings; `more` is the CDK's own.
     """
+    needs_otel = told.traces or "otlp" in told.metrics_sinks
     return DockerImageFunction(
         scope,
         "Handler",
         description=description,
-        code=image(source, source / props.model_path, props.architecture, handler, traces=told.traces or "otlp" in told.metrics_sinks),
+        code=image(source, source / props.model_path, props.architecture, handler, traces=needs_otel),
         architecture=ARCHITECTURES[props.architecture],
         memory_size=props.memory,
         ephemeral_storage_size=Size.mebibytes(props.storage),

@@ -4,7 +4,6 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry.observability.sinks.pusher import Pusher, open_pusher, process_age
@@ -76,7 +75,7 @@ def _later(settings: Settings, pusher: Pusher | None) -> list[Callable[[], None]
     """What waits for the network, and must not wait for the next invocation: Lambda freezes its threads till then."""
     found: list[Callable[[], None]] = []
     if pusher is not None and pusher.waits:
-        found.append(partial(pusher.push, immediate=False))
+        found.append(pusher.push_what_waits)
     if settings.traces:
         from inferry.observability.traces import tracer
 
@@ -96,7 +95,11 @@ def _extension(
 
     def after() -> None:
         for send in later:
-            send()
+            try:
+                send()
+            except Exception:
+                # Lambda waits for the extension: without it each invocation would last until its time is over.
+                log.exception("metrics or spans were not sent after an answer")
 
     try:
         extension = Extension(after, address)

@@ -73,7 +73,9 @@ class Settings:
     enable_metrics: bool = _setting(True, "Offer metrics at all; false: METRICS_SINKS counts for nothing")
     metrics_sinks: tuple[str, ...] = _setting(("prometheus",), "Where metrics go, comma-separated")
     metrics_port: int = _setting(0, "Second port of the local server, for GET /metrics alone; 0: none", 0)
-    metrics_interval: float = _setting(15.0, "Seconds between pushes of metrics, where a process lives on", 0.01)
+    metrics_interval: float = _setting(
+        15.0, "Seconds between pushes of metrics; a function's come after an invocation, and at its end", 0.01
+    )
     metrics_timeout: float = _setting(2.0, "Seconds that a push of metrics may take", 0.001)
     emf_detail: str = _setting(
         "service",

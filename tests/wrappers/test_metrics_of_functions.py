@@ -15,6 +15,7 @@ import lambda_events as events
 import pytest
 from contract.gate import gate
 from contract.otlp import receiving
+from contract.timeseries import prometheus
 from inferry.observability.sinks.pusher import Pusher, open_pusher
 from inferry.observability.traces import tracer
 from wrappers.conftest import Function
@@ -147,7 +148,8 @@ def test_pushes_come_after_the_answer_and_before_the_freeze(function: Make) -> N
             return 204
 
         store.fate = fate
-        served = function(METRICS_SINKS="remote_write", REMOTE_WRITE_URL=store.url, AWS_LAMBDA_RUNTIME_API=lam.address)
+        env = {"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": store.url, "METRICS_INTERVAL": "0.01"}
+        served = function(**env, AWS_LAMBDA_RUNTIME_API=lam.address)
         lam.asked.get(timeout=10)
         for _ in range(2):
             assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
@@ -169,6 +171,23 @@ def test_spans_are_sent_before_the_freeze(function: Make, monkeypatch: pytest.Mo
         for count in (1, 2):
             assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
             assert [span.name for span in collector.spans].count("infer") == count
+
+
+@pytest.mark.usefixtures("_process")
+def test_a_burst_is_pushed_once_and_the_rest_at_the_end(function: Make, tmp_path: Path) -> None:
+    """Of an interval, that is, and Lambda's end is a SIGTERM."""
+    with runtime() as lam, prometheus(tmp_path) as store, gate(store.write_url) as between:
+        env = {"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": between.url, "METRICS_INTERVAL": "600"}
+        served = function(**env, AWS_LAMBDA_RUNTIME_API=lam.address)
+        lam.asked.get(timeout=10)
+        for _ in range(4):
+            assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
+        total = "sum(max_over_time(inferry_requests_total[5m]))"
+        assert (len(between.requests), store.numbers(total)) == (1, {(): 1})
+        end: Any = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            end(signal.SIGTERM, None)
+        assert store.numbers(total) == {(): 4}
 
 
 X_RAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled="
