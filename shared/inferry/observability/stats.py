@@ -36,7 +36,8 @@ REASON: dict[type[BaseException], str] = {
 }
 
 _BOUNDS_NS = tuple(int(seconds * 1e9) for seconds in catalogue.SECONDS)
-# Numbers that wait to be added up, at most.
+# Numbers that wait to be added up, at most. Adding them up under the lock at each request takes 0.9 us more, 4 % of one
+# (Python 3.11; the row "counting a request" of `make bench`).
 _FOLD = 8 * 128
 
 
