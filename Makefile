@@ -13,6 +13,9 @@ patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do
 EVENT ?= events/http-api.json
 # The tests of the protocol, for any host.
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
+# The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
+TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
+	tests/contract "--package wrappers" tests/batch tests/images tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
@@ -97,6 +100,7 @@ check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	for folders in $(TYPED); do $(BIN)/mypy --config-file tests/mypy.ini $$folders || exit 1; done
 
 format: .venv/dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .

@@ -259,7 +259,7 @@ def _handler(buckets: Buckets, key: rsa.RSAPublicKey) -> type[BaseHTTPRequestHan
             bucket, name = (unquote(part) for part in url.path[1:].partition("/")[::2])
             try:
                 _check_token(self.headers.get("Authorization", ""), key)
-                answer = objects.answer(self.command, bucket, name, _Request(query, self.headers, body))
+                answer = objects.answer(self.command, bucket, name, _Request(query, dict(self.headers), body))
             except _Refused as exc:
                 answer = _Answer(exc.status, _xml("Error", f"<Code>{exc.reason}</Code>"))
             self._send(answer)

@@ -138,7 +138,9 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: Any) -> dict[st
     return {"name": name, "shape": list(shape), "datatype": datatype, "data": data}
 
 
-def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> AbstractContextManager["Server"]:
+def serving(
+    path: Path | str, *arguments: str, cwd: Path | str | None = None, **env: str
+) -> AbstractContextManager["Server"]:
     """A host over a repository: `inferry serve`, or what TEST_HOST ("module:function") names for the same tests."""
     module, _, function = os.environ.get("TEST_HOST", f"{__name__}:serving_locally").partition(":")
     host: AbstractContextManager[Server] = getattr(import_module(module), function)(path, *arguments, cwd=cwd, **env)
@@ -146,7 +148,7 @@ def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: s
 
 
 @contextmanager
-def serving_locally(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Server]:
+def serving_locally(path: Path | str, *arguments: str, cwd: Path | str | None = None, **env: str) -> Iterator[Server]:
     """`inferry serve` over a repository on a free port, ended by SIGTERM; its exit status must be 0."""
     with TemporaryDirectory() as folder:
         server = started(path, arguments, env, Path(folder), cwd)
@@ -171,7 +173,7 @@ host = inferry_serve
 
 
 def started(
-    path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path | None
+    path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path | str | None
 ) -> Server:
     """The server as soon as it has printed its address."""
     command, its_env = host(path, arguments)

@@ -18,6 +18,8 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loopback import free_port
+
 HOST = "127.0.0.1"
 AZURITE = Path(__file__).parents[2] / "node_modules" / ".bin" / "azurite"
 AZURITE_MISSING = f"{AZURITE.relative_to(AZURITE.parents[2])} is missing: npm installs it from package.json"
@@ -104,13 +106,6 @@ def azurite(account: str = "inferry", key: str = "") -> Iterator[Azurite]:
     with _running(command, ports, {"AZURITE_ACCOUNTS": f"{account}:{key}"}):
         blob, queue = (f"http://{HOST}:{port}/{account}" for port in ports[:2])
         yield Azurite(account, key, blob, queue)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -201,7 +201,7 @@ def test_the_golden_bytes_of_tritonclient_on_the_wire(tiny: Server) -> None:
     assert f"{HEADER_LENGTH}: {len(body) - 8}".encode() in head.split(b"\r\n")
 
 
-ENCODINGS = {
+ENCODINGS: dict[str, tuple[str | None, Callable[[bytes], bytes]]] = {
     "gzip": ("gzip", gzip.decompress),
     "deflate": ("deflate", zlib.decompress),
     "gzip, deflate, br": ("gzip", gzip.decompress),

@@ -353,6 +353,7 @@ def test_the_environment_is_enough(repository: Callable[..., str]) -> None:
     finally:
         process.terminate()
         status = process.wait(30)
+        assert process.stdout
         process.stdout.close()
     assert status == 0
 

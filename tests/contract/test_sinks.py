@@ -23,9 +23,10 @@ import pytest
 from gate import gate
 from inferry.app import ASGIApp
 from inferry.observability.sinks.prometheus import text as prometheus_text
+from loopback import free_port
 from prometheus_client.openmetrics import parser
 from servers import Server, ask, environment, received, serving, tensor
-from timeseries import STORES, Store, eventually, free_port, prometheus
+from timeseries import STORES, Store, eventually, prometheus
 
 ONE = {"quick.onnx": onnx_models.identity()}
 ROW = tensor("x", "FP32", [1, 3], [1, 2, 3])
@@ -123,7 +124,7 @@ def test_a_scrape_holds_up_no_request(app: Callable[..., ASGIApp]) -> None:
         assert may_end.wait(10)
         return "page"
 
-    served._service.scrape = scrape
+    served._host = served._host._replace(scrape=scrape)
 
     async def both() -> tuple[int, str]:
         transport = httpx.ASGITransport(served)
@@ -164,7 +165,7 @@ def test_scraped_by_prometheus(repository: Callable[..., str], tmp_path: Path, w
             "inferry_build_info": float(workers),
         }.items():
             eventually(
-                lambda name=name: store.numbers(by_port % name),
+                lambda name=name: store.numbers(by_port % name),  # type: ignore[misc]
                 {(server.address,): value, (f"127.0.0.1:{port}",): value},
             )
 
@@ -190,7 +191,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, Any], str]] = {
 def test_failures_by_reason(app: Callable[..., ASGIApp], name: str) -> None:
     path, body, settings, labels = REFUSED[name]
     limit = 10 if "too large" in name else 1000
-    served = app(ONE, max_request_bytes=limit, **settings)
+    served: Any = app(ONE, max_request_bytes=limit, **settings)
     assert ask(served, "POST", path, content=body).status_code >= 400
     text = prometheus_text(served._service.metrics)
     failed = re.findall(r"^inferry_request_failures_total{(.*)} ([1-9].*)$", text, re.M)

@@ -1,6 +1,7 @@
 """Settings: from the environment and back, every bad value's message, and the file that lists them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -288,8 +289,11 @@ BAD_PREFIXES = (
     "https://b/a",
     "/",
     "file:///",
+    "file://a",
+    "a",
+    "../a",
+    "/good,bad",
 )
-BAD_PREFIXES += ("file://a", "a", "../a", "/good,bad")
 NO_FOLDER = "must be a URL like s3://bucket/files, or an absolute folder"
 NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
 
@@ -382,7 +386,13 @@ def test_env_example_lists_every_setting() -> None:
     assert all(line.startswith("# ") for line in head.split("\n"))
     listed = [tuple(block.split("\n")) for block in blocks]
     assert all(item.default is not MISSING for item in fields(Settings))
-    formatted = {str: str, int: str, float: str, bool: lambda value: str(value).lower(), tuple: ",".join}
+    formatted: dict[type, Callable[[Any], str]] = {
+        str: str,
+        int: str,
+        float: str,
+        bool: lambda value: str(value).lower(),
+        tuple: ",".join,
+    }
     expected = [
         (f"# {item.metadata['help']}", f"#{item.name.upper()}={formatted[type(item.default)](item.default)}")
         for item in fields(Settings)

@@ -48,7 +48,7 @@ def test_a_line_per_invocation(function: Make, capsys: pytest.CaptureFixture[str
 
 def test_without_a_sink_that_pushes_nothing_is_around_the_handler(function: Make) -> None:
     module = function().module
-    assert module.handler is module.mangum
+    assert module.handler is module.gateway
 
 
 class Runtime:

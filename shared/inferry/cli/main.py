@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
     infer = commands.add_parser("infer", help="predict a file's rows with a model")
     infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
-    infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    infer.add_argument(
+        "--input", required=True, metavar="FILE", help="a file of rows or its URL, or - for JSON on stdin"
+    )
     _add_header(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
@@ -137,7 +139,7 @@ def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import infer
 
     settings, name, version = _model(options.model, settings)
-    for line in asyncio.run(infer.predict(settings, name, version, options.input, options.header)):
+    for line in infer.predict(settings, name, version, options.input, options.header):
         print(line)
     return 0
 
@@ -277,21 +279,24 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry.app import create_app
     from inferry.http.guard import guard
+    from inferry.http.host import Host
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
     from inferry.service import Service
 
-    service = Service.from_settings(settings)
-    service.background = ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred")
+    # The port answers while models load: a probe tells a server that loads from one that hangs.
+    service = Service.from_settings(settings, preloaded=False)
     pusher = open_pusher(settings, service.metrics, os.environ)
-    metrics.share(service, workers)
+    host = Host(
+        guard=guard(settings),
+        scrape=metrics.share(service, workers),
+        background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+    )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():
         log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
-    app = create_app(service, guard(settings))
-    service.preloaded = False
-    # The port answers meanwhile: a probe tells a server that loads from one that hangs.
+    app = create_app(service, host)
     Thread(target=_preload, args=(service,), name="inferry-preload").start()
     if pusher is None and settings.log_format == "text":
         return app
@@ -306,7 +311,6 @@ def _preload(service: "Service") -> None:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    service.preloaded = True
 
 
 def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":

@@ -1,7 +1,6 @@
 """The data plane's routes as plain ASGI; the others are handed to `management`, which is imported when asked for."""
 
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,16 +12,16 @@ from inferry.http import asgi, content, routes
 from inferry.http.asgi import ASGIApp, Message, Receive, Response, Scope, Send
 from inferry.http.content import read_body
 from inferry.http.errors import error_response, json_response
+from inferry.http.host import Host
 from inferry.observability import context
 from inferry.observability.catalogue import known_method
 from inferry.observability.record import Observation, looked_at
-from inferry.observability.stats import Timings, reason_of
+from inferry.observability.stats import reason_of
 from inferry.protocol import decoder, encoder, types
-from inferry.service import Service
+from inferry.service import Account, Service
 
 if TYPE_CHECKING:
     from inferry.http.api_keys import Keys
-    from inferry.http.guard import Guard
     from inferry.http.observer import Observer
 
 
@@ -44,12 +43,13 @@ class App:
         service: Service,
         keys: tuple[str, ...],
         observer: "Observer | None" = None,
-        guard: "Guard | None" = None,
+        host: Host | None = None,
     ) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
         self._answers = service.metrics.answers
-        self._guard = guard
+        self._host = host = host or Host()
+        self._guard = host.guard
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._max_response = service.settings.max_response_bytes
@@ -59,14 +59,7 @@ class App:
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
-        self._handlers: dict[str, Handler] = {
-            "infer": self._infer,
-            "model_ready": self._model_ready,
-            "live": self._live,
-            "ready": self._ready,
-            "health": self._health,
-            "metrics": self._metrics,
-        }
+        self._handlers: dict[str, Handler] = {name: getattr(self, name) for name in routes.DATA_PLANE}
 
     async def __call__(  # noqa: C901  every request would pay for one coroutine more
         self, scope: Scope, receive: Receive, send: Send
@@ -163,14 +156,15 @@ class App:
             self._service.metrics.refused(exc)
             raise
 
-    async def _infer(
+    async def infer(
         self,
         parameters: Mapping[str, str],
         headers: Mapping[bytes, bytes],
         body: bytes,
         scope: Scope,
-        seen: Observation | None,
+        seen: Observation | None = None,
     ) -> Response:
+        """The answer to a request of the protocol, with the parameters of its route; its errors are raised."""
         service = self._service
         deadline = context.deadline(scope) if context.KEY in scope else math.inf
         name, version = parameters["model"], parameters.get("version")
@@ -182,53 +176,39 @@ class App:
             except BaseException as exc:
                 service.metrics.refused(exc)
                 raise
-        stats = model.stats
-        stats.in_flight += 1
-        start = time.perf_counter_ns()
-        received = len(body)
-        timings = seen or Timings()
-        if seen is not None:
-            seen.model, seen.version, seen.taken = model.name, model.version, start
-        try:
-            known = model.session.signature.known[self._references]
-            decoded = decoder.decode(body, headers.get(types.HEADER_LENGTH), known)
-            timings.decode = time.perf_counter_ns() - start
-            answer = await service.infer(model, decoded, timings, deadline)
-            encoding = time.perf_counter_ns()
-            body, answer_headers = encoder.encode(answer)
+        signature = model.session.signature
+        with Account(model, seen) as account:
+            request = decoder.decode(body, headers.get(types.HEADER_LENGTH), signature.known[self._references])
+            account.decoded()
+            response = await service.infer(model, request, account.timings, deadline)
+            account.inferred()
+            answer, answer_headers = encoder.encode(response)
             accept = headers.get(b"accept-encoding")
             if accept and (chosen := content.choose(accept.decode("latin-1"))) != "identity":
-                body = content.deflate(body, chosen)
+                answer = content.deflate(answer, chosen)
                 answer_headers.append((b"content-encoding", chosen.encode()))
-            self._check_size(scope, len(body))
-        except BaseException as exc:
-            stats.failed(exc, time.perf_counter_ns() - start)
-            raise
-        ended = time.perf_counter_ns()
-        timings.encode += ended - encoding
-        stats.succeeded(timings, rows := model.session.signature.rows(decoded), ended, received, len(body))
-        if seen is not None:
-            seen.rows = rows
-        return 200, body, answer_headers
+            self._check_size(scope, len(answer))
+            account.answered(signature.rows(request), len(body), len(answer))
+        return 200, answer, answer_headers
 
-    async def _model_ready(
+    async def model_ready(
         self, parameters: Mapping[str, str], _headers: Any, _body: bytes, _scope: Scope, seen: Observation | None
     ) -> Response:
         with looked_at(seen):
             model = await self._service.model(parameters["model"], parameters.get("version"))
         return json_response({"name": model.name, "ready": True})
 
-    async def _live(self, *_: Any) -> Response:
+    async def live(self, *_: Any) -> Response:
         return json_response({"live": True})
 
-    async def _ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         if asgi.is_draining(scope):
             return json_response({"live": True, "ready": False}, 503)
         if reason := self._service.not_ready():
             raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
         return json_response({"live": True, "ready": True})
 
-    async def _health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
         settings, draining = self._service.settings, asgi.is_draining(scope)
         health = {
             "status": "draining" if draining else "ok",
@@ -240,7 +220,7 @@ class App:
         }
         return json_response(health, 503 if draining else 200)
 
-    async def _metrics(
+    async def metrics(
         self, _parameters: Any, headers: Mapping[bytes, bytes], _body: bytes, scope: Scope, _seen: Any
     ) -> Response:
         from inferry.observability.sinks import prometheus, sink
@@ -248,7 +228,7 @@ class App:
         if not sink.is_served(self._service.settings):
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
         form = prometheus.accepted(headers.get(b"accept", b"").decode("latin-1"))
-        scrape = self._service.scrape or partial(prometheus.text, self._service.metrics)
+        scrape = self._host.scrape or partial(prometheus.text, self._service.metrics)
 
         def page() -> tuple[bytes, asgi.Headers]:
             return content.encoded(scrape(form).encode(), headers.get(b"accept-encoding", b"").decode("latin-1"))
@@ -278,7 +258,9 @@ class App:
         if self._management is None:
             import asyncio
 
-            self._management = await asyncio.get_running_loop().run_in_executor(None, _management, self._service, self)
+            self._management = await asyncio.get_running_loop().run_in_executor(
+                None, _management, self._service, self._host
+            )
         return self._management
 
 
@@ -303,7 +285,7 @@ def _keys(digests: tuple[str, ...]) -> "Keys | None":
     return Keys(digests)
 
 
-def _management(service: Service, data_plane: ASGIApp) -> ASGIApp:
+def _management(service: Service, host: Host) -> ASGIApp:
     from inferry.http.management import create_management
 
-    return create_management(service, data_plane)
+    return create_management(service, host.background)

@@ -3,7 +3,7 @@
 import binascii
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import addressof, c_char
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,6 +128,16 @@ def aligned(array: Array) -> Array:
     copy = empty(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def joined(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Arrays of the same names, those of each feed behind those of the one before along axis 0, aligned."""
+    whole = {}
+    for name, first in feeds[0].items():
+        parts = [feed[name] for feed in feeds]
+        target = empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)
+        whole[name] = np.concatenate(parts, out=target)
+    return whole
 
 
 def from_bytes(datatype: Datatype, shape: Shape, raw: Buffer, what: str) -> Array:

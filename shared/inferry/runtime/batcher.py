@@ -12,7 +12,7 @@ import numpy as np
 
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
 from inferry.protocol.signature import Feed
-from inferry.protocol.tensors import Array, empty
+from inferry.protocol.tensors import Array, joined
 from inferry.runtime.session import Run
 
 log = logging.getLogger("inferry")
@@ -205,12 +205,7 @@ def _is_for_nobody(batch: list[_Waiting]) -> bool:
 def _join(batch: list[_Waiting]) -> Feed:
     if len(batch) == 1:
         return batch[0].feed
-    rows = sum(waiting.size for waiting in batch)
-    joined = {}
-    for name, first in batch[0].feed.items():
-        target = empty((rows, *first.shape[1:]), first.dtype)
-        joined[name] = np.concatenate([waiting.feed[name] for waiting in batch], out=target)
-    return joined
+    return joined([waiting.feed for waiting in batch])
 
 
 def _split(arrays: list[Array], batch: list[_Waiting]) -> list[list[Array]]:

@@ -9,20 +9,23 @@ from inferry.service import Service
 from inferry.settings import Settings
 
 
-def share(service: Service, workers: Path | None) -> None:
-    """Lets one process be scraped on METRICS_PORT, or several of the folder `workers` find each other's metrics."""
+def share(service: Service, workers: Path | None) -> Scrape | None:
+    """Lets one process be scraped on METRICS_PORT, or several of the folder `workers` find each other's metrics.
+
+    What says the metrics of all of those; None where there is one.
+    """
     if not sink.is_served(service.settings):
-        return
+        return None
     if workers is None:
         from inferry.observability.sinks import prometheus
 
         listen(service.settings, partial(prometheus.text, service.metrics))
-        return
+        return None
     from inferry.server.workers import Workers
 
     known = Workers(workers)
     known.join(service.metrics)
-    service.scrape = known.text
+    return known.text
 
 
 def listen(settings: Settings, text: Scrape) -> None:

@@ -40,8 +40,8 @@ class Bodies:
         return {"request_payload": "{", "response_payload": "}"}
 
 
-PARTS = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
-PREDICTION = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
+PARTS: dict[str, Any] = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
+PREDICTION: dict[str, Any] = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
 CASES: dict[str, Request] = {
     "a prediction": request(**PREDICTION),
     "of another version": request(**PREDICTION | {"version": "3"}),
@@ -291,7 +291,8 @@ def test_lines_that_are_kept_come_before_a_record(log: logging.Logger) -> None:
     assert stream.getvalue() == ""
     log.warning("the next")
     request(**PREDICTION).end()
-    logging.shutdown([lambda: log.handlers[0]])  # type: ignore[list-item]  what is done at the end of a process
+    # What is done at the end of a process.
+    logging.shutdown([lambda: log.handlers[0]])
     said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
     predicted = f"POST {PATH} 200 in 12.346 ms"
     assert said == [predicted, "the next", predicted]

@@ -3,6 +3,7 @@
 import math
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyarrow
 import pytest
@@ -69,7 +70,7 @@ def read_varint(data: bytes, at: int) -> tuple[int, int]:
             return number, at
 
 
-def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """A protobuf message's fields: number and content."""
     at = 0
     while at < len(data):
@@ -90,11 +91,12 @@ def decoded(*batches: Batch) -> dict[str, Points]:
     """The points of batches by name and labels, the stale marker as infinity; job and instance are left out."""
     found = {}
     for _, series in fields(b"".join(part for batch in batches for part in batch.body)):
-        labels, points = {}, []
-        for number, content in fields(bytes(series)):
-            parts = dict(fields(bytes(content)))
+        labels: dict[str, str] = {}
+        points: Points = []
+        for number, content in fields(series):
+            parts = dict(fields(content))
             if number == 1:
-                labels[bytes(parts[1]).decode()] = bytes(parts[2]).decode()
+                labels[parts[1].decode()] = parts[2].decode()
             else:
                 (value,) = struct.unpack("<d", parts[1])
                 points.append((parts[2], math.inf if math.isnan(value) else value))
