@@ -169,8 +169,12 @@ class Service:
         if elements <= scheduler.inline_elements:
             arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
         else:
-            with model.in_use():
-                run = await scheduler.run(feed, requested.names, deadline, elements)
+            try:
+                with model.in_use():
+                    run = await scheduler.run(feed, requested.names, deadline, elements)
+            except InferenceTimeout as exc:
+                timings.queue, timings.infer = exc.queue, exc.infer
+                raise
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = []

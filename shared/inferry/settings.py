@@ -73,8 +73,14 @@ class Settings:
     enable_metrics: bool = _setting(True, "Whether metrics are collected at all; false: METRICS_SINKS is ignored")
     metrics_sinks: tuple[str, ...] = _setting(("prometheus",), "Where metrics go, comma-separated")
     metrics_port: int = _setting(0, "Second port of the local server, for GET /metrics alone; 0: none", 0)
-    metrics_interval: float = _setting(15.0, "Seconds between pushes of metrics, in processes that stay alive", 0.01)
+    metrics_interval: float = _setting(
+        15.0, "Seconds between pushes of metrics; a function's come after an invocation, and at its end", 0.01
+    )
     metrics_timeout: float = _setting(2.0, "Seconds that a push of metrics may take", 0.001)
+    emf_detail: str = _setting(
+        "service",
+        "What the sink emf prints: the few metrics of the service, model: these of each model too, all: every metric",
+    )
     remote_write_url: str = _setting("", "URL of the store's remote-write endpoint, for the sinks that push")
     remote_write_username: str = _setting("", "User of basic authentication at that URL")
     remote_write_password: str = _setting("", "Password of basic authentication at that URL", secret=True)
@@ -105,6 +111,8 @@ class Settings:
             raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
         if self.log_format not in ("text", "json"):
             raise InvalidSettings(f"LOG_FORMAT must be text or json, got {self.log_format!r}")
+        if self.emf_detail not in ("service", "model", "all"):
+            raise InvalidSettings(f"EMF_DETAIL must be service, model or all, got {self.emf_detail!r}")
         if self.base_path and not re.fullmatch(_BASE, self.base_path):
             raise InvalidSettings(f"BASE_PATH must be a path like /ml, got {self.base_path!r}")
         if self.base_path and (first := self.base_path.split("/")[1]) in _OF_THE_API:

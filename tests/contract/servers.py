@@ -188,7 +188,7 @@ def started(
         )
     server = Server(0, process, folder)
     deadline = time.monotonic() + START_SECONDS
-    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)(/\S*)?\n", server.output)):
+    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)(/[^\s\"]*)?[\"\n]", server.output)):
         if process.poll() is not None or time.monotonic() > deadline:
             killed(process)
             raise AssertionError(f"the server did not start\n{server.output}{server.log}")
