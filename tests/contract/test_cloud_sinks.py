@@ -142,7 +142,7 @@ def test_few_metrics_by_default(metrics: Metrics, capsys: pytest.CaptureFixture[
     printing(metrics, "service").push()
     (line,) = lines(capsys.readouterr().out)
     (printed,) = line.pop("_aws")["CloudWatchMetrics"]
-    assert (printed["Dimensions"], {metric["Name"] for metric in printed["Metrics"]}) == ([SERVICE], FEW.keys())
+    assert (printed["Dimensions"], {metric["Name"] for metric in printed["Metrics"]}) == ([SERVICE], {*FEW})
     assert (line.pop("service"), line.pop("reasons")) == ("app", {"rejected": 2, "not_found": 1})
     assert {name: sorted(values) for name, values in line.items()} == FEW
     assert Settings().emf_detail == "service"

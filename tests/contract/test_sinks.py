@@ -73,7 +73,7 @@ def test_openmetrics_and_gzip(repository: Callable[..., str], workers: int) -> N
 
 
 def test_requests_by_route_and_status(app: Callable[..., ASGIApp]) -> None:
-    served = app(ONE)
+    served: Any = app(ONE)
     asked = [
         ("POST", "/v2/models/quick/infer", BODY),
         ("POST", "/v2/models/quick/infer", BODY),
@@ -100,7 +100,7 @@ def test_requests_by_route_and_status(app: Callable[..., ASGIApp]) -> None:
 
 
 def test_a_client_that_goes_away_is_counted(app: Callable[..., ASGIApp]) -> None:
-    served = app(ONE)
+    served: Any = app(ONE)
 
     async def gone() -> Any:
         raise asyncio.CancelledError
@@ -116,7 +116,7 @@ def test_a_client_that_goes_away_is_counted(app: Callable[..., ASGIApp]) -> None
 
 def test_a_scrape_holds_up_no_request(app: Callable[..., ASGIApp]) -> None:
     """The page is made in a thread: while it is, the event loop answers."""
-    served = app(ONE)
+    served: Any = app(ONE)
     begun, may_end = threading.Event(), threading.Event()
 
     def scrape(_: Any) -> str:
