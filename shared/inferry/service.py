@@ -175,9 +175,9 @@ class Service:
                 run = await scheduler.run(feed, requested.names, deadline, elements)
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
-        outputs = []
-        for name, array in zip(requested.names, arrays, strict=True):  # a comprehension is a call more
-            outputs.append(Tensor(name, specs[name].datatype, array))
+        outputs = [
+            Tensor(name, specs[name].datatype, array) for name, array in zip(requested.names, arrays, strict=True)
+        ]
         if requested.classes:
             outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
         return InferResponse(model.name, model.version, outputs, requested.binary, request.id)

@@ -59,7 +59,7 @@ class App:
         self._management: ASGIApp | None = None
         self._handlers: dict[str, Handler] = {name: getattr(self, name) for name in routes.DATA_PLANE}
 
-    async def __call__(  # noqa: C901  every request would pay for one coroutine more
+    async def __call__(  # noqa: C901  one coroutine more is 0.3 us of a request's 20 (Python 3.11, row `overhead`)
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ class Connection(HttpToolsProtocol):
         self._seen += len(data)
         if self._seen > self._most:
             self._is_large = True
-        HttpToolsProtocol.data_received(self, data)  # super() would be a call more for every request
+        super().data_received(data)
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:
             self._unfinished(cycle)
@@ -253,10 +254,8 @@ class _Turn:
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
-            try:  # noqa: SIM105  suppress() would be three calls more for every answer
+            with suppress(RuntimeError):  # uvloop's, of a connection that was lost meanwhile: the others have theirs
                 transport.send()
-            except RuntimeError:  # uvloop's, of a connection that was lost meanwhile: the others have theirs
-                pass
 
 
 class _Joined:
