@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import main_thread
@@ -17,7 +17,7 @@ from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
 from inferry.protocol import classification
 from inferry.protocol.tensors import Tensor
-from inferry.protocol.types import InferRequest, InferResponse
+from inferry.protocol.types import Classes, InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
@@ -57,6 +57,10 @@ class Account:
     def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
         if exc is not None:
             self._stats.failed(exc, time.perf_counter_ns() - self._started)
+
+    def until(self, seconds: float) -> float:
+        """When so many seconds since the request was taken are over, on time.monotonic."""
+        return time.monotonic() + seconds - (time.perf_counter_ns() - self._started) / 1e9
 
     def decoded(self) -> None:
         """The request's tensors are there."""
@@ -178,9 +182,11 @@ class Service:
         outputs = [
             Tensor(name, specs[name].datatype, array) for name, array in zip(requested.names, arrays, strict=True)
         ]
+        response = InferResponse(model.name, model.version, outputs, requested.binary, request.id)
         if requested.classes:
-            outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
-        return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
+            batched = signature.max_batch_size > 0
+            response.classes = {name: Classes(k, batched, model.labels(name)) for name, k in requested.classes.items()}
+        return response
 
     async def infer_rows(
         self,
@@ -189,10 +195,11 @@ class Service:
         count: int,
         timings: Timings | None = None,
         deadline: float = math.inf,
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[InferResponse]:
         """The answers to the `count` rows of `request`: one to all where they may run together, else one to each.
 
-        InvalidRequest where the model takes no rows; otherwise as `infer`.
+        `pause` is awaited between two runs. InvalidRequest where the model takes no rows; otherwise as `infer`.
         """
         timings, proof = timings or Timings(), model.row_proof
         if proof.verdict.rows == NONE:
@@ -205,12 +212,14 @@ class Service:
             response = await self.infer(model, request, timings, deadline)
             if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
                 return [response]
-        responses, queue, infer = [], 0, 0
+        responses, queue, infer = rows.Gathered(proof.verdict.outputs), 0, 0
         for row in rows.split(request, model, count):
-            responses.append(await self.infer(model, row, timings, deadline))
+            responses.add(await self.infer(model, row, timings, deadline))
             queue, infer = queue + timings.queue, infer + timings.infer
+            if pause is not None:
+                await pause()
         timings.queue, timings.infer = queue, infer
-        return responses
+        return responses.all()
 
     async def _joins(self, model: Model, request: InferRequest, deadline: float) -> bool:
         signature, proof = model.session.signature, model.row_proof
@@ -242,6 +251,7 @@ class Service:
         response = await self.infer(model, request, timings, until)
         if targets:
             start = time.perf_counter_ns()
+            response.outputs, response.classes = classification.applied(response), {}
             await self._references.store(response, targets, until)
             timings.encode += time.perf_counter_ns() - start
         return response
@@ -304,10 +314,3 @@ class Service:
         self._loaders.close()
         if self._references is not None:
             self._references.close()
-
-
-def _classified(model: Model, tensor: Tensor, classes: int) -> Tensor:
-    if not classes:
-        return tensor
-    batched = model.session.signature.max_batch_size > 0
-    return classification.top(tensor, classes, batched, model.labels(tensor.name))

@@ -268,6 +268,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     from inferry.http.host import Host
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
+    from inferry.server.helper import Helper
     from inferry.service import Service
 
     # The port answers while models load: a probe tells a server that loads from one that hangs.
@@ -277,6 +278,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         guard=guard(settings),
         scrape=metrics.share(service, workers),
         background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+        elsewhere=Helper(),
     )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)

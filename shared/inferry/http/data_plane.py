@@ -3,20 +3,20 @@
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from inferry import errors
 from inferry.concurrency import on_loop
 from inferry.errors import InferryError, NotSupported, ResponseTooLarge
-from inferry.http import asgi, content, routes
+from inferry.http import asgi, bodies, content, routes
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
-from inferry.http.content import read_body
+from inferry.http.content import Body, Large, read_body
 from inferry.http.errors import error_response, json_response
 from inferry.http.host import Host
 from inferry.observability import context
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import reason_of
-from inferry.protocol import decoder, encoder, types
+from inferry.protocol import decoder, types
 from inferry.service import Account, Service
 
 if TYPE_CHECKING:
@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from inferry.http.observer import Observer
 
 
+T = TypeVar("T")
+
 # RFC 7240, 4.1: the client will fetch its answer elsewhere.
 _RESPOND_ASYNC = b"respond-async"
 
 
 # What a data-plane handler makes of path parameters, headers, body and scope; it fills in what is observed.
 Handler: TypeAlias = Callable[
-    [Mapping[str, str], Mapping[bytes, bytes], bytes, Scope, Observation | None], Awaitable[Response]
+    [Mapping[str, str], Mapping[bytes, bytes], Body, Scope, Observation | None], Awaitable[Response]
 ]
 
 
@@ -50,6 +52,7 @@ class App:
         self._guard = host.guard
         self._observer = observer
         self._limit = service.settings.max_request_bytes
+        self._large = self._limit if host.elsewhere is None else min(content.LARGE, self._limit)
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
@@ -96,7 +99,7 @@ class App:
                     await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen), seen)
                     return
                 try:
-                    body = await read_body(headers, receive, self._limit, seen)
+                    body = await read_body(headers, receive, self._limit, seen, self._large)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
@@ -138,7 +141,7 @@ class App:
         self,
         parameters: Mapping[str, str],
         headers: Mapping[bytes, bytes],
-        body: bytes,
+        body: Body,
         scope: Scope,
         seen: Observation | None = None,
     ) -> Response:
@@ -156,21 +159,34 @@ class App:
                 raise
         signature = model.session.signature
         with Account(model, seen) as account:
-            request = decoder.decode(body, headers.get(types.HEADER_LENGTH), signature.known[self._references])
+            length = headers.get(types.HEADER_LENGTH)
+            if isinstance(body, Large) and (numbers := body.of_numbers(length)) is not None:
+                body = numbers
+            if isinstance(body, Large):
+                deadline = min(deadline, account.until(service.settings.model_timeout))
+                arguments = (body, length, signature, self._references)
+                request, received = await self._apart(bodies.request, *arguments, deadline=deadline)
+            else:
+                request, received = decoder.decode(body, length, signature.known[self._references]), len(body)
             account.decoded()
             response = await service.infer(model, request, account.timings, deadline)
             account.inferred()
-            answer, answer_headers = encoder.encode(response)
             accept = headers.get(b"accept-encoding")
-            if accept and (chosen := content.choose(accept.decode("latin-1"))) != "identity":
-                answer = content.deflate(answer, chosen)
-                answer_headers.append((b"content-encoding", chosen.encode()))
+            if self._host.elsewhere is not None and bodies.is_large(response):
+                deadline = min(deadline, account.until(service.settings.model_timeout))
+                answer, answer_headers = await self._apart(bodies.answer, response, accept, deadline=deadline)
+            else:
+                answer, answer_headers = bodies.answer(response, accept)
             self._check_size(scope, len(answer))
-            account.answered(signature.rows(request), len(body), len(answer))
+            account.answered(signature.rows(request), received, len(answer))
         return 200, answer, answer_headers
 
+    async def _apart(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:
+        assert self._host.elsewhere is not None
+        return await self._host.elsewhere(function, *arguments, deadline=deadline)
+
     async def model_ready(
-        self, parameters: Mapping[str, str], _headers: Any, _body: bytes, _scope: Scope, seen: Observation | None
+        self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, seen: Observation | None
     ) -> Response:
         with looked_at(seen):
             model = await self._service.model(parameters["model"], parameters.get("version"))
@@ -263,4 +279,4 @@ def _keys(digests: tuple[str, ...]) -> "Keys | None":
 def _management(service: Service, host: Host) -> ASGIApp:
     from inferry.http.management import create_management
 
-    return create_management(service, host.background)
+    return create_management(service, host)

@@ -1,21 +1,32 @@
 """What a host gives to the application that it serves."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from inferry.http.guard import Guard
 
+T = TypeVar("T")
+
+
+class Elsewhere(Protocol):
+    """What runs a function of a module, with arguments that can be pickled, and raises what it raises."""
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:
+        """InferenceTimeout at `deadline` (time.monotonic)."""
+
 
 class Host(NamedTuple):
     """All of it may be missing: a function has one request at a time, and does not live on behind its answer.
 
     `guard` checks every request; `scrape` is what GET /metrics answers where several processes serve one port;
-    `background` answers requests that are put off, which elsewhere is done by whoever finds their files.
+    `background` answers requests that are put off, which elsewhere is done by whoever finds their files; `elsewhere`
+    does, in another process, what would keep other clients waiting.
     """
 
     guard: "Guard | None" = None
     scrape: Callable[[], str] | None = None
     background: "Executor | None" = None
+    elsewhere: Elsewhere | None = None

@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 
+from inferry.protocol import classification
 from inferry.protocol.tensors import to_bytes, to_list
 from inferry.protocol.types import HEADER_LENGTH, JSON, OCTETS, URI, InferResponse
 
@@ -12,7 +13,7 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
     outputs, tail = [], []
     binary, stored = response.binary, response.stored or ()
-    for tensor in response.outputs:
+    for tensor in classification.applied(response) if response.classes else response.outputs:
         name = tensor.name
         output: dict[str, Any] = {"name": name, "datatype": tensor.datatype.name, "shape": tensor.array.shape}
         if name in binary:

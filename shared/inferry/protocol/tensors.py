@@ -46,6 +46,9 @@ class Datatype(NamedTuple):
     is_number: bool
     code: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _named, (self.name,)  # there is one of each, in other processes as well
+
 
 # NumPy's characters for C types, and those that `struct` has for the same sizes; only its "<" forms check floats.
 _CODES = {code: code for code in "?bBhHiIqQefd"} | {"l": "q", "L": "Q"}
@@ -78,6 +81,12 @@ DATATYPES = {
         ("BYTES", "O", "string", "string"),
     )
 }
+
+
+def _named(name: str) -> Datatype:
+    return DATATYPES[name]
+
+
 BY_ONNX = {datatype.onnx: datatype for datatype in DATATYPES.values()}
 
 
