@@ -31,32 +31,31 @@ if TYPE_CHECKING:
     from inferry.protocol.references import References
 
 
-class Account:
+class Account(Timings):
     """A request that a model has taken, until the block behind it ends: how long each part takes, and what comes of it.
 
     Left by an exception the request has failed, else `answered` says what it was.
     """
 
-    __slots__ = ("_encoding", "_seen", "_started", "_stats", "timings")
+    __slots__ = ("_encoding", "_seen", "_started", "_stats")
 
     def __init__(self, model: Model, seen: Observation | None) -> None:
         """`seen`: filled in for who looks on."""
-        self._stats = model.stats
+        self.decode = self.queue = self.infer = self.encode = self.batch = 0
+        self._stats = stats = model.stats
         self._seen = seen
-        self._started = self._encoding = time.perf_counter_ns()
-        if seen is None:
-            self.timings = Timings()
-            return
-        self.timings = seen
-        seen.model, seen.version, seen.taken = model.name, model.version, self._started
+        stats.in_flight += 1
+        self._started = time.perf_counter_ns()
+        if seen is not None:
+            seen.model, seen.version, seen.taken = model.name, model.version, self._started
 
     def __enter__(self) -> "Account":
-        self._stats.in_flight += 1
         return self
 
     def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
         if exc is not None:
             self._stats.failed(exc, time.perf_counter_ns() - self._started)
+            self._show()
 
     def until(self, seconds: float) -> float:
         """When so many seconds since the request was taken are over, on time.monotonic."""
@@ -64,7 +63,7 @@ class Account:
 
     def decoded(self) -> None:
         """The request's tensors are there."""
-        self.timings.decode = time.perf_counter_ns() - self._started
+        self.decode = time.perf_counter_ns() - self._started
 
     def inferred(self) -> None:
         """The answer's tensors are there."""
@@ -73,10 +72,16 @@ class Account:
     def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
         """The answer is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
         ended = time.perf_counter_ns()
-        self.timings.encode += ended - self._encoding
-        self._stats.succeeded(self.timings, rows, ended, received, sent)
+        self.encode += ended - self._encoding
+        self._stats.succeeded(self, rows, ended, received, sent)
         if self._seen is not None:
             self._seen.rows = rows
+            self._show()
+
+    def _show(self) -> None:
+        if (seen := self._seen) is not None:
+            seen.decode, seen.queue, seen.infer = self.decode, self.queue, self.infer
+            seen.encode, seen.batch = self.encode, self.batch
 
 
 class Service:
@@ -251,7 +256,7 @@ class Service:
         response = await self.infer(model, request, timings, until)
         if targets:
             start = time.perf_counter_ns()
-            response.outputs, response.classes = classification.applied(response), {}
+            response.outputs, response.classes = classification.applied(response), None
             await self._references.store(response, targets, until)
             timings.encode += time.perf_counter_ns() - start
         return response

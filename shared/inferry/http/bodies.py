@@ -66,10 +66,12 @@ def is_large(response: InferResponse) -> bool:
         elements += tensor.array.size
     if elements <= LARGE_ANSWER and not (response.classes and elements > LARGE_ROWS):
         return False
+    if response.classes:
+        return True
     numbers = sum(
         tensor.array.nbytes
         for tensor in response.outputs
-        if tensor.name in response.binary and tensor.name not in response.classes and tensor.datatype.kind != "string"
+        if tensor.name in response.binary and tensor.datatype.kind != "string"
     )
     others = sum(tensor.array.size for tensor in response.outputs if tensor.name not in response.binary)
     return numbers > LARGE_NUMBERS or others > 0 or not numbers

@@ -118,21 +118,21 @@ async def read_body(
     if declared.isdigit() and int(declared[:20]) > limit:
         raise _too_large(limit)
     message = await receive()
-    body: bytes = message.get("body", b"")
-    parts = [body]
-    if message.get("more_body") or len(body) > large:
-        parts = await _received(body, receive, limit)
-        if sum(map(len, parts)) <= large:
-            parts = [body := b"".join(parts)]
+    body: Body = message.get("body", b"")
+    size = len(body)
+    if size > large or message.get("more_body"):
+        parts = await _received(message["body"], receive, limit)
+        size = sum(map(len, parts))
+        body = Large(parts, "", limit) if size > large else b"".join(parts)
     if seen is not None:
-        seen.received = sum(map(len, parts))
+        seen.received = size
     encoding = headers.get(b"content-encoding")
-    if len(parts) > 1 or len(body) > large:
-        return Large(parts, encoding.decode("latin-1") if encoding else "", limit)
     return _inflated(body, encoding.decode("latin-1"), limit, large) if encoding else body
 
 
-def _inflated(body: bytes, encoding: str, limit: int, large: int) -> Body:
+def _inflated(body: Body, encoding: str, limit: int, large: int) -> Body:
+    if isinstance(body, Large):
+        return body._replace(encoding=encoding)
     try:
         return inflate(body, encoding, min(limit, large))
     except RequestTooLarge:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import errors
 from inferry.concurrency import on_loop
@@ -17,14 +17,14 @@ from inferry.observability import context
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import reason_of
 from inferry.protocol import decoder, types
+from inferry.protocol.signature import Signature
+from inferry.protocol.types import InferRequest
 from inferry.service import Account, Service
 
 if TYPE_CHECKING:
     from inferry.http.api_keys import Keys
     from inferry.http.observer import Observer
 
-
-T = TypeVar("T")
 
 # RFC 7240, 4.1: the client will fetch its answer elsewhere.
 _RESPOND_ASYNC = b"respond-async"
@@ -49,6 +49,7 @@ class App:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
         self._host = host = host or Host()
+        self._elsewhere = host.elsewhere
         self._guard = host.guard
         self._observer = observer
         self._limit = service.settings.max_request_bytes
@@ -160,30 +161,31 @@ class App:
         signature = model.session.signature
         with Account(model, seen) as account:
             length = headers.get(types.HEADER_LENGTH)
-            if isinstance(body, Large) and (numbers := body.of_numbers(length)) is not None:
-                body = numbers
             if isinstance(body, Large):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
-                arguments = (body, length, signature, self._references)
-                request, received = await self._apart(bodies.request, *arguments, deadline=deadline)
+                request, received = await self._large_request(body, length, signature, deadline)
             else:
                 request, received = decoder.decode(body, length, signature.known[self._references]), len(body)
             account.decoded()
-            response = await service.infer(model, request, account.timings, deadline)
+            response = await service.infer(model, request, account, deadline)
             account.inferred()
             accept = headers.get(b"accept-encoding")
-            if self._host.elsewhere is not None and bodies.is_large(response):
+            if self._elsewhere is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
-                answer, answer_headers = await self._apart(bodies.answer, response, accept, deadline=deadline)
+                answer, answer_headers = await self._elsewhere(bodies.answer, response, accept, deadline=deadline)
             else:
                 answer, answer_headers = bodies.answer(response, accept)
             self._check_size(scope, len(answer))
             account.answered(signature.rows(request), received, len(answer))
         return 200, answer, answer_headers
 
-    async def _apart(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:
-        assert self._host.elsewhere is not None
-        return await self._host.elsewhere(function, *arguments, deadline=deadline)
+    async def _large_request(
+        self, body: Large, length: bytes | None, signature: Signature, deadline: float
+    ) -> tuple[InferRequest, int]:
+        numbers = body.of_numbers(length)
+        if self._elsewhere is None or numbers is not None:
+            return bodies.request(numbers or body, length, signature, self._references)
+        return await self._elsewhere(bodies.request, body, length, signature, self._references, deadline=deadline)
 
     async def model_ready(
         self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, seen: Observation | None

@@ -252,7 +252,7 @@ class Management:
             request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
             pause = Pause() if self._elsewhere is not None else None
-            responses = await self._service.infer_rows(model, request, count, account.timings, deadline, pause)
+            responses = await self._service.infer_rows(model, request, count, account, deadline, pause)
             account.inferred()
             arguments = (responses, count, _rows(model))
             if self._elsewhere is not None and count * len(responses[0].outputs) > LARGE_ROWS:

@@ -14,10 +14,8 @@ MAX_CLASSES = 1_000_000
 
 def applied(response: InferResponse) -> list[Tensor]:
     """The outputs of an answer, those that are to be said by class so."""
-    return [
-        top(tensor, *response.classes[tensor.name]) if tensor.name in response.classes else tensor
-        for tensor in response.outputs
-    ]
+    classes = response.classes or {}
+    return [top(tensor, *classes[tensor.name]) if tensor.name in classes else tensor for tensor in response.outputs]
 
 
 def top(tensor: Tensor, k: int, batched: bool, labels: Sequence[str]) -> Tensor:

@@ -92,4 +92,4 @@ class InferResponse:
     binary: frozenset[str] = frozenset()
     id: str | None = None
     stored: Mapping[str, str] | None = None
-    classes: Mapping[str, Classes] = field(default_factory=dict)
+    classes: Mapping[str, Classes] | None = None
