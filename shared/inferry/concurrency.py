@@ -7,12 +7,15 @@ on a loop.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+
+T = TypeVar("T")
 
 
 class Threads:
@@ -35,6 +38,13 @@ class Threads:
         """Lets go of the threads; what runs ends first."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+class Elsewhere(Protocol):
+    """What runs a function of a module, with arguments that can be pickled, and raises what it raises."""
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:
+        """InferenceTimeout at `deadline` (time.monotonic)."""
 
 
 class Pause:

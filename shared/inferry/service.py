@@ -2,21 +2,23 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Threads, on_loop
+from inferry.concurrency import Elsewhere, Threads, on_loop
 from inferry.cpus import cpus, session_threads
-from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
+from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
 from inferry.observability.record import Observation, observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
 from inferry.protocol import classification
-from inferry.protocol.tensors import Tensor
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import Array, Tensor
 from inferry.protocol.types import Classes, InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
@@ -24,11 +26,15 @@ from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.runtime.scheduler import count_elements
+from inferry.runtime.session import Run
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.protocol.references import References
+
+# ONNX Runtime takes 0.1 us to take over a string, and lets nobody else have the interpreter's lock meanwhile.
+STRINGS = 2**16
 
 
 class Account(Timings):
@@ -87,8 +93,18 @@ class Account(Timings):
 class Service:
     """Serves the models of a repository. One per process; its coroutines belong to one event loop."""
 
-    def __init__(self, repository: Repository, settings: Settings | None = None, preloaded: bool = True) -> None:
-        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end."""
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings | None = None,
+        preloaded: bool = True,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end.
+
+        `elsewhere`: the host's other process, for what would hold up this one.
+        """
+        self._elsewhere = elsewhere
         self.repository = repository
         self.settings = settings or Settings()
         self.metrics = repository.metrics
@@ -103,7 +119,7 @@ class Service:
         self._loaders = Threads(cpus(), "inferry-load")
 
     @classmethod
-    def from_settings(cls, settings: Settings, preloaded: bool = True) -> "Service":
+    def from_settings(cls, settings: Settings, preloaded: bool = True, elsewhere: Elsewhere | None = None) -> "Service":
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
@@ -112,7 +128,7 @@ class Service:
             threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
         )
-        return cls(repository, settings, preloaded)
+        return cls(repository, settings, preloaded, elsewhere)
 
     def loaded(self, name: str, version: str | None = None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -179,6 +195,8 @@ class Service:
         elements = count_elements(feed)
         if elements <= scheduler.inline_elements:
             arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
+        elif elements > STRINGS and (run := await self._run_elsewhere(model, feed, requested.names, deadline)):
+            arrays, timings.infer = run.arrays, run.infer
         else:
             with model.in_use():
                 run = await scheduler.run(feed, requested.names, deadline, elements)
@@ -192,6 +210,20 @@ class Service:
             batched = signature.max_batch_size > 0
             response.classes = {name: Classes(k, batched, model.labels(name)) for name, k in requested.classes.items()}
         return response
+
+    async def _run_elsewhere(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
+        """A run in another process, where ONNX Runtime would hold the interpreter's lock to take all strings over.
+
+        None for other inputs, without a host that has such a process, and for a model that is not in the repository.
+        """
+        strings = sum(array.size for array in feed.values() if array.dtype.hasobject)
+        if self._elsewhere is None or strings <= STRINGS:
+            return None
+        start = time.perf_counter_ns()
+        known = (self.settings, model.name, model.version, model.digest)
+        with model.in_use():
+            arrays = await self._elsewhere(run_alone, *known, feed, outputs, deadline, deadline=deadline)
+        return None if arrays is None else Run(arrays, 0, time.perf_counter_ns() - start)
 
     async def infer_rows(
         self,
@@ -319,3 +351,21 @@ class Service:
         self._loaders.close()
         if self._references is not None:
             self._references.close()
+
+
+@lru_cache(1)
+def _repository(settings: Settings) -> Repository:
+    return Service.from_settings(settings).repository
+
+
+def run_alone(
+    settings: Settings, name: str, version: str, digest: str, feed: Feed, outputs: Sequence[str], deadline: float
+) -> list[Array] | None:
+    """A run of the model whose files have this digest, in a process that serves nobody; None where there is none."""
+    for _ in range(2):
+        with suppress(ModelNotFound, ModelUnavailable):
+            model = _repository(settings).get(name, version)
+            if model.digest == digest:
+                return model.session.run(feed, outputs, deadline)
+        _repository.cache_clear()  # its files may have changed
+    return None

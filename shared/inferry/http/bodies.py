@@ -13,6 +13,7 @@ from inferry.http import content
 from inferry.http.asgi import Headers
 from inferry.http.content import LARGE_NUMBERS, Body, Large
 from inferry.protocol import class_names, decoder, encoder
+from inferry.protocol import tensors as tensors_of
 from inferry.protocol.json_documents import load
 from inferry.protocol.signature import Signature
 from inferry.protocol.tensors import Tensor
@@ -84,6 +85,16 @@ def answer(response: InferResponse, accept: bytes | None) -> tuple[bytes, Header
         body = content.deflate(body, chosen)
         headers.append((b"content-encoding", chosen.encode()))
     return body, headers
+
+
+async def let_go(request: InferRequest, responses: Sequence[InferResponse]) -> None:
+    """Frees what a large request and the answers to it hold, without keeping others waiting."""
+    tensors = [*request.inputs.values(), *(tensor for response in responses for tensor in response.outputs)]
+    arrays = [tensor.array for tensor in tensors if tensor.array.size > LARGE_ANSWER and tensor.array.dtype.hasobject]
+    if arrays:
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, tensors_of.let_go, arrays)
 
 
 Document: TypeAlias = Mapping[str, Any] | Large

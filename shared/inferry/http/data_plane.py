@@ -177,6 +177,8 @@ class App:
                 answer, answer_headers = bodies.answer(response, accept)
             self._check_size(scope, len(answer))
             account.answered(signature.rows(request), received, len(answer))
+        if isinstance(body, Large):
+            await bodies.let_go(request, [response])
         return 200, answer, answer_headers
 
     async def _large_request(

@@ -1,21 +1,14 @@
 """What a host gives to the application that it serves."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from inferry.concurrency import Elsewhere
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from inferry.http.guard import Guard
-
-T = TypeVar("T")
-
-
-class Elsewhere(Protocol):
-    """What runs a function of a module, with arguments that can be pickled, and raises what it raises."""
-
-    async def __call__(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:
-        """InferenceTimeout at `deadline` (time.monotonic)."""
 
 
 class Host(NamedTuple):

@@ -260,6 +260,8 @@ class Management:
             else:
                 body = write(*arguments)
             account.answered(count)
+        if isinstance(document, Large):
+            await bodies.let_go(request, responses)
         return _http((200, body, [types.JSON]))
 
     def _deadline(self, request: HTTPRequest) -> float:

@@ -22,6 +22,8 @@ from inferry.settings import Settings
 _LINE_SECONDS = 0.05
 # As much may be read at once, of whatever comes together.
 _CHUNK = 256 * 1024
+# Parts of an answer that are larger together are not copied into one.
+_COPIED = 64 * 1024
 # A connection that is closed while its client still sends is reset, and the client may never see why.
 _LINGER_SECONDS = 1.0
 # A server that ends answers what its clients had sent before they could know.
@@ -287,4 +289,7 @@ class _Joined:
         """What was written since the last time."""
         if self._parts:
             parts, self._parts = self._parts, []
-            self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])
+            if sum(map(len, parts)) > _COPIED:
+                self._transport.writelines(parts)
+            else:
+                self._transport.write(b"".join(parts))

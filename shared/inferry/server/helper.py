@@ -8,6 +8,7 @@ import asyncio
 import io
 import logging
 import marshal
+import math
 import pickle
 import signal
 import socket
@@ -78,6 +79,7 @@ class Helper:
             if self._process is not None:
                 self._process.kill()
             await asyncio.wait([work])
+            work.exception()  # that it was killed
             raise
         self._idle = loop.call_later(IDLE_SECONDS, self._retire)
         if not done:
@@ -212,19 +214,24 @@ def _lists(flat: Array) -> Iterator[bytes]:
 
 
 def _strings(shape: tuple[int, ...], *lists: memoryview) -> Array:
-    flat = np.empty(int(np.prod(shape)), object)
-    for number, text in enumerate(lists):
+    """The array of these strings, in steps: NumPy alone would fill it while nobody else has the interpreter's lock."""
+
+    def strings() -> Iterator[str]:
         since = time.perf_counter()
-        start = number * _STRINGS
-        flat[start : start + _STRINGS] = marshal.loads(text)  # noqa: S302  as above
-        _rest(since)
+        for text in lists:
+            yield from marshal.loads(text)  # noqa: S302  as above
+            _rest(since)
+            since = time.perf_counter()
+
+    following = strings().__next__
+    flat: Array = np.frompyfunc(lambda _: following(), 1, 1)(np.empty(math.prod(shape), np.int8))
     return flat.reshape(shape)
 
 
 def _rest(since: float) -> None:
-    """Lets others have the interpreter's lock for twice as long as this has had it; a helper has no others."""
+    """Lets others have the interpreter's lock for as long as this has had it; a helper has no others."""
     if threading.current_thread() is not threading.main_thread():
-        time.sleep(2 * (time.perf_counter() - since))
+        time.sleep(time.perf_counter() - since)
 
 
 def _dumped(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
