@@ -25,6 +25,7 @@ from .overhead import overhead
 from .peers.errors import PeerError
 from .rows import rows
 from .rps import rps
+from .stall import stall
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
 from .trees import trees
@@ -38,6 +39,7 @@ ROWS: dict[str, Measure] = {
     "binary": binary,
     "rps": rps,
     "batching": batching,
+    "stall": stall,
     "memory": memory,
     "growth": growth,
     "changing": changing,

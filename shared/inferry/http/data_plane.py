@@ -111,6 +111,8 @@ class App:
                 seen.status, seen.sent = status, len(body)
             answer.append((b"content-length", b"%d" % len(body)))
             answer += added
+            if len(body) > asgi.PART and self._elsewhere is not None:
+                send = asgi.in_parts(send)
             await send({"type": "http.response.start", "status": status, "headers": answer})
             await send({"type": "http.response.body", "body": body})
         except BaseException as exc:
@@ -127,6 +129,8 @@ class App:
         management = await self._manage()
         if self._max_response or context.max_response(scope)[0]:
             send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, seen))
+        if self._elsewhere is not None:
+            send = asgi.in_parts(send)
         with looked_at(seen):
             await management(scope, receive, send)
 

@@ -16,10 +16,10 @@ from starlette.responses import Response as HTTPResponse
 
 from inferry.concurrency import Pause
 from inferry.errors import InferryError, ModelControlDisabled, NotSupported, StoreError
-from inferry.http import bodies, openapi, uploads
+from inferry.http import bodies, content, openapi, uploads
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
-from inferry.http.bodies import LARGE_ROWS, Document, RowModel
-from inferry.http.content import LARGE, Body, Large, read_body
+from inferry.http.bodies import Document, RowModel
+from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
 from inferry.http.errors import error_response, json_response
 from inferry.http.host import Host
@@ -118,7 +118,7 @@ class Management:
         self._background = host.background
         self._elsewhere = host.elsewhere
         limit = service.settings.max_request_bytes
-        self._large = limit if host.elsewhere is None else min(LARGE, limit)
+        self._large = limit if host.elsewhere is None else min(content.LARGE, limit)
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -255,7 +255,7 @@ class Management:
             responses = await self._service.infer_rows(model, request, count, account, deadline, pause)
             account.inferred()
             arguments = (responses, count, _rows(model))
-            if self._elsewhere is not None and count * len(responses[0].outputs) > LARGE_ROWS:
+            if self._elsewhere is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:
                 body = await self._elsewhere(write, *arguments, deadline=deadline)
             else:
                 body = write(*arguments)

@@ -69,6 +69,11 @@ class Helper:
                 "the time for this request was over while its body, or that of its answer, was worked on"
             ) from exc
 
+    def close(self) -> None:
+        """Ends the process, which must have nothing to do."""
+        self._retire()
+        self._thread.shutdown()
+
     async def _asked(self, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._thread, self._exchange, function, arguments)
@@ -88,11 +93,10 @@ class Helper:
         return result
 
     def _retire(self) -> None:
-        """Ends the process, which has nothing to do."""
-        if self._process is not None and self._socket is not None:
+        """Ends the process, which has nothing to do: it is too little to wait for."""
+        if self._process is not None:
             self._process.kill()
-            self._socket.close()
-        self._process = self._socket = None
+        self._ended()
 
     def _exchange(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         channel = self._connected()
