@@ -1,20 +1,16 @@
-"""An invocation by HTTP: Mangum, and what Lambda knows of the request told to the application."""
+"""An invocation by HTTP as ASGI, with what Lambda knows of the request told to the application."""
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from inferry.http.asgi import ASGIApp, Exchange
 from inferry.observability.context import KEY, HostContext
 
-from functions.postponed import postponed
-from functions.sources import SOURCES, decoded, placed, unknown
-
-with postponed("asyncio"):
-    from mangum import Mangum
+from functions.sources import CONFIG, SOURCES, decoded, placed, unknown
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,17 +19,17 @@ if TYPE_CHECKING:
 MARGIN = 0.5
 
 
-class Gateway(Mangum):
-    """Mangum without an event loop for answers that wait for nothing, which are nearly all."""
+class Gateway:
+    """An application behind Mangum's handlers, without an event loop for responses that wait for nothing.
 
-    def __init__(self, app: ASGIApp, lifespan: Literal["off"]) -> None:
+    These are nearly all; the first one that waits opens a loop. There is no lifespan.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         """`app`: a coroutine function, or an object that is called like one."""
-        super().__init__(app, lifespan)  # type: ignore[arg-type]
+        self.app: Callable[..., Coroutine[Any, Any, None]] = app  # type: ignore[assignment]
         self._cold = True
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def _setup_event_loop(self) -> None:
-        """Nothing: the first answer that waits opens a loop."""
 
     def open_loop(self) -> "asyncio.AbstractEventLoop":
         """The event loop for what has to wait, the same one each time."""
@@ -43,17 +39,9 @@ class Gateway(Mangum):
             self._loop = asyncio.new_event_loop()
         return self._loop
 
-    def infer(self, event: Any, context: Any) -> Any:
-        """The source of an event. UnknownEvent."""
-        if isinstance(event, dict):
-            for source in SOURCES:
-                if source.infer(event, context, self.config):
-                    return source(event, context, self.config)
-        raise unknown(event)
-
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         """An invocation. UnknownEvent."""
-        source = self.infer(event, context)
+        source = _source(event, context)
         scope = source.scope
         scope["root_path"], path = placed(event)
         scope["path"] = scope["root_path"] + path
@@ -78,6 +66,15 @@ class Gateway(Mangum):
             loop.run_until_complete(loop.create_task(answering, context=variables))
         answer: dict[str, Any] = source({"status": exchange.status, "headers": exchange.headers, "body": exchange.body})
         return answer
+
+
+def _source(event: Any, context: Any) -> Any:
+    """The handler for the source of an event. UnknownEvent."""
+    if isinstance(event, dict):
+        for source in SOURCES:
+            if source.infer(event, context, CONFIG):
+                return source(event, context, CONFIG)
+    raise unknown(event)
 
 
 def _trace_id(env: Mapping[str, str]) -> str:

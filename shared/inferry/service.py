@@ -16,14 +16,12 @@ from inferry.observability import catalogue
 from inferry.observability.record import Observation, observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
-from inferry.protocol import classification
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, Tensor
 from inferry.protocol.types import Classes, InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
-from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.runtime.scheduler import count_elements
 from inferry.runtime.session import Run
@@ -198,8 +196,12 @@ class Service:
         elif elements > STRINGS and (run := await self._run_elsewhere(model, feed, requested.names, deadline)):
             arrays, timings.infer = run.arrays, run.infer
         else:
-            with model.in_use():
-                run = await scheduler.run(feed, requested.names, deadline, elements)
+            try:
+                with model.in_use():
+                    run = await scheduler.run(feed, requested.names, deadline, elements)
+            except InferenceTimeout as exc:
+                timings.queue, timings.infer = exc.queue, exc.infer
+                raise
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = [
@@ -249,6 +251,8 @@ class Service:
             response = await self.infer(model, request, timings, deadline)
             if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
                 return [response]
+        from inferry.runtime import rows
+
         responses, queue, infer = rows.Gathered(proof.verdict.outputs), 0, 0
         for row in rows.split(request, model, count):
             responses.add(await self.infer(model, row, timings, deadline))
@@ -288,7 +292,10 @@ class Service:
         response = await self.infer(model, request, timings, until)
         if targets:
             start = time.perf_counter_ns()
-            response.outputs, response.classes = classification.applied(response), None
+            if response.classes:
+                from inferry.protocol import classification
+
+                response.outputs, response.classes = classification.applied(response), None
             await self._references.store(response, targets, until)
             timings.encode += time.perf_counter_ns() - start
         return response

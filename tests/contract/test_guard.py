@@ -46,7 +46,8 @@ def guarded(repository: Callable[..., str]) -> Iterator[Callable[..., ASGIApp]]:
 
 def status(app: ASGIApp, headers: Mapping[str, str], method: str = "POST", path: str = "/v2/models/m/infer") -> int:
     headers = {"host": "127.0.0.1:8000", **headers}
-    return ask(app, method, path, headers=headers, **({"json": BODY} if method == "POST" else {})).status_code
+    body: dict[str, Any] = {"json": BODY} if method == "POST" else {}
+    return ask(app, method, path, headers=headers, **body).status_code
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -26,7 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def stated() -> dict[str, tuple[float, float]]:
     """The multiples of the table, by datatype: of a request in JSON, and of one in binary."""
-    lines = PAGE.read_text().partition("### Memory of large requests")[2].splitlines()
+    section = PAGE.read_text().partition("## Memory of large requests\n")[2].partition("\n## ")[0]
+    lines = section.splitlines()
     rows = [re.findall(r"`(\w+)`|\| ([\d.]+)(?= \|)", line) for line in lines if line.startswith("| `")]
     found = {}
     for row in rows:

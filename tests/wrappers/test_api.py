@@ -216,7 +216,7 @@ def test_other_answers_have_the_same_limit(
 ) -> None:
     served = function(MODEL_PATH=str(EXAMPLES))
     padding = "# padding\n" * (sources.MAX_BALANCED // 10 + 1)
-    monkeypatch.setattr("inferry.observability.sinks.prometheus.text", lambda _: padding)
+    monkeypatch.setattr("inferry.observability.sinks.prometheus.text", lambda *_: padding)
     assert served(got(name, "/metrics"))["statusCode"] == status
 
 
@@ -255,7 +255,7 @@ def test_what_an_invocation_knows_is_passed_on(function: Make, monkeypatch: pyte
     header, trace_id = TRACES[name]
     monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
     served, recorded = function(), Recorded()
-    served.module.mangum.app = recorded
+    served.module.gateway.app = recorded
     before = time.monotonic()
     for event in ("http-api", "alb"):
         served(events.load(event), seconds=20)

@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -74,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
     infer = commands.add_parser("infer", help="predict a file's rows with a model")
     infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
-    infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    infer.add_argument(
+        "--input", required=True, metavar="FILE", help="a file of rows or its URL, or - for JSON on stdin"
+    )
     _add_header(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
@@ -135,7 +139,7 @@ def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import infer
 
     settings, name, version = _model(options.model, settings)
-    for line in asyncio.run(infer.predict(settings, name, version, options.input, options.header)):
+    for line in infer.predict(settings, name, version, options.input, options.header):
         print(line)
     return 0
 
@@ -196,11 +200,21 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
     try:
         if pusher:
             pusher.start()
-        return batch.run(job, service, display).as_dict()
+        with _below(os.environ.get("TRACEPARENT", ""), settings):
+            return batch.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:
+    """With TRACES, the spans of the block are below the one of whoever called the command."""
+    if not settings.traces:
+        return nullcontext()
+    from inferry.observability.traces import tracer
+
+    return tracer(settings).below(traceparent)
 
 
 def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
@@ -329,14 +343,19 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
 
 
 def _greet(settings: Settings) -> None:
-    """The addresses to open, and a request to paste."""
+    """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
-    print(f"inferry {__version__} serves {settings.model_path} at {url}")
-    print(f"  docs     {url}/docs")
-    print(f"  models   curl {url}/v2/models")
-    if features := _digit(settings.model_path):
-        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    if settings.log_format == "json":
+        formatter = logs.JsonFormatter(settings.app_name)
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+    else:
+        print(greeting)
+        print(f"  docs     {url}/docs")
+        print(f"  models   curl {url}/v2/models")
+        if features := _digit(settings.model_path):
+            print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()
 
 

@@ -9,11 +9,12 @@ from inferry import errors
 from inferry.concurrency import on_loop
 from inferry.errors import InferryError, NotSupported, ResponseTooLarge
 from inferry.http import asgi, bodies, content, routes
-from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send
+from inferry.http.asgi import ASGIApp, Message, Receive, Response, Scope, Send
 from inferry.http.content import Body, Large, read_body
 from inferry.http.errors import error_response, json_response
 from inferry.http.host import Host
 from inferry.observability import context
+from inferry.observability.catalogue import known_method
 from inferry.observability.record import Observation, looked_at
 from inferry.observability.stats import reason_of
 from inferry.protocol import decoder, types
@@ -48,6 +49,7 @@ class App:
     ) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
+        self._answers = service.metrics.answers
         self._host = host = host or Host()
         self._elsewhere = host.elsewhere
         self._guard = host.guard
@@ -71,6 +73,8 @@ class App:
             await asgi.not_http(scope["type"], receive, send)
             return
         seen: Observation | None = None
+        handler: Handler | None = None
+        method, place, status = "", "", 0
         headers = dict(scope["headers"])
         if self._observer is None:
             added = _added(scope, headers) if context.REQUEST_ID in headers or context.KEY in scope else []
@@ -88,16 +92,21 @@ class App:
                 elif root:
                     path = asgi.below(root, path)
                 route, parameters = routes.match(scope["method"], path or "/")
+                method, place = route.method, route.path
                 if b"prefer" in headers and route.operation == "infer" and _RESPOND_ASYNC in headers[b"prefer"].lower():
                     path = _deferring(parameters)
                     route, parameters = routes.match("POST", path)
+                    place = route.path
                 if self._keys and not route.public:
                     self._check(self._keys.check, headers)
                 handler = self._handlers.get(route.operation)
                 if handler is None:
                     # Whole, as ASGI has it: below a root "/v2", "/v2/models" would else lose what looks like the root.
                     rest = {"method": route.method, "path": f"{root}{path.rstrip('/') or '/'}", "root_path": root}
-                    await self._hand_over({**scope, **rest}, receive, asgi.with_headers(send, added, seen), seen)
+                    if seen is not None:
+                        seen.route = place
+                    send = self._counting(asgi.with_headers(send, added, seen), route)
+                    await self._hand_over({**scope, **rest}, receive, send, seen)
                     return
                 try:
                     body = await read_body(headers, receive, self._limit, seen, self._large)
@@ -107,8 +116,9 @@ class App:
                 status, body, answer = await handler(parameters, headers, body, scope, seen)
             except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
                 status, body, answer = error_response(exc, scope, seen)
+            self._answers[method or known_method(scope["method"]), place, status] += 1
             if seen is not None:
-                seen.status, seen.sent = status, len(body)
+                seen.status, seen.sent, seen.route = status, len(body), place
             answer.append((b"content-length", b"%d" % len(body)))
             answer += added
             if len(body) > asgi.PART and self._elsewhere is not None:
@@ -118,7 +128,9 @@ class App:
         except BaseException as exc:
             if seen is not None:
                 # Nobody is there to answer; nginx has a status for that.
-                seen.status, seen.reason = seen.status or 499, reason_of(exc)
+                seen.status, seen.reason, seen.route = seen.status or 499, reason_of(exc), place
+            if handler is not None and not status:
+                self._answers[method, place, 499] += 1
             raise
         finally:
             if seen is not None:
@@ -133,6 +145,16 @@ class App:
             send = asgi.in_parts(send)
         with looked_at(seen):
             await management(scope, receive, send)
+
+    def _counting(self, send: Send, route: routes.Route) -> Send:
+        """`send` for an answer of `management`, which counts it by its status."""
+
+        def counting(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                self._answers[route.method, route.path, message["status"]] += 1
+            return send(message)
+
+        return counting
 
     def _check(self, check: Callable[..., None], *arguments: Any) -> None:
         """Counts whom it keeps out."""
@@ -222,23 +244,26 @@ class App:
         }
         return json_response(health, 503 if draining else 200)
 
-    async def metrics(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def metrics(
+        self, _parameters: Any, headers: Mapping[bytes, bytes], _body: bytes, scope: Scope, _seen: Any
+    ) -> Response:
         from inferry.observability.sinks import prometheus, sink
 
-        service = self._service
-        if not sink.is_served(service.settings):
+        if not sink.is_served(self._service.settings):
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
-        scrape = self._host.scrape
-        if scrape is None:
-            text = prometheus.text(service.metrics)
-        else:
-            await on_loop()
-            import asyncio
+        form = prometheus.accepted(headers.get(b"accept", b"").decode("latin-1"))
+        scrape = self._host.scrape or partial(prometheus.text, self._service.metrics)
 
-            text = await asyncio.get_running_loop().run_in_executor(None, scrape)
-        body = text.encode()
+        def page() -> tuple[bytes, asgi.Headers]:
+            return content.encoded(scrape(form).encode(), headers.get(b"accept-encoding", b"").decode("latin-1"))
+
+        await on_loop()
+        import asyncio
+
+        # Those of hundreds of models take longer than any request may wait.
+        body, encoded = await asyncio.get_running_loop().run_in_executor(None, page)
         self._check_size(scope, len(body))
-        return 200, body, [(b"content-type", prometheus.CONTENT_TYPE.encode())]
+        return 200, body, [(b"content-type", form.content_type.encode()), *encoded]
 
     def _check_size(self, scope: Scope, size: int) -> None:
         """ResponseTooLarge over the smaller of the settings' limit and the host's."""

@@ -16,14 +16,15 @@ from starlette.responses import Response as HTTPResponse
 
 from inferry.concurrency import Pause
 from inferry.errors import InferryError, ModelControlDisabled, NotSupported, StoreError
-from inferry.http import bodies, content, openapi, uploads
+from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
-from inferry.http.bodies import Document, RowModel
+from inferry.http.bodies import Document
 from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
 from inferry.http.errors import error_response, json_response
 from inferry.http.host import Host
 from inferry.http.routes import DATA_PLANE, PAGES, ROUTES, RouteNotFound
+from inferry.http.row_bodies import RowModel
 from inferry.observability import context
 from inferry.observability.record import observed
 from inferry.protocol import types
@@ -170,16 +171,16 @@ class Management:
         deadline = self._deadline(request)
         with self._refusals():
             document = await self._document(request)
-            name = await self._made(bodies.wanted_model, document, deadline=deadline)
+            name = await self._made(row_bodies.wanted_model, document, deadline=deadline)
             model = await self._service.model(self._service.default_model(name), None, deadline)
-        return await self._predict(model, document, bodies.features, bodies.predictions, deadline)
+        return await self._predict(model, document, row_bodies.features, row_bodies.predictions, deadline)
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = self._deadline(request)
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
             document = await self._document(request)
-        return await self._predict(loaded, document, bodies.instances, bodies.v1_predictions, deadline)
+        return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline)
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         loaded = await self._service.model(model, None, context.deadline(request.scope))

@@ -272,7 +272,7 @@ def _string_at(raw: memoryview, offset: int, index: int, what: str) -> tuple[str
     start = offset + 4
     end = start + int.from_bytes(raw[offset:start], "little") if start <= len(raw) else len(raw) + 1
     if end > len(raw):
-        raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length says more than is there")
+        raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length exceeds the bytes that follow")
     return _text(raw[start:end], index, what), end
 
 

@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def batcher(
 
 async def infer(batcher: Batcher, *values: float, seconds: float = 30.0) -> list[float]:
     run = await batcher.infer(rows(*values), ("y",), soon(seconds))
-    return run.arrays[0].ravel().tolist()  # type: ignore[no-any-return]
+    return run.arrays[0].ravel().tolist()
 
 
 def test_what_arrives_during_a_run_is_run_together() -> None:
@@ -140,7 +139,7 @@ def test_requests_of_different_sizes_are_joined() -> None:
 
     async def scenario() -> list[Any]:
         subject = batcher(run)
-        return await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))
+        return [*await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))]
 
     assert asyncio.run(scenario()) == [[2], [4, 6], [8, 10, 12]]
     assert run.batches == [[1, 2, 3, 4, 5, 6]]
@@ -271,7 +270,7 @@ def test_an_unexpected_failure_that_reaches_nobody_is_logged(caplog: pytest.LogC
             infer(subject, 1, seconds=0.05), infer(subject, 2, seconds=0.05), return_exceptions=True
         )
         await asyncio.sleep(0.3)
-        return both
+        return [*both]
 
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout] * 2
     assert [(record.getMessage(), str(record.exc_info and record.exc_info[1])) for record in caplog.records] == [
@@ -304,9 +303,23 @@ def test_a_batch_that_fails_after_one_of_its_requests_timed_out() -> None:
     async def scenario() -> list[Any]:
         subject = batcher(run)
         both = asyncio.gather(infer(subject, 1, seconds=0.1), infer(subject, 2), return_exceptions=True)
-        return await asyncio.wait_for(both, 20)
+        return [*await asyncio.wait_for(both, 20)]
 
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout, ZeroDivisionError]
+
+
+def test_what_timed_out_says_where_it_was() -> None:
+    """The first in its run, the second in the queue behind it."""
+
+    async def scenario() -> list[Any]:
+        subject = batcher(Doubler(0.5), size=1)
+        first = asyncio.ensure_future(infer(subject, 1, seconds=0.3))
+        await asyncio.sleep(0.05)
+        return [*await asyncio.gather(first, infer(subject, 2, seconds=0.1), return_exceptions=True)]
+
+    ran, waited = asyncio.run(scenario())
+    assert (ran.queue < 0.1e9, ran.infer > 0.2e9) == (True, True)
+    assert (waited.queue >= 0.1e9, waited.infer) == (True, 0)
 
 
 def test_what_timed_out_while_it_waited_is_not_run() -> None:
@@ -474,7 +487,7 @@ def scheduler(tmp_path: Path, threads: Threads) -> Callable[..., Scheduler]:
     def make(content: bytes, **config: Any) -> Scheduler:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
-        settings = replace(ModelConfig(), **config)
+        settings = ModelConfig(**config)
         session = Session(path, onnx_file.read(path), "m", SessionOptions(1, settings.max_batch_size))
         proof = RowProof(session, "", joined=True)
         return Scheduler(session, settings, proof, ModelStats(), threads)

@@ -14,15 +14,17 @@ from inferry.jobs.formats import casting
 from inferry.jobs.formats.block_builder import Wanted
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
 from inferry.protocol import npy
-from inferry.protocol.signature import TensorSpec
-from inferry.protocol.tensors import Array, aligned, empty
+from inferry.protocol.signature import TensorSpec, fits
+from inferry.protocol.tensors import Array, Shape, aligned, empty
 
 # Bytes of a block: the largest rows are not too many at once.
 BLOCK = 4 << 20
+# Bytes of an array in Fortran order, whose rows lie all over it: it is read as a whole.
+FORTRAN = 64 << 20
 
 
 class NpyRows:
-    """The rows of an NPY file in C order, read one block behind the other."""
+    """The rows of an NPY file, read one block behind the other; an array that is the model's row is the only one."""
 
     has_requests = False
 
@@ -33,15 +35,16 @@ class NpyRows:
         file.seek(0)
         self._stream = _Stream(file, size, wanted.file)
         self.kept: Mapping[str, Any] = {}
-        self.total: int = self._stream.count
         fields = self._stream.dtype.names
         if fields:
             self._inputs = _by_name(fields, wanted)
             self.kept = {name: self._stream.dtype[name] for name in wanted.keep}
         else:
             self._inputs = [_only(wanted)]
+            self._stream.be_one_row(self._inputs[0])
             if wanted.keep:
                 raise InvalidFile(f"{wanted.file} has no column '{wanted.keep[0]}' to keep: it is one plain array")
+        self.total: int = self._stream.count
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         for row, array in self._stream.arrays(start.row, stop, self._wanted.pace, self._stream.row_bytes):
@@ -159,6 +162,15 @@ def _by_name(names: tuple[str, ...], wanted: Wanted) -> list[TensorSpec]:
     return required
 
 
+def _in_c_order(file: BinaryIO, size: int, shape: Shape, dtype: "np.dtype[Any]", what: str) -> BinaryIO:
+    if size > FORTRAN:
+        raise InvalidFile(
+            f"{what} is in Fortran order, and with {size} bytes too large to turn: save np.ascontiguousarray(...) of it"
+        )
+    array: Array = np.ndarray(shape, dtype, file.read(size), order="F")
+    return io.BytesIO(array.tobytes())
+
+
 class _Stream:
     """An array in NPY form whose rows are read in order."""
 
@@ -168,11 +180,18 @@ class _Stream:
         if not shape:
             raise InvalidFile(f"{what} is a single value: its first axis must be the rows")
         if fortran and len(shape) > 1:
-            raise InvalidFile(f"{what} is in Fortran order: save np.ascontiguousarray(...) of it")
+            self._file, self._data = _in_c_order(file, size - self._data, shape, self.dtype, what), 0
         self.count, self._row = shape[0], shape[1:]
         self.row_bytes = math.prod(self._row) * self.dtype.itemsize
         if self.count and not self.row_bytes:
             raise InvalidFile(f"{what} has the shape {list(shape)}: its rows hold no values")
+
+    def be_one_row(self, spec: TensorSpec) -> None:
+        """Takes the array for a single row of the input where it is one, and its own rows are not."""
+        shape = (self.count, *self._row)
+        if spec.row and spec.fitted(self._row) is None and fits(shape, spec.row):
+            self.count, self._row = 1, shape
+            self.row_bytes = math.prod(shape) * self.dtype.itemsize
 
     @property
     def row_type(self) -> "np.dtype[Any]":
