@@ -135,7 +135,7 @@ clean:  ## remove everything that these verbs made
 .venv/dev: .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into .venv (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,otel,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,bench]' --group dev
 	@touch .venv/server .venv/cdk $@
 
 .venv/cdk: .venv/bin/python pyproject.toml constraints.txt

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         for name, value in {**told, "BATCH_RUNNER": MACHINE}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(clouds, "FIRST", 0.01)
-        monkeypatch.setattr(aws, "PAUSE", 0.01)
+        monkeypatch.setattr(aws, "ATTEMPTS", 3)
         yield machine
 
 
@@ -186,7 +187,7 @@ ENDS: dict[str, tuple[tuple[int, Any], str]] = {
         (400, {"__type": "ThrottlingException", "message": "slowly"}),
         "Step Functions gives no answer to DescribeExecution: ThrottlingException: slowly",
     ),
-    "broken": ((500, "?"), "Step Functions gives no answer to DescribeExecution: 500"),
+    "broken": ((500, {}), "Step Functions gives no answer to DescribeExecution: 500"),
 }
 
 
@@ -226,11 +227,23 @@ def test_a_runner_that_is_none(
 @pytest.mark.parametrize(
     ("region", "partition", "expected"),
     [
-        ("eu-west-1", "aws", "https://states.eu-west-1.amazonaws.com/"),
-        ("cn-north-1", "aws-cn", "https://states.cn-north-1.amazonaws.com.cn/"),
+        ("eu-west-1", "aws", "https://states.eu-west-1.amazonaws.com"),
+        ("cn-north-1", "aws-cn", "https://states.cn-north-1.amazonaws.com.cn"),
     ],
 )
 def test_the_endpoint(region: str, partition: str, expected: str) -> None:
     runner = f"arn:{partition}:states:{region}:123456789012:stateMachine:a"
-    cloud = aws.StepFunctions(runner, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
-    assert cloud._url == expected
+    cloud = aws.StepFunctions(runner, {})
+    assert cloud._client.meta.endpoint_url == expected
+
+
+@pytest.mark.parametrize(("cloud", "module"), [("aws", "boto3"), ("azure", "azure.identity")])
+def test_the_extra_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cloud: str, module: str
+) -> None:
+    """Where the cloud's library isn't installed."""
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in ("aws", "azure", "storage_queue"):
+        monkeypatch.delitem(sys.modules, f"inferry.jobs.runs.{name}", raising=False)
+    assert main(["batch", f"{tmp_path}/in", f"{tmp_path}/out", "--on", cloud]) == 1
+    assert f"--on {cloud} needs the cloud's library: pip install 'inferry[clouds]'" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import obstore.store
 from obstore.exceptions import BaseError
 
 from inferry.errors import InvalidSettings, StoreError
+from inferry.storage import identities
 from inferry.storage.stored import Listing, StoredFile, is_plain, limited, translated
 
 if TYPE_CHECKING:
@@ -95,9 +96,11 @@ def _backend(url: str, scheme: str, rest: str) -> "ObjectStore":
         raise InvalidSettings(f"a {scheme}:// URL takes no credentials and no query: use the environment")
     if not bucket:
         raise InvalidSettings(f"{url}: expected {scheme}://bucket/prefix")
+    own = identities.provider(scheme)
+    options = {"credential_provider": own} if own else {}
     with translated(f"can't open {url}", ERRORS):
         made: ObjectStore = getattr(obstore.store, BACKENDS[scheme])(
-            bucket, prefix=prefix.strip("/") or None, config=CLIENT, retry_config=_retries()
+            bucket, prefix=prefix.strip("/") or None, config=CLIENT, retry_config=_retries(), **options
         )
     return made
 
