@@ -18,7 +18,7 @@ from inferry.cli.main import main
 from inferry.jobs.runs import aws, clouds
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:inferry-dev"
@@ -84,15 +84,15 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
 
 
 @pytest.fixture
-def fanout(tmp_path: Path, repository: Callable[..., str]) -> Iterator[Fanout]:
+def fanout(tmp_path: Path, repository: Callable[..., str]) -> Iterator[RunSteps]:
     models = repository({"m.onnx": onnx_models.scaled(2, 3)})
     service = Service.from_settings(Settings(model_path=models, data_prefixes=(str(tmp_path),), intra_op_threads=1))
-    yield Fanout(service, Worker(service))
+    yield RunSteps(service, Worker(service))
     service.close()
 
 
 @pytest.fixture
-def works(machine: Machine, fanout: Fanout, tmp_path: Path) -> Machine:
+def works(machine: Machine, fanout: RunSteps, tmp_path: Path) -> Machine:
     """A machine that does all of a run at once; in/ has a good file and an empty one."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.jsonl").write_bytes(b'{"x": [1, 2, 3]}\n{"x": 7}\n')
