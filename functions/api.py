@@ -3,8 +3,6 @@
 import gc
 import os
 
-# First: below many other imports NumPy's is slow, as Python then maps a piece of its stack for each call in a loop.
-import inferry.runtime.session  # noqa: F401
 from inferry.app import create_app
 from inferry.service import Service
 from inferry.settings import Settings

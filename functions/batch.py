@@ -2,8 +2,8 @@
 
 import os
 
-# First: below many other imports NumPy's is slow, as Python then maps a piece of its stack for each call in a loop.
-import inferry.runtime.session  # noqa: F401
+# First: see inferry.app.
+import numpy  # noqa: F401
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker.steps import RunSteps

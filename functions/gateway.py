@@ -4,10 +4,11 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from inferry.concurrency import on_loop
-from inferry.http.asgi import ASGIApp, Message
+from inferry.http.asgi import ASGIApp, Exchange
+from inferry.observability.context import KEY, HostContext
 
 from functions.sources import CONFIG, SOURCES, decoded, placed, unknown
 
@@ -44,15 +45,16 @@ class Gateway:
         scope = source.scope
         scope["root_path"], path = placed(event)
         scope["path"] = scope["root_path"] + path
-        scope["inferry"] = {
+        host: HostContext = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),
             "deadline": time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN,
             "cold_start": self._cold,
             "max_response": source.max_response,
         }
+        scope[KEY] = host
         self._cold = False
-        exchange = _Exchange(source.body, event.get("isBase64Encoded", False))
+        exchange = Exchange(partial(decoded, source.body, event.get("isBase64Encoded", False)))
         answering = self.app(scope, exchange.receive, exchange.send)
         variables = copy_context()
         try:
@@ -62,7 +64,7 @@ class Gateway:
         else:
             loop = self.open_loop()
             loop.run_until_complete(loop.create_task(answering, context=variables))
-        answer: dict[str, Any] = source(exchange.answer)
+        answer: dict[str, Any] = source({"status": exchange.status, "headers": exchange.headers, "body": exchange.body})
         return answer
 
 
@@ -73,40 +75,6 @@ def _source(event: Any, context: Any) -> Any:
             if source.infer(event, context, CONFIG):
                 return source(event, context, CONFIG)
     raise unknown(event)
-
-
-class _Exchange:
-    """A request's body on its way to the application, and the answer on its way back."""
-
-    answer: dict[str, Any]
-    _asked = _answered = False
-    _waiting: "asyncio.Event | None" = None
-
-    def __init__(self, body: bytes, is_base64: bool) -> None:
-        self._body = body
-        self._is_base64 = is_base64
-
-    async def receive(self) -> Message:
-        """The body, and then that the client is gone, as soon as it has its answer."""
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request", "body": decoded(self._body, self._is_base64), "more_body": False}
-        if not self._answered:
-            await on_loop()
-            import asyncio
-
-            self._waiting = self._waiting or asyncio.Event()
-            await self._waiting.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.answer = {"status": message["status"], "headers": message["headers"], "body": b""}
-            return
-        self.answer["body"] += message.get("body", b"")
-        self._answered = not message.get("more_body")
-        if self._answered and self._waiting is not None:
-            self._waiting.set()
 
 
 def _trace_id(env: Mapping[str, str]) -> str:

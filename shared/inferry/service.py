@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import main_thread
@@ -12,51 +12,87 @@ from inferry.concurrency import Threads, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability import catalogue
-from inferry.observability.record import observed
+from inferry.observability.record import Observation, observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
-from inferry.protocol import classification
 from inferry.protocol.tensors import Tensor
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
-from inferry.runtime import rows
 from inferry.runtime.model import Model
-from inferry.runtime.scheduler import Execution, count_elements
+from inferry.runtime.scheduler import count_elements
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from inferry.protocol.references import References
+
+
+class Account:
+    """A request that a model has taken, until the block behind it ends: how long each part takes, and what comes of it.
+
+    Left by an exception the request has failed, else `answered` says what it was.
+    """
+
+    __slots__ = ("_encoding", "_seen", "_started", "_stats", "timings")
+
+    def __init__(self, model: Model, seen: Observation | None) -> None:
+        """`seen`: filled in for who looks on."""
+        self._stats = model.stats
+        self._seen = seen
+        self._started = self._encoding = time.perf_counter_ns()
+        if seen is None:
+            self.timings = Timings()
+            return
+        self.timings = seen
+        seen.model, seen.version, seen.taken = model.name, model.version, self._started
+
+    def __enter__(self) -> "Account":
+        self._stats.in_flight += 1
+        return self
+
+    def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
+        if exc is not None:
+            self._stats.failed(exc, time.perf_counter_ns() - self._started)
+
+    def decoded(self) -> None:
+        """The request's tensors are there."""
+        self.timings.decode = time.perf_counter_ns() - self._started
+
+    def inferred(self) -> None:
+        """The answer's tensors are there."""
+        self._encoding = time.perf_counter_ns()
+
+    def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
+        """The answer is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
+        ended = time.perf_counter_ns()
+        self.timings.encode += ended - self._encoding
+        self._stats.succeeded(self.timings, rows, ended, received, sent)
+        if self._seen is not None:
+            self._seen.rows = rows
 
 
 class Service:
     """Serves the models of a repository. One per process; its coroutines belong to one event loop."""
 
-    def __init__(self, repository: Repository, settings: Settings | None = None) -> None:
+    def __init__(self, repository: Repository, settings: Settings | None = None, preloaded: bool = True) -> None:
+        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end."""
         self.repository = repository
         self.settings = settings or Settings()
         self.metrics = repository.metrics
         self.metrics.watch(self._gauges)
         self._timeout = self.settings.model_timeout
-        # False while a host that answers already still loads its models.
-        self.preloaded = True
+        self._preloaded = preloaded
         self._refreshes = bool(self.settings.model_refresh)
-        # What GET /metrics answers, where this process is not the only one behind its port.
-        self.scrape: Callable[[], str] | None = None
         self._refresher = Refresher(repository, self.settings.model_refresh)
-        # Answers what was put off, on hosts that live on after an answer; elsewhere whoever finds the files does.
-        self.background: Executor | None = None
         # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
-        self._pool = Threads(cpus() + 1, "inferry-run")
+        self._threads = Threads(cpus() + 1, "inferry-run")
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load")
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Service":
+    def from_settings(cls, settings: Settings, preloaded: bool = True) -> "Service":
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
@@ -65,7 +101,7 @@ class Service:
             threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
         )
-        return cls(repository, settings)
+        return cls(repository, settings, preloaded)
 
     def loaded(self, name: str, version: str | None = None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -74,8 +110,6 @@ class Service:
         model = self.repository.peek(name, version)
         if model is not None:
             self.metrics.cache_hits += 1
-            if model.execution is None:
-                self._execution(model)
         return model
 
     async def model(self, name: str, version: str | None = None, deadline: float = math.inf) -> Model:
@@ -84,18 +118,11 @@ class Service:
         if model is None:
             self.metrics.cache_missed()
             model = await self._load(name, version, deadline)
-            self._execution(model)
         return model
 
     def predictions_wait(self) -> bool:
         """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells."""
-        return any(self._execution(model).inline_elements < 0 for model in self.repository.loaded())
-
-    def _execution(self, model: Model) -> Execution:
-        if model.execution is None:
-            model.execution = Execution(model, self._pool)
-        execution: Execution = model.execution
-        return execution
+        return any(model.scheduler(self._threads).inline_elements < 0 for model in self.repository.loaded())
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
         start = time.perf_counter_ns()
@@ -137,12 +164,17 @@ class Service:
         limit += time.monotonic()
         if limit < deadline:
             deadline = limit
-        execution: Execution = model.execution
+        scheduler = model.scheduler(self._threads)
         elements = count_elements(feed)
-        if elements <= execution.inline_elements:
-            arrays, timings.infer = execution.run_now(feed, requested.names, deadline, elements)
+        if elements <= scheduler.inline_elements:
+            arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
         else:
-            run = await execution.run(feed, requested.names, deadline, elements)
+            try:
+                with model.in_use():
+                    run = await scheduler.run(feed, requested.names, deadline, elements)
+            except InferenceTimeout as exc:
+                timings.queue, timings.infer = exc.queue, exc.infer
+                raise
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
         outputs = []
@@ -175,6 +207,8 @@ class Service:
             response = await self.infer(model, request, timings, deadline)
             if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
                 return [response]
+        from inferry.runtime import rows
+
         responses, queue, infer = [], 0, 0
         for row in rows.split(request, model, count):
             responses.append(await self.infer(model, row, timings, deadline))
@@ -194,7 +228,7 @@ class Service:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool.pool(), proof.joins, feed, deadline)
+        return await loop.run_in_executor(self._threads.pool(), proof.joins, feed, deadline)
 
     async def _infer_by_reference(
         self, model: Model, request: InferRequest, timings: Timings, deadline: float
@@ -236,15 +270,18 @@ class Service:
         """
         names = self.repository.names()
         names.sort(key=lambda name: name != self.settings.default_model)
-        for name in names[: self.settings.model_cache_size]:
-            if not main_thread().is_alive():  # the process ends
-                return
-            with suppress(ModelUnavailable):
-                self.repository.get(name)
+        try:
+            for name in names[: self.settings.model_cache_size]:
+                if not main_thread().is_alive():  # the process ends
+                    return
+                with suppress(ModelUnavailable):
+                    self.repository.get(name)
+        finally:
+            self._preloaded = True
 
     def not_ready(self) -> str:
         """Why the service can't take requests yet; empty when it can. With STRICT_READINESS no model may be missing."""
-        if not self.preloaded:
+        if not self._preloaded:
             return "the models are being loaded"
         if not self.settings.strict_readiness:
             return ""
@@ -263,14 +300,12 @@ class Service:
         for model in self.repository.loaded():
             labels = (model.name, model.version)
             yield Gauge(catalogue.LOADED_BYTES, labels, model.size)
-            yield Gauge(catalogue.QUEUED, labels, model.execution.waiting if model.execution else 0)
+            yield Gauge(catalogue.QUEUED, labels, model.waiting)
 
     def close(self) -> None:
         """Lets go of the threads; what runs ends first."""
-        self._pool.close()
+        self._threads.close()
         self._loaders.close()
-        if self.background is not None:
-            self.background.shutdown()
         if self._references is not None:
             self._references.close()
 
@@ -278,5 +313,7 @@ class Service:
 def _classified(model: Model, tensor: Tensor, classes: int) -> Tensor:
     if not classes:
         return tensor
+    from inferry.protocol import classification
+
     batched = model.session.signature.max_batch_size > 0
     return classification.top(tensor, classes, batched, model.labels(tensor.name))

@@ -85,6 +85,6 @@ def test_a_blob_is_an_event_once_for_each_of_its_contents(app: Server, storage: 
 
     for count, text in enumerate(("first", "second"), 1):
         storage.upload("input", "a folder/one.txt", text.encode())
-        until(lambda count=count: len(events()) == count, app)
+        until(lambda count=count: len(events()) == count, app)  # type: ignore[misc]
     assert {event["subject"] for event in events()} == {"/blobServices/default/containers/input/blobs/a folder/one.txt"}
     assert {event["eventType"] for event in events()} == {"Microsoft.Storage.BlobCreated"}

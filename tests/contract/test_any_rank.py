@@ -9,8 +9,8 @@ import numpy as np
 import onnx_models
 import pytest
 from arrayfiles import npy
-from contract.servers import Server, serving
 from inferry.cli.main import main
+from servers import Server, serving
 
 CONFIG = b'{"max_batch_size": 4, "dynamic_batching": {}}'
 MODELS = {

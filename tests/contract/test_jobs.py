@@ -805,7 +805,7 @@ def test_a_job_without_time_goes_on(predict: Predict, service: Service, tmp_path
     content = LONG[name]
     straight = predict(name, content, "row")
     job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/again/", model="row")
-    reports = []
+    reports: list[Report] = []
     while not reports or not reports[-1].finished:
         reports.append(run(job, service, until=time.monotonic()))
     assert len(reports) > 2

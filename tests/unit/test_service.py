@@ -86,6 +86,21 @@ def test_a_model_is_in_use_while_it_runs(service: Make) -> None:
     asyncio.run(scenario())
 
 
+def test_a_model_is_in_use_while_its_batch_runs(service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = b'{"max_batch_size": 4, "dynamic_batching": {}, "rows": "joined"}'
+    subject = service({"a/1/model.onnx": DOUBLE, "a/config.json": config})
+    model = asyncio.run(subject.model("a"))
+    run, users = model.session.run, list[int]()
+
+    def watched(*arguments: Any) -> Any:
+        users.append(model.users)
+        return run(*arguments)
+
+    monkeypatch.setattr(model.session, "run", watched)
+    assert factor(subject) == 2
+    assert (users, model.users) == ([1], 0)
+
+
 def test_requests_have_changed_models_noticed(service: Make, tmp_path: Path) -> None:
     subject = service({"a.onnx": DOUBLE}, model_refresh=0.01)
     assert factor(subject) == 2
@@ -144,8 +159,14 @@ def test_a_model_that_loads_or_was_unloaded(service: Make) -> None:
     subject.preload()
     subject.repository.unload("a")
     assert subject.not_ready() == ""
-    subject.preloaded = False
+
+
+def test_a_service_is_not_ready_until_its_models_are_loaded(service: Make) -> None:
+    made = service({"a.onnx": b"not a model"})
+    subject = Service(made.repository, preloaded=False)
     assert subject.not_ready() == "the models are being loaded"
+    subject.preload()
+    assert subject.not_ready() == ""
 
 
 def test_models_that_can_not_be_loaded_do_not_stop_the_others(service: Make) -> None:
@@ -221,5 +242,5 @@ def test_quick_models_need_no_thread(service: Make, monkeypatch: pytest.MonkeyPa
     def refuse(*_: Any) -> None:
         raise AssertionError("a thread")
 
-    monkeypatch.setattr(subject._pool, "pool", refuse)
+    monkeypatch.setattr(subject._threads, "pool", refuse)
     assert factor(subject) == 2

@@ -40,7 +40,7 @@ class Out(func.Out[str]):
     def set(self, val: str) -> None:
         self.value = val
 
-    def get(self) -> str | None:
+    def get(self) -> str | None:  # type: ignore[override]
         return self.value
 
 

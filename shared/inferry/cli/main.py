@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -198,11 +200,21 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
     try:
         if pusher:
             pusher.start()
-        return batch.run(job, service, display).as_dict()
+        with _below(os.environ.get("TRACEPARENT", ""), settings):
+            return batch.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:
+    """With TRACES, the spans of the block are below the one of whoever called the command."""
+    if not settings.traces:
+        return nullcontext()
+    from inferry.observability.traces import tracer
+
+    return tracer(settings).below(traceparent)
 
 
 def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
@@ -267,21 +279,24 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry.app import create_app
     from inferry.http.guard import guard
+    from inferry.http.host import Host
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
     from inferry.service import Service
 
-    service = Service.from_settings(settings)
-    service.background = ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred")
+    # The port answers while models load: a probe tells a server that loads from one that hangs.
+    service = Service.from_settings(settings, preloaded=False)
     pusher = open_pusher(settings, service.metrics, os.environ)
-    metrics.share(service, workers)
+    host = Host(
+        guard=guard(settings),
+        scrape=metrics.share(service, workers),
+        background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+    )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():
         log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
-    app = create_app(service, guard(settings))
-    service.preloaded = False
-    # The port answers meanwhile: a probe tells a server that loads from one that hangs.
+    app = create_app(service, host)
     Thread(target=_preload, args=(service,), name="inferry-preload").start()
     if pusher is None and settings.log_format == "text":
         return app
@@ -296,7 +311,6 @@ def _preload(service: "Service") -> None:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    service.preloaded = True
 
 
 def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
@@ -326,14 +340,19 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
 
 
 def _greet(settings: Settings) -> None:
-    """The addresses to open, and a request to paste."""
+    """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
-    print(f"inferry {__version__} serves {settings.model_path} at {url}")
-    print(f"  docs     {url}/docs")
-    print(f"  models   curl {url}/v2/models")
-    if features := _digit(settings.model_path):
-        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    if settings.log_format == "json":
+        formatter = logs.JsonFormatter(settings.app_name)
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+    else:
+        print(greeting)
+        print(f"  docs     {url}/docs")
+        print(f"  models   curl {url}/v2/models")
+        if features := _digit(settings.model_path):
+            print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
-from inferry.http.asgi import Receive
+from inferry.http.asgi import Headers, Receive
 from inferry.observability.record import Observation
 
 # zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
@@ -47,6 +47,14 @@ def choose(accept: str) -> str:
         if name.strip() in ("gzip", "deflate", "identity") and (value := _weight(parameter)) > weight:
             best, weight = name.strip(), value
     return best
+
+
+def encoded(body: bytes, accept: str) -> tuple[bytes, Headers]:
+    """`body` as an Accept-Encoding header asks for it, and the answer's headers that say so."""
+    encoding = choose(accept)
+    if encoding == "identity":
+        return body, []
+    return deflate(body, encoding), [(b"content-encoding", encoding.encode())]
 
 
 def deflate(body: bytes, encoding: str) -> bytes:

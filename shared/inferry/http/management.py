@@ -1,9 +1,9 @@
 """Every route that is not the data plane, in FastAPI, and the OpenAPI document of them all."""
 
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from fastapi import Depends, FastAPI, Path
@@ -18,19 +18,20 @@ from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.content import read_body
 from inferry.http.docs import Documentation
 from inferry.http.errors import error_response, json_response
-from inferry.http.routes import ROUTES, RouteNotFound
+from inferry.http.routes import DATA_PLANE, PAGES, ROUTES, RouteNotFound
 from inferry.observability import context
 from inferry.observability.record import observed
-from inferry.observability.stats import Timings
 from inferry.protocol import class_names, types
 from inferry.protocol.json_documents import load
 from inferry.protocol.types import InferResponse
 from inferry.repository import metadata
 from inferry.runtime import rows
 from inferry.runtime.model import Model
-from inferry.service import Service
+from inferry.service import Account, Service
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from inferry.jobs.deferred import Deferred
     from inferry.jobs.runner import Job
 
@@ -47,8 +48,11 @@ Version: TypeAlias = Annotated[str | None, Depends(_version)]
 Part: TypeAlias = Annotated[str, Path(include_in_schema=False)]
 
 
-def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
-    """The FastAPI application with every route of the table; those of the data plane lead to `data_plane`."""
+def create_management(service: Service, background: "Executor | None" = None) -> FastAPI:
+    """The FastAPI application with every route of the table; those of the data plane are there to be described.
+
+    `background` answers requests that are put off.
+    """
     app = FastAPI(
         title="inferry",
         version=service.settings.app_version,
@@ -60,12 +64,14 @@ def create_management(service: Service, data_plane: ASGIApp) -> FastAPI:
     app.add_middleware(_Failures)
     app.add_exception_handler(InferryError, _error)
     app.add_exception_handler(HTTPException, _error)
-    endpoints, pages = Management(service), Documentation(service, app)
-    away = _DataPlane(data_plane)
+    management, documentation = Management(service, background), Documentation(service, app)
+    endpoints = dict.fromkeys(DATA_PLANE, _of_the_data_plane)
+    endpoints |= {name: MethodType(function, management) for name, function in _MANAGEMENT.items()}
+    endpoints |= {name: MethodType(function, documentation) for name, function in _DOCUMENTATION.items()}
     for route in ROUTES:
         app.add_api_route(
             route.path,
-            getattr(endpoints, route.operation, None) or getattr(pages, route.operation, None) or away,
+            endpoints[route.operation],
             methods=[route.method],
             summary=route.summary,
             tags=[route.tag],
@@ -103,31 +109,13 @@ class _Failures:
             await _http(error_response(exc, scope, observed.get()))(scope, receive, send)
 
 
-class _DataPlane:
-    # An endpoint that leads back to the data plane: `App` never comes here for it, another host of this app may.
-    # Not a docstring: FastAPI would publish it.
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, request: HTTPRequest) -> HTTPResponse:
-        answer: dict[str, Any] = {}
-
-        async def send(message: Any) -> None:
-            answer.update(message)
-
-        await self._app(request.scope, request.receive, send)
-        response = HTTPResponse(answer["body"], answer["status"])
-        response.raw_headers = answer["headers"]
-        return response
-
-
 class Management:
     """The endpoints, one method per operation of the route table."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, background: "Executor | None") -> None:
         self._service = service
         self._repository = service.repository
+        self._background = background
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -209,8 +197,8 @@ class Management:
         body = await self._body(request)
         deferred = self._deferred()
         found = await self._in_thread(deferred.submit, loaded, body, headers.get(types.HEADER_LENGTH))
-        if self._service.background is not None:
-            self._service.background.submit(_work, deferred, deferred.job(model, found), self._service)
+        if self._background is not None:
+            self._background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
@@ -262,26 +250,15 @@ class Management:
     async def _predict(
         self, model: Model, instances: Sequence[Any], deadline: float
     ) -> tuple[list[Any], class_names.Classes | None]:
-        seen, start = observed.get(), time.perf_counter_ns()
-        timings = seen or Timings()
-        model.stats.in_flight += 1
-        if seen is not None:
-            seen.model, seen.version, seen.taken = model.name, model.version, start
-            seen.rows = len(instances)
-        try:
+        count = len(instances)
+        with Account(model, observed.get()) as account:
             request = rows.to_request(instances, model)
-            timings.decode = time.perf_counter_ns() - start
-            count = len(instances)
-            responses = await self._service.infer_rows(model, request, count, timings, deadline)
-            encoding = time.perf_counter_ns()
+            account.decoded()
+            responses = await self._service.infer_rows(model, request, count, account.timings, deadline)
+            account.inferred()
             predictions = rows.from_responses(responses, count, model.row_proof.verdict.outputs)
             classes = _classes(model, responses, count)
-        except BaseException as exc:
-            model.stats.failed(exc, time.perf_counter_ns() - start)
-            raise
-        ended = time.perf_counter_ns()
-        timings.encode = ended - encoding
-        model.stats.succeeded(timings, count, ended)
+            account.answered(count)
         return predictions, classes
 
     async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
@@ -300,6 +277,20 @@ class Management:
         from starlette.concurrency import run_in_threadpool
 
         return await run_in_threadpool(function, *arguments)
+
+
+async def _of_the_data_plane() -> HTTPResponse:
+    # Not a docstring: FastAPI would publish it. `App` answers these itself; here they are described.
+    raise AssertionError
+
+
+# By operation. One that is missing ends the import, and not a request some day.
+_DOCUMENTATION = {name: getattr(Documentation, name) for name in PAGES}
+_MANAGEMENT = {
+    route.operation: getattr(Management, route.operation)
+    for route in ROUTES
+    if route.operation not in DATA_PLANE | PAGES
+}
 
 
 def _instances(body: Mapping[str, Any]) -> list[Any]:

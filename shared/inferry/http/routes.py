@@ -125,6 +125,10 @@ ROUTES = (
     Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server", public=True),
 )
 
+# The operations that are answered without FastAPI, and those that document all of them.
+DATA_PLANE = frozenset(("infer", "model_ready", "live", "ready", "health", "metrics"))
+PAGES = frozenset(("docs", "docs_asset", "openapi"))
+
 # Those of all paths; "" of the root.
 FIRST_SEGMENTS = frozenset(route.path.split("/")[1] for route in ROUTES)
 

@@ -3,7 +3,7 @@
 import binascii
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import addressof, c_char
 from dataclasses import dataclass
 from functools import lru_cache
@@ -130,6 +130,16 @@ def aligned(array: Array) -> Array:
     return copy
 
 
+def joined(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Arrays of the same names, those of each feed behind those of the one before along axis 0, aligned."""
+    whole = {}
+    for name, first in feeds[0].items():
+        parts = [feed[name] for feed in feeds]
+        target = empty((sum(map(len, parts)), *first.shape[1:]), first.dtype)
+        whole[name] = np.concatenate(parts, out=target)
+    return whole
+
+
 def from_bytes(datatype: Datatype, shape: Shape, raw: Buffer, what: str) -> Array:
     """The array whose elements are `raw`: little-endian, row-major, BYTES with 4-byte length prefixes.
 
@@ -237,7 +247,7 @@ def _string_at(raw: memoryview, offset: int, index: int, what: str) -> tuple[str
     start = offset + 4
     end = start + int.from_bytes(raw[offset:start], "little") if start <= len(raw) else len(raw) + 1
     if end > len(raw):
-        raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length says more than is there")
+        raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length exceeds the bytes that follow")
     return _text(raw[start:end], index, what), end
 
 

@@ -201,7 +201,9 @@ def _copied(version: VersionFiles, locate: Callable[[str], Path], cache: Path) -
         final = cache / key(os.urandom(32))
         publish(folder, final, {})
     if not is_private(final, wanted):
-        raise StoreError(f"{cache} is on a disk that keeps no file private (mode 0700): set MODEL_CACHE_DIR to another")
+        raise StoreError(
+            f"{cache} is on a file system that can't keep folders private (mode 0700): set MODEL_CACHE_DIR to another"
+        )
     return final
 
 

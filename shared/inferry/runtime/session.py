@@ -33,8 +33,8 @@ _PROVIDERS = ["CPUExecutionProvider"]
 _LOG_FATAL = 4  # errors come as exceptions; ONNX Runtime would print each to stderr as well
 _ZIPMAP = ("seq(map(string,tensor(float)))", "seq(map(int64,tensor(float)))")
 _ADVICE = {
-    "seq": "give the graph plain tensor outputs",
-    "map": "give the graph plain tensor inputs and outputs",
+    "seq": "give the graph a plain tensor",
+    "map": "give the graph a plain tensor",
     "optional": "give the graph a plain tensor and a default",
     "sparse_tensor": "give the graph dense tensors",
     "tensor": "cast it to one of " + ", ".join(DATATYPES),

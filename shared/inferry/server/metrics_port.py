@@ -2,18 +2,19 @@
 
 import socket
 import threading
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from inferry.errors import InvalidSettings
+from inferry.http import content
 from inferry.observability.sinks import prometheus
+from inferry.observability.sinks.prometheus import Scrape
 
 _SECONDS = 10.0
 
 
-def listen(host: str, port: int, text: Callable[[], str]) -> int:
-    """Serves what `text()` is at that moment from a thread, until the process ends; the port. InvalidSettings."""
+def listen(host: str, port: int, text: Scrape) -> int:
+    """Serves what `text` is at that moment from a thread, until the process ends; the port. InvalidSettings."""
     handler = type("Handler", (_Handler,), {"text": staticmethod(text)})
     server = type("Server", (_Server,), {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET})
     try:
@@ -31,15 +32,18 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     timeout = _SECONDS
-    text: Callable[[], str]
+    text: Scrape
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404)
             return
-        body = self.text().encode()
+        form = prometheus.accepted(self.headers.get("Accept", ""))
+        body, encoded = content.encoded(self.text(form).encode(), self.headers.get("Accept-Encoding", ""))
         self.send_response(200)
-        self.send_header("Content-Type", prometheus.CONTENT_TYPE)
+        self.send_header("Content-Type", form.content_type)
+        for name, value in encoded:
+            self.send_header(name.decode(), value.decode())
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -73,7 +73,7 @@ def test_what_is_ready_is_finished_while_another_acts() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_chunk_may_have_any_number_of_items(shared: bool) -> None:
     sizes = [2, 0, 1, 3]
-    parts = [partial(list, [f"{number}{item}" for item in range(size)]) for number, size in enumerate(sizes)]
+    parts: list[Any] = [partial(list, [f"{number}{item}" for item in range(size)]) for number, size in enumerate(sizes)]
     with ordered_map(parts, str, lambda: shared, str, THREADS) as found:
         assert list(found) == ["00", "01", "20", "30", "31", "32"]
 
@@ -98,7 +98,8 @@ def test_chunks_are_called_side_by_side_while_another_acts() -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_every_chunk_that_was_taken_is_called(shared: bool) -> None:
     """Others may wait for what it says."""
-    taken, called = [], []
+    taken: list[int] = []
+    called: list[int] = []
 
     def endless() -> Iterator[Callable[[], Sequence[int]]]:
         while True:
@@ -133,7 +134,7 @@ def _broken(item: int) -> int:
 def test_errors_come_behind_what_was_before_them(
     items: Callable[[], Iterable[int]], act: Any, then: Any, reason: str, expected: list[int], shared: bool
 ) -> None:
-    found = []
+    found: list[int] = []
     with (
         pytest.raises(ValueError, match=reason),
         ordered_map(chunks(items()), act, lambda: shared, then, THREADS) as things,

@@ -11,7 +11,7 @@ from inferry.errors import InvalidRequest
 from inferry.jobs.formats.blocks import Block, Cursor, Group, Pace, Rejected
 from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
-from inferry.protocol.tensors import Array, empty
+from inferry.protocol.tensors import Array, joined
 from inferry.runtime import rows
 from inferry.runtime.model import Model
 
@@ -90,7 +90,7 @@ class BlockBuilder:
 
     def block(self, end_offset: int) -> Block:
         """The rows that were added and rejected, as a block that ends at `end_offset` of the file."""
-        groups = [Group(_stacked(found), np.array(positions)) for positions, found in self._groups.values()]
+        groups = [Group(joined(found), np.array(positions)) for positions, found in self._groups.values()]
         if len(groups) == 1:
             groups[0].positions = None
         return Block(
@@ -114,11 +114,3 @@ def legible(raw: Any) -> Any:
         except orjson.JSONDecodeError:
             pass
     return raw[:EXCERPT].decode(errors="replace") + ("..." if len(raw) > EXCERPT else "")
-
-
-def _stacked(found: list[Mapping[str, Array]]) -> dict[str, Array]:
-    stacked = {}
-    for name, first in found[0].items():
-        target = empty((len(found) * len(first), *first.shape[1:]), first.dtype)
-        stacked[name] = np.concatenate([arrays[name] for arrays in found], out=target)
-    return stacked
