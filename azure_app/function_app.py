@@ -32,6 +32,6 @@ if (base := settings.base_path.strip("/")) and f"/{base}" != route_prefix(os.env
     app.add_probes(base)
 
 if settings.batch_output:
-    from azure_app.triggers import add_triggers
+    from azure_app.triggers import add_trigger
 
-    add_triggers(app, service, Limits.of(os.environ, ROOT), os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""))
+    add_trigger(app, service, Limits.of(os.environ, ROOT), os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""))

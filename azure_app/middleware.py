@@ -4,15 +4,15 @@ azure.functions' own middleware makes a WSGI environment first, fails at paths t
 100 ms where an application waits for its client, and starts a lifespan again for each of the first requests.
 """
 
-import asyncio
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
 import azure.functions as func
-from inferry.http.asgi import ASGIApp, Scope
+from inferry.http.asgi import ASGIApp, Exchange, Scope
+from inferry.observability.context import KEY, HostContext
 
 # Azure's load balancer gives up on an answer after 230 s. The rest is for the way there and back.
 LIMIT = 225.0
@@ -48,15 +48,15 @@ class Middleware:
 
     async def answer(self, req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
         """An invocation; the host goes by the names of the parameters."""
-        exchange = Exchange(req.get_body())
+        exchange = Exchange(req.get_body)
         await self._app(self._scope(req, context), exchange.receive, exchange.send)
-        return exchange
+        return Response(exchange)
 
     def _scope(self, request: func.HttpRequest, context: func.Context) -> Scope:
         scheme, path, raw, query = _parts(request.url)
-        known: dict[str, Any] = {"deadline": time.monotonic() + LIMIT}
+        host: HostContext = {"deadline": time.monotonic() + LIMIT}
         if self._cold:
-            known["cold_start"], self._cold = True, False
+            host["cold_start"], self._cold = True, False
         given = request.headers
         # The dict below the headers: they look for each name in lower case again.
         given = getattr(given, "__http_headers__", given)
@@ -68,7 +68,7 @@ class Middleware:
             headers.append((b"traceparent", parent.encode()))
         # A caller's own id for the request stays: it is in the logs of more than this app.
         if "x-request-id" not in given:
-            known["request_id"] = context.invocation_id
+            host["request_id"] = context.invocation_id
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -82,7 +82,7 @@ class Middleware:
             "headers": headers,
             "server": None,
             "client": None,
-            "inferry": known,
+            KEY: host,
         }
 
 
@@ -95,47 +95,23 @@ def _parts(url: str) -> tuple[str, str, bytes, bytes]:
     return scheme, unquote(raw), raw.encode(), query.encode()
 
 
-class Exchange(func.HttpResponse):
-    """What an application receives, and what it sends: the answer for the host.
+class Response(func.HttpResponse):
+    """An answer for the host.
 
     Its headers are a dict, with ASGI's names in lower case: azure.functions takes longer to make its own of them, and
     to read those again, than a small model runs.
     """
 
+    # Plain attributes, instead of properties of azure.functions'.
     status_code: int = 500
     headers: Any = None
     # Of answers that have no content-type.
     mimetype, charset = "text/plain", "utf-8"
 
-    _complete = False
-    _answered: asyncio.Event | None = None
-
-    def __init__(self, body: bytes) -> None:
-        self._received: bytes | None = body
-        self._sent: list[bytes] = []
+    def __init__(self, exchange: Exchange) -> None:
+        self.status_code = exchange.status
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in exchange.headers}
+        self._body = exchange.body
 
     def get_body(self) -> bytes:
-        return b"".join(self._sent)
-
-    async def receive(self) -> MutableMapping[str, Any]:
-        """The whole body; then, when the answer is complete, that the client has left."""
-        if self._received is not None:
-            body, self._received = self._received, None
-            return {"type": "http.request", "body": body, "more_body": False}
-        if not self._complete:
-            self._answered = self._answered or asyncio.Event()
-            await self._answered.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            self.status_code = message["status"]
-            self.headers = headers = {}
-            for name, value in message["headers"]:  # a comprehension is a call more
-                headers[name.decode("latin-1")] = value.decode("latin-1")
-            return
-        self._sent.append(message.get("body", b""))
-        if not message.get("more_body"):
-            self._complete = True
-            if self._answered is not None:
-                self._answered.set()
+        return self._body

@@ -10,11 +10,8 @@ CONTAINERS = (MODELS, INPUT, OUTPUT)
 JOBS_QUEUE = "inferry-jobs"
 # The host's own rule: a message that failed too often goes to the queue of this name.
 POISON_QUEUE = f"{JOBS_QUEUE}-poison"
-# The same for a file whose function failed too often; the name is fixed.
-BLOB_POISON_QUEUE = "webjobs-blobtrigger-poison"
 
-# The triggers' connection: the prefix of the settings STORAGE__blobServiceUri, STORAGE__queueServiceUri, ...
+# The trigger's connection: the prefix of the settings STORAGE__queueServiceUri, STORAGE__credential, ...
 CONNECTION = "STORAGE"
 
 JOBS_FUNCTION = "jobs"
-BLOB_FUNCTION = "files"

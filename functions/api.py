@@ -1,10 +1,8 @@
-"""The Lambda function behind API Gateway, a load balancer or a Function URL: Mangum over inferry's application."""
+"""The Lambda function behind API Gateway, a load balancer or a Function URL: inferry's application."""
 
 import gc
 import os
 
-# First: below many other imports NumPy's is slow, as Python then maps a piece of its stack for each call in a loop.
-import inferry.runtime.session  # noqa: F401
 from inferry.app import create_app
 from inferry.service import Service
 from inferry.settings import Settings
@@ -18,9 +16,9 @@ service = Service.from_settings(settings)
 with initialization.watched():
     initialization.preload(service)
 
-mangum = Gateway(create_app(service), lifespan="off")
+gateway = Gateway(create_app(service))
 if initialization.requests_will_wait(service, os.environ):
-    mangum.open_loop()
-handler = metrics.pushing(mangum, service, os.environ)
+    gateway.open_loop()
+handler = metrics.pushing(gateway, service, os.environ)
 # What the init has made stays: no search for garbage looks at it again.
 gc.freeze()

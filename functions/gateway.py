@@ -1,19 +1,16 @@
-"""An invocation by HTTP: Mangum, and what Lambda knows of the request told to the application."""
+"""An invocation by HTTP as ASGI, with what Lambda knows of the request told to the application."""
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from inferry.concurrency import on_loop
-from inferry.http.asgi import ASGIApp, Message
+from inferry.http.asgi import ASGIApp, Exchange
+from inferry.observability.context import KEY, HostContext
 
-from functions.postponed import postponed
-from functions.sources import SOURCES, decoded, placed, unknown
-
-with postponed("asyncio"):
-    from mangum import Mangum
+from functions.sources import CONFIG, SOURCES, decoded, placed, unknown
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,17 +19,17 @@ if TYPE_CHECKING:
 MARGIN = 0.5
 
 
-class Gateway(Mangum):
-    """Mangum without an event loop for answers that wait for nothing, which are nearly all."""
+class Gateway:
+    """An application behind Mangum's handlers, without an event loop for responses that wait for nothing.
 
-    def __init__(self, app: ASGIApp, lifespan: Literal["off"]) -> None:
+    These are nearly all; the first one that waits opens a loop. There is no lifespan.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         """`app`: a coroutine function, or an object that is called like one."""
-        super().__init__(app, lifespan)  # type: ignore[arg-type]
+        self.app: Callable[..., Coroutine[Any, Any, None]] = app  # type: ignore[assignment]
         self._cold = True
         self._loop: asyncio.AbstractEventLoop | None = None
-
-    def _setup_event_loop(self) -> None:
-        """Nothing: the first answer that waits opens a loop."""
 
     def open_loop(self) -> "asyncio.AbstractEventLoop":
         """The event loop for what has to wait, the same one each time."""
@@ -42,29 +39,22 @@ class Gateway(Mangum):
             self._loop = asyncio.new_event_loop()
         return self._loop
 
-    def infer(self, event: Any, context: Any) -> Any:
-        """The source of an event. UnknownEvent."""
-        if isinstance(event, dict):
-            for source in SOURCES:
-                if source.infer(event, context, self.config):
-                    return source(event, context, self.config)
-        raise unknown(event)
-
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
         """An invocation. UnknownEvent."""
-        source = self.infer(event, context)
+        source = _source(event, context)
         scope = source.scope
         scope["root_path"], path = placed(event)
         scope["path"] = scope["root_path"] + path
-        scope["inferry"] = {
+        host: HostContext = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),
             "deadline": time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN,
             "cold_start": self._cold,
             "max_response": source.max_response,
         }
+        scope[KEY] = host
         self._cold = False
-        exchange = _Exchange(source.body, event.get("isBase64Encoded", False))
+        exchange = Exchange(partial(decoded, source.body, event.get("isBase64Encoded", False)))
         answering = self.app(scope, exchange.receive, exchange.send)
         variables = copy_context()
         try:
@@ -74,42 +64,17 @@ class Gateway(Mangum):
         else:
             loop = self.open_loop()
             loop.run_until_complete(loop.create_task(answering, context=variables))
-        answer: dict[str, Any] = source(exchange.answer)
+        answer: dict[str, Any] = source({"status": exchange.status, "headers": exchange.headers, "body": exchange.body})
         return answer
 
 
-class _Exchange:
-    """A request's body on its way to the application, and the answer on its way back."""
-
-    answer: dict[str, Any]
-    _asked = _answered = False
-    _waiting: "asyncio.Event | None" = None
-
-    def __init__(self, body: bytes, is_base64: bool) -> None:
-        self._body = body
-        self._is_base64 = is_base64
-
-    async def receive(self) -> Message:
-        """The body, and then that the client is gone, as soon as it has its answer."""
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request", "body": decoded(self._body, self._is_base64), "more_body": False}
-        if not self._answered:
-            await on_loop()
-            import asyncio
-
-            self._waiting = self._waiting or asyncio.Event()
-            await self._waiting.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.answer = {"status": message["status"], "headers": message["headers"], "body": b""}
-            return
-        self.answer["body"] += message.get("body", b"")
-        self._answered = not message.get("more_body")
-        if self._answered and self._waiting is not None:
-            self._waiting.set()
+def _source(event: Any, context: Any) -> Any:
+    """The handler for the source of an event. UnknownEvent."""
+    if isinstance(event, dict):
+        for source in SOURCES:
+            if source.infer(event, context, CONFIG):
+                return source(event, context, CONFIG)
+    raise unknown(event)
 
 
 def _trace_id(env: Mapping[str, str]) -> str:

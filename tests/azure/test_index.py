@@ -57,24 +57,13 @@ TRIGGERS = {
     "jobs": [
         {"direction": "IN", "type": "queueTrigger", "name": "message", **STORAGE, "queueName": "inferry-jobs"},
         {**AGAIN, "name": "again"},
-        {**AGAIN, "name": "aside", "queueName": "inferry-jobs-poison"},
-    ],
-    "files": [
-        {
-            "direction": "IN",
-            "type": "blobTrigger",
-            "name": "blob",
-            **STORAGE,
-            "path": "input/new/{name}",
-            "source": "EventGrid",
-        },
-        {**AGAIN, "name": "job"},
+        {**AGAIN, "name": "dead_letters", "queueName": "inferry-jobs-poison"},
     ],
 }
 PLACES = {
-    "files and messages": ({"BATCH_INPUT": "az://input/new/"}, ["jobs", "files"]),
+    "files and messages": ({"BATCH_INPUT": "az://input/new/"}, ["jobs"]),
     "messages": ({}, ["jobs"]),
-    "files that no trigger sees": ({"BATCH_INPUT": "s3://input"}, ["jobs"]),
+    "files in another cloud": ({"BATCH_INPUT": "s3://input"}, ["jobs"]),
 }
 
 

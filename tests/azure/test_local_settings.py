@@ -43,8 +43,10 @@ def app(storage: Storage) -> Iterator[Server]:
         yield server
 
 
-def test_a_file_that_arrives_is_predicted(app: Server, storage: Storage) -> None:
+def test_a_file_that_a_message_names_is_predicted(app: Server, storage: Storage) -> None:
+    """There is no Event Grid on a desk."""
     storage.upload(names.INPUT, "digits/one.jsonl", json.dumps({"pixels": DIGIT}).encode())
+    storage.send(names.JOBS_QUEUE, json.dumps({"input": f"az://{names.INPUT}/digits/one.jsonl"}))
     deadline = time.monotonic() + 60
     while "digits/one.jsonl" not in storage.blobs(names.OUTPUT):
         assert time.monotonic() < deadline, app.log

@@ -9,7 +9,7 @@ from functionhosts import ROOT
 from test_index import index
 
 VARIABLES = json.loads((ROOT / "deploy/terraform/azure/environments/prod.app.tfvars.json").read_text())
-PLACES = {"queueName": set(VARIABLES["queues"].values()), "path": set(VARIABLES["containers"].values())}
+PLACES = {"queueName": set(VARIABLES["queues"].values())}
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +27,11 @@ def places(bindings: list[tuple[str, dict[str, Any]]]) -> Iterator[tuple[str, st
         yield from ((key, binding[key].split("/")[0]) for key in PLACES if key in binding)
 
 
-def test_every_queue_and_container_is_made(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+def test_every_queue_is_made(bindings: list[tuple[str, dict[str, Any]]]) -> None:
     found = set(places(bindings))
     assert {(key, place) for key, place in found if place not in PLACES[key]} == set()
     queues = {VARIABLES["queues"][queue] for queue in ("jobs", "jobs_poison")}
-    assert found == {("path", VARIABLES["containers"]["input"]), *(("queueName", queue) for queue in queues)}
+    assert found == {("queueName", queue) for queue in queues}
 
 
 def test_every_connection_is_set(bindings: list[tuple[str, dict[str, Any]]]) -> None:
@@ -44,6 +44,6 @@ def test_event_grid_s_messages_have_a_trigger(bindings: list[tuple[str, dict[str
     assert triggers == {VARIABLES["queues"]["jobs"]}
 
 
-def test_blobs_need_event_grid(bindings: list[tuple[str, dict[str, Any]]]) -> None:
-    """Flex Consumption has no other blob triggers."""
-    assert {binding["source"] for _, binding in bindings if binding["type"] == "blobTrigger"} == {"EventGrid"}
+def test_no_function_is_handed_a_blob(bindings: list[tuple[str, dict[str, Any]]]) -> None:
+    """The host would read it as a whole into an instance's memory."""
+    assert {binding["type"] for _, binding in bindings} == {"queueTrigger", "queue"}

@@ -54,7 +54,7 @@ def hosts() -> Iterator[dict[str, Ask]]:
         api = importlib.import_module("functions.api")
         yield {"local": over_http(local), "Lambda": of_lambda(api.handler), "Functions": over_http(functions)}
         api.service.close()
-        api.mangum.open_loop().close()
+        api.gateway.open_loop().close()
     del sys.modules["functions.api"]
 
 

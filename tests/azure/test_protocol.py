@@ -2,7 +2,7 @@
 
 from test_access import *  # noqa: F403
 from test_bad_input import *  # noqa: F403
-from test_golden import *  # noqa: F403
+from test_golden import *  # type: ignore[assignment]  # noqa: F403
 from test_predict import *  # noqa: F403
-from test_schema import *  # noqa: F403
-from test_tritonclient import *  # noqa: F403
+from test_schema import *  # type: ignore[assignment]  # noqa: F403
+from test_tritonclient import *  # type: ignore[assignment]  # noqa: F403

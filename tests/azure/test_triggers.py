@@ -1,4 +1,4 @@
-"""Queue and blob triggers end to end: Azurite, the stand-in's pollers, Microsoft's runtime, a small app."""
+"""A queue trigger and Event Grid end to end: Azurite, the stand-in's pollers, Microsoft's runtime, a small app."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ if not services.AZURITE.exists():
 def storage() -> Iterator[Storage]:
     with services.azurite() as azurite:
         found = Storage(azurite.account, azurite.key, azurite.blob_endpoint, azurite.queue_endpoint)
-        for queue in ("jobs", "jobs-poison", "webjobs-blobtrigger-poison"):
+        for queue in ("jobs", "jobs-poison"):
             found.create_queue(queue)
         found.create_container("input")
         yield found
@@ -36,9 +36,9 @@ def app(storage: Storage, notes: Path) -> Iterator[Server]:
     env = {
         "QUEUE": "jobs",
         "NOTES": str(notes),
-        "STORAGE__blobServiceUri": storage.blob_endpoint,
         "STORAGE__queueServiceUri": storage.queue_endpoint,
         "AzureWebJobsStorage": storage.connection,
+        "STANDIN_EVENTS": "input=jobs",
     }
     with running(HERE / "triggers_app", **env) as server:
         yield server
@@ -77,18 +77,14 @@ def test_a_poisoned_message_is_put_aside_after_its_tries_with_the_reason_logged(
     assert storage.peek("jobs") == []
 
 
-def test_a_blob_triggers_once_for_each_of_its_contents(app: Server, storage: Storage, notes: Path) -> None:
-    for text in ("first", "second"):
+def test_a_blob_is_an_event_once_for_each_of_its_contents(app: Server, storage: Storage, notes: Path) -> None:
+    def events() -> list[dict[str, Any]]:
+        lines = notes.read_text().splitlines() if notes.exists() else []
+        texts = [json.loads(line)["text"] for line in lines]
+        return [json.loads(text) for text in texts if "one.txt" in text]
+
+    for count, text in enumerate(("first", "second"), 1):
         storage.upload("input", "a folder/one.txt", text.encode())
-        expected = [{"kind": "blob", "name": "input/a folder/one.txt", "text": text, "length": len(text)}]
-        assert until(lambda text=text: written(notes, text), app) == expected
-
-
-def test_a_poisoned_blob_is_named_in_the_poison_queue(app: Server, storage: Storage, notes: Path) -> None:
-    storage.upload("input", "bad.txt", b"poison")
-    (message,) = until(lambda: storage.peek("webjobs-blobtrigger-poison"), app)
-    note = json.loads(message)
-    note.pop("ETag")
-    assert note == {"FunctionId": "files", "ContainerName": "input", "BlobName": "bad.txt"}
-    assert len([note for note in written(notes, "poison") if note["kind"] == "blob"]) == 2
-    assert "ValueError: this blob is poison" in app.log
+        until(lambda count=count: len(events()) == count, app)  # type: ignore[misc]
+    assert {event["subject"] for event in events()} == {"/blobServices/default/containers/input/blobs/a folder/one.txt"}
+    assert {event["eventType"] for event in events()} == {"Microsoft.Storage.BlobCreated"}

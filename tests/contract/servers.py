@@ -138,7 +138,9 @@ def tensor(name: str, datatype: str, shape: Sequence[int], data: Any) -> dict[st
     return {"name": name, "shape": list(shape), "datatype": datatype, "data": data}
 
 
-def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> AbstractContextManager["Server"]:
+def serving(
+    path: Path | str, *arguments: str, cwd: Path | str | None = None, **env: str
+) -> AbstractContextManager["Server"]:
     """A host over a repository: `inferry serve`, or what TEST_HOST ("module:function") names for the same tests."""
     module, _, function = os.environ.get("TEST_HOST", f"{__name__}:serving_locally").partition(":")
     host: AbstractContextManager[Server] = getattr(import_module(module), function)(path, *arguments, cwd=cwd, **env)
@@ -146,7 +148,7 @@ def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: s
 
 
 @contextmanager
-def serving_locally(path: Path | str, *arguments: str, cwd: Path | None = None, **env: str) -> Iterator[Server]:
+def serving_locally(path: Path | str, *arguments: str, cwd: Path | str | None = None, **env: str) -> Iterator[Server]:
     """`inferry serve` over a repository on a free port, ended by SIGTERM; its exit status must be 0."""
     with TemporaryDirectory() as folder:
         server = started(path, arguments, env, Path(folder), cwd)
@@ -171,7 +173,7 @@ host = inferry_serve
 
 
 def started(
-    path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path | None
+    path: Path | str, arguments: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path | str | None
 ) -> Server:
     """The server as soon as it has printed its address."""
     command, its_env = host(path, arguments)
@@ -186,7 +188,7 @@ def started(
         )
     server = Server(0, process, folder)
     deadline = time.monotonic() + START_SECONDS
-    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)(/\S*)?\n", server.output)):
+    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)(/[^\s\"]*)?[\"\n]", server.output)):
         if process.poll() is not None or time.monotonic() > deadline:
             killed(process)
             raise AssertionError(f"the server did not start\n{server.output}{server.log}")
@@ -203,9 +205,13 @@ def killed(process: subprocess.Popen[bytes]) -> None:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye."""
+    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye.
+
+    What measures the lines that the tests run measures those of the command too.
+    """
     ours = {"ORT_DISABLE_TELEMETRY": "1", "INTRA_OP_THREADS": "1", "SHUTDOWN_GRACE": "0"}
-    return {"PATH": os.environ["PATH"], **ours, **env}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.environ["PATH"], **measured, **ours, **env}
 
 
 def _wait_until_loaded(server: Server) -> None:

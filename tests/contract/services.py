@@ -18,6 +18,8 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from loopback import free_port
+
 HOST = "127.0.0.1"
 AZURITE = Path(__file__).parents[2] / "node_modules" / ".bin" / "azurite"
 AZURITE_MISSING = f"{AZURITE.relative_to(AZURITE.parents[2])} is missing: npm installs it from package.json"
@@ -106,18 +108,13 @@ def azurite(account: str = "inferry", key: str = "") -> Iterator[Azurite]:
         yield Azurite(account, key, blob, queue)
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 @contextmanager
 def _running(command: Sequence[str], ports: Sequence[int], environment: dict[str, str]) -> Iterator[None]:
     """Run a server in a folder of its own until the block ends; it is ready when it takes connections."""
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w+b") as log:
-        process = subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=log, stderr=log)
+        # What measures our own lines has nothing to do there.
+        others = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        process = subprocess.Popen(command, cwd=folder, env=others | environment, stdout=log, stderr=log)
         try:
             for port in ports:
                 _wait(process, port, Path(log.name))

@@ -71,7 +71,7 @@ def test_a_websocket_is_closed(app: Callable[..., ASGIApp]) -> None:
 def test_head_has_no_body_on_any_host(app: Callable[..., ASGIApp]) -> None:
     served = app(FILES)
     for path in ("/v2", "/v2/health/live", "/nothing"):
-        scope = {"type": "http", "method": "HEAD", "path": path, "headers": [], "query_string": b""}
+        scope: dict[str, Any] = {"type": "http", "method": "HEAD", "path": path, "headers": [], "query_string": b""}
         start, *bodies = converse(served, scope, {"type": "http.request"})
         assert int(dict(start["headers"])[b"content-length"]) > 0
         assert b"".join(message.get("body", b"") for message in bodies) == b""

@@ -1,5 +1,6 @@
 """The commands `infer`, `inspect` and `version`: what they print, and one line on stderr when they can't."""
 
+import gzip
 import json
 import re
 import subprocess
@@ -12,10 +13,19 @@ from typing import Any
 import inferry
 import numpy as np
 import onnx_models
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from arrayfiles import described, npy
+from arrayfiles import described, npy, npz
 from inferry.cli import main as cli
 from servers import EXAMPLES, environment, serving, tensor
+
+
+def parquet(**columns: Any) -> bytes:
+    target = BytesIO()
+    pq.write_table(pa.table(columns), target)
+    return target.getvalue()
+
 
 MODELS = {
     "pixels.onnx": onnx_models.identity("FP32", ("n", 2, 3)),
@@ -124,6 +134,20 @@ INFER: dict[str, tuple[str, str, bytes, list[Any]]] = {
         [{"y": [1, 2]}, {"y": [3, 4]}],
     ),
     "an NPY file for bfloat16": ("brain", "x.npy", npy(np.array([[1.5, 2]], np.float32)), [{"y": [1.5, 2.0]}]),
+    "an NPZ archive": ("table", "x.npz", npz(a=np.array([[1.5]]), b=np.array([[2]])), [{"a_out": 1.5, "b_out": 2}]),
+    "JSON Lines": (
+        "row/1",
+        "x.jsonl",
+        b'{"x": [1, 2, 3]}\n{"features": [4, 5, 6]}\n',
+        [{"y": [2, 4, 6]}, {"y": [8, 10, 12]}],
+    ),
+    "JSON Lines in gzip": ("row/1", "x.jsonl.gz", gzip.compress(b'{"x": [1, 2, 3]}\n'), [{"y": [2, 4, 6]}]),
+    "a Parquet file": (
+        "table",
+        "x.parquet",
+        parquet(a=[1.5, -2], b=[2, 3]),
+        [{"a_out": 1.5, "b_out": 2}, {"a_out": -2, "b_out": 3}],
+    ),
     "an NPY file of strings": ("words", "x.npy", npy(np.array([["a", "ü"]])), [{"y": ["a", "ü"]}]),
     "NaN and infinity": ("row/1", "-", b"[null, Infinity, 1]", [{"y": [None, None, 2.0]}]),
 }
@@ -164,27 +188,43 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "no JSON": ("row", "-", b"{", "not JSON"),
     "no input": ("row", "-", b"", "not JSON"),
     "a row that is too short": ("row", "-", b"[1, 2]", "each row of input 'x' for model 'row' must have the shape [3]"),
-    "a file that isn't there": ("row", "x.csv", None, "can't read x.csv: No such file"),
-    "a file of another format": ("row", "x.parquet", b"", "can't tell the format of x.parquet"),
+    "a file that isn't there": ("row", "x.csv", None, "there is no file x.csv"),
+    "a document that isn't there": ("row", "x.json", None, "can't read x.json: No such file"),
+    "a file of another format": (
+        "row",
+        "x.xlsx",
+        b"PK",
+        "can't tell the format of x.xlsx: give a file in .jsonl, .csv,",
+    ),
     "an empty CSV file": ("row", "x.csv", b"", "x.csv is empty"),
     "a CSV file of a header only": ("row", "x.csv", b"a,b,c\n", "no rows"),
     "a CSV line that is too short": (
         "row",
         "x.csv",
         b"a,b,c\n1,2,3\n4,5\n",
-        "line 3 of x.csv has 2 cells, its header 3",
+        "1 of 2 rows of x.csv can't be predicted; inferry batch predicts the others; row 2: the line has 2 cells",
     ),
-    "a CSV file with a column twice": ("row", "x.csv", b"a,b,a\n1,2,3\n", "x.csv has 2 columns of the name 'a'"),
-    "a CSV cell that is no number": ("row", "x.csv", b"a,b,c\n1,2,many\n", "'many' where FP32 is expected for 'x'"),
-    "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "'2.5' where INT8"),
+    "a CSV file with a column twice": (
+        "row",
+        "x.csv",
+        b"a,b,a\n1,2,3\n",
+        "x.csv must name the columns: it names column 'a' twice",
+    ),
+    "a CSV cell that is no number": (
+        "row",
+        "x.csv",
+        b"a,b,c\n1,2,many\n",
+        "row 1, column 'c': 'many' is found where FP32",
+    ),
+    "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "'2.5' is found where INT8"),
     "a CSV cell out of range": ("bytes", "x.csv", b"a,b\n1,300\n", "300 is out of range"),
-    "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "x.csv is not a CSV file in UTF-8"),
-    "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "x.csv is not a CSV file"),
+    "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "the line is not CSV in UTF-8: column 'a'"),
+    "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "the line is not CSV: field larger"),
     "an NPY file of rows in another order": (
         "pixels",
         "x.npy",
         npy(np.zeros((4, 3, 2))),
-        "Expected [-1, 2, 3], got [4, 3",
+        "have the shape [3, 2], but those of input 'x' of model 'pixels' have the shape [2, 3]",
     ),
     "JSON of rows in another order": (
         "pixels",
@@ -192,7 +232,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
         b"[[[1, 2], [3, 4], [5, 6]]]",
         "must have the shape [2, 3], got [3",
     ),
-    "numbers beyond all": ("row", "-", b"[NaN, 1e400, 2]", "1e400 is beyond all numbers"),
+    "numbers beyond all": ("row", "-", b"[NaN, 1e400, 2]", "1e400 is too large for a number"),
     "numbers beyond all in a CSV file": ("row", "x.csv", b"a,b,c\n1,2,-1e400\n", "-1e400"),
     "an NPY file with a negative length": ("row", "x.npy", described("(1, -2)"), "names the shape (1, -2)"),
     "an NPY file that promises more": ("row", "x.npy", described("(1000000000000, 2)"), "x.npy is cut off"),
@@ -200,9 +240,9 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "an NPY file cut off": ("row", "x.npy", npy(np.zeros((9, 3)))[:-5], "x.npy is cut off"),
     "an archive of arrays": ("row", "x.npy", b"PK\3\4" + bytes(50), "x.npy is not an NPY file"),
     "a pickle in an NPY file": ("row", "x.npy", npy(np.array([{}], object)), "x.npy holds Python objects"),
-    "dates in an NPY file": ("row", "x.npy", npy(np.array(["2026-01-01"], "M8[D]")), "holds datetime64[D]"),
-    "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "300 is out of range"),
-    "fractions in an NPY file of integers": ("bytes", "x.npy", npy(np.array([[1.5, 2]])), "integers for INT8"),
+    "dates in an NPY file": ("row", "x.npy", npy(np.array([["2026-01-01"] * 3], "M8[D]")), "holds datetime64[D]"),
+    "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "a value is out of range for INT8"),
+    "fractions in an NPY file of integers": ("bytes", "x.npy", npy(np.array([[1.5, 2]])), "holds float64, but INT8"),
     "a request with more inputs than the model has": (
         "table",
         "-",
@@ -210,7 +250,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
         "unexpected inference input 'c' for model 'table', whose inputs are 'a', 'b': the request has 4 inputs, the "
         "model 2",
     ),
-    "an NPY file for a table": ("table", "x.npy", npy(np.zeros((1, 2))), "takes 2 inputs; give them as JSON or CSV"),
+    "an NPY file for a table": ("table", "x.npy", npy(np.zeros((1, 2))), "takes 2 inputs: give an NPZ archive"),
     "a model that fails": ("failing", "-", b"[1, 2]", "model 'failing' failed"),
 }
 

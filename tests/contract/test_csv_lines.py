@@ -232,4 +232,4 @@ def test_escaped_quotes_are_no_csv(
     ]
     (tmp_path / "y.csv").write_bytes(content)
     assert main(["infer", "word", "--input", f"{tmp_path}/y.csv", "--models", str(folder)]) == 1
-    assert "is not a CSV file" in capsys.readouterr().err
+    assert "the line is not CSV" in capsys.readouterr().err

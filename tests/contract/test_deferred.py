@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from contract.servers import EXAMPLES, Answer, Server, serving
 from inferry.errors import (
     DeferredNotFound,
     InferenceTimeout,
@@ -25,6 +24,7 @@ from inferry.service import Service
 from inferry.settings import Settings
 from inferry.worker.messages import Messages
 from inferry.worker.worker import Worker
+from servers import EXAMPLES, Answer, Server, serving
 
 pytestmark = pytest.mark.local
 
@@ -318,7 +318,7 @@ def test_a_server_that_answers_itself_has_no_other_time(
     if broken:
         (host.models / "m.onnx").write_bytes(b"broken")
     else:
-        monkeypatch.setattr(runner, "run", lambda *_, **__: {}["?"])
+        monkeypatch.setattr(runner, "run", lambda *_, **__: dict[str, None]()["?"])
     service = Service.from_settings(host.settings)
     management._work(host.deferred, host.job, service)
     service.close()
@@ -329,7 +329,7 @@ def test_a_server_that_answers_itself_has_no_other_time(
 
 
 def test_what_nobody_expected_is_an_answer_the_last_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "run", lambda *_, **__: {}["?"])
+    monkeypatch.setattr(runner, "run", lambda *_, **__: dict[str, None]()["?"])
     with pytest.raises(KeyError):
         host.worker().run(host.job)
     assert host.answer is None

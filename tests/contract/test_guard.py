@@ -9,6 +9,7 @@ import pytest
 from inferry.app import create_app
 from inferry.http.asgi import ASGIApp
 from inferry.http.guard import guard
+from inferry.http.host import Host
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import ask, serving
@@ -36,7 +37,7 @@ def guarded(repository: Callable[..., str]) -> Iterator[Callable[..., ASGIApp]]:
     def make(**settings: Any) -> ASGIApp:
         service = Service.from_settings(Settings(model_path=repository(MODEL), model_control=True, **settings))
         services.append(service)
-        return create_app(service, guard(service.settings))
+        return create_app(service, Host(guard(service.settings)))
 
     yield make
     for service in services:
@@ -45,7 +46,8 @@ def guarded(repository: Callable[..., str]) -> Iterator[Callable[..., ASGIApp]]:
 
 def status(app: ASGIApp, headers: Mapping[str, str], method: str = "POST", path: str = "/v2/models/m/infer") -> int:
     headers = {"host": "127.0.0.1:8000", **headers}
-    return ask(app, method, path, headers=headers, **({"json": BODY} if method == "POST" else {})).status_code
+    body: dict[str, Any] = {"json": BODY} if method == "POST" else {}
+    return ask(app, method, path, headers=headers, **body).status_code
 
 
 @pytest.mark.parametrize("path", POSTS)

@@ -73,7 +73,7 @@ def test_predict(tiny: Server, name: str) -> None:
 
 ANIMALS = ["ant", "bee", "cat"]
 # What is in a row, as far as /predict is concerned: a score for each class, the number of one, or something else.
-OUTPUTS = {
+OUTPUTS: dict[str, tuple[str, tuple[int | str, ...]]] = {
     "scores": ("FP32", ("n", 3)),
     "doubles": ("FP64", ("n", 3)),
     "halves": ("FP16", ("n", 3)),
@@ -88,7 +88,7 @@ OUTPUTS = {
     "words": ("BYTES", ("n",)),
 }
 INDICES = ("index", "column", "best")
-CLASSES = {
+CLASSES: dict[str, tuple[str, Any, Any]] = {
     "scores": ("scores", [[0.1, 0.7, 0.2], [3, 2, 1]], ["bee", "ant"]),
     "the first of equal ones": ("scores", [[1, 2, 2]], ["bee"]),
     "scores beside NaN": ("scores", [[None, 1, 2], [None, None, None]], ["cat", None]),
@@ -123,7 +123,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> ASGIApp:
 def test_classes_have_names_where_labels_are_known(labelled: ASGIApp, name: str) -> None:
     """By both routes, beside the values, which stay what they are."""
     model, rows, classes = CLASSES[name]
-    members = {} if classes is None else {"classes": [{"y": found} for found in classes]}
+    members: dict[str, Any] = {} if classes is None else {"classes": [{"y": found} for found in classes]}
     if classes is not None and model not in INDICES:
         members = {"labels": {"y": ANIMALS}, **members}
     answer = ask(labelled, "POST", "/predict", json={"model_name": model, "features": rows}).json()
@@ -242,7 +242,7 @@ def test_the_example_models_as_rows(examples: Server, model: str, path: str) -> 
 
 
 ONE, TWO = {"a.onnx": onnx_models.identity()}, {"a.onnx": onnx_models.identity(), "b.onnx": onnx_models.identity()}
-DEFAULTS = {
+DEFAULTS: dict[str, tuple[dict[str, bytes], str, dict[str, Any], str | int]] = {
     "the only model": (ONE, "", {}, "a"),
     "the only model for an empty name": (ONE, "", {"model_name": ""}, "a"),
     "the only model for null": (ONE, "", {"model_name": None}, "a"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gate import Fate, Gate, gate
@@ -101,7 +102,7 @@ class Simulation:
             if gate is not None:
                 is_lost = not is_last and self.dice.random() < 0.3
                 fate = self.dice.choice(fates) if is_lost else "pass"
-                gate.fate = lambda fate=fate: fate
+                gate.fate = lambda fate=fate: fate  # type: ignore[misc]
             self._invoke(self.environments[first + number], at, is_last)
         return max(at for at, _, _ in events)
 
@@ -180,7 +181,7 @@ def test_rates_of_what_prometheus_saw_once(tmp_path: Path, environments: Make) -
         environment.pusher.push()
         increase = 'increase(inferry_rows_total{model="digits"}[5m])'
         first, second = (store.query(increase, start + after)[0]["value"][1] for after in (1, 1201))
-        assert (float(first), float(second)) == (pytest.approx(110), pytest.approx(120))
+        assert [float(first), float(second)] == pytest.approx([110, 120])
 
 
 def test_a_gauge_that_does_not_change_is_told_again(store: Store, environments: Make) -> None:
@@ -278,7 +279,7 @@ def test_a_connection_that_the_store_closed_meanwhile() -> None:
         assert failed_flushes(environment.metrics) == []
 
 
-AUTHENTICATION = {
+AUTHENTICATION: dict[str, tuple[dict[str, Any], str | None]] = {
     "none": ({}, None),
     "basic": ({"remote_write_username": "me", "remote_write_password": "a:b"}, "Basic bWU6YTpi"),
     "bearer": ({"remote_write_token": "abc"}, "Bearer abc"),
@@ -345,7 +346,7 @@ def test_one_push_makes_up_for_another(store: Store, environments: Make, fate: i
     with gate(store.write_url) as between:
         environment = environments(between.url, time.time() - 60)
         for now, happens in ((0, fate), (1, "pass")):
-            between.fate = lambda happens=happens: happens
+            between.fate = lambda happens=happens: happens  # type: ignore[misc]
             environment.now += now
             environment.predict("digits", 10)
             environment.pusher.push()
@@ -390,7 +391,7 @@ def test_no_increase_is_lost_to_a_refusal(store: Store, environments: Make, name
     with gate(store.write_url) as between:
         for apart in (30, 90):
             fates = iter(REFUSALS[name])
-            between.fate = lambda fates=fates: next(fates, "pass")
+            between.fate = lambda fates=fates: next(fates, "pass")  # type: ignore[misc]
             environment = environments(between.url, time.time() - 600)
             for _ in range(4):
                 environment.now += apart

@@ -137,7 +137,7 @@ def test_a_batch(app: Callable[..., ASGIApp], lines: Lines, monkeypatch: pytest.
     async def crowded(_: Any) -> bool:
         return False
 
-    monkeypatch.setattr("inferry.runtime.scheduler.Execution._is_alone", crowded)
+    monkeypatch.setattr("inferry.runtime.scheduler.Scheduler._is_alone", crowded)
     body = {"inputs": [{"name": "x", "shape": [2, 1], "datatype": "FP32", "data": [1, 2]}]}
     assert ask(app(FILES, log_format="json"), "POST", "/v2/models/b/infer", json=body).status_code == 200
     (line,) = lines()

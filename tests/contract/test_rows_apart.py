@@ -1,6 +1,5 @@
 """Rows together give what each gives alone, or each is a run of its own: at every door, whatever the outputs are."""
 
-import asyncio
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,7 +164,7 @@ def test_jobs(models: str, tmp_path: Path, alone: Callable[[str], Any], name: st
 @pytest.mark.parametrize("name", MODELS)
 def test_infer_command(models: str, tmp_path: Path, alone: Callable[[str], Any], name: str) -> None:
     np.save(tmp_path / "x.npy", MODELS[name][1])
-    lines = asyncio.run(infer.predict(Settings(model_path=models), name, None, f"{tmp_path}/x.npy"))
+    lines = infer.predict(Settings(model_path=models), name, None, f"{tmp_path}/x.npy")
     assert flat([json.loads(line) for line in lines]) == close(alone(name))
 
 

@@ -29,6 +29,7 @@ from inferry.repository.store import Store, open_store
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage.stored import StoredFile, VersionFiles
+from loopback import free_port
 
 MODEL, BIG = onnx_models.external(2.0, "model.onnx.data", ballast=20_000_000)
 FILES = {
@@ -274,7 +275,7 @@ def test_a_bucket_of_google_that_is_missing_is_named(new_bucket: Callable[[str],
 
 
 def refusing(stack: ExitStack) -> int:
-    return services.free_port()
+    return free_port()
 
 
 def silent(stack: ExitStack) -> int:
@@ -307,7 +308,7 @@ def test_an_endpoint_that_is_down_is_given_up_in_time(
 
 
 def test_a_shared_access_signature_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    url = f"http://{services.HOST}:{services.free_port()}/inferry"
+    url = f"http://{services.HOST}:{free_port()}/inferry"
     settings = services.Azurite("inferry", "", url, url).environment
     del settings["AZURE_STORAGE_ACCOUNT_KEY"]
     settings["AZURE_STORAGE_SAS_TOKEN"] = "sv=2022-11-02&sig=hunter2"

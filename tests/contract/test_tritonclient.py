@@ -485,7 +485,7 @@ def test_model_control(control: Server, form: str) -> None:
         assert client.get_model_config("m")["max_batch_size"] == 0
 
 
-CONTROL_FAILURES = {
+CONTROL_FAILURES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "unknown model": ("404", "unknown model 'nobody'", "nobody", {}),
     "not JSON": ("400", "config.json of model 'm' is not JSON", "m", {"config": "{"}),
     "unknown key": ("400", "unknown key 'max_batch'", "m", {"config": '{"max_batch": 1}'}),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contract.services import free_port
+from loopback import free_port
 
 START_SECONDS = 30.0
 # Programs of a newer Debian, unpacked.

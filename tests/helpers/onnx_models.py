@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
@@ -101,9 +102,11 @@ def external_tensor(name: str, kind: int, dims: Sequence[int], location: str, of
 def zipmap(labels: Sequence[str] | Sequence[int] = ("no", "yes")) -> bytes:
     """As scikit-learn's classifiers export: `label` is the best class of the FP32 scores `x`, `probabilities` maps."""
     words = isinstance(labels[0], str)
+    names: Any = list(labels)
     key = "classlabels_strings" if words else "classlabels_int64s"
     labels_key = "values_strings" if words else "values_int64s"
-    default = {"default_string": ""} if words else {"default_int64": -1}
+    default: dict[str, Any] = {"default_string": ""} if words else {"default_int64": -1}
+    default |= {labels_key: names}
     nodes = [
         helper.make_node("ArgMax", ["x"], ["best"], axis=1, keepdims=0),
         helper.make_node(
@@ -112,10 +115,9 @@ def zipmap(labels: Sequence[str] | Sequence[int] = ("no", "yes")) -> bytes:
             ["label"],
             domain="ai.onnx.ml",
             keys_int64s=list(range(len(labels))),
-            **{labels_key: list(labels)},
             **default,
         ),
-        helper.make_node("ZipMap", ["x"], ["probabilities"], domain="ai.onnx.ml", **{key: list(labels)}),
+        helper.make_node("ZipMap", ["x"], ["probabilities"], domain="ai.onnx.ml", **{key: names}),
     ]
     map_type = helper.make_map_type_proto(
         TensorProto.STRING if words else TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
@@ -131,6 +133,15 @@ def sequence_output(datatype: str = "FP32") -> bytes:
         [helper.make_node("SequenceConstruct", ["x"], ["y"])],
         [tensor("x", datatype, ("batch",))],
         [helper.make_tensor_sequence_value_info("y", ELEMENT_TYPES[datatype], None)],
+    )
+
+
+def sequence_input() -> bytes:
+    """`x` is a sequence of tensors, which the protocol can't carry."""
+    return model(
+        [helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)],
+        [helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)],
+        [tensor("y", "FP32", ("rows",))],
     )
 
 

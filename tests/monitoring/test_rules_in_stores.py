@@ -25,7 +25,7 @@ MODELS: dict[str, list[Outcome]] = {
     "digits": [0.002] * 9 + [errors.InvalidRequest()],
     "broken": [0.002] * 7 + [errors.InferenceFailed(), errors.InferenceTimeout(), errors.QueueFull()],
     "odd": [0.002] * 2 + [errors.InvalidArgument()] * 8,
-    "slow": [0.002] * 7 + [2.0] * 3,
+    "slow": [*[0.002] * 7, *[2.0] * 3],
 }
 CALLERS = ("invalid", "invalid_argument", "denied", "not_found", "canceled")
 RINGING = {
@@ -62,7 +62,7 @@ class History:
     def quantiles(self, quantile: float) -> dict[tuple[str, ...], float]:
         """As Prometheus has it: as if those of a bucket were evenly spread. It doesn't know of the empty ones below the
         first, which nobody told it of."""
-        found = {}
+        found: dict[tuple[str, ...], float] = {}
         for model in MODELS:
             taken = [r.seconds for r in self.last(300) if r.model == model and not r.reason]
             buckets = Counter(bisect_left(SECONDS, seconds) for seconds in taken)

@@ -153,7 +153,7 @@ def numpy(case: Case, folder: Path) -> None:
     ]
     np.save(
         folder / f"{case.name}.npy",
-        np.rec.fromarrays(columns, names=list(case.columns))
+        np.rec.fromarrays(columns, names=",".join(case.columns))  # type: ignore[call-overload]
         .view(np.ndarray)
         .astype([(n, dtype) for n in case.columns]),
     )

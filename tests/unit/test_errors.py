@@ -13,7 +13,7 @@ ERRORS = {name: value for name, value in vars(errors).items() if isinstance(valu
 
 def drawn() -> Iterator[tuple[str, str | None]]:
     """Each class in the drawing with the class above it."""
-    above = {-1: None}
+    above: dict[int, str | None] = {-1: None}
     for line in (errors.__doc__ or "").splitlines():
         match = re.fullmatch(r"((?:\|   |    )*)(\+-- )?([A-Z]\w+)(?: {2,}(\S.*))?", line)
         if match:
@@ -26,7 +26,7 @@ def drawn() -> Iterator[tuple[str, str | None]]:
 
 def test_the_drawing_is_the_tree() -> None:
     assert dict(drawn()) == {
-        name: value.__base__.__name__ if value is not InferryError else None for name, value in ERRORS.items()
+        name: value.__bases__[0].__name__ if value is not InferryError else None for name, value in ERRORS.items()
     }
     assert [name for name, _ in drawn()] == list(ERRORS)
 
@@ -87,7 +87,8 @@ def test_status(name: str, status: int) -> None:
 
 
 def test_the_table_above_is_complete() -> None:
-    cases = {case[0] for case in test_status.pytestmark[0].args[1]}
+    marks: list[pytest.Mark] = vars(test_status)["pytestmark"]
+    cases = {case[0] for case in marks[0].args[1]}
     assert cases == ERRORS.keys() - {"InferryError"}
 
 

@@ -13,6 +13,7 @@ import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability.sinks import prometheus
+from inferry.protocol import classification
 from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
 from inferry.repository.version import LOADING
@@ -86,6 +87,21 @@ def test_a_model_is_in_use_while_it_runs(service: Make) -> None:
     asyncio.run(scenario())
 
 
+def test_a_model_is_in_use_while_its_batch_runs(service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = b'{"max_batch_size": 4, "dynamic_batching": {}, "rows": "joined"}'
+    subject = service({"a/1/model.onnx": DOUBLE, "a/config.json": config})
+    model = asyncio.run(subject.model("a"))
+    run, users = model.session.run, list[int]()
+
+    def watched(*arguments: Any) -> Any:
+        users.append(model.users)
+        return run(*arguments)
+
+    monkeypatch.setattr(model.session, "run", watched)
+    assert factor(subject) == 2
+    assert (users, model.users) == ([1], 0)
+
+
 def test_requests_have_changed_models_noticed(service: Make, tmp_path: Path) -> None:
     subject = service({"a.onnx": DOUBLE}, model_refresh=0.01)
     assert factor(subject) == 2
@@ -144,8 +160,14 @@ def test_a_model_that_loads_or_was_unloaded(service: Make) -> None:
     subject.preload()
     subject.repository.unload("a")
     assert subject.not_ready() == ""
-    subject.preloaded = False
+
+
+def test_a_service_is_not_ready_until_its_models_are_loaded(service: Make) -> None:
+    made = service({"a.onnx": b"not a model"})
+    subject = Service(made.repository, preloaded=False)
     assert subject.not_ready() == "the models are being loaded"
+    subject.preload()
+    assert subject.not_ready() == ""
 
 
 def test_models_that_can_not_be_loaded_do_not_stop_the_others(service: Make) -> None:
@@ -196,7 +218,7 @@ def test_the_best_classes_are_of_a_row_where_there_are_rows(service: Make, confi
     request = rows(0, 0)
     request.inputs["x"].array[:] = [[1, 2, 0], [0, 2, 0]]
     request.outputs = (RequestedOutput("y", False, 3),)
-    (output,) = asyncio.run(infer(subject, "a", request)).outputs
+    (output,) = classification.applied(asyncio.run(infer(subject, "a", request)))
     assert output.array.tolist() == expected
 
 
@@ -221,5 +243,5 @@ def test_quick_models_need_no_thread(service: Make, monkeypatch: pytest.MonkeyPa
     def refuse(*_: Any) -> None:
         raise AssertionError("a thread")
 
-    monkeypatch.setattr(subject._pool, "pool", refuse)
+    monkeypatch.setattr(subject._threads, "pool", refuse)
     assert factor(subject) == 2

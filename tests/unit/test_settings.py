@@ -1,6 +1,7 @@
 """Settings: from the environment and back, every bad value's message, and the file that lists them."""
 
 import math
+from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ DEFAULTS = {
     "METRICS_PORT": 0,
     "METRICS_INTERVAL": 15.0,
     "METRICS_TIMEOUT": 2.0,
+    "EMF_DETAIL": "service",
     "REMOTE_WRITE_URL": "",
     "REMOTE_WRITE_USERNAME": "",
     "REMOTE_WRITE_PASSWORD": "",
@@ -118,6 +120,7 @@ def test_from_env() -> None:
         "METRICS_PORT": "9100",
         "METRICS_INTERVAL": "1",
         "METRICS_TIMEOUT": "0.5",
+        "EMF_DETAIL": "model",
         "REMOTE_WRITE_URL": "https://store.example/write",
         "REMOTE_WRITE_USERNAME": "me",
         "REMOTE_WRITE_PASSWORD": "a password",
@@ -172,6 +175,7 @@ def test_from_env() -> None:
         "METRICS_PORT": 9100,
         "METRICS_INTERVAL": 1.0,
         "METRICS_TIMEOUT": 0.5,
+        "EMF_DETAIL": "model",
         "REMOTE_WRITE_URL": "https://store.example/write",
         "REMOTE_WRITE_USERNAME": "me",
         "REMOTE_WRITE_PASSWORD": "a password",
@@ -219,6 +223,8 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
         return st.integers(0, 65535)
     if item.name == "log_format":
         return st.sampled_from(["text", "json"])
+    if item.name == "emf_detail":
+        return st.sampled_from(["service", "model", "all"])
     if item.name == "base_path":
         return st.sampled_from(["", "/", "/ml", "/ml/", "/a/b"])
     if item.name == "api_keys":
@@ -283,8 +289,11 @@ BAD_PREFIXES = (
     "https://b/a",
     "/",
     "file:///",
+    "file://a",
+    "a",
+    "../a",
+    "/good,bad",
 )
-BAD_PREFIXES += ("file://a", "a", "../a", "/good,bad")
 NO_FOLDER = "must be a URL like s3://bucket/files, or an absolute folder"
 NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
 
@@ -321,6 +330,7 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("INTRA_OP_THREADS", "-1", "INTRA_OP_THREADS must be at least 0, got -1"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
         ("LOG_LEVEL", "", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got ''"),
+        ("EMF_DETAIL", "few", "EMF_DETAIL must be service, model or all, got 'few'"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT must be text or json, got 'xml'"),
         ("LOG_PAYLOADS", "-1", "LOG_PAYLOADS must be at least 0, got -1"),
         ("TRACES", "otlp", "TRACES must be true or false, got 'otlp'"),
@@ -376,7 +386,13 @@ def test_env_example_lists_every_setting() -> None:
     assert all(line.startswith("# ") for line in head.split("\n"))
     listed = [tuple(block.split("\n")) for block in blocks]
     assert all(item.default is not MISSING for item in fields(Settings))
-    formatted = {str: str, int: str, float: str, bool: lambda value: str(value).lower(), tuple: ",".join}
+    formatted: dict[type, Callable[[Any], str]] = {
+        str: str,
+        int: str,
+        float: str,
+        bool: lambda value: str(value).lower(),
+        tuple: ",".join,
+    }
     expected = [
         (f"# {item.metadata['help']}", f"#{item.name.upper()}={formatted[type(item.default)](item.default)}")
         for item in fields(Settings)

@@ -46,7 +46,7 @@ def function(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Function
             sys.modules.pop("functions.api", None)
             module = importlib.import_module("functions.api")
             services.callback(module.service.close)
-            services.callback(module.mangum.open_loop().close)
+            services.callback(module.gateway.open_loop().close)
             return Function(module)
 
         yield make

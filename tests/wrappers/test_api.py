@@ -211,10 +211,12 @@ def _empty_answer(served: Function, name: str) -> Any:
 
 
 @pytest.mark.parametrize(("name", "status"), [("alb", 413), ("http-api", 200)])
-def test_other_answers_have_the_same_limit(function: Make, name: str, status: int) -> None:
+def test_other_answers_have_the_same_limit(
+    function: Make, monkeypatch: pytest.MonkeyPatch, name: str, status: int
+) -> None:
     served = function(MODEL_PATH=str(EXAMPLES))
     padding = "# padding\n" * (sources.MAX_BALANCED // 10 + 1)
-    served.module.service.scrape = lambda: padding
+    monkeypatch.setattr("inferry.observability.sinks.prometheus.text", lambda *_: padding)
     assert served(got(name, "/metrics"))["statusCode"] == status
 
 
@@ -253,7 +255,7 @@ def test_what_an_invocation_knows_is_passed_on(function: Make, monkeypatch: pyte
     header, trace_id = TRACES[name]
     monkeypatch.setenv("_X_AMZN_TRACE_ID", header)
     served, recorded = function(), Recorded()
-    served.module.mangum.app = recorded
+    served.module.gateway.app = recorded
     before = time.monotonic()
     for event in ("http-api", "alb"):
         served(events.load(event), seconds=20)

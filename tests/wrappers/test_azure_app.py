@@ -216,7 +216,7 @@ def test_the_hosts_prefix_is_the_base_path(tmp_path: Path, host: str, given: dic
 
 
 def test_levels_of_authorisation() -> None:
-    levels = ({}, {"AUTH_LEVEL": ""}, {"AUTH_LEVEL": "anonymous"}, {"AUTH_LEVEL": "Admin"})
+    levels: list[dict[str, str]] = [{}, {"AUTH_LEVEL": ""}, {"AUTH_LEVEL": "anonymous"}, {"AUTH_LEVEL": "Admin"}]
     expected = [func.AuthLevel.FUNCTION] * 2 + [func.AuthLevel.ANONYMOUS, func.AuthLevel.ADMIN]
     assert [auth_level(env) for env in levels] == expected
     with pytest.raises(InvalidSettings, match="AUTH_LEVEL must be function, anonymous or admin, got 'public'"):

@@ -70,7 +70,8 @@ def test_what_lacks_something_is_an_error(name: str) -> None:
 
 
 def test_nothing_else_is_an_event() -> None:
-    for document in (None, [], {}, {"input": "az://input/a.csv"}, {"type": 7}, {"type": "Microsoft.Other.Thing"}):
+    documents: list[Any] = [None, [], {}, {"input": "az://input/a.csv"}, {"type": 7}, {"type": "Microsoft.Other.Thing"}]
+    for document in documents:
         assert not envelopes.is_event(document)
 
 

@@ -114,15 +114,14 @@ def test_the_requirements_are_pinned_for_every_python() -> None:
 def test_the_host_is_told() -> None:
     host = json.loads((ROOT / "host.json").read_text())
     assert (host["version"], host["telemetryMode"]) == ("2.0", "OpenTelemetry")
-    # The bundles that know Event Grid for blobs.
     bundle = {"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.0.0, 5.0.0)"}
     assert host["extensionBundle"] == bundle
-    http, queues, blobs = (host["extensions"][name] for name in ("http", "queues", "blobs"))
+    http, queues = (host["extensions"][name] for name in ("http", "queues"))
     assert http["routePrefix"] == ""
     assert 1 < http["maxConcurrentRequests"] <= http["maxOutstandingRequests"]
     docs = (ROOT / "docs" / "azure.md").read_text()
-    assert (queues["visibilityTimeout"], "shows it again after 30 s" in docs) == ("00:00:30", True)
-    assert (queues["maxDequeueCount"], blobs["poisonBlobThreshold"], "after five tries" in docs) == (5, 5, True)
+    assert (queues["visibilityTimeout"], "delivers it again after 30 s" in docs) == ("00:00:30", True)
+    assert (queues["maxDequeueCount"], "after five tries" in docs) == (5, True)
     at_once = queues["batchSize"] + queues["newBatchThreshold"]
     assert (at_once, "up to six at once" in docs) == (6, True)
     # The app takes plain text as well as base64; the host would put all but the latter aside and say nothing.

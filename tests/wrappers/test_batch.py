@@ -424,7 +424,7 @@ def test_poison_is_put_aside_with_the_reason(batch: Any, cloud: Cloud, name: str
     assert failed(batch()(event)) == []
     [(sent, attributes)] = cloud.received(cloud.dead)
     assert sent == event["Records"][0]["body"]
-    assert (attributes["error"], attributes["message"], attributes.keys()) == (
+    assert (attributes["error"], attributes["message"], set(attributes)) == (
         error,
         ID,
         {"error", "message", "reason"},
@@ -506,7 +506,7 @@ def test_a_job_goes_on_in_other_invocations(batch: Any, cloud: Cloud) -> None:
         turns.append(len(cloud.keys("output/.inferry/")) + len(cloud.keys("output/digits/.inferry/")))
         sent = cloud.received(cloud.jobs)
         assert len(sent) <= 1
-        event = sqs(sent[0][0]) if sent else None
+        event = sqs(sent[0][0]) if sent else {}
     assert len(turns) > 1
     assert turns[-1] == 0
     assert sorted(turns[:-1]) == turns[:-1]

@@ -27,7 +27,7 @@ def invoked() -> Iterator[Callable[[App], Any]]:
     gateways = []
 
     def invoke(app: App) -> Any:
-        gateways.append(Gateway(app, lifespan="off"))
+        gateways.append(Gateway(app))
         return gateways[-1](events.load("http-api"), context())
 
     yield invoke
@@ -134,6 +134,11 @@ def test_asyncio_is_imported_where_something_waits(repository: Callable[..., str
     command = [sys.executable, "-c", FIRST, json.dumps(event)]
     done = subprocess.run(command, env=given, check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == [after_init, after_prediction, 200]
+
+
+def test_mangum_can_still_be_imported_whole() -> None:
+    script = "import functions.sources; from mangum import Mangum; from mangum.handlers import ALB"
+    subprocess.run([sys.executable, "-c", script], env=DEFAULTS, cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(("module", "later"), [("api", "inferry.app"), ("batch", "inferry.worker.worker")])

@@ -141,7 +141,7 @@ def serving(folder: Path, base: str = "") -> Iterator[Gateway]:
         intra_op_threads=1,
     )
     service = Service.from_settings(settings)
-    gateway = Gateway(create_app(service), lifespan="off")
+    gateway = Gateway(create_app(service))
     yield gateway
     gateway.open_loop().close()
     service.close()

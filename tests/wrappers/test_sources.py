@@ -45,8 +45,8 @@ def test_a_request_is_read_as_mangum_reads_it(name: str, change: str) -> None:
 
 def test_a_path_is_read_as_mangum_reads_it() -> None:
     for path in ("", "/", "/a%20b", "/%C3%BC/x"):
-        event = events.http_api("GET", path)
-        assert scope(HTTPApi(event, None, CONFIG)) == scope(HTTPGateway(event, None, CONFIG)), path
+        event, at = events.http_api("GET", path), context()
+        assert scope(HTTPApi(event, at, CONFIG)) == scope(HTTPGateway(event, at, CONFIG)), path
 
 
 JSON = (b"content-type", b"application/json")
@@ -70,12 +70,15 @@ def test_an_answer_is_written_as_mangum_writes_it(name: str, version: str) -> No
     headers, body = ANSWERS[name]
     event = events.load("http-api") | {"version": version, "path": "/v2", "httpMethod": "GET"}
     response: Any = {"status": 201, "headers": headers, "body": body}
-    assert HTTPApi(event, None, CONFIG)(response) == HTTPGateway(event, None, CONFIG)(response)
+    at = context()
+    assert HTTPApi(event, at, CONFIG)(response) == HTTPGateway(event, at, CONFIG)(response)
 
 
 def test_a_large_text_comes_in_base64() -> None:
     """As in Lambda's JSON each of its quotes is two characters."""
     for size, is_base64 in ((MAX_TEXT, False), (MAX_TEXT + 1, True)):
-        answer = HTTPApi(events.load("http-api"), None, CONFIG)({"status": 200, "headers": [JSON], "body": b'"' * size})
+        answer = HTTPApi(events.load("http-api"), context(), CONFIG)(
+            {"status": 200, "headers": [JSON], "body": b'"' * size}
+        )
         assert answer["isBase64Encoded"] is is_base64
         assert events.body(answer) == b'"' * size

@@ -6,7 +6,6 @@ locals {
     AZURE_STORAGE_ACCOUNT_NAME = local.data.name
     REMOTE_WRITE_URL           = local.remote_write_url
 
-    "${var.triggers.connection}__blobServiceUri"  = trimsuffix(local.data.primary_blob_endpoint, "/")
     "${var.triggers.connection}__queueServiceUri" = trimsuffix(local.data.primary_queue_endpoint, "/")
     "${var.triggers.connection}__credential"      = "managedidentity"
 

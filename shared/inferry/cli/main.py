@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -74,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
 
     infer = commands.add_parser("infer", help="predict a file's rows with a model")
     infer.add_argument("model", metavar="MODEL", help="a model's name, NAME/VERSION, or an .onnx file")
-    infer.add_argument("--input", required=True, metavar="FILE", help=".npy, .json or .csv, or - for JSON on stdin")
+    infer.add_argument(
+        "--input", required=True, metavar="FILE", help="a file of rows or its URL, or - for JSON on stdin"
+    )
     _add_header(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
@@ -111,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--for", dest="processes", choices=("one", "many"), default="many", help="processes on a host; default: many"
     )
-    prepare.add_argument("--samples", action="append", default=[], metavar="[NAME=]FILE", help="inputs, as for infer")
+    prepare.add_argument("--samples", action="append", default=[], metavar="[NAME=]FILE", help="inputs, .json or .npy")
     prepare.add_argument("--tolerance", type=float, default=0.0, metavar="X", help="by which answers may differ")
     prepare.add_argument("--keep-original", action="store_true", help="keep the model itself as well")
     prepare.add_argument("--json", action="store_true", help="print a summary for machines")
@@ -148,7 +152,7 @@ def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import infer
 
     settings, name, version = _model(options.model, settings)
-    for line in asyncio.run(infer.predict(settings, name, version, options.input, options.header)):
+    for line in infer.predict(settings, name, version, options.input, options.header):
         print(line)
     return 0
 
@@ -209,11 +213,21 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
     try:
         if pusher:
             pusher.start()
-        return batch.run(job, service, display).as_dict()
+        with _below(os.environ.get("TRACEPARENT", ""), settings):
+            return batch.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:
+    """With TRACES, the spans of the block are below the one of whoever called the command."""
+    if not settings.traces:
+        return nullcontext()
+    from inferry.observability.traces import tracer
+
+    return tracer(settings).below(traceparent)
 
 
 def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
@@ -290,21 +304,27 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     from inferry.app import create_app
     from inferry.http.guard import guard
+    from inferry.http.host import Host
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
+    from inferry.server.helper import Helper
     from inferry.service import Service
 
-    service = Service.from_settings(settings)
-    service.background = ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred")
+    # The port answers while models load: a probe tells a server that loads from one that hangs.
+    helper = Helper()
+    service = Service.from_settings(settings, preloaded=False, elsewhere=helper)
     pusher = open_pusher(settings, service.metrics, os.environ)
-    metrics.share(service, workers)
+    host = Host(
+        guard=guard(settings),
+        scrape=metrics.share(service, workers),
+        background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+        elsewhere=helper,
+    )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():
         log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
-    app = create_app(service, guard(settings))
-    service.preloaded = False
-    # The port answers meanwhile: a probe tells a server that loads from one that hangs.
+    app = create_app(service, host)
     Thread(target=_preload, args=(service,), name="inferry-preload").start()
     if pusher is None and settings.log_format == "text":
         return app
@@ -319,7 +339,6 @@ def _preload(service: "Service") -> None:
     # What is loaded now stays: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    service.preloaded = True
 
 
 def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
@@ -349,14 +368,19 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
 
 
 def _greet(settings: Settings) -> None:
-    """The addresses to open, and a request to paste."""
+    """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
-    print(f"inferry {__version__} serves {settings.model_path} at {url}")
-    print(f"  docs     {url}/docs")
-    print(f"  models   curl {url}/v2/models")
-    if features := _digit(settings.model_path):
-        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    if settings.log_format == "json":
+        formatter = logs.JsonFormatter(settings.app_name)
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+    else:
+        print(greeting)
+        print(f"  docs     {url}/docs")
+        print(f"  models   curl {url}/v2/models")
+        if features := _digit(settings.model_path):
+            print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()
 
 

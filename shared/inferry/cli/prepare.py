@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from inferry.cli.infer import read_request
+from inferry.cli import infer
 from inferry.cli.inspect import size_text
 from inferry.cpus import session_threads
 from inferry.errors import InvalidRequest, InvalidSettings, ModelUnavailable
@@ -12,11 +12,13 @@ from inferry.observability.logs import printable
 from inferry.prepare.output import Output, open_output
 from inferry.prepare.preparation import Outcome, Request, Samples, prepare
 from inferry.prepare.verdict import Line
+from inferry.protocol import npy
 from inferry.protocol.types import InferRequest
 from inferry.repository.layout import CONFIG_FILE
 from inferry.repository.manifest import ORIGINAL
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import Entry
+from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.settings import Settings
 
@@ -80,9 +82,18 @@ def samples(given: Sequence[str]) -> Samples:
 
     def read(model: Model) -> InferRequest | None:
         file = files.get(model.name, files.get(""))
-        return None if file is None else read_request(file, model, None)
+        return None if file is None else _request(file, model)
 
     return read
+
+
+def _request(file: str, model: Model) -> InferRequest:
+    """A document of JSON as `inferry infer` takes it, or the rows of a .npy file."""
+    if file.lower().endswith(".npy"):
+        return rows.to_request(npy.read_array(infer.read(file), file).tolist(), model)
+    if file == "-" or file.lower().endswith(".json"):
+        return infer.document(infer.read(file), model)
+    raise InvalidRequest(f"can't tell the format of {file}: give samples as .json or .npy, or - for JSON on stdin")
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:

@@ -1,10 +1,14 @@
 """ASGI: its types, and what an answer passes on its way to the host."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
+from inferry.concurrency import on_loop
 from inferry.observability.record import Observation
+
+if TYPE_CHECKING:
+    import asyncio
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -15,8 +19,53 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 # Status, body and headers of an answer.
 Response: TypeAlias = tuple[int, bytes, Headers]
 
+# Bytes of an answer that are sent at once.
+PART = 1 << 20
+
 # In the state of a scope while the host is about to end.
 DRAINING = "draining"
+
+
+class Exchange:
+    """A request of a host that has all of it, and the answer, whole: what an application receives and sends."""
+
+    def __init__(self, read: Callable[[], bytes]) -> None:
+        """`read` gives the request's body, when it is asked for: what it raises is the application's to answer."""
+        self.status = 500
+        self.headers: Headers = []
+        self._read: Callable[[], bytes] | None = read
+        self._parts: list[bytes] = []
+        self._complete = False
+        self._answered: asyncio.Event | None = None
+
+    @property
+    def body(self) -> bytes:
+        """The answer's."""
+        return b"".join(self._parts)
+
+    async def receive(self) -> Message:
+        """The whole body; then, when the answer is complete, that the client has left."""
+        if self._read is not None:
+            read, self._read = self._read, None
+            return {"type": "http.request", "body": read(), "more_body": False}
+        if not self._complete:
+            await on_loop()
+            import asyncio
+
+            self._answered = self._answered or asyncio.Event()
+            await self._answered.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """A part of the answer."""
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], message["headers"]
+            return
+        self._parts.append(message.get("body", b""))
+        if not message.get("more_body"):
+            self._complete = True
+            if self._answered is not None:
+                self._answered.set()
 
 
 def is_draining(scope: Scope) -> bool:
@@ -39,6 +88,23 @@ def without_body(send: Send) -> Send:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
     return send_head
+
+
+def in_parts(send: Send) -> Send:
+    """`send` for a server of several clients: who takes a large answer quickly keeps the others waiting no longer."""
+
+    async def send_parts(message: Message) -> None:
+        body = memoryview(message.get("body", b""))
+        if len(body) > PART:
+            import asyncio
+
+            for start in range(0, len(body) - PART, PART):
+                await send({"type": message["type"], "body": body[start : start + PART], "more_body": True})
+                await asyncio.sleep(0)
+            message = {**message, "body": body[(len(body) - 1) // PART * PART :]}
+        await send(message)
+
+    return send_parts
 
 
 def below(root: str, path: str) -> str:

@@ -54,13 +54,11 @@ def json_response(value: Any, status: int = 200) -> Response:
 def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation | None = None) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
-    text = str(exc)
+    text = described(exc, scope)
     if seen is not None:
         seen.reason = reason_of(exc)
     if status == 500:
         text = _logged(exc, seen or context.read(scope))
-    elif status == 504 and context.deadline(scope) <= time.monotonic():
-        text = f"{text}; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
     # A lone surrogate of the request's is no text that JSON can hold.
     response = json_response({"error": text.encode(errors="replace").decode()}, status)
     if isinstance(exc, routes.MethodNotAllowed):
@@ -70,6 +68,13 @@ def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation |
     if isinstance(exc, errors.QueueFull):
         response[2].append((b"retry-after", b"1"))
     return response
+
+
+def described(exc: Exception, scope: Mapping[str, Any]) -> str:
+    """The text of an error, with what can be done where the time of the host was over."""
+    if isinstance(exc, errors.InferenceTimeout) and context.deadline(scope) <= time.monotonic():
+        return f"{exc}; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
+    return str(exc)
 
 
 def _logged(exc: Exception, known: Observation | context.Context) -> str:

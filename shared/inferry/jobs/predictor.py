@@ -10,7 +10,7 @@ import numpy as np
 from inferry.errors import InferenceTimeout, InferryError, InvalidRequest, NotSupported
 from inferry.jobs.formats.blocks import Answer, Block, Group, Pace, Rejected, Values
 from inferry.protocol.signature import Feed
-from inferry.protocol.tensors import Array, aligned, empty
+from inferry.protocol.tensors import Array, aligned, joined
 from inferry.runtime.model import Model
 from inferry.runtime.verdicts import NONE, PROVEN, SINGLE, UNPROVEN
 
@@ -230,7 +230,7 @@ class Predictor:
         self, run: list[tuple[int, Feed]], block: Block, rejected: list[Rejected]
     ) -> Iterator[tuple[int, list[Array]]]:
         """The outputs of each request; when a run fails two of half its requests, until each that fails is alone."""
-        feed = _joined([feed for _, feed in run])
+        feed = joined([feed for _, feed in run]) if len(run) > 1 else run[0][1]
         if len(run) > 1 and not self._joins(feed):
             yield from self._run_each(run, block, rejected)
             return
@@ -281,16 +281,6 @@ def _rows(array: Array) -> int:
 
 def _kind(feed: Feed) -> Any:
     return tuple((name, array.ndim, array.shape[1:]) for name, array in feed.items())
-
-
-def _joined(feeds: Sequence[Feed]) -> Feed:
-    if len(feeds) == 1:
-        return feeds[0]
-    joined = {}
-    for name, first in feeds[0].items():
-        target = empty((sum(len(feed[name]) for feed in feeds), *first.shape[1:]), first.dtype)
-        joined[name] = np.concatenate([feed[name] for feed in feeds], out=target)
-    return joined
 
 
 def _assembled(pieces: Sequence[Piece], names: Sequence[str]) -> tuple[Array, Mapping[str, Values]]:

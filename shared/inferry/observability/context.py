@@ -1,15 +1,12 @@
 """What is known of a request beside its content: who asked, and until when.
 
-A host puts a mapping at `scope["inferry"]` with what it knows: `request_id`, `trace_id`, `deadline` (seconds on
-time.monotonic, when it ends the invocation, its margin taken off), `cold_start` and `max_response`: the bytes of the
-largest answer that it passes on, and whose limit that is. The headers x-request-id and traceparent stand in for the
-first two.
+A host puts what it knows at `scope["inferry"]`. The headers x-request-id and traceparent stand in for its two ids.
 """
 
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 KEY = "inferry"
 REQUEST_ID = b"x-request-id"
@@ -23,10 +20,20 @@ _ID_LENGTH = 100
 _UNLIMITED = (0, "")
 # Of ids that come from outside only what can stand in a header and in a log's line; the rest are question marks.
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
-# One system call makes many. They are not for children of this process.
-_AT_A_TIME = 64
-_NEW_IDS: list[bytes] = []
-os.register_at_fork(after_in_child=_NEW_IDS.clear)
+
+
+class HostContext(TypedDict, total=False):
+    """What a host says of a request.
+
+    `deadline`: when it ends the invocation, its margin taken off (seconds on time.monotonic); `max_response`: the bytes
+    of the largest answer that it passes on, and whose limit that is.
+    """
+
+    request_id: str
+    trace_id: str
+    deadline: float
+    cold_start: bool
+    max_response: tuple[int, str]
 
 
 class Context(NamedTuple):
@@ -46,13 +53,13 @@ def read(scope: Mapping[str, Any]) -> Context:
 def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
     """Of the request and of its trace; empty ones are unknown."""
     headers = dict(scope.get("headers") or ())
-    host = scope.get(KEY)
+    host: HostContext | None = scope.get(KEY)
     said = host.get("trace_id") if host else ""
     return request_id(host, headers), trace_id(said or headers.get(_TRACEPARENT, b""))
 
 
 def named(
-    host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]
+    host: HostContext | None, headers: Mapping[bytes, bytes]
 ) -> tuple[str | bytes, tuple[bytes, bytes], str | bytes]:
     """The request's id, a new one if need be, the answer's header that repeats it, and what `trace_id` takes.
 
@@ -68,9 +75,9 @@ def named(
     return value, (REQUEST_ID, value), trace
 
 
-def request_id(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -> str:
+def request_id(host: HostContext | None, headers: Mapping[bytes, bytes]) -> str:
     """The id that the host says, or else the client; empty when neither does."""
-    said: str = host.get("request_id", "") if host else ""
+    said = host.get("request_id", "") if host else ""
     if said or REQUEST_ID not in headers:
         return said
     return _printable(headers[REQUEST_ID]).decode()
@@ -78,27 +85,24 @@ def request_id(host: Mapping[str, Any] | None, headers: Mapping[bytes, bytes]) -
 
 def new_id() -> bytes:
     """For a request that has none: 64 random bits."""
-    if not _NEW_IDS:
-        digits = os.urandom(8 * _AT_A_TIME).hex().encode()
-        _NEW_IDS.extend([digits[at : at + 16] for at in range(0, len(digits), 16)])
-    return _NEW_IDS.pop()
+    return os.urandom(8).hex().encode()
 
 
 def deadline(scope: Mapping[str, Any]) -> float:
     """When the host ends the request, on time.monotonic; infinite where it doesn't."""
-    host = scope.get(KEY)
+    host: HostContext | None = scope.get(KEY)
     return host.get("deadline", math.inf) if host else math.inf
 
 
 def is_cold(scope: Mapping[str, Any]) -> bool:
     """Whether the request is the first of its process, as far as the host says."""
-    host = scope.get(KEY)
+    host: HostContext | None = scope.get(KEY)
     return bool(host and host.get("cold_start"))
 
 
 def max_response(scope: Mapping[str, Any]) -> tuple[int, str]:
     """The bytes that the host passes on of an answer, and whose limit that is; 0 where it has none."""
-    host = scope.get(KEY)
+    host: HostContext | None = scope.get(KEY)
     return host.get("max_response", _UNLIMITED) if host else _UNLIMITED
 
 

@@ -53,11 +53,7 @@ class TensorSpec(NamedTuple):
         row = self.row
         if row is None or (len(shape) == len(row) and fits(shape, row)):
             return shape
-        size, known = math.prod(shape), math.prod(length for length in row if length != -1)
-        free = row.count(-1)
-        if len(shape) == len(row) or free > 1 or (free and (not known or size % known)) or (not free and size != known):
-            return None
-        return tuple(size // known if length == -1 else length for length in row)
+        return None if len(shape) == len(row) else _filled(row, math.prod(shape))
 
     @property
     def rows(self) -> str:
@@ -227,14 +223,26 @@ class Signature:
         shape = tuple(spec.stated)
         if self.max_batch_size:
             shape = (1, -1) if spec.shape is None else (1, *shape[1:])
-        free = shape.count(-1)
-        known = math.prod(length for length in shape if length != -1) * spec.datatype.dtype.itemsize
-        if free > 1 or (free and (known == 0 or size % known)):
+        if -1 not in shape:
+            return shape
+        count, rest = divmod(size, spec.datatype.dtype.itemsize)
+        filled = None if rest else _filled(shape, count)
+        if filled is None:
             raise InvalidRequest(
                 f"the shape of {what}, {spec.stated}, can't be told from the {size} bytes of a raw binary "
                 "request; send a JSON header with the shape"
             )
-        return tuple(size // known if length == -1 else length for length in shape)
+        return filled
+
+
+def _filled(shape: Shape, size: int) -> Shape | None:
+    """`shape` with the length that so many elements leave to its only -1; None where they fit no shape, or several."""
+    known, free = math.prod(length for length in shape if length != -1), shape.count(-1)
+    if not free:
+        return shape if size == known else None
+    if free > 1 or not known or size % known:
+        return None
+    return tuple(size // known if length == -1 else length for length in shape)
 
 
 @lru_cache(maxsize=1024)

@@ -12,7 +12,7 @@ import numpy as np
 
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
 from inferry.protocol.signature import Feed
-from inferry.protocol.tensors import Array, empty
+from inferry.protocol.tensors import Array, joined
 from inferry.runtime.session import Run
 
 log = logging.getLogger("inferry")
@@ -32,6 +32,7 @@ class _Waiting:
     size: int
     future: "asyncio.Future[Run]"
     since: int = field(default_factory=time.perf_counter_ns)
+    began: int = 0
 
     @property
     def key(self) -> Key:
@@ -83,6 +84,9 @@ class Batcher:
             return await waiting.future
         except asyncio.CancelledError:
             self._give_up(waiting)
+            raise
+        except InferenceTimeout as exc:
+            exc.spent(waiting.since, waiting.began, time.perf_counter_ns())
             raise
         finally:
             timer.cancel()
@@ -164,6 +168,8 @@ class Batcher:
 
     async def _run_for(self, batch: list[_Waiting]) -> list[Array]:
         deadline = max(waiting.deadline for waiting in batch)
+        for waiting in batch:
+            waiting.began = time.perf_counter_ns()
         # A coroutine of its own could not be ended.
         run = self._run(_join(batch), batch[0].outputs, deadline)
         self._running, self._batch = batch, asyncio.ensure_future(run)
@@ -199,12 +205,7 @@ def _is_for_nobody(batch: list[_Waiting]) -> bool:
 def _join(batch: list[_Waiting]) -> Feed:
     if len(batch) == 1:
         return batch[0].feed
-    rows = sum(waiting.size for waiting in batch)
-    joined = {}
-    for name, first in batch[0].feed.items():
-        target = empty((rows, *first.shape[1:]), first.dtype)
-        joined[name] = np.concatenate([waiting.feed[name] for waiting in batch], out=target)
-    return joined
+    return joined([waiting.feed for waiting in batch])
 
 
 def _split(arrays: list[Array], batch: list[_Waiting]) -> list[list[Array]]:

@@ -5,18 +5,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
+from inferry.concurrency import Threads
 from inferry.errors import InferryError, InvalidRequest
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
 from inferry.protocol.decoder import decode
-from inferry.protocol.signature import Feed, TensorSpec
+from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import Tensor
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.row_proof import RowProof
+from inferry.runtime.scheduler import Scheduler
 from inferry.runtime.session import Session
 from inferry.runtime.verdicts import Verdict
 
@@ -56,9 +58,9 @@ class Model:
     hashed: bool = True
     load_seconds: float = 0.0
     warm_run: tuple[int, int] | None = None
-    execution: Any = None
     users: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _scheduler: Scheduler | None = None
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -70,6 +72,27 @@ class Model:
         finally:
             with self._lock:
                 self.users -= 1
+
+    def scheduler(self, threads: Threads) -> Scheduler:
+        """What runs its requests, the same one each time; made when the first needs it, for these `threads`."""
+        if self._scheduler is None:
+            self._scheduler = Scheduler(self.session, self.config, self.row_proof, self.stats, threads, self.warm_run)
+        return self._scheduler
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+        return self.session.signature
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The config's names of a row's values; empty where it has none."""
+        return self.config.columns
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for a thread or a batch."""
+        return self._scheduler.waiting if self._scheduler else 0
 
     @property
     def has_one_thread(self) -> bool:

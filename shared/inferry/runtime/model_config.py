@@ -1,9 +1,9 @@
 """A model's config.json."""
 
 import reprlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,16 +14,16 @@ MOST_THREADS = 256
 # A crowd that waits longer for company waits for nothing.
 MOST_DELAY_US = 1_000_000
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class DynamicBatching:
+
+class DynamicBatching(NamedTuple):
     """Run concurrent requests as one; `max_queue_delay_us`: how long to wait for a fuller batch while others run."""
 
     max_queue_delay_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ModelConfig:
+class ModelConfig(NamedTuple):
     """What config.json may hold; every key is optional.
 
     `labels`: class names by output; `sha256`: expected digests by version; `columns`: the names of the values of a
@@ -33,14 +33,14 @@ class ModelConfig:
     """
 
     description: str = ""
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = _NOTHING
     max_batch_size: int = 0
     dynamic_batching: DynamicBatching | None = None
     max_queue_size: int = 128
     default_version: str = ""
-    sha256: Mapping[str, str] = field(default_factory=dict)
+    sha256: Mapping[str, str] = _NOTHING
     columns: tuple[str, ...] = ()
-    example: Mapping[str, Any] = field(default_factory=dict)
+    example: Mapping[str, Any] = _NOTHING
     warm_up: bool = False
     threads: int = 0
     rows: str = ""
@@ -54,14 +54,14 @@ def parse_config(text: bytes, model: str) -> ModelConfig:
         raise InvalidModel(f"config.json of model '{model}' is not JSON: {exc}") from exc
     if not isinstance(values, dict):
         raise InvalidModel(f"config.json of model '{model}' must be a JSON object")
-    config = ModelConfig(**_known(ModelConfig, values, model, ""))
+    config = ModelConfig(**_known(ModelConfig._fields, values, model, ""))
     if config.dynamic_batching and config.max_batch_size < 2:
         raise InvalidModel(f"config.json of model '{model}' sets dynamic_batching, which needs max_batch_size >= 2")
     return config
 
 
-def _known(cls: type, values: Mapping[str, Any], model: str, prefix: str) -> dict[str, Any]:
-    known = {f.name: _CHECKS[f.name] for f in fields(cls)}
+def _known(names: Iterable[str], values: Mapping[str, Any], model: str, prefix: str) -> dict[str, Any]:
+    known = {name: _CHECKS[name] for name in names}
     unknown = [key for key in values if key not in known]
     if unknown:
         raise InvalidModel(
@@ -114,7 +114,7 @@ def _labels(value: Any, model: str) -> dict[str, tuple[str, ...]] | None:
 def _batching(value: Any, model: str) -> DynamicBatching | None:
     if not isinstance(value, dict):
         return None
-    return DynamicBatching(**_known(DynamicBatching, value, model, "dynamic_batching."))
+    return DynamicBatching(**_known(DynamicBatching._fields, value, model, "dynamic_batching."))
 
 
 _CHECKS = {

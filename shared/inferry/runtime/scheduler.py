@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 from inferry.concurrency import Threads, on_loop
 from inferry.errors import InferenceTimeout, QueueFull
+from inferry.observability.stats import ModelStats
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array
 from inferry.runtime.cancellation import Cancellation
-from inferry.runtime.session import Run
+from inferry.runtime.model_config import ModelConfig
+from inferry.runtime.row_proof import RowProof
+from inferry.runtime.session import Run, Session
 from inferry.runtime.verdicts import PROVEN
 
 if TYPE_CHECKING:
     from inferry.runtime.batcher import Batcher
-    from inferry.runtime.model import Model
 
 # A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
 # other requests of an event loop no longer than their own work does.
@@ -25,12 +27,23 @@ PATIENCE = 3
 _size = attrgetter("size")
 
 
-class Execution:
+class Scheduler:
     """Runs one model's requests, as many at a time as there are `threads`, and counts the batches."""
 
-    def __init__(self, model: "Model", threads: Threads) -> None:
-        self._model = model
-        self._session = model.session
+    def __init__(
+        self,
+        session: Session,
+        config: ModelConfig,
+        row_proof: RowProof,
+        stats: ModelStats,
+        threads: Threads,
+        warm_run: tuple[int, int] | None = None,
+    ) -> None:
+        """`warm_run`: nanoseconds and elements of a run that tells what a request will take."""
+        self._session = session
+        self._config = config
+        self._row_proof = row_proof
+        self._stats = stats
         self._threads = threads
         self._waiting = 0
         self._arriving = 0
@@ -39,8 +52,12 @@ class Execution:
         # batched model only when nobody else waits.
         self._quick_elements = self.inline_elements = -1
         self._slow = 0
-        if model.warm_run:
-            self._learn(*model.warm_run)
+        if warm_run:
+            self._learn(*warm_run)
+
+    @property
+    def _name(self) -> str:
+        return self._session.signature.model
 
     @property
     def waiting(self) -> int:
@@ -67,51 +84,59 @@ class Execution:
         if (
             self._batcher is None
             or feed.keys() != self._session.signature.required
-            or self._model.row_proof.verdict.rows != PROVEN
+            or self._row_proof.verdict.rows != PROVEN
         ):
-            with self._model.in_use():
-                return await self._wait_for_thread(feed, outputs, deadline, elements)
+            return await self._wait_for_thread(feed, outputs, deadline, elements)
         self._arriving += 1
         try:
             if self._arriving == 1 and elements <= self._quick_elements and await self._is_alone():
                 arrays, took = self.run_now(feed, outputs, deadline, elements)
                 return Run(arrays, 0, took)
-            with self._model.in_use():
-                return await self._batcher.infer(feed, outputs, deadline)
+            return await self._batcher.infer(feed, outputs, deadline)
         finally:
             self._arriving -= 1
 
     async def _wait_for_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
-        if self._waiting >= self._model.config.max_queue_size:
+        if self._waiting >= self._config.max_queue_size:
             raise QueueFull(
-                f"{self._waiting} requests wait for model '{self._model.name}' already (max_queue_size); try later"
+                f"{self._waiting} requests wait for model '{self._name}' already (max_queue_size); try later"
             )
         self._waiting += 1
         start = time.perf_counter_ns()
+        cancellation = Cancellation()
         try:
-            arrays, took = await self._in_thread(feed, outputs, deadline, elements)
+            arrays, took = await self._in_thread(feed, outputs, deadline, elements, cancellation)
+        except InferenceTimeout as exc:
+            exc.spent(start, cancellation.began, time.perf_counter_ns())
+            raise
         finally:
             self._waiting -= 1
         return Run(arrays, time.perf_counter_ns() - start - took, took)
 
     async def _in_thread(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
     ) -> tuple[list[Array], int]:
+        seconds = deadline - time.monotonic()
         try:
-            return await self._in_pool(feed, outputs, deadline, elements, deadline - time.monotonic())
+            return await self._in_pool(feed, outputs, deadline, elements, seconds, cancellation)
         except TimeoutError as exc:
             raise InferenceTimeout(
-                f"the time for a prediction of model '{self._model.name}' was over: it is busy, or slow"
+                f"the time for a prediction of model '{self._name}' was over: it is busy, or slow"
             ) from exc
 
     async def _in_pool(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, seconds: float | None
+        self,
+        feed: Feed,
+        outputs: tuple[str, ...],
+        deadline: float,
+        elements: int,
+        seconds: float | None,
+        cancellation: Cancellation,
     ) -> tuple[list[Array], int]:
         """A run that ends when this is cancelled. TimeoutError after `seconds`, in a queue for a thread too."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        cancellation = Cancellation()
         arguments = (feed, outputs, deadline, elements, cancellation)
         run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
         try:
@@ -142,19 +167,19 @@ class Execution:
         return self._arriving == 1
 
     async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
-        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None)
-        self._model.stats.executed(len(next(iter(feed.values()))), took)
+        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None, Cancellation())
+        self._stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 
     def _make_batcher(self) -> "Batcher | None":
-        config = self._model.config
-        if config.dynamic_batching is None or self._model.row_proof.verdict.rows != PROVEN:
+        config = self._config
+        if config.dynamic_batching is None or self._row_proof.verdict.rows != PROVEN:
             return None
         from inferry.runtime.batcher import Batcher
 
         delay = config.dynamic_batching.max_queue_delay_us / 1e6
-        refute = self._model.row_proof.refute
-        return Batcher(self._run_batch, refute, self._model.name, config.max_batch_size, delay, config.max_queue_size)
+        refute = self._row_proof.refute
+        return Batcher(self._run_batch, refute, self._name, config.max_batch_size, delay, config.max_queue_size)
 
     def _learn(self, ns: int, elements: int) -> None:
         if ns < INLINE_NS:

@@ -3,39 +3,39 @@
 import asyncio
 import math
 import time
-from collections.abc import MutableMapping
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Any
 
 import orjson
 
 from inferry.errors import (
     InferenceTimeout,
     InferryError,
-    InvalidRequest,
     JobFailed,
     ModelUnavailable,
+    NotSupported,
     QueueFull,
     StoreError,
 )
+from inferry.http.asgi import Scope
 from inferry.http.data_plane import App
+from inferry.http.errors import described, error_response
 from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
-from inferry.observability import context
+from inferry.observability.context import KEY, HostContext
 from inferry.protocol import types
 from inferry.service import Service
 from inferry.storage.files import open_files, split
 from inferry.worker.messages import Messages, Prediction
 
-# What may go well another time. The statuses are those of `app.STATUS`.
-_RETRIED: dict[int, type[InferryError]] = {429: QueueFull, 503: ModelUnavailable, 504: InferenceTimeout}
+# What may go well another time.
+_RETRIED = (QueueFull, ModelUnavailable, InferenceTimeout)
 
 
 def is_final(exc: BaseException) -> bool:
     """Whether it is in vain to try a message again that failed with `exc`."""
-    return isinstance(exc, InferryError) and not isinstance(exc, (*_RETRIED.values(), JobFailed))
+    return isinstance(exc, InferryError) and not isinstance(exc, (*_RETRIED, JobFailed))
 
 
 class Worker:
@@ -105,52 +105,33 @@ class Worker:
         answer yet unless this was the `last`; StoreError.
         """
         url = self.messages.answer(prediction.name)
+        host: HostContext = {"deadline": deadline, "request_id": request_id}
+        scope = {KEY: host}
         try:
-            content = await self._predict(prediction, {"deadline": deadline, "request_id": request_id})
-        except tuple(_RETRIED.values()) as exc:
+            content = await self._predict(prediction, scope)
+        except _RETRIED as exc:
             if last:
-                await asyncio.to_thread(_store, url, _error(exc))
-            raise
+                await asyncio.to_thread(_store, url, _error(exc, scope))
+            raise type(exc)(described(exc, scope)) from exc
+        except Exception as exc:  # noqa: BLE001  whatever it is becomes the answer
+            content = _error(exc, scope)
         await asyncio.to_thread(_store, url, content)
         return url
 
-    async def _predict(self, prediction: Prediction, known: dict[str, Any]) -> bytes:
-        status, headers, body = await self._ask(prediction, known)
-        if types.HEADER_LENGTH in headers:
-            status = 501
-            body = orjson.dumps({"error": "the answer to a message is JSON: ask for no binary outputs"})
-        if status == 200:
-            return body
-        said = orjson.loads(body)
-        if status in _RETRIED:
-            raise _RETRIED[status](said["error"])
-        return orjson.dumps({**said, "status": status})
-
-    async def _ask(self, prediction: Prediction, known: dict[str, Any]) -> tuple[int, dict[bytes, bytes], bytes]:
-        """The data plane's answer, by the route that the request would have taken."""
-        sent: list[MutableMapping[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": prediction.body}
-
-        async def send(message: MutableMapping[str, Any]) -> None:
-            sent.append(message)
-
-        try:
-            model = self._service.default_model(prediction.model)
-        except InvalidRequest as exc:
-            return 400, {}, orjson.dumps({"error": str(exc)})
-        version = f"/versions/{prediction.version}" if prediction.version else ""
-        path = f"/v2/models/{model}{version}/infer"
-        scope = {"type": "http", "method": "POST", "path": path, "headers": [], context.KEY: known}
-        await self._app(scope, receive, send)
-        start, content = sent
-        return start["status"], dict(start["headers"]), content["body"]
+    async def _predict(self, prediction: Prediction, scope: Scope) -> bytes:
+        """The body of the answer that the data plane would give."""
+        path = {"model": self._service.default_model(prediction.model)}
+        if prediction.version:
+            path["version"] = prediction.version
+        _, body, headers = await self._app.infer(path, {}, prediction.body, scope)
+        if types.HEADER_LENGTH in dict(headers):
+            raise NotSupported("the answer to a message is JSON: ask for no binary outputs")
+        return body
 
 
-def _error(exc: InferryError) -> bytes:
-    status = next(status for status, error in _RETRIED.items() if isinstance(exc, error))
-    return orjson.dumps({"error": str(exc), "status": status})
+def _error(exc: Exception, scope: Scope) -> bytes:
+    status, body, _ = error_response(exc, scope)
+    return orjson.dumps({**orjson.loads(body), "status": status})
 
 
 def _store(url: str, content: bytes) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import boto3
 from assemblies import ROOT, Assembly
 from codedeploy import played
-from contract.services import HOST, _running, free_port
+from contract.services import HOST, _running
+from loopback import free_port
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 CDK = ROOT / "node_modules" / ".bin" / "cdk"

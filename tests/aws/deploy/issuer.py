@@ -34,11 +34,13 @@ class Issuer:
         return self.token(audience, key=_key())
 
     def document(self, path: str) -> dict[str, Any]:
-        public = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
-        return {
+        public: Any = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        documents: dict[str, Any] = {
             "/.well-known/openid-configuration": {"issuer": self.url, "jwks_uri": f"{self.url}/keys"},
             "/keys": {"keys": [{**public, "kid": KEY_ID, "use": "sig", "alg": "RS256"}]},
-        }[path]
+        }
+        found: dict[str, Any] = documents[path]
+        return found
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def test_a_long_job_goes_on_in_other_invocations(files: Files) -> None:
     for count in LONG:
         name, before = f"{count}.jsonl", files.relay.events
         files.put(f"input/heavy/{name}", b'{"x":[1,2,3]}\n' * count)
-        files.until(lambda done=f"{name}.report.json": files.is_idle() and done in files.keys("output/heavy/"))
+        files.until(lambda done=f"{name}.report.json": files.is_idle() and done in files.keys("output/heavy/"))  # type: ignore[misc]
         if files.relay.events - before > 1:
             break
     assert f"{name} goes on in another invocation" in files.emulator.log

@@ -27,8 +27,9 @@ def serving(path: Path | str, *arguments: str, cwd: Path | None = None, **env: s
     """`functions.api.handler` over a repository, `arguments` being none: it has no command line."""
     assert (arguments, cwd) == ((), None)
     python = PYTHONS[os.environ.get("TEST_PYTHON") or next(iter(PYTHONS))]
+    told: dict[str, Any] = environment(env) | {"MODEL_PATH": str(path)}
     with (
-        emulated("functions.api.handler", python, **environment(env) | {"MODEL_PATH": str(path)}) as emulator,
+        emulated("functions.api.handler", python, **told) as emulator,
         gateway(emulator) as port,
     ):
         (emulator.folder / "stdout").touch()
@@ -74,7 +75,7 @@ class Gateway(BaseHTTPRequestHandler, ABC):
 
     def answer(self) -> None:
         """What the function says, as HTTP; what it doesn't say is the gateway's 500."""
-        sent = {name.lower(): ",".join(self.headers.get_all(name)) for name in self.headers}
+        sent = {name.lower(): ",".join(self.headers.get_all(name, [])) for name in self.headers}
         path, _, query = self.path.partition("?")
         event = lambda_events.http_api(
             self.command, path, self.body(), sent, query=query, request_id=sent.get(REQUEST_ID, "")[:100]

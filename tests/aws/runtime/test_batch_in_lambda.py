@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lambda_files as files
 import pytest
@@ -16,7 +17,7 @@ def bucket() -> Iterator[files.Bucket]:
 
 @pytest.fixture(scope="module")
 def function(python: Path, bucket: files.Bucket) -> Iterator[Emulator]:
-    env = {"MODEL_PATH": "models", **bucket.environment}
+    env: dict[str, Any] = {"MODEL_PATH": "models", **bucket.environment}
     with emulated("functions.batch.handler", python, **env) as emulator:
         yield emulator
 

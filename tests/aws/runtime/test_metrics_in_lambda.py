@@ -30,9 +30,11 @@ def lines(emulator: Emulator) -> list[dict[str, Any]]:
 
 def test_environments_that_come_and_go(python: Path, repository: Callable[..., str], store: Store) -> None:
     """Some are ended as Lambda does it, one is killed; every answer is counted once."""
-    env = {
+    env: dict[str, Any] = {
         "MODEL_PATH": repository({"quick.onnx": onnx_models.identity()}),
         "METRICS_SINKS": "emf,remote_write",
+        "EMF_DETAIL": "all",
+        "METRICS_INTERVAL": "0.01",
         "REMOTE_WRITE_URL": store.write_url,
     }
     totals = 'sum(max_over_time(inferry_requests_total{model="quick"}[10m]))'
@@ -66,7 +68,7 @@ def end(pid: int) -> None:
 
 
 def test_a_store_that_is_gone_costs_no_prediction(python: Path, repository: Callable[..., str]) -> None:
-    env = {
+    env: dict[str, Any] = {
         "MODEL_PATH": repository({"quick.onnx": onnx_models.identity()}),
         "METRICS_SINKS": "remote_write",
         "REMOTE_WRITE_URL": "http://127.0.0.1:9/",

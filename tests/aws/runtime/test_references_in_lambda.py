@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lambda_events as events
 import lambda_files as files
@@ -30,7 +31,7 @@ def test_a_tensor_that_no_event_has_room_for(
     bucket.client.put_object(Bucket=files.BUCKET, Key="tensors/x.bin", Body=values.tobytes())
     given = {"name": "x", "shape": [values.size], "datatype": "FP32", "parameters": {"uri": f"{PLACE}/x.bin"}}
     wanted = {"name": "y", "parameters": {"uri": f"{PLACE}/y.npy"}}
-    env = {
+    env: dict[str, Any] = {
         **bucket.environment,
         "DEFAULT_MODEL": "",
         "DATA_PREFIXES": PLACE,

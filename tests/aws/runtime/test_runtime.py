@@ -48,7 +48,7 @@ def test_every_event_gets_its_prediction(examples: Emulator, name: str) -> None:
 
 
 def test_aws_own_runtime_client_runs_the_handler_too(python: Path) -> None:
-    env = {"MODEL_PATH": str(ROOT / "models"), "DEFAULT_MODEL": "digits"}
+    env: dict[str, Any] = {"MODEL_PATH": str(ROOT / "models"), "DEFAULT_MODEL": "digits"}
     with emulated(HANDLER, python, runtime="awslambdaric", **env) as emulator:
         answers = [emulator.invoke(events.load(name)) for name in events.HTTP if name != "http-api-get"]
     assert [(answer["statusCode"], digit(answer)) for answer in answers] == [(200, [7])] * len(answers)
@@ -196,7 +196,7 @@ def test_a_failure_of_a_model_is_logged_with_the_gateways_id(python: Path, repos
 
 
 def test_a_key_is_asked_for(python: Path) -> None:
-    keys = {"API_KEYS": sha256(b"open sesame").hexdigest()}
+    keys: dict[str, Any] = {"API_KEYS": sha256(b"open sesame").hexdigest()}
     with emulated(HANDLER, python, MODEL_PATH="models", DEFAULT_MODEL="digits", **keys) as emulator:
         event = events.load("http-api")
         sent = [event["headers"] | key for key in ({}, {"x-api-key": "wrong"}, {"x-api-key": "open sesame"})]

@@ -19,7 +19,7 @@ UNREADABLE = [str(FOLDER / "rules.tf")]
 def report() -> dict[str, Any]:
     if not CHECKOV.exists():
         pytest.skip("checkov is missing: make test-azure installs it")
-    command = [CHECKOV, "--skip-download", "--compact", "--framework", "terraform", "--output", "json"]
+    command = [str(CHECKOV), "--skip-download", "--compact", "--framework", "terraform", "--output", "json"]
     done = subprocess.run([*command, "--directory", FOLDER], capture_output=True, text=True, timeout=120)
     return dict(json.loads(done.stdout))
 

@@ -163,7 +163,7 @@ def test_names_are_written_once() -> None:
         assert name not in code
 
 
-SECURE = {
+SECURE: dict[str, dict[str, Any]] = {
     "azurerm_storage_account.main": {
         "shared_access_key_enabled": False,
         "allow_nested_items_to_be_public": False,

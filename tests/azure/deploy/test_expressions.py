@@ -58,7 +58,6 @@ def test_app_settings(prod: dict[str, Any]) -> None:
     assert prod["settings"] == given("prod")["app_settings"] | {
         "AZURE_STORAGE_ACCOUNT_NAME": "storage_account-data",
         "REMOTE_WRITE_URL": address,
-        "STORAGE__blobServiceUri": "https://storage_account-data.blob",
         "STORAGE__queueServiceUri": "https://storage_account-data.queue",
         "STORAGE__credential": "managedidentity",
         "AzureWebJobsStorage__accountName": "storage_account-host",

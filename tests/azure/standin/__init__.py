@@ -1,1 +1,1 @@
-"""A stand-in for `func start`: routes, keys, queue and blob triggers, over Microsoft's own runtime library."""
+"""A stand-in for `func start`: routes, keys, queue triggers, over Microsoft's own runtime library."""

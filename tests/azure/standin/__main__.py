@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -70,15 +71,15 @@ def _listener(port: int) -> socket.socket:
     return listener
 
 
-def _host(folder: Path) -> dict[str, object]:
+def _host(folder: Path) -> dict[str, Any]:
     """host.json, with what the settings AzureFunctionsJobHost__a__b say instead."""
-    host: dict[str, object] = json.loads((folder / "host.json").read_text())
+    host: dict[str, Any] = json.loads((folder / "host.json").read_text())
     for name, value in os.environ.items():
         first, *keys, last = name.split("__") if name.startswith("AzureFunctionsJobHost__") else [""] * 2
         if first:
-            at: dict[str, object] = host
+            at: dict[str, Any] = host
             for key in keys:
-                at = at.setdefault(key, {})  # type: ignore[assignment]
+                at = at.setdefault(key, {})
             at[last] = int(value) if value.isdigit() else value
     return host
 

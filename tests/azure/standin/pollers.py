@@ -1,4 +1,4 @@
-"""Queue and blob triggers: look, invoke, and after too many failures put aside in the poison queue with the reason."""
+"""Queue triggers: look, invoke, and after too many failures put aside in the poison queue. Event Grid before them."""
 
 import asyncio
 import base64
@@ -14,9 +14,6 @@ from standin import worker
 from standin.storage import Message, Storage
 from standin.worker import Function, Outcome
 
-# Where the host puts the blobs that no try could be made with.
-BLOB_POISON = "webjobs-blobtrigger-poison"
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -25,20 +22,17 @@ class Limits:
     batch: int = 16
     invisible: int = 0
     tries: int = 5
-    blob_tries: int = 5
     interval: float = 0.2
     encoding: str = "base64"
 
     @classmethod
     def parse(cls, host: Mapping[str, Any]) -> "Limits":
         queues = host.get("extensions", {}).get("queues", {})
-        blobs = host.get("extensions", {}).get("blobs", {})
         hours, minutes, seconds = map(int, queues.get("visibilityTimeout", "00:00:00").split(":"))
         return cls(
             queues.get("batchSize", 16),
             hours * 3600 + minutes * 60 + seconds,
             queues.get("maxDequeueCount", 5),
-            blobs.get("poisonBlobThreshold", 5),
             encoding=queues.get("messageEncoding", "base64"),
         )
 
@@ -102,15 +96,12 @@ class Queue:
 
 
 @dataclass
-class Blobs:
-    """A blob trigger: every blob whose path fits, once for each of its contents."""
+class Subscription:
+    """Event Grid's to a container: each blob, once for each of its contents, becomes an event in a queue."""
 
-    function: Function
     storage: Storage
     container: str
-    prefix: str
-    limits: Limits
-    log: Callable[[str], None]
+    queue: str
     seen: dict[str, str] = field(default_factory=dict)
 
     async def poll(self) -> None:
@@ -118,29 +109,25 @@ class Blobs:
         await asyncio.to_thread(self.storage.create_container, self.container)
         while True:
             found = await asyncio.to_thread(self.storage.blobs, self.container)
-            fresh = {n: tag for n, tag in found.items() if n.startswith(self.prefix) and self.seen.get(n) != tag}
-            self.seen |= fresh
-            await asyncio.gather(*(self._process(name, tag) for name, tag in fresh.items()))
-            await asyncio.sleep(self.limits.interval)
+            fresh = [name for name, tag in found.items() if self.seen.get(name) != tag]
+            self.seen |= found
+            for name in fresh:
+                await asyncio.to_thread(self.storage.put, self.queue, json.dumps(self._event(name)).encode())
+            await asyncio.sleep(0.2)
 
-    async def _process(self, name: str, tag: str) -> None:
-        content = await asyncio.to_thread(self.storage.download, self.container, name)
-        metadata = {
-            "BlobTrigger": Datum(f"{self.container}/{name}", "string"),
-            "Uri": Datum(f"{self.storage.blob_endpoint}/{self.container}/{name}", "string"),
-            "Properties": Datum(json.dumps({"ContentLength": len(content)}), "json"),
-            "Metadata": Datum("{}", "json"),
+    def _event(self, name: str) -> dict[str, Any]:
+        """As events/event-grid-blob.json is one."""
+        account = f"/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/{self.storage.account}"
+        return {
+            "topic": f"/subscriptions/00000000-0000-0000-0000-000000000000{account}",
+            "subject": f"/blobServices/default/containers/{self.container}/blobs/{name}",
+            "eventType": "Microsoft.Storage.BlobCreated",
+            "eventTime": "2026-11-26T12:41:07.9584103Z",
+            "id": "831e1650-001e-001b-66ab-eeb76e069631",
+            "data": {"api": "PutBlob", "url": f"{self.storage.blob_endpoint}/{self.container}/{name}"},
+            "dataVersion": "",
+            "metadataVersion": "1",
         }
-        for _ in range(self.limits.blob_tries):
-            outcome = await worker.invoke(self.function, Datum(content, "bytes"), metadata)
-            report(self.function, outcome, self.log)
-            if not outcome.error:
-                await asyncio.to_thread(deliver, self.function, outcome, self.storage, self.limits)
-                return
-        self.log(f"Blob '{self.container}/{name}' failed {self.limits.blob_tries} times. Moving to '{BLOB_POISON}'.")
-        note = {"FunctionId": self.function.name, "ContainerName": self.container, "BlobName": name, "ETag": tag}
-        await asyncio.to_thread(self.storage.create_queue, BLOB_POISON)
-        await asyncio.to_thread(self.storage.put, BLOB_POISON, json.dumps(note).encode())
 
 
 def report(function: Function, outcome: Outcome, log: Callable[[str], None]) -> None:
@@ -159,15 +146,18 @@ def deliver(function: Function, outcome: Outcome, storage: Storage, limits: Limi
 
 def pollers(
     functions: list[Function], env: Mapping[str, str], limits: Limits, log: Callable[[str], None]
-) -> list[Queue | Blobs]:
-    """One for each queue and blob trigger."""
-    found: list[Queue | Blobs] = []
+) -> list[Queue | Subscription]:
+    """One for each queue trigger, and Event Grid's subscription where STANDIN_EVENTS says "container=queue"."""
+    found: list[Queue | Subscription] = []
     for function in functions:
-        if make := _POLLERS.get(function.trigger["type"]):
+        if function.trigger["type"] == "queueTrigger":
             try:
-                found.append(make(function, env, limits, log))
+                found.append(_queue(function, env, limits, log))
             except KeyError as exc:  # the host serves the other functions all the same
                 log(f"The '{function.name}' function is in error: {exc}")
+    if events := env.get("STANDIN_EVENTS"):
+        container, _, queue = events.partition("=")
+        found.append(Subscription(Storage.parse(env["AzureWebJobsStorage"]), container, queue))
     return found
 
 
@@ -177,25 +167,15 @@ def _queue(function: Function, env: Mapping[str, str], limits: Limits, log: Call
     return Queue(function, _connection(trigger, env), name, limits, log, lease)
 
 
-def _blobs(function: Function, env: Mapping[str, str], limits: Limits, log: Callable[[str], None]) -> Blobs:
-    container, _, pattern = _resolved(function.trigger["path"], env).partition("/")
-    storage = _connection(function.trigger, env)
-    return Blobs(function, storage, container, pattern.partition("{")[0], limits, log)
-
-
-_POLLERS: dict[str, Callable[..., Queue | Blobs]] = {"queueTrigger": _queue, "blobTrigger": _blobs}
-
-
 def _connection(trigger: Mapping[str, Any], env: Mapping[str, str]) -> Storage:
     """Of the setting that the trigger names: a connection string, or an identity's URIs, for which a key does here."""
     name = trigger.get("connection") or "AzureWebJobsStorage"
     if name in env:
         return Storage.parse(env[name])
-    uris = {kind: env[f"{name}__{kind}ServiceUri"] for kind in ("blob", "queue") if f"{name}__{kind}ServiceUri" in env}
-    if not uris:
+    if f"{name}__queueServiceUri" not in env:
         raise KeyError(f"the trigger's connection {name} is no setting")
     local = Storage.parse(env["AzureWebJobsStorage"])
-    return Storage(local.account, local.key, uris.get("blob", ""), uris.get("queue", ""))
+    return Storage(local.account, local.key, "", env[f"{name}__queueServiceUri"])
 
 
 def _resolved(text: str, env: Mapping[str, str]) -> str:

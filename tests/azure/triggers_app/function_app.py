@@ -1,4 +1,4 @@
-"""A small app with a queue and a blob trigger, for the stand-in's pollers: it writes down what it is given."""
+"""A small app with a queue trigger, for the stand-in's pollers: it writes down what it is given."""
 
 import json
 import os
@@ -20,11 +20,3 @@ def jobs(msg: func.QueueMessage) -> None:
     note(kind="queue", text=text, tries=msg.dequeue_count)
     if text == "poison":
         raise ValueError("this message is poison")
-
-
-@app.blob_trigger("blob", "input/{name}", "STORAGE", source="EventGrid")
-async def files(blob: func.InputStream) -> None:
-    content = blob.read().decode()
-    note(kind="blob", name=blob.name, text=content, length=blob.length)
-    if content == "poison":
-        raise ValueError("this blob is poison")

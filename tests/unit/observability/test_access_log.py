@@ -30,7 +30,7 @@ PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 def request(name: str | bytes = b"42", path: str = PATH, status: int = 200, **seen: Any) -> Request:
     made = Request("POST", path, name, PARENT, STARTED)
-    for field, value in {"status": status, "received": 300, "sent": 205, **seen}.items():
+    for field, value in {"status": status, "route": path, "received": 300, "sent": 205, **seen}.items():
         setattr(made, field, value)
     return made
 
@@ -40,8 +40,8 @@ class Bodies:
         return {"request_payload": "{", "response_payload": "}"}
 
 
-PARTS = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
-PREDICTION = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
+PARTS: dict[str, Any] = {"decode": 1_000_400, "queue": 0, "infer": 2_000_500, "encode": 999}
+PREDICTION: dict[str, Any] = {"model": "m", "version": "2", "rows": 3, "taken": 1, **PARTS}
 CASES: dict[str, Request] = {
     "a prediction": request(**PREDICTION),
     "of another version": request(**PREDICTION | {"version": "3"}),
@@ -81,9 +81,8 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[logging.Logger]:
     LOG.handlers = []
 
 
-def test_times_in_a_line(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In milliseconds to the nearest microsecond, however many of their texts are kept."""
-    monkeypatch.setattr("inferry.observability.access_log._TEXTS", 2)
+def test_times_in_a_line(log: logging.Logger) -> None:
+    """In milliseconds to the nearest microsecond."""
     stream = StringIO()
     log.handlers = [Lines(stream, JsonFormatter("s"))]
     times = {0: 0.0, 499: 0.0, 500: 0.001, 1_000: 0.001, 12_345_678: 12.346, 3_600_000_000_000: 3_600_000.0}
@@ -292,7 +291,8 @@ def test_lines_that_are_kept_come_before_a_record(log: logging.Logger) -> None:
     assert stream.getvalue() == ""
     log.warning("the next")
     request(**PREDICTION).end()
-    logging.shutdown([lambda: log.handlers[0]])  # type: ignore[list-item]  what is done at the end of a process
+    # What is done at the end of a process.
+    logging.shutdown([lambda: log.handlers[0]])
     said = [json.loads(line)["message"] for line in stream.getvalue().splitlines()]
     predicted = f"POST {PATH} 200 in 12.346 ms"
     assert said == [predicted, "the next", predicted]

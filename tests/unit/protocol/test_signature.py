@@ -303,7 +303,7 @@ def test_a_batch_where_no_rank_is_stated() -> None:
 @pytest.mark.parametrize(("max_batch_size", "expected"), [(0, [1.0, 2.0]), (4, [[1.0, 2.0]])])
 def test_raw_binary_where_no_rank_is_stated(max_batch_size: int, expected: Any) -> None:
     model = signature(spec("a", shape=None), max_batch_size=max_batch_size)
-    assert lists(model.feed(raw(np.float32([1, 2]).tobytes()))) == {"a": expected}
+    assert lists(model.feed(raw(np.array([1, 2], np.float32).tobytes()))) == {"a": expected}
     assert "can't be told from the 7 bytes" in refused(model, raw(bytes(7)))
     text = signature(spec("a", "BYTES", shape=None))
     assert lists(text.feed(raw(b"abc"))) == {"a": ["abc"]}

@@ -197,7 +197,7 @@ def test_a_cache_that_keeps_nothing_private_is_refused(
     onnx_models.write(folder, {"m/1/model.onnx": TWO, "m/1/weights.bin": TWOS})
     uid = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: uid + 1)
-    with pytest.raises(StoreError, match=r"keeps no file private \(mode 0700\): set MODEL_CACHE_DIR"):
+    with pytest.raises(StoreError, match=r"can't keep folders private \(mode 0700\): set MODEL_CACHE_DIR"):
         held(folder, cache)
 
 

@@ -45,7 +45,7 @@ def limit(cache: Path, size: int) -> None:
         used = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         return shutil.disk_usage("/")._replace(free=size - used)
 
-    model_cache.disk_usage = usage
+    model_cache.disk_usage = usage  # type: ignore[assignment]
 
 
 @pytest.fixture(autouse=True)
@@ -147,7 +147,8 @@ def load_in_turn(source: str, cache: Path) -> list[float]:
     store = RemoteStore("s3://test/models", obstore.store.LocalStore(source), cache, "test")
     repository = Repository(store, cache_size=1)
     globals()["barrier"].wait(30)
-    factors, end = [], time.monotonic() + 60
+    factors: list[float] = []
+    end = time.monotonic() + 60
     while len(factors) < 10 and time.monotonic() < end:
         try:
             factors.append(factor(repository, "ab"[len(factors) % 2]))

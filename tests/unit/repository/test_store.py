@@ -636,7 +636,7 @@ def fetch_from_folder(source: str, cache: Path) -> tuple[int, Path]:
 
 def fetch_own_memory(content: bytes, cache: Path) -> bytes:
     memory_store({"m.onnx": content}, name="same")
-    opened = open_store("memory://same", cache)
+    opened: Any = open_store("memory://same", cache)
     globals()["barrier"].wait(30)
     return (opened.download("", opened.list(), None) / "m.onnx").read_bytes()
 

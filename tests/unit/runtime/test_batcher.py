@@ -7,7 +7,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,9 @@ from inferry.repository.repository import Repository
 from inferry.repository.store import LocalStore
 from inferry.runtime import onnx_file
 from inferry.runtime.batcher import Batcher
-from inferry.runtime.model import Model
 from inferry.runtime.model_config import DynamicBatching, ModelConfig
 from inferry.runtime.row_proof import RowProof
-from inferry.runtime.scheduler import INLINE_NS, Execution
+from inferry.runtime.scheduler import INLINE_NS, Scheduler
 from inferry.runtime.session import Run, Session, SessionOptions, _watchdog
 from inferry.service import Service
 from onnx import TensorProto, helper
@@ -72,7 +70,7 @@ def batcher(
 
 async def infer(batcher: Batcher, *values: float, seconds: float = 30.0) -> list[float]:
     run = await batcher.infer(rows(*values), ("y",), soon(seconds))
-    return run.arrays[0].ravel().tolist()  # type: ignore[no-any-return]
+    return run.arrays[0].ravel().tolist()
 
 
 def test_what_arrives_during_a_run_is_run_together() -> None:
@@ -141,7 +139,7 @@ def test_requests_of_different_sizes_are_joined() -> None:
 
     async def scenario() -> list[Any]:
         subject = batcher(run)
-        return await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))
+        return [*await asyncio.gather(infer(subject, 1), infer(subject, 2, 3), infer(subject, 4, 5, 6))]
 
     assert asyncio.run(scenario()) == [[2], [4, 6], [8, 10, 12]]
     assert run.batches == [[1, 2, 3, 4, 5, 6]]
@@ -272,7 +270,7 @@ def test_an_unexpected_failure_that_reaches_nobody_is_logged(caplog: pytest.LogC
             infer(subject, 1, seconds=0.05), infer(subject, 2, seconds=0.05), return_exceptions=True
         )
         await asyncio.sleep(0.3)
-        return both
+        return [*both]
 
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout] * 2
     assert [(record.getMessage(), str(record.exc_info and record.exc_info[1])) for record in caplog.records] == [
@@ -305,9 +303,23 @@ def test_a_batch_that_fails_after_one_of_its_requests_timed_out() -> None:
     async def scenario() -> list[Any]:
         subject = batcher(run)
         both = asyncio.gather(infer(subject, 1, seconds=0.1), infer(subject, 2), return_exceptions=True)
-        return await asyncio.wait_for(both, 20)
+        return [*await asyncio.wait_for(both, 20)]
 
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout, ZeroDivisionError]
+
+
+def test_what_timed_out_says_where_it_was() -> None:
+    """The first in its run, the second in the queue behind it."""
+
+    async def scenario() -> list[Any]:
+        subject = batcher(Doubler(0.5), size=1)
+        first = asyncio.ensure_future(infer(subject, 1, seconds=0.3))
+        await asyncio.sleep(0.05)
+        return [*await asyncio.gather(first, infer(subject, 2, seconds=0.1), return_exceptions=True)]
+
+    ran, waited = asyncio.run(scenario())
+    assert (ran.queue < 0.1e9, ran.infer > 0.2e9) == (True, True)
+    assert (waited.queue >= 0.1e9, waited.infer) == (True, 0)
 
 
 def test_what_timed_out_while_it_waited_is_not_run() -> None:
@@ -469,16 +481,16 @@ def threads() -> Iterator[Counted]:
 
 
 @pytest.fixture
-def execution(tmp_path: Path, threads: Threads) -> Callable[..., Execution]:
-    """`execution(onnx_models.slow(), max_queue_size=1)` runs that model under that config."""
+def scheduler(tmp_path: Path, threads: Threads) -> Callable[..., Scheduler]:
+    """`scheduler(onnx_models.slow(), max_queue_size=1)` runs that model under that config."""
 
-    def make(content: bytes, **config: Any) -> Execution:
+    def make(content: bytes, **config: Any) -> Scheduler:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
-        settings = replace(ModelConfig(), **config)
+        settings = ModelConfig(**config)
         session = Session(path, onnx_file.read(path), "m", SessionOptions(1, settings.max_batch_size))
         proof = RowProof(session, "", joined=True)
-        return Execution(Model("m", "1", settings, session, "", 0, ModelStats(), proof), threads)
+        return Scheduler(session, settings, proof, ModelStats(), threads)
 
     return make
 
@@ -495,11 +507,11 @@ def turns(count: int) -> Feed:
     return {"turns": np.array([count], np.int64)}
 
 
-class TestExecution:
+class TestScheduler:
     def test_a_model_seen_to_be_fast_runs_on_the_event_loop_and_a_slow_one_does_not(
-        self, execution: Callable[..., Execution]
+        self, scheduler: Callable[..., Scheduler]
     ) -> None:
-        subject = execution(onnx_models.slow())
+        subject = scheduler(onnx_models.slow())
 
         async def scenario() -> None:
             assert subject.inline_elements == -1
@@ -516,10 +528,10 @@ class TestExecution:
         asyncio.run(scenario())
 
     def test_a_run_that_waits_is_not_a_slow_one(
-        self, execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch
+        self, scheduler: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A thread waits for the interpreter's lock while the event loop is busy; here it sleeps for that."""
-        subject = execution(onnx_models.identity())
+        subject = scheduler(onnx_models.identity())
         run = subject._session.run
 
         def waiting(*arguments: Any) -> list[Array]:
@@ -535,8 +547,8 @@ class TestExecution:
 
         asyncio.run(scenario())
 
-    def test_the_event_loop_goes_on_during_a_slow_run(self, execution: Callable[..., Execution]) -> None:
-        subject = execution(onnx_models.slow())
+    def test_the_event_loop_goes_on_during_a_slow_run(self, scheduler: Callable[..., Scheduler]) -> None:
+        subject = scheduler(onnx_models.slow())
 
         async def scenario() -> int:
             run = asyncio.ensure_future(subject.run(turns(1000), ("y",), soon(), 1))
@@ -548,8 +560,8 @@ class TestExecution:
 
         assert asyncio.run(scenario()) > 3
 
-    def test_a_timeout_is_kept_and_the_next_request_served(self, execution: Callable[..., Execution]) -> None:
-        subject = execution(onnx_models.slow())
+    def test_a_timeout_is_kept_and_the_next_request_served(self, scheduler: Callable[..., Scheduler]) -> None:
+        subject = scheduler(onnx_models.slow())
 
         async def scenario() -> None:
             start = time.monotonic()
@@ -560,8 +572,8 @@ class TestExecution:
 
         asyncio.run(scenario())
 
-    def test_too_many_waiting_requests_are_refused(self, execution: Callable[..., Execution]) -> None:
-        subject = execution(onnx_models.slow(), max_queue_size=2)
+    def test_too_many_waiting_requests_are_refused(self, scheduler: Callable[..., Scheduler]) -> None:
+        subject = scheduler(onnx_models.slow(), max_queue_size=2)
 
         async def scenario() -> list[Any]:
             runs = [subject.run(turns(200), ("y",), soon(), 1) for _ in range(3)]
@@ -572,8 +584,8 @@ class TestExecution:
         # The places are free again.
         assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
 
-    def test_what_waits_for_a_thread_ends_in_time(self, execution: Callable[..., Execution], threads: Counted) -> None:
-        subject = execution(onnx_models.slow())
+    def test_what_waits_for_a_thread_ends_in_time(self, scheduler: Callable[..., Scheduler], threads: Counted) -> None:
+        subject = scheduler(onnx_models.slow())
         done = threading.Event()
         for _ in range(4):
             threads.pool().submit(done.wait, 30)
@@ -592,10 +604,10 @@ class TestExecution:
 
     @pytest.mark.parametrize("batched", [False, True])
     def test_a_run_that_is_cancelled_ends(
-        self, execution: Callable[..., Execution], threads: Counted, batched: bool
+        self, scheduler: Callable[..., Scheduler], threads: Counted, batched: bool
     ) -> None:
         config = {"max_batch_size": 4, "dynamic_batching": DynamicBatching()} if batched else {}
-        subject = execution(slow_rows() if batched else onnx_models.slow(), **config)
+        subject = scheduler(slow_rows() if batched else onnx_models.slow(), **config)
 
         async def scenario() -> None:
             run = asyncio.ensure_future(subject.run(turns(10**9), ("y",), soon(60), 1))
@@ -613,9 +625,9 @@ class TestExecution:
         asyncio.run(scenario())
 
     def test_what_is_cancelled_before_it_has_a_thread_never_runs(
-        self, execution: Callable[..., Execution], threads: Counted, monkeypatch: pytest.MonkeyPatch
+        self, scheduler: Callable[..., Scheduler], threads: Counted, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        subject, done, runs = execution(onnx_models.slow()), threading.Event(), list[int]()
+        subject, done, runs = scheduler(onnx_models.slow()), threading.Event(), list[int]()
         run = subject._session.run
 
         def counted(feed: Feed, *arguments: Any) -> list[Array]:
@@ -640,39 +652,23 @@ class TestExecution:
 
     @pytest.mark.parametrize(("warm_run", "elements"), [((1000, 3), 3), ((10**9, 3), -1), (None, -1)])
     def test_a_warm_up_tells_what_is_quick(
-        self, execution: Callable[..., Execution], threads: Counted, warm_run: Any, elements: int
+        self, scheduler: Callable[..., Scheduler], threads: Counted, warm_run: Any, elements: int
     ) -> None:
-        model = execution(onnx_models.identity())._model
-        model.warm_run = warm_run
-        assert Execution(model, threads).inline_elements == elements
+        other = scheduler(onnx_models.identity())
+        parts = (other._session, other._config, other._row_proof, ModelStats(), threads)
+        assert Scheduler(*parts, warm_run).inline_elements == elements
 
-    @pytest.mark.parametrize("batched", [False, True])
-    def test_a_model_is_in_use_during_a_run(
-        self, execution: Callable[..., Execution], monkeypatch: pytest.MonkeyPatch, batched: bool
-    ) -> None:
-        config = {"max_batch_size": 4, "dynamic_batching": DynamicBatching()} if batched else {}
-        subject = execution(onnx_models.identity(), **config)
-        model, run, users = subject._model, subject._session.run, []
-
-        def watched(*arguments: Any) -> list[Array]:
-            users.append(model.users)
-            return run(*arguments)
-
-        monkeypatch.setattr(subject._session, "run", watched)
-        asyncio.run(subject.run({"x": np.ones((1, 3), np.float32)}, ("y",), soon(), 3))
-        assert (users, model.users) == ([1], 0)
-
-    def test_the_config_says_how_batches_form(self, execution: Callable[..., Execution]) -> None:
+    def test_the_config_says_how_batches_form(self, scheduler: Callable[..., Scheduler]) -> None:
         batching = DynamicBatching(max_queue_delay_us=500)
-        subject = execution(onnx_models.identity(), max_batch_size=4, max_queue_size=3, dynamic_batching=batching)
+        subject = scheduler(onnx_models.identity(), max_batch_size=4, max_queue_size=3, dynamic_batching=batching)
         batcher = subject._batcher
         assert batcher is not None
         assert (batcher._max_batch_size, batcher._max_delay, batcher._max_waiting) == (4, 0.0005, 3)
 
     def test_a_quick_request_that_comes_alone_runs_at_once_and_a_crowd_together(
-        self, execution: Callable[..., Execution], threads: Counted
+        self, scheduler: Callable[..., Scheduler], threads: Counted
     ) -> None:
-        subject = execution(onnx_models.identity(), max_batch_size=8, dynamic_batching=DynamicBatching())
+        subject = scheduler(onnx_models.identity(), max_batch_size=8, dynamic_batching=DynamicBatching())
 
         def one() -> Awaitable[Run]:
             return subject.run({"x": np.ones((1, 3), np.float32)}, ("y",), soon(), 3)
@@ -686,13 +682,13 @@ class TestExecution:
             assert subject.inline_elements == -1  # it is asked for, as others may come
             await subject.run({"x": np.ones((8, 3), np.float32)}, ("y",), soon(), 24)
             assert threads.asked == asked + 1  # of that size nothing is known
-            before = subject._model.stats.as_dict()["execution_count"]
+            before = subject._stats.as_dict()["execution_count"]
             await asyncio.gather(*(one() for _ in range(6)))
-            assert subject._model.stats.as_dict()["execution_count"] - before == 1
+            assert subject._stats.as_dict()["execution_count"] - before == 1
 
         asyncio.run(scenario())
 
-    def test_a_row_that_fails_its_batch_fails_alone(self, execution: Callable[..., Execution]) -> None:
+    def test_a_row_that_fails_its_batch_fails_alone(self, scheduler: Callable[..., Scheduler]) -> None:
         table = helper.make_tensor("table", TensorProto.FLOAT, [3, 1], [10.0, 20.0, 30.0])
         lookup = onnx_models.model(
             [helper.make_node("Gather", ["table", "x"], ["y"])],
@@ -700,7 +696,7 @@ class TestExecution:
             [onnx_models.tensor("y", "FP32", ("batch", 1))],
             [table],
         )
-        subject = execution(lookup, max_batch_size=8, dynamic_batching=DynamicBatching())
+        subject = scheduler(lookup, max_batch_size=8, dynamic_batching=DynamicBatching())
 
         async def scenario() -> list[Any]:
             runs = [subject.run({"x": np.array([index], np.int64)}, ("y",), soon(), 1) for index in (1, 7, 2)]
@@ -711,7 +707,7 @@ class TestExecution:
         assert isinstance(second, (InvalidRequest, InferenceFailed))
         assert "model 'm'" in str(second)
 
-    def test_optional_inputs_are_not_joined(self, execution: Callable[..., Execution]) -> None:
+    def test_optional_inputs_are_not_joined(self, scheduler: Callable[..., Scheduler]) -> None:
         """They are parameters of a run: three of one value each would be one of a value per column."""
         scaled = onnx_models.model(
             [helper.make_node("Mul", ["x", "factor"], ["y"])],
@@ -719,7 +715,7 @@ class TestExecution:
             [onnx_models.tensor("y", "FP32", ("batch", 3))],
             [helper.make_tensor("factor", TensorProto.FLOAT, [1], [1.0])],
         )
-        subject = execution(scaled, max_batch_size=8, dynamic_batching=DynamicBatching())
+        subject = scheduler(scaled, max_batch_size=8, dynamic_batching=DynamicBatching())
 
         async def scenario() -> list[Run]:
             x = np.ones((1, 3), np.float32)

@@ -259,7 +259,7 @@ def outside(location: str) -> TensorProto:
     return onnx_models.external_tensor("w", TensorProto.FLOAT, [1], location, 0)
 
 
-def attribute(name: str, **values: object) -> AttributeProto:
+def attribute(name: str, **values: Any) -> AttributeProto:
     return AttributeProto(name=name, **values)
 
 
@@ -340,7 +340,8 @@ def test_numbers_by_the_million_are_not_walked_through() -> None:
     """A tree ensemble's: each is a field of its own in what Python's package writes."""
     numbers = helper.make_attribute("nodes_values", [0.5] * 1_000_000)
     model = helper.make_model(helper.make_graph([NodeProto(attribute=[numbers])], "g", [], []))
-    content, fields = model.SerializeToString(), []
+    content = model.SerializeToString()
+    fields: list[Any] = []
     whole = onnx_file.fields
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_file, "fields", lambda message: counted(whole(message), fields))

@@ -107,7 +107,7 @@ def test_the_most_different_rows_are_asked(session: Load) -> None:
         asked.append(feed["x"].copy())
         return real(feed, names, deadline)
 
-    loaded.run = run  # type: ignore[method-assign]
+    loaded.run = run  # type: ignore[assignment,method-assign]
     assert not RowProof(loaded, "", joined=False).joins({"x": x}, EVER)
     assert asked[0][:3, 0].tolist() == [-5.0, 1.0, 1.0]
 

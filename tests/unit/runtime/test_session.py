@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +17,7 @@ from inferry.runtime.session import Session, SessionOptions
 
 Load = Callable[..., Session]
 
-VALUES = {
+VALUES: dict[str, list[list[Any]]] = {
     **{name: [[0, 1, 100]] for name in ("UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64")},
     "BOOL": [[True, False, True]],
     "FP16": [[0.5, -2.0, 65504.0]],
@@ -107,7 +108,7 @@ def test_runs_in_threads_keep_their_own_deadlines(session: Load) -> None:
 def test_a_model_that_fails_names_itself(session: Load) -> None:
     loaded = session(onnx_models.failing())
     feed = {
-        spec.name: np.ones([3 if length == -1 else length for length in spec.shape], spec.datatype.dtype)
+        spec.name: np.ones([3 if length == -1 else length for length in spec.shape or ()], spec.datatype.dtype)
         for spec in loaded.signature.inputs.values()
     }
     with pytest.raises((InferenceFailed, InvalidRequest), match="model 'm'"):
@@ -118,7 +119,8 @@ def test_a_model_that_fails_names_itself(session: Load) -> None:
     ("model", "advice"),
     [
         (onnx_models.complex_input(), "cast it to one of"),
-        (onnx_models.sequence_output(), "give the graph plain tensor outputs"),
+        (onnx_models.sequence_input(), "input 'x' .* give the graph a plain tensor"),
+        (onnx_models.sequence_output(), "output 'y' .* give the graph a plain tensor"),
     ],
 )
 def test_types_that_cannot_be_carried_are_refused_with_advice(session: Load, model: bytes, advice: str) -> None:

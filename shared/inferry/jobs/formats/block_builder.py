@@ -11,13 +11,13 @@ from inferry.errors import InvalidRequest
 from inferry.jobs.formats.blocks import Block, Cursor, Group, Pace, Rejected
 from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
-from inferry.protocol.tensors import Array, empty
+from inferry.protocol.tensors import Array, joined
 from inferry.runtime import rows
 from inferry.runtime.model import Model
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReadOptions:
     """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
 
     `header`: whether the first line of CSV names the columns, where the user has said it.
@@ -30,16 +30,16 @@ class Wanted:
     header: bool | None = None
 
 
-class Gathering:
-    """Takes the rows behind `start`, in order."""
+class BlockBuilder:
+    """Makes a block of the rows behind `start`, which it is given one by one, in order."""
 
-    def __init__(self, wanted: Wanted, start: Cursor) -> None:
-        self._model = wanted.model
-        self._keep = wanted.keep
+    def __init__(self, options: ReadOptions, start: Cursor) -> None:
+        self._model = options.model
+        self._keep = options.keep
         self._start = start
         self._numbers: list[int] = []
         self._raw: list[Any] = []
-        self._kept: list[list[Any]] = [[] for _ in wanted.keep]
+        self._kept: list[list[Any]] = [[] for _ in options.keep]
         self._rejected: list[Rejected] = []
         self._groups: dict[Any, tuple[list[int], list[Mapping[str, Array]]]] = {}
 
@@ -89,8 +89,8 @@ class Gathering:
         self._rejected.append(Rejected(self._start.row + len(self) + 1, column, reason, legible(raw)))
 
     def block(self, end_offset: int) -> Block:
-        """All of them."""
-        groups = [Group(_stacked(found), np.array(positions)) for positions, found in self._groups.values()]
+        """The rows that were added and rejected, as a block that ends at `end_offset` of the file."""
+        groups = [Group(joined(found), np.array(positions)) for positions, found in self._groups.values()]
         if len(groups) == 1:
             groups[0].positions = None
         return Block(
@@ -114,11 +114,3 @@ def legible(raw: Any) -> Any:
         except orjson.JSONDecodeError:
             pass
     return raw[:EXCERPT].decode(errors="replace") + ("..." if len(raw) > EXCERPT else "")
-
-
-def _stacked(found: list[Mapping[str, Array]]) -> dict[str, Array]:
-    stacked = {}
-    for name, first in found[0].items():
-        target = empty((len(found) * len(first), *first.shape[1:]), first.dtype)
-        stacked[name] = np.concatenate([arrays[name] for arrays in found], out=target)
-    return stacked
