@@ -150,7 +150,7 @@ def no_space(cache: Path, wanted: Mapping[str, StoredFile]) -> StoreError:
 
 def not_private(cache: Path) -> str:
     """What to do about a cache whose files others may write."""
-    return f"{cache} is on a disk that keeps no file private (mode 0700): set MODEL_CACHE_DIR to another"
+    return f"{cache} is on a file system that can't keep folders private (mode 0700): set MODEL_CACHE_DIR to another"
 
 
 def _is_complete(folder: Path, wanted: Mapping[str, StoredFile]) -> bool:

@@ -351,7 +351,9 @@ def busy() -> Metrics:
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
     metrics.answers["POST", "/v2/models/{model}/infer", 200] += 2
-    metrics.watch(lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)])
+    metrics.watch(
+        lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
+    )
     assert {family.metric for family in metrics.collect()} == set(CATALOGUE)
     return metrics
 
