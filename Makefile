@@ -18,7 +18,7 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/images tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract "--package wrappers" tests/batch tests/cpus tests/images tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk

@@ -8,7 +8,7 @@ its input, and prints JSON by name: [form, why, outputs], or the reason why a mo
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,7 @@ def prepare(folder: Path, out: Path) -> None:
         return json.loads(json.dumps(getattr(child, values.pop("do"))(**values)))
 
     trials.run, trials.ROUNDS, trials.FEWER = run, 1, 1
-    row_proof._LENGTHS = (8,)  # a token of the encoder takes seconds
+    setattr(row_proof, "_LENGTHS", (8,))  # noqa: B010  a token of the encoder takes seconds
     trials.Cost.gains, trials.Cost.losses = (lambda *_: True), (lambda *_: [])  # type: ignore[method-assign]
     trials.Cost.is_close_to = lambda *_: False  # type: ignore[method-assign]
     settings = Settings(model_path=str(folder), model_cache_dir=str(out.with_name("cache")), intra_op_threads=1)
@@ -148,4 +148,5 @@ def prepare(folder: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "prepare": prepare}[sys.argv[1]](*map(Path, sys.argv[2:]))
+    commands: dict[str, Callable[..., None]] = {"serve": serve, "prepare": prepare}
+    commands[sys.argv[1]](*map(Path, sys.argv[2:]))
