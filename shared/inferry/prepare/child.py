@@ -72,7 +72,7 @@ def attempt(onnx: str, native: bool, inputs: str, outputs: str) -> dict[str, Any
     return {
         "load": load,
         "run": 0.0 if first is None else _timed(session, first, names),
-        "private": _private() - private,
+        "private": max(_private() - private, 0),
         "failures": failures,
         "signature": [
             [spec.name, spec.datatype.name, spec.shape, spec.optional, spec.labels, spec.symbols]
