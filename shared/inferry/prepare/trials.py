@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from inferry.errors import InferryError
 from inferry.prepare import cases
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array
@@ -27,7 +26,7 @@ WORTH, HARMLESS = 0.10, 0.05
 _UNNOTICED = (0.002, 0.0001, 1 << 20)
 
 
-class TrialFailed(InferryError):
+class TrialFailed(Exception):
     """A process that was to save, load or run a form failed; says why."""
 
 
