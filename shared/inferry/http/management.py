@@ -180,6 +180,7 @@ class Management:
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
             document = await self._document(request)
+            await self._made(row_bodies.has_instances, document, deadline=deadline)
         return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline)
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:

@@ -13,7 +13,7 @@ from inferry.server import metrics_port
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(metrics_port, "_SECONDS", 0.2)
-    return metrics_port.listen("127.0.0.1", 0, lambda: "up 1\n")
+    return metrics_port.listen("127.0.0.1", 0, lambda _: "up 1\n")
 
 
 def scrape(port: int) -> bytes:
