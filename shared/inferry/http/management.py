@@ -190,7 +190,7 @@ class Management:
         line = await self._made(
             bodies.line, await self._body(request), headers.get(types.HEADER_LENGTH), loaded.signature
         )
-        found = await self._in_thread(deferred.keep, model, line)
+        found = await self._in_thread(deferred.keep, model, bytes(line))
         if self._background is not None:
             self._background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)
