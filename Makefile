@@ -1,6 +1,7 @@
 # Python >= 3.11, make and a shell are all that these need; everything else is installed into .venv.
 PYTHON ?= python3
 MODEL_PATH ?= models
+OUT ?= dist/models
 # Another one is for another Python: make test VENV=.venv-3.14 PYTHON=python3.14.
 VENV = .venv
 BIN := $(VENV)/bin
@@ -17,22 +18,20 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/images tests/aws/deploy tests/aws/runtime tests/azure
-# Python >= 3.12 counts lines by itself, which costs less than a tracer does.
-COVERAGE_CORE = $$($(BIN)/python -c 'import sys; print("sysmon" if sys.version_info >= (3, 12) else "ctrace")')
+	tests/contract "--package wrappers" tests/batch tests/cpus tests/images tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
-CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(CDK_ARGS)
+CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(if $(PREPARE),--context prepare=$(PREPARE)) $(CDK_ARGS)
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-images test-models test-tables azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -40,11 +39,19 @@ help:  ## list these verbs
 serve: $(VENV)/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
 	@$(BIN)/inferry serve "$(MODEL_PATH)"
 
-test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, run them all, and say which lines none of them ran
-	rm -f .coverage .coverage.*
-	COVERAGE_CORE=$(COVERAGE_CORE) $(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+prepare: $(VENV)/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
+	@$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)"
+
+test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all; Python >= 3.12 says which lines none of them ran
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then set -e; \
+		rm -f .coverage .coverage.*; \
+		COVERAGE_CORE=sysmon $(BIN)/coverage run -m pytest; \
+		$(BIN)/coverage combine --quiet; \
+		$(BIN)/coverage report; \
+	else \
+		echo "NO COVERAGE: before 3.12 Python can't count lines but by a tracer, and the tests would take 44 % longer"; \
+		$(BIN)/python -m pytest; \
+	fi
 
 test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
@@ -56,6 +63,9 @@ test-azure: $(VENV)/dev node_modules/.bin/azurite .tools/azure/installed .tools/
 
 test-batch: $(VENV)/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
+
+test-cpus: $(VENV)/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
+	$(BIN)/python -m pytest tests/cpus
 
 test-images: $(VENV)/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
@@ -89,7 +99,8 @@ azure-deploy: $(VENV)/bin/python  ## make an environment on Azure, upload the mo
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)
 	$(AZURE_PYTHON) deploy/azure/package.py --python "$$($(TERRAFORM) output -raw python_version)" --models "" dist/$(ENV).zip
-	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(MODEL_PATH)" \
+	$(if $(PREPARE),$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)" --for $(PREPARE))
+	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(if $(PREPARE),$(OUT),$(MODEL_PATH))" \
 		--account-name "$$($(TERRAFORM) output -raw storage_account)")
 	$(call patiently,az functionapp deployment source config-zip --src dist/$(ENV).zip \
 		--resource-group "$$($(TERRAFORM) output -raw resource_group)" --name "$$($(TERRAFORM) output -raw function_app)")
@@ -101,7 +112,7 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 	$(TERRAFORM) plan -input=false $(VALUES) $(PLAN_ARGS)
 
 azure-package: $(VENV)/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
-	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)"
+	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)" --prepare $(or $(PREPARE),none)
 
 check: $(VENV)/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
@@ -146,7 +157,7 @@ $(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,otel,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,bench]' --group dev
 	@touch $(VENV)/server $(VENV)/cdk $@
 
 $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -29,7 +29,7 @@ def stated() -> dict[str, tuple[float, float]]:
     section = PAGE.read_text().partition("## Memory of large requests\n")[2].partition("\n## ")[0]
     lines = section.splitlines()
     rows = [re.findall(r"`(\w+)`|\| ([\d.]+)(?= \|)", line) for line in lines if line.startswith("| `")]
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for row in rows:
         names = [name for name, _ in row if name]
         in_json, in_binary = (float(number) for _, number in row if number)

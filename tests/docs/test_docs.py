@@ -28,7 +28,7 @@ from inferry.http.routes import ROUTES
 from inferry.protocol.tensors import DATATYPES
 from inferry.runtime import model_config
 from inferry.settings import Settings
-from inferry.storage.bucket import BACKENDS
+from inferry.storage.backends import BACKENDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

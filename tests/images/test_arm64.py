@@ -3,14 +3,18 @@
 No image is built for it here: its packages are pruned as the Dockerfile does it, and an emulated processor runs them.
 """
 
+import json
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import onnx_models
+import prepared_models
 import pytest
 from containers import ROOT, run
+from inferry.cli import main as cli
 
 PYTHON_ROOT = ROOT / ".tools" / "images" / "arm64"
 QEMU = "qemu-aarch64-static"
@@ -97,3 +101,26 @@ def models() -> list[str]:
 
 def test_jobs_of_every_format(function: Path) -> None:
     assert "csv, parquet, npy" in emulated(function, "images/jobs.py")
+
+
+def test_what_x86_prepared(function: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portable forms have the bits here that the models themselves have here; a native one is left alone."""
+    monkeypatch.setenv("MODEL_CACHE_DIR", str(tmp_path / "cache"))
+    plain, prepared = tmp_path / "plain", tmp_path / "prepared"
+    onnx_models.write(
+        plain,
+        {
+            "conv/1/model.onnx": prepared_models.convolutions(),
+            "product/1/model.onnx": prepared_models.products(),
+            "qdq/1/model.onnx": prepared_models.quantised(),
+        },
+    )
+    assert cli.main(["prepare", str(plain), str(prepared)]) == 0
+    theirs, ours = (
+        json.loads(emulated(function, prepared_models.__file__, "serve", str(folder))) for folder in (plain, prepared)
+    )
+    assert {name: form for name, (form, _, _) in ours.items()} == dict.fromkeys(theirs, "portable")
+    assert ours["conv"][1] == ["its native form is for other kinds of CPU"]
+    assert {name: outputs for name, (_, _, outputs) in ours.items()} == {
+        name: outputs for name, (_, _, outputs) in theirs.items()
+    }

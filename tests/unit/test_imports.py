@@ -21,7 +21,7 @@ LEVELS = [
     "cpus protocol observability",
     "runtime observability.sinks",
     "repository jobs.formats",
-    "service",
+    "service prepare",
     "jobs",
     "http jobs.runs",
     "app worker",
@@ -32,6 +32,9 @@ LEVELS = [
 
 OWNERS = {
     "aws_lambda_powertools": {"observability.sinks"},
+    "azure": {"jobs.runs", "storage"},
+    "boto3": {"jobs.runs"},
+    "botocore": {"jobs.runs", "storage"},
     "fastapi": {"http"},
     "obstore": {"storage"},
     "onnxruntime": {"runtime"},
@@ -48,6 +51,7 @@ COMMON = {"numpy", "orjson"}
 # What a first prediction doesn't need.
 HEAVY = (
     "aws_lambda_powertools",
+    "azure",
     "boto3",
     "fastapi",
     "httpx",
