@@ -1,6 +1,7 @@
 """The data plane's routes as plain ASGI; the others are handed to `management`, which is imported when asked for."""
 
 import math
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -63,6 +64,7 @@ class App:
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
+        self._making = threading.Lock()
         self._handlers: dict[str, Handler] = {name: getattr(self, name) for name in routes.DATA_PLANE}
 
     async def __call__(  # noqa: C901  one coroutine more is 0.3 us of a request's 20 (Python 3.11, row `overhead`)
@@ -282,10 +284,15 @@ class App:
         if self._management is None:
             import asyncio
 
-            self._management = await asyncio.get_running_loop().run_in_executor(
-                None, _management, self._service, self._host
-            )
+            return await asyncio.get_running_loop().run_in_executor(None, self._made)
         return self._management
+
+    def _made(self) -> ASGIApp:
+        # One for all of the first requests: each takes 60 ms and a megabyte.
+        with self._making:
+            if self._management is None:
+                self._management = _management(self._service, self._host)
+            return self._management
 
 
 def _deferring(parameters: Mapping[str, str]) -> str:
