@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import errors
-from inferry.concurrency import on_loop
+from inferry.concurrency import Turns, on_loop
 from inferry.errors import InferryError, NotSupported, ResponseTooLarge
 from inferry.http import asgi, bodies, content, routes
 from inferry.http.asgi import ASGIApp, Message, Receive, Response, Scope, Send
@@ -57,6 +57,7 @@ class App:
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._large = self._limit if host.elsewhere is None else min(content.LARGE, self._limit)
+        self._turns = None if host.elsewhere is None else Turns()
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
@@ -111,7 +112,7 @@ class App:
                     await self._hand_over({**scope, **rest}, receive, send, seen)
                     return
                 try:
-                    body = await read_body(headers, receive, self._limit, seen, self._large)
+                    body = await read_body(headers, receive, self._limit, seen, self._large, self._turns)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
