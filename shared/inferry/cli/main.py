@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument(
         "--input", required=True, metavar="FILE", help="a file of rows or its URL, or - for JSON on stdin"
     )
-    _add_header(infer)
+    _add_reading(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
 
@@ -91,9 +91,13 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--format", default="", help="of the input; default: what its extension says")
     batch.add_argument("--to", default="", metavar="FORMAT", help="of the results; default: the extension of OUT")
     batch.add_argument(
-        "--keep", default="", metavar="COLUMNS", help="columns to carry over, NAME or NAME=AS, comma-separated"
+        "--keep",
+        type=_names,
+        default=(),
+        metavar="COLUMNS",
+        help="columns to carry over, NAME or NAME=AS, comma-separated",
     )
-    _add_header(batch)
+    _add_reading(batch)
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
@@ -116,7 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_header(parser: argparse.ArgumentParser) -> None:
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """What says how a file is read."""
+    parser.add_argument(
+        "--columns", type=_names, default=(), metavar="NAMES", help="of the only input's values; '*': all of the file's"
+    )
     parser.add_argument(
         "--header", action=argparse.BooleanOptionalAction, help="whether the first line of CSV names the columns"
     )
@@ -137,9 +145,11 @@ def _key(_: argparse.Namespace, __: Settings) -> int:
 
 def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import infer
+    from inferry.jobs.runner import Job
 
     settings, name, version = _model(options.model, settings)
-    for line in infer.predict(settings, name, version, options.input, options.header):
+    job = Job(input=options.input, output="", model=name, version=version, **_reading(options))
+    for line in infer.predict(settings, job):
         print(line)
     return 0
 
@@ -150,6 +160,16 @@ def _model(named: str, settings: Settings) -> tuple[Settings, str, str | None]:
         return dataclasses.replace(settings, model_path=named), "", None
     name, _, version = named.partition("/")
     return settings, name, version or None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Comma-separated ones."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """A job's members for the options of `_add_reading`."""
+    return {"columns": options.columns, "header": options.header}
 
 
 def _errors(text: str) -> int | float:
@@ -170,7 +190,6 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.jobs.runner import Job
 
     settings, name, version = _model(options.model, settings)
-    keep = tuple(column.strip() for column in options.keep.split(",") if column.strip())
     job = Job(
         input=options.input,
         output=options.output,
@@ -178,10 +197,10 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         version=version,
         format=options.format,
         to=options.to,
-        keep=keep,
+        keep=options.keep,
         max_errors=options.max_errors,
         batch_size=options.batch_size,
-        header=options.header,
+        **_reading(options),
     )
     run = _run_elsewhere if options.on else _run_here
     summary = run(job, options, settings, Display(sys.stderr))

@@ -33,6 +33,7 @@ from inferry.jobs.places import Place
 from inferry.jobs.predictor import Predictor
 from inferry.jobs.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.jobs.results import Part, Results
+from inferry.runtime import columns as named
 from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
@@ -51,6 +52,10 @@ CAREFUL_SECONDS = 1.0
 _CUT = ("jsonl", "csv", "parquet", "npy")
 
 
+# Options that came later: where they aren't given, what was done before they came stays done.
+_LATER = ("columns",)
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """The rows of a file from `start`, a border that `borders` gave, to the row `stop`; None: to the end."""
@@ -67,7 +72,8 @@ class Job:
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
     `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
-    it might be a row; `part`: only these rows, whose results are published by a later run without it.
+    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `part`: only these
+    rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -80,6 +86,7 @@ class Job:
     max_errors: int | float | None = None
     batch_size: int = 0
     header: bool | None = None
+    columns: tuple[str, ...] = ()
     part: Slice | None = None
 
 
@@ -112,8 +119,19 @@ def run(
 
 def check(job: Job, service: Service) -> None:
     """InvalidRequest for what is wrong with a job whatever its file holds."""
-    if job.keep:
-        kept_names.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
+    if job.keep or job.columns:
+        model = service.repository.get(service.default_model(job.model), job.version)
+        kept_names.columns(job.keep, model)
+        check_columns(job, model)
+
+
+def check_columns(job: Job, model: Model) -> None:
+    """InvalidRequest where the job names columns of a model whose inputs have names enough."""
+    if job.columns and len(inputs := named.required(model)) != 1:
+        raise InvalidRequest(
+            f"--columns names the values of a model's only input, but model '{model.name}' takes {len(inputs)}, each "
+            f"in a column of its name: {named.some([spec.name for spec in inputs])}"
+        )
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -232,7 +250,8 @@ class JobRun:
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
         columns = tuple(dict.fromkeys(kept_names.columns(self._job.keep, self._model).values()))
-        options = ReadOptions(self._model, columns, pace, self._job.input, self._job.header)
+        check_columns(self._job, self._model)
+        options = ReadOptions(self._model, columns, pace, self._job.input, self._job.header, self._job.columns)
         return formats.open_reader(self._from, file, options)
 
     def opened(self) -> BinaryIO:
@@ -396,4 +415,5 @@ def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
     options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
+    options += tuple((item, value) for item in _LATER if (value := getattr(job, item)))
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]

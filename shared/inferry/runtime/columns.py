@@ -22,16 +22,25 @@ class TakesRows(Protocol):
     def columns(self) -> tuple[str, ...]: ...
 
 
+class Chosen(NamedTuple):
+    """A model whose only input's values are in the columns that a job names, whatever else a file has."""
+
+    name: str
+    signature: Signature
+    columns: tuple[str, ...]
+
+
 class Assigned(NamedTuple):
-    """An input and the columns that make a row of it."""
+    """An input and the columns that make a row of it; `is_chosen`: a job has named them."""
 
     spec: TensorSpec
     columns: tuple[str, ...]
+    is_chosen: bool = False
 
     @property
     def is_array(self) -> bool:
         """Whether a cell of CSV is a whole row of several values: a JSON array."""
-        if self.columns != (self.spec.name,):
+        if self.columns != (self.spec.name,) and (len(self.columns) > 1 or not self.is_chosen):
             return False
         if self.spec.shape is None:  # a text may look like an array
             return self.spec.datatype.kind != "string"
@@ -50,9 +59,9 @@ def names(model: TakesRows) -> tuple[str, ...]:
 
 
 def listed(model: TakesRows, found: Collection[str]) -> tuple[str, ...]:
-    """The config's columns where they, and not the input itself, are the values of a model's only input."""
+    """The columns, the config's or the job's, that are the values of a model's only input."""
     specs = required(model)
-    return model.columns if len(specs) == 1 and specs[0].name not in found else ()
+    return model.columns if len(specs) == 1 and (isinstance(model, Chosen) or specs[0].name not in found) else ()
 
 
 def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
@@ -71,6 +80,9 @@ def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: st
 
 def _assigned(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
     specs = required(model)
+    if isinstance(model, Chosen):
+        _check_there(model.columns, found, file, "that --columns names")
+        return [Assigned(specs[0], model.columns, is_chosen=True)]
     if not {spec.name for spec in specs} - set(found):
         return [Assigned(spec, (spec.name,)) for spec in specs]
     if len(specs) != 1:
@@ -89,13 +101,26 @@ def of_object(found: Mapping[str, Any], model: TakesRows) -> dict[str, Any]:
     values = {name: found[name] for name in inputs if name in found}
     columns = listed(model, found)
     if any(name in found for name in columns):
-        values[required(model)[0].name] = [found.get(name) for name in columns]
+        row = [found.get(name) for name in columns]
+        values[required(model)[0].name] = row if len(row) > 1 else row[0]
     if not values:
         raise InvalidRequest(
             f"the row has none of the names that model '{model.name}' takes, {some(columns or tuple(inputs))}; "
             f"its own are {some(tuple(found))}"
         )
     return {spec.name: None for spec in required(model)} | values
+
+
+def none_of(found: Sequence[str], model: TakesRows, file: str) -> str:
+    """Says that a file of objects with the members `found` has none of the model's names, and what to give."""
+    specs, wanted = required(model), names(model)
+    said = (
+        f"the lines of {file} have the members {some(found)}, but none that model '{model.name}' takes: {some(wanted)}"
+    )
+    if len(specs) != 1:
+        return f"{said}. Rename them"
+    example = ",".join(name for name in found if "," not in name)
+    return f"{said}. Say which of them are the values of a row: --columns {example[:200]}, or --columns '*' for all"
 
 
 def is_header(cells: Sequence[str], given: bool | None, file: str) -> bool:

@@ -1,6 +1,6 @@
 """Rows that are read one by one, into a block: those that fit the model in groups of one shape, the others rejected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,18 @@ from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, joined
 from inferry.runtime import rows
+from inferry.runtime.columns import Chosen, TakesRows
 from inferry.runtime.model import Model
+
+ALL = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
 
-    `header`: whether the first line of CSV names the columns, where the user has said it.
+    `header`: whether the first line of CSV names the columns, where the user has said it; `columns`: those of the
+    model's only input, ALL for all that a file has.
     """
 
     model: Model
@@ -28,6 +32,16 @@ class ReadOptions:
     pace: Pace
     file: str
     header: bool | None = None
+    columns: tuple[str, ...] = ()
+
+    def taking(self, found: Iterable[str]) -> TakesRows:
+        """The model as the job's columns have it, of a file that has the columns `found`."""
+        if not self.columns:
+            return self.model
+        chosen = self.columns
+        if chosen == ALL:
+            chosen = tuple(name for name in found if name not in self.keep)
+        return Chosen(self.model.name, self.model.signature, chosen)
 
 
 class BlockBuilder:

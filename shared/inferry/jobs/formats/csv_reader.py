@@ -53,7 +53,7 @@ class CsvRows:
         self._names, self._start = self._header()
         self.kept = dict.fromkeys(options.keep, pa.string())
         self._is_narrow = len(self._names) == 1
-        self._assigned = assign(self._names, options.model, options.keep, options.file)
+        self._assigned = assign(self._names, options.taking(self._names), options.keep, options.file)
         read = {name for item in self._assigned for name in item.columns}
         # Arrow has a column once: as text, to carry it over as it is, or as the input's values.
         self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(options.keep)
@@ -101,7 +101,8 @@ class CsvRows:
         return names, first.end if named else start
 
     def _by_position(self, count: int) -> list[str]:
-        return by_position(count, self._options.model, self._options.keep, self._options.file)
+        model = self._options.taking(map(str, range(count)))
+        return by_position(count, model, self._options.keep, self._options.file)
 
     def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:

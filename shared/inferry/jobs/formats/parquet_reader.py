@@ -40,7 +40,7 @@ class ParquetRows:
             if _magic(file) == b"PARE":
                 raise InvalidFile(_ENCRYPTED.format(options.file)) from exc
             raise InvalidFile(f"{options.file} is not a Parquet file: {exc}") from exc
-        self._assigned = assign(schema.names, options.model, options.keep, options.file)
+        self._assigned = assign(schema.names, options.taking(schema.names), options.keep, options.file)
         _check_encryption(file, self._metadata, options.file)
         self._types = {field.name: without_views(field.type) for field in schema}
         # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
