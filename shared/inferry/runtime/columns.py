@@ -117,8 +117,10 @@ def none_of(found: Sequence[str], model: TakesRows, file: str) -> str:
     said = (
         f"the lines of {file} have the members {some(found)}, but none that model '{model.name}' takes: {some(wanted)}"
     )
-    if len(specs) != 1:
-        return f"{said}. Rename them"
+    close = [each for each in found if each.strip().casefold() in {name.strip().casefold() for name in wanted}]
+    if close or len(specs) != 1:
+        renamed = f"'{close[0]}'" if close else "them"
+        return f"{said}. Rename {renamed}"
     example = ",".join(name for name in found if "," not in name)
     return f"{said}. Say which of them are the values of a row: --columns {example[:200]}, or --columns '*' for all"
 
@@ -164,7 +166,13 @@ def some(found: Sequence[str]) -> str:
 def _check_there(wanted: Sequence[str], found: Sequence[str], file: str, what: str) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise InvalidFile(f"{file} has no column '{missing[0]}' {what}; its columns are {some(found)}")
+        raise InvalidFile(f"{file} has no column '{missing[0]}' {what}; {_meant(missing[0], found)}{some(found)}")
+
+
+def _meant(name: str, found: Sequence[str]) -> str:
+    """Asks for the name that differs from a missing one only in case or space, before the list of all names."""
+    close = [each for each in found if each.strip().casefold() == name.strip().casefold()]
+    return f"did you mean '{close[0]}'? Its columns are " if close else "its columns are "
 
 
 def _is_number(cell: str) -> bool:

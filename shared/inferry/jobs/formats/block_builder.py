@@ -11,12 +11,14 @@ from inferry.errors import InvalidRequest
 from inferry.jobs.formats.blocks import Block, Cursor, Group, Pace, Rejected
 from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
-from inferry.protocol.tensors import Array, joined
+from inferry.protocol.tensors import Array, Datatype, joined
 from inferry.runtime import rows
 from inferry.runtime.columns import Chosen, TakesRows
 from inferry.runtime.model import Model
 
 ALL = ("*",)
+# The largest integer up to which floats have all.
+EXACT = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,13 @@ class BlockBuilder:
     def _array(self, spec: TensorSpec, value: Any) -> Array:
         if value is None and (not spec.is_fixed or spec.fitted(()) is None):
             raise InvalidRequest("the value is missing")
-        array = rows.tensor(spec, [value], self._model.name).array
+        try:
+            array = rows.tensor(spec, [value], self._model.name).array
+        except InvalidRequest:
+            other = _other(value, spec.datatype)
+            if other == value and repr(other) == repr(value):
+                raise
+            array = rows.tensor(spec, [other], self._model.name).array
         if not fits(array.shape, spec.shape):
             raise InvalidRequest(
                 f"each row of input '{spec.name}' for model '{self._model.name}' must have {spec.rows}, "
@@ -116,6 +124,17 @@ class BlockBuilder:
             self._rejected,
             raw=lambda position: legible(self._raw[position]),
         )
+
+
+def _other(value: Any, datatype: Datatype) -> Any:
+    """Booleans as numbers, and floats without a fraction as integers, where these are wanted."""
+    if isinstance(value, list):
+        return [_other(item, datatype) for item in value]
+    if isinstance(value, bool):
+        return int(value) if datatype.is_number else value
+    if isinstance(value, float) and datatype.is_integer and value.is_integer() and abs(value) <= EXACT:
+        return int(value)
+    return value
 
 
 def legible(raw: Any) -> Any:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs.formats.block_builder import BlockBuilder, ReadOptions
+from inferry.jobs.formats.block_builder import EXACT, BlockBuilder, ReadOptions
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace
 from inferry.jobs.formats.lines import (
     FEW,
@@ -60,9 +60,17 @@ class CsvRows:
         for item in self._assigned:
             if not item.is_array:
                 check_width(item, options)
+        first = self._first()
         self._types = dict.fromkeys(options.keep, pa.string()) | {
-            name: _arrow(item.spec) for item in self._assigned for name in item.columns
+            name: _arrow(item.spec, first.get(name, "")) for item in self._assigned for name in item.columns
         }
+
+        self._whole = [
+            name
+            for item in self._assigned
+            for name in item.columns
+            if item.spec.datatype.is_integer and pa.types.is_floating(self._types[name])
+        ]
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         counter, offset = RowCounter(start.row, stop), start.offset or self._start
@@ -100,6 +108,15 @@ class CsvRows:
             )
         return names, first.end if named else start
 
+    def _first(self) -> dict[str, str]:
+        """The cells of the first row; none when it isn't like others."""
+        lines = next(read_lines(self._text, self._start, Pace(1), self._options.file, quoted=True), None)
+        try:
+            cells = next(csv.reader([lines.data.decode()]), []) if lines else []
+        except (UnicodeDecodeError, csv.Error):
+            cells = []
+        return dict(zip(self._names, cells, strict=True)) if len(cells) == len(self._names) else {}
+
     def _by_position(self, count: int) -> list[str]:
         model = self._options.taking(map(str, range(count)))
         return by_position(count, model, self._options.keep, self._options.file)
@@ -134,8 +151,10 @@ class CsvRows:
             )
         except pa.ArrowInvalid:
             return None
-        # Arrow takes a number beyond all others for infinity.
-        return None if _has_infinity(table) and _BEYOND.search(lines.data) else table
+        # Arrow takes a number beyond all others for infinity, and has no whole one beyond the exact.
+        if _has_infinity(table) and _BEYOND.search(lines.data):
+            return None
+        return None if any(_is_inexact(table.column(name)) for name in self._whole) else table
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
@@ -193,5 +212,15 @@ def _is_text(cell: str) -> bool:
     return True
 
 
-def _arrow(spec: TensorSpec) -> pa.DataType:
+def _is_inexact(column: pa.ChunkedArray) -> bool:
+    """Whether a float in it may be another number than the text was."""
+    return bool(pc.any(pc.greater_equal(pc.abs(column), float(EXACT))).as_py())
+
+
+def _arrow(spec: TensorSpec, first: str) -> pa.DataType:
+    """The type to read a column in whose first cell is this: others that fit the input are quick to read too."""
+    if spec.datatype.is_number and first.lower() in ("true", "false"):
+        return pa.bool_()
+    if spec.datatype.is_integer and "." in first:
+        return pa.float64()
     return pa.uint64() if spec.datatype.name == "UINT64" else _ARROW[spec.datatype.kind]
