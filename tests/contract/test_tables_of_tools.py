@@ -24,6 +24,7 @@ MODELS = {
     "table.onnx": onnx_models.echo({"a": ("FP64", ("n", 1)), "b": ("FP64", ("n", 1))}),
     "listed/1/model.onnx": onnx_models.identity("FP64", ("n", 2)),
     "listed/config.json": b'{"columns": ["b", "a"]}',
+    "words.onnx": onnx_models.echo({"gröẞe": ("FP32", ("n", 1))}, {"gröẞe": "y"}),
     "one.onnx": onnx_models.identity("FP64", ("n", 1)),
     "four.onnx": onnx_models.identity("FP32", ("n", 4)),
     "count.onnx": onnx_models.identity("INT64", ("n", 1)),
@@ -244,3 +245,15 @@ class TestTypes:
     def test_text_is_no_number(self, predict: Predict) -> None:
         with pytest.raises(InvalidFile, match=r"column 'x' of .* holds text \(.*\), but FP64 is expected"):
             predict("pandas_category.parquet", "one")
+
+
+@pytest.mark.parametrize("file", ["numpy_frame.npy", "numpy_big_endian.npy", "numpy_half.npy", "numpy_frames.npz"])
+def test_arrays(predict: Predict, file: str) -> None:
+    """frame.to_numpy(), which is in Fortran order, in several types."""
+    assert ys(predict(file, "pair")[1]) == ROWS
+    assert ys(predict(file, "pair", batch_size=2)[1]) == ROWS
+
+
+def test_names_of_fields_in_npy_3_0(predict: Predict) -> None:
+    rows = predict("numpy_3_0.npy", "words", keep=("b",))[1]
+    assert rows == [{"b": 2, "y": 1}, {"b": 4, "y": 3}]
