@@ -1,18 +1,23 @@
 """Tables as tools write them: files/ holds what tests/tables/small_files.py wrote with each of them."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_models
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from inferry.cli.main import main
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs import runner
+from inferry.jobs import part_writer, runner
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.service import Service
@@ -257,3 +262,183 @@ def test_arrays(predict: Predict, file: str) -> None:
 def test_names_of_fields_in_npy_3_0(predict: Predict) -> None:
     rows = predict("numpy_3_0.npy", "words", keep=("b",))[1]
     assert rows == [{"b": 2, "y": 1}, {"b": 4, "y": 3}]
+
+
+class TestColumns:
+    @pytest.mark.parametrize("file", ["pandas_index.csv", "pandas_index.parquet"])
+    def test_the_index_is_no_input(self, predict: Predict, file: str) -> None:
+        for options in ({}, {"columns": ("*",)}):
+            assert ys(predict(file, "pair", drop=("id",), **options)[1]) == ROWS
+
+    def test_what_is_dropped_is_neither_an_input_nor_kept(self, predict: Predict) -> None:
+        rows = predict("pandas_index.csv", "pair", drop=("id",), keep=("*",))[1]
+        assert rows[0] == {"": "r1", "a": 1.0, "b": 2.0, "y": [1.0, 2.0]}
+        with pytest.raises(InvalidFile, match="no column 'idd' to keep or to drop"):
+            predict("pandas_index.csv", "pair", drop=("idd",))
+
+    @pytest.mark.parametrize(
+        ("file", "first"),
+        [
+            ("pandas_wide.jsonl", {"id": 7}),
+            ("pandas_index.csv", {"": "r1", "id": 7}),
+            ("pandas_index.parquet", {"id": 7, "__index_level_0__": "r1"}),
+        ],
+    )
+    def test_all_are_kept_under_their_names(self, predict: Predict, file: str, first: dict[str, Any]) -> None:
+        rows = predict(file, "pair", keep=("*", "a=first"), columns=("a", "b"))[1]
+        assert len(rows) == 3
+        assert rows[0] == first | {"first": 1.0, "b": 2.0, "y": [1.0, 2.0]}
+
+    def test_an_output_of_the_same_name_is_refused(self, predict: Predict, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("y,a,b\nt,1,2\n")
+        with pytest.raises(InvalidRequest, match="'y' to keep has the name of an output"):
+            predict(tmp_path / "x.csv", "pair", keep=("*",), columns=("a", "b"))
+        rows = predict(tmp_path / "x.csv", "pair", keep=("*", "y=truth"), columns=("a", "b"))[1]
+        assert rows == [{"a": 1, "b": 2, "truth": "t", "y": [1, 2]}]
+
+    @pytest.mark.parametrize("file", ["x.npy", "x.npz"])
+    def test_arrays(self, predict: Predict, tmp_path: Path, file: str) -> None:
+        if file == "x.npy":
+            np.save(tmp_path / file, np.array([(1.0, 7)], [("x", "f8"), ("id", "i4")]))
+        else:
+            np.savez(tmp_path / file, x=np.array([1.0]), id=np.array([7]))
+        assert predict(tmp_path / file, "one", keep=("*", "x="))[1] == [{"id": 7, "x": 1.0, "y": 1.0}]
+
+    def test_numbers_of_csv_are_those_that_are_printed_so(self, predict: Predict, tmp_path: Path) -> None:
+        cells = [
+            "12",
+            "007",
+            "-0",
+            "1.5",
+            "1.50",
+            "1e3",
+            "1e+16",
+            "9223372036854775807",
+            "9223372036854775808",
+            "",
+            "nan",
+        ]
+        (tmp_path / "x.csv").write_text("x,k\n" + "".join(f"1,{cell}\n" for cell in cells))
+        expected = [12, "007", "-0", 1.5, "1.50", "1e3", 1e16, 2**63 - 1, str(2**63), "", "nan"]
+        rows = predict(tmp_path / "x.csv", "one", keep=("k",))[1]
+        assert repr([row["k"] for row in rows]) == repr(expected)
+
+    @pytest.mark.parametrize(
+        ("cells", "held"),
+        [
+            (["1", "-2", "30"], pa.int64()),
+            (["1.5", "100.0", "1e+16"], pa.float64()),
+            (["1", "2.5"], pa.string()),
+            (["1", "007"], pa.string()),
+            (["1", ""], pa.string()),
+            (["1.50", "1.5"], pa.string()),
+            (["nan", "1.5"], pa.string()),
+        ],
+    )
+    def test_a_column_of_csv_in_parquet(
+        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells: list[str], held: pa.DataType
+    ) -> None:
+        """Of one type in the whole file, whatever parts it is made in."""
+        monkeypatch.setattr(part_writer, "PART_BYTES", 1)
+        (tmp_path / "x.csv").write_text("x,k\n" + "".join(f"1,{cell}\n" for cell in cells))
+        job = Job(
+            input=f"{tmp_path}/x.csv", output=f"{tmp_path}/out/", model="one", to="parquet", keep=("k",), batch_size=1
+        )
+        column = pq.read_table(runner.run(job, service).output)["k"]
+        assert column.type == held
+        assert [str(value) for value in column.to_pylist()] == cells
+
+    def test_an_input_of_csv_that_is_kept_is_text_as_it_was(self, predict: Predict, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("x\n1.50\n2\nbad\n")
+        report, rows = predict(tmp_path / "x.csv", "one", keep=("x",), columns=("x",))
+        assert rows == [{"x": "1.50", "y": 1.5}, {"x": 2, "y": 2.0}]
+        assert report.errors == 1
+
+    def test_partition_keys(self, predict: Predict) -> None:
+        keep = ("day", "kind=sort")
+        _, rows = predict("hive/day=5/kind=x%3D1/data_0.parquet", "pair", keep=keep)
+        assert rows == [{"day": 5, "sort": "x=1", "y": [1, 2]}]
+        _, rows = predict("hive/day=6/kind=__HIVE_DEFAULT_PARTITION__/data_0.parquet", "pair", keep=keep)
+        assert rows == [{"day": 6, "sort": None, "y": [3, 4]}]
+        _, rows = predict("hive/day=5/kind=x%3D1/data_0.parquet", "pair", keep=("*",))
+        assert rows == [{"a": "1.0", "b": "2.0", "day": 5, "kind": "x=1", "y": [1, 2]}]
+
+    def test_partition_keys_in_parquet(self, service: Service, tmp_path: Path) -> None:
+        file = str(FILES / "hive/day=5/kind=x%3D1/data_0.parquet")
+        job = Job(input=file, output=f"{tmp_path}/out/", model="pair", keep=("day", "kind"))
+        table = pq.read_table(runner.run(job, service).output, partitioning=None)
+        assert table.to_pylist() == [{"day": 5, "kind": "x=1", "y": [1, 2]}]
+
+    def test_a_folder_that_is_no_column(self, predict: Predict) -> None:
+        with pytest.raises(InvalidFile, match="no column 'month' to keep"):
+            predict("hive/day=5/kind=x%3D1/data_0.parquet", "pair", keep=("month",))
+
+
+class TestPlaces:
+    @pytest.mark.parametrize(
+        ("pattern", "found"),
+        [
+            ("in/*.csv", ["a.csv", "b.csv"]),
+            ("in/?.csv", ["a.csv", "b.csv"]),
+            ("in/[!b].csv", ["a.csv"]),
+            ("in/**/*.csv", ["a.csv", "b.csv", "sub/c.csv"]),
+            ("in/*/c.csv", ["sub/c.csv"]),
+            ("in/**", ["a.csv", "b.csv", "sub/c.csv", "sub/x[1].csv", "z.jsonl"]),
+            ("in/sub/x[1].csv", ["x[1].csv"]),
+        ],
+    )
+    def test_patterns(
+        self, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, found: list[str]
+    ) -> None:
+        for name in ("a.csv", "b.csv", "z.jsonl", "sub/c.csv", "sub/x[1].csv"):
+            (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "in" / name).write_text('{"x":1}\n' if name == "z.jsonl" else "x\n1\n")
+        monkeypatch.chdir(tmp_path)
+        if pattern == "in/**/*.csv":
+            (tmp_path / "in/sub/x[1].csv").unlink()
+        assert main(["batch", pattern, "out/", "--model", "one", "--models", str(models)]) == 0
+        reports = sorted(str(path.relative_to("out")) for path in Path("out").rglob("*.report.json"))
+        assert [name.removesuffix(".report.json") for name in reports] == found
+
+    def test_a_pattern_that_finds_nothing(
+        self, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "x.csv").write_text("x\n")
+        asked = ["batch", f"{tmp_path}/*.parquet", f"{tmp_path}/../out/", "--model", "one", "--models", str(models)]
+        assert main(asked) == 1
+        assert "none of the 1 below" in capsys.readouterr().err
+
+    def stream(self, models: Path, content: bytes, *options: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-m", "inferry", "batch", *options, "--model", "one", "--models", str(models)]
+        env = {"PATH": os.environ["PATH"], "ORT_DISABLE_TELEMETRY": "1"}
+        return subprocess.run(command, input=content, capture_output=True, check=False, env=env)
+
+    def test_standard_input_and_output(self, models: Path) -> None:
+        done = self.stream(
+            models, b"x,id\n1,7\nbad,8\n3,9\n", "-", "-", "--format", "csv", "--to", "jsonl", "--keep", "id"
+        )
+        assert done.stdout == b'{"id":7,"y":1.0}\n{"id":9,"y":3.0}\n'
+        error, summary = map(json.loads, done.stderr.splitlines())
+        assert (error["row"], error["column"], summary["rows"], summary["errors"]) == (2, "x", 2, 1)
+        assert done.returncode == 0
+
+    def test_a_file_to_standard_output(self, models: Path) -> None:
+        done = self.stream(models, b"", str(FILES / "pandas_whole.csv"), "-", "--to", "parquet")
+        assert pq.read_table(BytesIO(done.stdout))["y"].to_pylist()[:2] == [1, 3]
+
+    @pytest.mark.parametrize(
+        ("content", "options", "said", "status"),
+        [
+            (b"x\nbad\n", ["-", "-", "--format", "csv"], b'"rows": 0, "errors": 1', 1),
+            (b"x\nbad\nbad\n", ["-", "-", "--format", "csv", "--max-errors", "1"], b"2 of 2 rows have no result", 1),
+            (b"x\n1\n", ["-", "-"], b"give --format", 1),
+            (b"x\n1\n", ["-", "out.csv", "--format", "csv"], b"give - twice", 1),
+            (b"a,b\n1,2\n", ["-", "-", "--format", "csv"], b"inferry: standard input has 2 columns", 1),
+        ],
+    )
+    def test_streams_that_fail(
+        self, models: Path, content: bytes, options: list[str], said: bytes, status: int
+    ) -> None:
+        done = self.stream(models, content, *options)
+        assert said in done.stderr
+        assert (done.stdout, done.returncode) == (b"", status)

@@ -9,7 +9,7 @@ REFUSED: dict[str, str] = {
     r".*/(?!.*-one).*\.jsonl row": "have the members",
     r"numpy/(?!.*-one)[a-z-]*\.npy row": "has no array 'x'",
     # The index is one column more than a row of values has.
-    r"(pandas|fastparquet)/(?!.*-one).*\.index\.(csv|parquet) row": r"columns for input 'x'",
+    r"fastparquet/(?!.*-one).*\.index\.parquet row": r"columns for input 'x'",
     # fastparquet makes a column of bytes of one without values.
     r"fastparquet/(floats|ints)-all-null\.(index\.)?parquet \w+": "holds bytes",
     # Spark leaves out what is missing: a row without anything could be anyone's.

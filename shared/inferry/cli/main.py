@@ -18,7 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from inferry import __version__
-from inferry.errors import InferryError, InvalidSettings
+from inferry.errors import InferryError, InvalidRequest, InvalidSettings
 from inferry.observability import logs
 from inferry.settings import Settings
 
@@ -84,8 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     infer.set_defaults(run=_infer)
 
     batch = commands.add_parser("batch", help="predict files of any size, with the results in files")
-    batch.add_argument("input", metavar="IN", help="a file or a folder, or the URL of one (s3, az, gs)")
-    batch.add_argument("output", metavar="OUT", help="where the results go: likewise")
+    batch.add_argument(
+        "input",
+        metavar="IN",
+        help="a file, a folder or a pattern as 'in/*.csv', or its URL (s3, az, gs); - for standard input",
+    )
+    batch.add_argument("output", metavar="OUT", help="where the results go: likewise, - for standard output")
     batch.add_argument("--model", default="", metavar="MODEL", help="as for infer; default: DEFAULT_MODEL")
     batch.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     batch.add_argument("--format", default="", help="of the input; default: what its extension says")
@@ -95,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_names,
         default=(),
         metavar="COLUMNS",
-        help="columns to carry over, NAME or NAME=AS, comma-separated",
+        help="columns to carry over, NAME or NAME=AS, comma-separated; '*': all",
     )
     _add_reading(batch)
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
@@ -122,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
     """What says how a file is read."""
+    parser.add_argument(
+        "--drop", type=_names, default=(), metavar="NAMES", help="columns that are no inputs, and not kept by '*'"
+    )
     parser.add_argument(
         "--columns", type=_names, default=(), metavar="NAMES", help="of the only input's values; '*': all of the file's"
     )
@@ -169,7 +176,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """A job's members for the options of `_add_reading`."""
-    return {"columns": options.columns, "header": options.header}
+    return {"columns": options.columns, "drop": options.drop, "header": options.header}
 
 
 def _errors(text: str) -> int | float:
@@ -202,6 +209,8 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         batch_size=options.batch_size,
         **_reading(options),
     )
+    if "-" in (options.input, options.output):
+        return _run_streams(job, options, settings)
     run = _run_elsewhere if options.on else _run_here
     summary = run(job, options, settings, Display(sys.stderr))
     if options.json:
@@ -225,6 +234,21 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
         service.close()
         if pusher:
             pusher.close()
+
+
+def _run_streams(job: "Job", options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import batch
+    from inferry.service import Service
+
+    if options.output != "-" or options.on:
+        raise InvalidRequest(
+            "what is predicted from standard input goes to standard output: give - twice, without --on"
+        )
+    service = Service.from_settings(settings)
+    try:
+        return 0 if batch.run_streams(job, service, sys.stdin.buffer, sys.stdout.buffer, sys.stderr) else 1
+    finally:
+        service.close()
 
 
 def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:

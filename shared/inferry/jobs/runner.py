@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from inferry.cpus import session_threads
 from inferry.errors import (
@@ -53,7 +55,7 @@ _CUT = ("jsonl", "csv", "parquet", "npy")
 
 
 # Options that came later: where they aren't given, what was done before they came stays done.
-_LATER = ("columns",)
+_LATER = ("columns", "drop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ class Job:
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
     `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
-    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `part`: only these
-    rows, whose results are published by a later run without it.
+    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `drop`: columns that
+    are neither inputs nor kept by "*"; `part`: only these rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -87,6 +89,7 @@ class Job:
     batch_size: int = 0
     header: bool | None = None
     columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
     part: Slice | None = None
 
 
@@ -209,6 +212,10 @@ class JobRun:
         # With one format for all, all names become longer or none does.
         if job.to and not job.format and job.output.endswith("/") and self._to == self._from:
             self._place.check_neighbour()
+        self.kept: dict[str, str] = {}
+        """The columns to carry over by the names that they get, once the file is open."""
+        self.partition: dict[str, Any] = {}
+        """Those of them that are keys of Hive's partitions, with their values."""
         self._metrics = service.metrics
         settings = service.settings
         self._timeout = settings.model_timeout
@@ -249,9 +256,24 @@ class JobRun:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        columns = tuple(dict.fromkeys(kept_names.columns(self._job.keep, self._model).values()))
-        check_columns(self._job, self._model)
-        options = ReadOptions(self._model, columns, pace, self._job.input, self._job.header, self._job.columns)
+        job = self._job
+        check_columns(job, self._model)
+        partition = kept_names.partition(job.input)
+        apart = tuple(name for name in kept_names.named(job.keep) if name not in partition)
+        options = ReadOptions(self._model, (), pace, job.input, job.header, job.columns, (*apart, *job.drop))
+        if not job.keep:
+            return formats.open_reader(self._from, file, options)
+        found: tuple[str, ...] = ()
+        if partition or kept_names.ALL in job.keep:
+            # A column of the file goes before a folder of the same name.
+            found = formats.open_reader(self._from, file, replace(options, apart=job.drop)).names
+            partition = {name: value for name, value in partition.items() if name not in found}
+            file.seek(0)
+        self.kept = kept_names.columns(job.keep, self._model, (*found, *partition), job.drop)
+        self.partition = {name: partition[name] for name in self.kept.values() if name in partition}
+        apart = tuple(name for name in kept_names.named(job.keep) if name not in self.partition)
+        columns = tuple(dict.fromkeys(name for name in self.kept.values() if name not in self.partition))
+        options = replace(options, keep=columns, apart=tuple(dict.fromkeys((*apart, *job.drop))))
         return formats.open_reader(self._from, file, options)
 
     def opened(self) -> BinaryIO:
@@ -308,13 +330,15 @@ class JobRun:
         most = {1: 0, 2: CAREFUL}.get(attempt, MOST_CAREFUL)
         predictor = Predictor(self._model, self._job.batch_size, self._timeout, most)
         reader = self.reader(file, predictor.pace)
-        keep = kept_names.columns(self._job.keep, self._model)
+        keep = self.kept
         if keep and reader.has_requests:
             raise NotSupported("requests of the protocol have no columns that --keep could carry over")
         if not reader.has_requests:
             predictor.check_rows()
             self._settle(reader, predictor)
         types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
+        constants = {name: self.partition[column] for name, column in keep.items() if column in self.partition}
+        types |= {name: np.asarray(value).dtype for name, value in constants.items() if value is not None}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
         kept_names.check_header(getattr(writer, "header", bytes)(), keep)
         limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
@@ -324,7 +348,9 @@ class JobRun:
             done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
             return min(done, 1.0)
 
-        return PartWriter(reader, predictor, writer, keep, self._results, limits, progress, share, self._threads)
+        return PartWriter(
+            reader, predictor, writer, keep, self._results, limits, progress, share, self._threads, self.partition
+        )
 
     def _settle(self, reader: Reader, predictor: Predictor) -> None:
         """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""

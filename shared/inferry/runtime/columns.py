@@ -1,7 +1,8 @@
 """The names of a row's values, and what the columns of a table and the members of an object are to a model."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from inferry.errors import InvalidFile, InvalidRequest
@@ -9,6 +10,9 @@ from inferry.protocol.signature import Signature, TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""
+
+# What pandas calls an index without a name, in CSV and in Parquet.
+_INDEX = re.compile(r"|__index_level_\d+__")
 
 
 class TakesRows(Protocol):
@@ -64,13 +68,21 @@ def listed(model: TakesRows, found: Collection[str]) -> tuple[str, ...]:
     return model.columns if len(specs) == 1 and (isinstance(model, Chosen) or specs[0].name not in found) else ()
 
 
-def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
-    """The columns of each input: those of its name, else for a model of one input the config's or all but the kept.
+def inputs_among(found: Iterable[str], apart: Collection[str]) -> tuple[str, ...]:
+    """The columns of a file that may be a row's values: neither named as something else nor the index of pandas."""
+    return tuple(name for name in found if name not in apart and not _INDEX.fullmatch(name))
 
-    InvalidFile says which columns are missing, or there twice.
+
+def assign(
+    found: Sequence[str], model: TakesRows, keep: Sequence[str], apart: Sequence[str], file: str
+) -> list[Assigned]:
+    """The columns of each input: those of its name, else for a model of one input the config's or all that may be.
+
+    `apart`: columns that may not. InvalidFile says which columns are missing, or there twice.
     """
     _check_there(keep, found, file, "to keep")
-    assigned = _assigned(found, model, keep, file)
+    _check_there(apart, found, file, "to keep or to drop")
+    assigned = _assigned(found, model, apart, file)
     counts = Counter(found)
     twice = [name for name in (*keep, *(name for item in assigned for name in item.columns)) if counts[name] > 1]
     if twice:
@@ -78,7 +90,7 @@ def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: st
     return assigned
 
 
-def _assigned(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
+def _assigned(found: Sequence[str], model: TakesRows, apart: Sequence[str], file: str) -> list[Assigned]:
     specs = required(model)
     if isinstance(model, Chosen):
         _check_there(model.columns, found, file, "that --columns names")
@@ -89,7 +101,7 @@ def _assigned(found: Sequence[str], model: TakesRows, keep: Sequence[str], file:
         _check_there([spec.name for spec in specs], found, file, f"that model '{model.name}' takes")
     if model.columns:
         _check_there(model.columns, found, file, f"that config.json of model '{model.name}' names")
-    return [Assigned(specs[0], model.columns or tuple(name for name in found if name not in keep))]
+    return [Assigned(specs[0], model.columns or inputs_among(found, apart))]
 
 
 def of_object(found: Mapping[str, Any], model: TakesRows) -> dict[str, Any]:

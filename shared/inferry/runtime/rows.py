@@ -64,8 +64,9 @@ def from_text(cell: str, datatype: Datatype) -> Any:
     if datatype.is_integer and _FLOAT.fullmatch(cell):
         from decimal import Decimal  # for few: servers don't need it
 
-        if (whole := Decimal(cell)) == whole.to_integral_value():
-            return int(whole)
+        if (whole := Decimal(cell)) != whole.to_integral_value():
+            raise InvalidRequest(f"{cell[:40]} is no whole number, as {datatype.name} is")
+        return int(whole)
     try:
         # Python's own numbers may have underscores in them.
         number = float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))

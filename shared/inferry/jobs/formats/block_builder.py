@@ -13,7 +13,7 @@ from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, Datatype, joined
 from inferry.runtime import rows
-from inferry.runtime.columns import Chosen, TakesRows
+from inferry.runtime.columns import Chosen, TakesRows, inputs_among
 from inferry.runtime.model import Model
 
 ALL = ("*",)
@@ -26,7 +26,7 @@ class ReadOptions:
     """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
 
     `header`: whether the first line of CSV names the columns, where the user has said it; `columns`: those of the
-    model's only input, ALL for all that a file has.
+    model's only input, ALL for all that a file has; `apart`: those that are no inputs unless `columns` names them.
     """
 
     model: Model
@@ -35,6 +35,7 @@ class ReadOptions:
     file: str
     header: bool | None = None
     columns: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
 
     def taking(self, found: Iterable[str]) -> TakesRows:
         """The model as the job's columns have it, of a file that has the columns `found`."""
@@ -42,7 +43,7 @@ class ReadOptions:
             return self.model
         chosen = self.columns
         if chosen == ALL:
-            chosen = tuple(name for name in found if name not in self.keep)
+            chosen = inputs_among(found, self.apart)
         return Chosen(self.model.name, self.model.signature, chosen)
 
 

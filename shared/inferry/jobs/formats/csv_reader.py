@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -13,6 +13,7 @@ import pyarrow.csv as arrow_csv
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.jobs.formats.block_builder import EXACT, BlockBuilder, ReadOptions
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace
+from inferry.jobs.formats.kept_columns import CELLS
 from inferry.jobs.formats.lines import (
     FEW,
     Lines,
@@ -51,17 +52,20 @@ class CsvRows:
         self._options = options
         self._text = opened(file, compression, options.file)
         self._names, self._start = self._header()
-        self.kept = dict.fromkeys(options.keep, pa.string())
+        self.names = tuple(self._names)
+        self.kept = dict.fromkeys(options.keep, CELLS)
         self._is_narrow = len(self._names) == 1
-        self._assigned = assign(self._names, options.taking(self._names), options.keep, options.file)
+        self._assigned = assign(self._names, options.taking(self._names), options.keep, options.apart, options.file)
         read = {name for item in self._assigned for name in item.columns}
         # Arrow has a column once: as text, to carry it over as it is, or as the input's values.
-        self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(options.keep)
+        self._is_kept_apart = not read.isdisjoint(options.keep)
+        self._is_slow = any(item.is_array for item in self._assigned)
         for item in self._assigned:
             if not item.is_array:
                 check_width(item, options)
         first = self._first()
-        self._types = dict.fromkeys(options.keep, pa.string()) | {
+        self._kept_types = dict.fromkeys(options.keep, pa.string())
+        self._types = self._kept_types | {
             name: _arrow(item.spec, first.get(name, "")) for item in self._assigned for name in item.columns
         }
 
@@ -119,11 +123,12 @@ class CsvRows:
 
     def _by_position(self, count: int) -> list[str]:
         model = self._options.taking(map(str, range(count)))
-        return by_position(count, model, self._options.keep, self._options.file)
+        return by_position(count, model, self._options.apart, self._options.file)
 
     def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:
-            yield to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end)
+            kept = self._parsed(lines, self._kept_types) if self._is_kept_apart else None
+            yield to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end, kept)
         elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
             yield self._careful(lines, row)
         else:
@@ -141,20 +146,22 @@ class CsvRows:
         if b'\\"' in lines.data:
             return None
         try:
-            table = arrow_csv.read_csv(
-                pa.py_buffer(lines.data),
-                arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
-                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow),
-                arrow_csv.ConvertOptions(
-                    include_columns=list(self._types), column_types=self._types, null_values=NULLS
-                ),
-            )
+            table = self._parsed(lines, self._types)
         except pa.ArrowInvalid:
             return None
         # Arrow takes a number beyond all others for infinity, and has no whole one beyond the exact.
         if _has_infinity(table) and _BEYOND.search(lines.data):
             return None
         return None if any(_is_inexact(table.column(name)) for name in self._whole) else table
+
+    def _parsed(self, lines: Lines, types: Mapping[str, pa.DataType]) -> pa.Table:
+        """ArrowInvalid where a line has too few or too many cells, or a cell another type."""
+        return arrow_csv.read_csv(
+            pa.py_buffer(lines.data),
+            arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
+            arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow),
+            arrow_csv.ConvertOptions(include_columns=list(types), column_types=types, null_values=NULLS),
+        )
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""

@@ -51,6 +51,7 @@ class JsonLines:
         first = self._first()
         signature = options.model.session.signature
         self.has_requests = "inputs" in first and "inputs" not in signature.inputs and not options.columns
+        self.names = tuple(first)
         self._model = options.taking(first)
         self._has_features = _FEATURES not in signature.inputs and not options.columns
         self._blocks = self._requests if self.has_requests else self._rows

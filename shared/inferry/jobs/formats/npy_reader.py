@@ -39,6 +39,7 @@ class NpyRows:
         self._stream = _Stream(file, size, options.file)
         self.kept: Mapping[str, Any] = {}
         fields = self._stream.dtype.names
+        self.names = fields or ()
         if fields:
             self._inputs = _by_name(fields, options)
             self.kept = {name: self._stream.dtype[name] for name in options.keep}
@@ -75,7 +76,8 @@ class NpzRows:
         if len(members) == 1 and not options.keep:
             spec = _only(options)
             members = {spec.name: next(iter(members.values()))}
-        self._inputs = _by_name(tuple(members), options)
+        self.names = tuple(members)
+        self._inputs = _by_name(self.names, options)
         chosen = (*(spec.name for spec in self._inputs), *options.keep)
         self._streams = {
             name: _Stream(

@@ -42,7 +42,8 @@ class ParquetRows:
             raise InvalidFile(f"{options.file} is not a Parquet file: {exc}") from exc
         _check_encryption(file, self._metadata, options.file)
         self._object, schema = opened_object(schema, options)
-        self._assigned = assign(schema.names, options.taking(schema.names), options.keep, options.file)
+        self.names = tuple(schema.names)
+        self._assigned = assign(schema.names, options.taking(schema.names), options.keep, options.apart, options.file)
         self._types = {field.name: without_views(field.type) for field in schema}
         # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
         self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())

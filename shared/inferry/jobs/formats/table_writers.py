@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 from inferry.errors import NotSupported
 from inferry.jobs.formats.blocks import Answer, Values, other_shape
 from inferry.jobs.formats.kept_columns import (
+    CELLS,
     check_parquet,
     converted,
     known_type,
+    of_cells,
     text,
     text_type,
     to_array,
@@ -69,6 +71,7 @@ class ParquetAnswers(_Tables):
         super().__init__(model, keep, requests, kept)
         for name, held in self._kept_types.items():
             check_parquet(held, name)
+        self._cells = [name for name, held in kept.items() if held == CELLS]
 
     def encode(self, answer: Answer) -> pa.RecordBatch | None:
         """The rows of a block."""
@@ -105,13 +108,22 @@ class ParquetAnswers(_Tables):
             for name in names:
                 if (held := batch.schema.field(name).type) not in found[name]:
                     found[name].append(held)
-        types = {name: unified(found[name]) for name in names}
+        types = {name: unified(found[name]) for name in names} | self._numbers_of_cells(parts)
         doubtful = [name for name in names if {*found[name]} - {types[name], pa.null()}]
         for batch in _batches(parts if doubtful else ()):
             for name in doubtful:
                 if not _fits(batch.column(name), types[name]):
                     types[name] = pa.string()
         return types
+
+    def _numbers_of_cells(self, parts: Iterable[bytes]) -> dict[str, pa.DataType]:
+        """The types of cells that are all of them numbers; text has the type that it has."""
+        types = {name: [pa.int64(), pa.float64()] for name in self._cells}
+        for batch in _batches(parts if types else ()):
+            for name, held in types.items():
+                held[:] = [each for each in held if of_cells(batch.column(name), each)]
+            types = {name: held for name, held in types.items() if held}
+        return {name: held[0] for name, held in types.items()}
 
     def _table(self, part: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         batches = []
@@ -164,7 +176,7 @@ class CsvAnswers(_Tables):
     def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
         """NotSupported for columns to keep that CSV can't hold."""
         super().__init__(model, keep, requests, kept)
-        self._types = {name: text_type(held, name, "csv") for name, held in self._kept_types.items()}
+        self._types = {name: text_type(held, name, self._format) for name, held in self._kept_types.items()}
         taken = set(self._specs)
         self._wide = {name for name, spec in self._specs.items() if taken.isdisjoint(_parts(spec))}
 

@@ -60,15 +60,23 @@ def without_object(table: pa.Table, field: pa.Field | None) -> pa.Table:
 
 
 def to_block(
-    table: pa.Table, assigned: Sequence[Assigned], options: ReadOptions, start: Cursor, end_offset: int
+    table: pa.Table,
+    assigned: Sequence[Assigned],
+    options: ReadOptions,
+    start: Cursor,
+    end_offset: int,
+    carried: pa.Table | None = None,
 ) -> Block:
-    """A block of a table's rows; those that don't fit are rejected. InvalidFile when a column is of a wrong type."""
+    """A block of a table's rows; those that don't fit are rejected. InvalidFile when a column is of a wrong type.
+
+    `carried`: the columns to keep, where they are others than those of the same name in `table`.
+    """
     columns = [_Column.of(table, item, options) for item in assigned]
     bad: dict[int, tuple[str, str]] = {}
     for column in columns:
         bad = column.bad | bad
     good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
-    kept = table.select(list(dict.fromkeys(options.keep)))
+    kept = (table if carried is None else carried).select(list(dict.fromkeys(options.keep)))
     names = {*options.keep, *(name for item in assigned for name in item.columns)}
     shown = [name for name in table.column_names if name in names]
 
