@@ -62,9 +62,7 @@ def test_a_folder(folder: Path) -> None:
         "in/c.csv: failed: in/c.csv is empty",
         "in/deep/b.csv: 2 rows",
     ]
-    assert (
-        folder / "out/deep/b.csv.jsonl"
-    ).read_text() == '{"id":8,"y":[2.0,2.0,2.0]}\n{"id":9,"y":[4.0,4.0,4.0]}\n'
+    assert (folder / "out/deep/b.csv.jsonl").read_text() == '{"id":8,"y":[2.0,2.0,2.0]}\n{"id":9,"y":[4.0,4.0,4.0]}\n'
     assert written(folder / "out") == [
         "a.jsonl",
         "a.jsonl.errors.jsonl",

@@ -1,6 +1,8 @@
 """Tables as tools write them: files/ holds what tests/tables/small_files.py wrote with each of them."""
 
+import bz2
 import json
+import lzma
 import os
 import subprocess
 import sys
@@ -13,11 +15,14 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.orc as orc
 import pyarrow.parquet as pq
 import pytest
 from inferry.cli.main import main
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.jobs import part_writer, runner
+from inferry.jobs.formats import json_array
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.service import Service
@@ -442,3 +447,153 @@ class TestPlaces:
         done = self.stream(models, content, *options)
         assert said in done.stderr
         assert (done.stdout, done.returncode) == (b"", status)
+
+
+class TestFormats:
+    @pytest.mark.parametrize(
+        "file",
+        [
+            "pandas_records.json",
+            "pandas_wide.jsonl.bz2",
+            "pandas_wide.jsonl.xz",
+            "duckdb_wide.json",
+            "pandas.csv.bz2",
+            "pandas.csv.xz",
+            "pandas.tsv",
+            "pandas.feather",
+            "pandas.orc",
+        ],
+    )
+    def test_read(self, predict: Predict, file: str) -> None:
+        rows = predict(file, "pair", columns=("a", "b"), keep=("id",))[1]
+        assert ys(rows) == ROWS
+        assert [row["id"] for row in rows] == [7, 8, 12]
+        assert ys(predict(file, "pair", columns=("a", "b"), batch_size=2)[1]) == ROWS
+
+    def test_streams_of_arrow(self, predict: Predict, tmp_path: Path) -> None:
+        """As Hugging Face's datasets keep their tables."""
+        table = pa.table({"x": [float(number) for number in range(10)]})
+        with pa.ipc.new_stream(tmp_path / "x.arrow", table.schema) as writer:
+            writer.write_table(table, max_chunksize=3)
+        assert ys(predict(tmp_path / "x.arrow", "one", batch_size=2)[1]) == table["x"].to_pylist()
+        assert ys(predict("polars_views.arrow", "text")[1]) == ["first", "second"]
+
+    @pytest.mark.parametrize("name", ["x.feather", "x.orc"])
+    def test_a_run_goes_on_in_the_middle(
+        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """Parts begin at any row of any batch."""
+        table = pa.table({"x": [float(number) for number in range(20)]})
+        if name.endswith("orc"):
+            orc.write_table(table, tmp_path / name)
+        else:
+            feather.write_feather(table, tmp_path / name, chunksize=6)
+        monkeypatch.setattr(part_writer, "PART_BYTES", 1)
+        job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/out/", model="one", to="jsonl", batch_size=4)
+        with monkeypatch.context() as patch:
+            patch.setattr(part_writer.PartWriter, "_is_over", lambda writer: len(writer.parts) > 1)
+            assert not runner.run(job, service).finished
+        rows = [json.loads(line) for line in Path(runner.run(job, service).output).read_bytes().splitlines()]
+        assert ys(rows) == table["x"].to_pylist()
+
+    @pytest.mark.parametrize("to", ["tsv", "feather", "orc", "jsonl.bz2", "csv.xz", "tsv.gz"])
+    def test_written(self, predict: Predict, service: Service, tmp_path: Path, to: str) -> None:
+        """What is written is read again, and says the same."""
+        job = Job(input=str(FILES / "pandas_index.csv"), output=f"{tmp_path}/1/", model="pair", keep=("id",), to=to)
+        again = runner.run(job, service).output
+        columns = ("y_0", "y_1") if "sv" in to else ("y",)
+        _, rows = predict(again, "pair", columns=columns, keep=("id",))
+        assert rows == [{"id": number, "y": row} for number, row in zip([7, 8, 12], ROWS, strict=True)]
+
+    def test_a_tab_is_a_tab(self, service: Service, tmp_path: Path) -> None:
+        job = Job(input=str(FILES / "pandas.tsv"), output=f"{tmp_path}/", model="pair", columns=("a", "b"))
+        assert Path(runner.run(job, service).output).read_text() == "y_0\ty_1\n1.0\t2.0\n3.0\t4.0\n5.5\t-1.0\n"
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ('[{"x":1},{"x":2}', "ends in the middle of its array, behind element 2"),
+            ('[{"x":1} {"x":2}]', "stands behind element 1 where ',' was expected"),
+            ('[{"x":1},{"x":2}] []', "more behind the end"),
+            ('[{"x":1},{"x":nope}]', "element 2 of .* is not JSON"),
+            ('[{"x":1},]', "element 2 of .* is not JSON"),
+            ("[" * 100_000, "nested too deep"),
+            ("[", "ends in the middle"),
+        ],
+    )
+    def test_arrays_of_json_that_are_none(self, predict: Predict, tmp_path: Path, text: str, said: str) -> None:
+        (tmp_path / "x.json").write_text(text)
+        with pytest.raises(InvalidFile, match=said):
+            predict(tmp_path / "x.json", "one")
+
+    def test_pieces_of_arrays(self, predict: Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever is between the bytes that are read at a time; an element that is no object is one row's error."""
+        monkeypatch.setattr(json_array, "BLOCK", 7)
+        (tmp_path / "x.json").write_text('\ufeff [\n{"x":1.5,\n"t":"ü]},[{"},{"x" : -2}\r\n, 12345678 ,{"x":3}]\n')
+        report, rows = predict(tmp_path / "x.json", "one", keep=("t",))
+        assert rows == [{"t": "ü]},[{", "y": 1.5}, {"t": None, "y": -2}, {"t": None, "y": 3}]
+        assert report.errors == 1
+
+    @pytest.mark.parametrize("name", ["x.jsonl.bz2", "x.jsonl.xz", "x.csv.bz2", "x.csv.xz"])
+    def test_damaged_files(self, predict: Predict, tmp_path: Path, name: str) -> None:
+        compress = bz2.compress if name.endswith("bz2") else lzma.compress
+        content = compress(b'{"x":1}\n' * 1000 if "jsonl" in name else b"x\n" + b"1\n" * 1000)
+        (tmp_path / name).write_bytes(content[:-10])
+        with pytest.raises(InvalidFile, match="ends in the middle of its compressed data"):
+            predict(tmp_path / name, "one")
+        (tmp_path / name).write_bytes(content[:20] + bytes(len(content) - 20))
+        with pytest.raises(InvalidFile, match="can't be read"):
+            predict(tmp_path / name, "one")
+        (tmp_path / name).write_bytes(content * 2)
+        if "jsonl" in name:
+            assert predict(tmp_path / name, "one")[0].rows == 2000
+
+    @pytest.mark.parametrize("name", ["x.feather", "x.orc", "x.arrow"])
+    def test_what_is_no_table(self, predict: Predict, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_bytes(b"nothing of the kind, and a little more")
+        with pytest.raises(InvalidFile, match=r"can't be read as an (Arrow|ORC) file"):
+            predict(tmp_path / name, "one")
+
+
+class TestDialects:
+    def test_semicolons_and_decimal_commas(self, predict: Predict) -> None:
+        with pytest.raises(InvalidFile, match="--delimiter ';'"):
+            predict("pandas_semicolons.csv", "pair", columns=("a", "b"))
+        options = {"columns": ("a", "b"), "delimiter": ";", "decimal": ","}
+        assert ys(predict("pandas_semicolons.csv", "pair", **options)[1]) == ROWS
+
+    def test_a_bad_row_among_decimal_commas(self, predict: Predict, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("x\n1,5\n1.5\n1.234,5\n2,5e1\n,5\n")
+        report, rows = predict(tmp_path / "x.csv", "one", delimiter=";", decimal=",")
+        assert ys(rows) == [1.5, 25, 0.5]
+        assert report.errors == 2
+
+    def test_escaped_quotes(self, predict: Predict, tmp_path: Path) -> None:
+        expected = ['say "a"; b', "back\\slash", "it's"]
+        options = {"delimiter": ";", "escape": "\\"}
+        assert ys(predict("pandas_escaped.csv", "text", **options)[1]) == expected
+        (tmp_path / "x.csv").write_text('x\n"a \\" \n b"\n"c\\\\"\nd\n')
+        for size in (1, 0):
+            assert ys(predict(tmp_path / "x.csv", "text", escape="\\", batch_size=size)[1]) == ['a " \n b', "c\\", "d"]
+
+    def test_another_quote(self, predict: Predict, tmp_path: Path) -> None:
+        (tmp_path / "x.csv").write_text("x\n'a,\nb'\n'it''s \"so\"'\n")
+        assert ys(predict(tmp_path / "x.csv", "text", quote="'")[1]) == ["a,\nb", 'it\'s "so"']
+
+    def test_nulls(self, predict: Predict, tmp_path: Path) -> None:
+        assert ys(predict("duckdb_null.csv", "pair", null="\\N")[1]) == [[1, 2], [None, 4]]
+        (tmp_path / "x.csv").write_text("x,k\na,#N/A\n#N/A,1\nc,2\n")
+        report, rows = predict(tmp_path / "x.csv", "text", columns=("x",), keep=("k",), null="#N/A")
+        assert rows == [{"k": None, "y": "a"}, {"k": 2, "y": "c"}]
+        assert report.errors == 1
+
+    def test_on_the_command_line(self, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "x.csv").write_text("1\t2\n3\t4\n")
+        file = f"{tmp_path}/x.csv"
+        asked = ["infer", "pair", "--input", file, "--models", str(models), "--no-header"]
+        assert main([*asked, "--delimiter", "\\t"]) == 0
+        assert ys([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == [[1, 2], [3, 4]]
+        assert main([*asked, "--delimiter", "::"]) == 1
+        assert "--delimiter is one character" in capsys.readouterr().err
+        assert main([*asked, "--delimiter", ";", "--decimal", ";"]) == 1
+        assert "must differ" in capsys.readouterr().err

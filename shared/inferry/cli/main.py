@@ -54,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 log = logging.getLogger("inferry")
 
 _SETTINGS = ("model_path", "model_name", "host", "port", "workers", "batch_runner")
+# How CSV files are written that aren't as most are.
+_DIALECT = {
+    "delimiter": "between the cells of CSV; default: a comma, of .tsv a tab",
+    "decimal": "before the fraction of numbers in CSV; default: a point",
+    "quote": "around cells of CSV; default: a double quote",
+    "escape": "before a quote in a cell of CSV; default: none, it is written twice",
+    "null": "a cell of CSV that is a missing value, beside the usual ones, as \\N",
+}
 # Not a setting: the parent tells its workers.
 _WORKERS = "INFERRY_WORKERS"
 
@@ -132,6 +140,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns", type=_names, default=(), metavar="NAMES", help="of the only input's values; '*': all of the file's"
     )
+    for name, said in _DIALECT.items():
+        parser.add_argument(f"--{name}", default="", metavar="TEXT" if name == "null" else "CHARACTER", help=said)
     parser.add_argument(
         "--header", action=argparse.BooleanOptionalAction, help="whether the first line of CSV names the columns"
     )
@@ -176,7 +186,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """A job's members for the options of `_add_reading`."""
-    return {"columns": options.columns, "drop": options.drop, "header": options.header}
+    return {"columns": options.columns, "drop": options.drop, "header": options.header} | {
+        name: getattr(options, name).replace("\\t", "\t") for name in _DIALECT
+    }
 
 
 def _errors(text: str) -> int | float:

@@ -27,7 +27,7 @@ from inferry.errors import (
 )
 from inferry.jobs import file_names, kept_names
 from inferry.jobs.formats import formats
-from inferry.jobs.formats.block_builder import ReadOptions
+from inferry.jobs.formats.block_builder import Dialect, ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
 from inferry.jobs.formats.formats import FORMATS, Format
 from inferry.jobs.part_writer import PART_SECONDS, Counts, Limits, PartWriter, Progress
@@ -51,11 +51,11 @@ FEW = 64
 CAREFUL, MOST_CAREFUL = 8, 1
 CAREFUL_SECONDS = 1.0
 # What is one stream of compressed bytes is read from its start.
-_CUT = ("jsonl", "csv", "parquet", "npy")
+_CUT = ("jsonl", "csv", "tsv", "parquet", "npy")
 
 
 # Options that came later: where they aren't given, what was done before they came stays done.
-_LATER = ("columns", "drop")
+_LATER = ("columns", "drop", *Dialect._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Job:
     `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
     `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
     it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `drop`: columns that
-    are neither inputs nor kept by "*"; `part`: only these rows, whose results are published by a later run without it.
+    are neither inputs nor kept by "*"; `delimiter` to `null`: a `Dialect`; `part`: only these rows, whose results are
+    published by a later run without it.
     """
 
     input: str
@@ -90,6 +91,11 @@ class Job:
     header: bool | None = None
     columns: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
+    delimiter: str = ""
+    decimal: str = ""
+    quote: str = ""
+    escape: str = ""
+    null: str = ""
     part: Slice | None = None
 
 
@@ -260,7 +266,9 @@ class JobRun:
         check_columns(job, self._model)
         partition = kept_names.partition(job.input)
         apart = tuple(name for name in kept_names.named(job.keep) if name not in partition)
-        options = ReadOptions(self._model, (), pace, job.input, job.header, job.columns, (*apart, *job.drop))
+        dialect = Dialect(job.delimiter, job.decimal, job.quote, job.escape, job.null)
+        dialect.check()
+        options = ReadOptions(self._model, (), pace, job.input, job.header, job.columns, (*apart, *job.drop), dialect)
         if not job.keep:
             return formats.open_reader(self._from, file, options)
         found: tuple[str, ...] = ()

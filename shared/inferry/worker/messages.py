@@ -187,5 +187,6 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "header": (lambda value: isinstance(value, bool), "true or false"),
     "columns": (_is_names, "an array of strings"),
     "drop": (_is_names, "an array of strings"),
+    **dict.fromkeys(("delimiter", "decimal", "quote", "escape", "null"), _TEXT),
     "part": (_is_part, "an object with the cursor 'start' and the row 'stop', as a plan has it"),
 }

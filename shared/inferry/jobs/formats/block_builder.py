@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -21,6 +21,28 @@ ALL = ("*",)
 EXACT = 1 << 53
 
 
+class Dialect(NamedTuple):
+    """How a CSV file is written, where it isn't as most are: one character each, and a text for missing values."""
+
+    delimiter: str = ""
+    decimal: str = ""
+    quote: str = ""
+    escape: str = ""
+    null: str = ""
+
+    def check(self) -> None:
+        """InvalidRequest for what is no dialect."""
+        for name, value in self._replace(null="")._asdict().items():
+            if len(value) > 1 or not value.isascii() or {value} & {"\r", "\n", "\0"}:
+                raise InvalidRequest(f"--{name} is one character of ASCII, got {value!r}")
+        given = [value for value in self._replace(null="") if value]
+        if len(set(given)) != len(given):
+            raise InvalidRequest(f"--delimiter, --decimal, --quote and --escape must differ, got {' '.join(given)}")
+
+
+USUAL = Dialect()
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
@@ -36,6 +58,7 @@ class ReadOptions:
     header: bool | None = None
     columns: tuple[str, ...] = ()
     apart: tuple[str, ...] = ()
+    dialect: Dialect = USUAL
 
     def taking(self, found: Iterable[str]) -> TakesRows:
         """The model as the job's columns have it, of a file that has the columns `found`."""

@@ -1,4 +1,4 @@
-"""JSON Lines: a row or a request of the protocol on each line in, an answer on each line out."""
+"""JSON Lines, or an array of them: a row or a request of the protocol on each line in, an answer on each line out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs.formats import number_lines
+from inferry.jobs.formats import json_array, number_lines
 from inferry.jobs.formats.block_builder import BlockBuilder, ReadOptions, legible
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.jobs.formats.lines import (
@@ -47,6 +47,9 @@ class JsonLines:
         """InvalidFile when it isn't text, or when its first line is no JSON object."""
         self._options = options
         self._text = opened(file, compression, options.file)
+        self._is_array = json_array.begins(self._text)
+        if self._is_array:
+            self._text = json_array.as_lines(self._text, options.file)
         self._start = start_of(self._text)
         first = self._first()
         signature = options.model.session.signature
@@ -102,6 +105,8 @@ class JsonLines:
                 return
 
     def borders(self, rows: int) -> Iterator[Cursor]:
+        if self._is_array:  # it is read from its start
+            return iter(())
         return borders(self._text, self._start, rows, self._options.file)
 
     def _first(self) -> dict[str, Any]:

@@ -90,11 +90,15 @@ def of_cells(cells: pa.Array, held: pa.DataType) -> bool:
 
 
 def _is_printed(number: Any, cell: Any) -> bool:
-    return number is not None and str(number) == cell and math.isfinite(number)
+    if number is None:
+        return cell is None
+    return str(number) == cell and math.isfinite(number)
 
 
-def json_of_cell(cell: str) -> bytes:
+def json_of_cell(cell: str | None) -> bytes:
     """A cell as JSON: a number as it is, if printing it gives this text."""
+    if cell is None:
+        return b"null"
     try:
         number = float(cell) if "." in cell or "e" in cell else int(cell)
     except ValueError:

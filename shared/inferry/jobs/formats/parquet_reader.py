@@ -68,7 +68,7 @@ class ParquetRows:
                 continue
             if row >= end:
                 return
-            for batch in _ahead(self._batches(group, row - first)):
+            for batch in ahead(self._batches(group, row - first)):
                 for rows in self._pieces(batch.slice(0, end - row)):
                     yield chunk(to_block, rows, self._assigned, self._options, Cursor(row, row), row + len(rows))
                     row += len(rows)
@@ -130,7 +130,7 @@ def _check_encryption(file: BinaryIO, metadata: pq.FileMetaData, name: str) -> N
         raise InvalidFile(_ENCRYPTED.format(name))
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same, each read while what is before it is worked on: reading takes longer than a quick model does."""
     with ThreadPoolExecutor(1, "inferry-parse") as pool:
         following = pool.submit(next, batches, None)
