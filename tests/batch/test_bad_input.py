@@ -103,7 +103,6 @@ UNREADABLE: dict[str, tuple[str, bytes, str, str]] = {
     "an array of another shape": ("x.npy", npy(np.ones((5, 4))), "row", r"have the shape \[4\]"),
     "an array of objects": ("x.npy", npy(np.array([{}], object)), "row", "holds Python objects"),
     "a single value": ("x.npy", npy(np.float32(1)), "row", "is a single value"),
-    "an array in columns": ("x.npy", npy(np.asfortranarray(np.ones((5, 3)))), "row", "is in Fortran order"),
     "one array for two inputs": ("x.npy", npy(np.ones(3)), "table", "takes 2 inputs"),
     "arrays of other names": ("x.npz", npz(a=np.ones(3), c=np.ones(3)), "table", "has no array 'b'"),
     "arrays of different lengths": (
