@@ -17,7 +17,7 @@ PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predic
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
 	tests/contract "--package wrappers" tests/batch tests/images tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
-IMAGES = aws,batch aws,batch,otel azure,batch,otel
+IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
