@@ -1,4 +1,5 @@
-# Python >= 3.11, make and a shell are all that these need; everything else is installed into .venv.
+# Python >= 3.11, GNU make and a shell are all that these need; everything else is installed into .venv.
+# They are tested on Linux. macOS and Windows (WSL) are untested.
 PYTHON ?= python3
 MODEL_PATH ?= models
 BIN := .venv/bin
@@ -10,6 +11,15 @@ VALUES = -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.
 WAIT ?= 30
 patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do $(1) && break; \
 	[ $$n != last ] || exit 1; echo "again in $(WAIT) s: a new role takes minutes to count"; sleep $(WAIT); done
+# The line of curl that a deployment ends with, by its cloud.
+first_aws = aws cloudformation describe-stacks --stack-name inferry-$(ENV) --output text \
+	--query "Stacks[0].Outputs[?OutputKey=='Curl'].OutputValue"
+first_azure = $(TERRAFORM) output -raw curl
+# An image is named after what git says of the checkout.
+TAG ?= $(shell git describe --tags --always --dirty)
+REGISTRY ?= localhost
+BUILDER ?= docker
+server_image = --file deploy/server/Dockerfile --tag "$(REGISTRY)/inferry-server:$(TAG)" $(BUILD_ARGS) .
 EVENT ?= events/http-api.json
 # The tests of the protocol, for any host.
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
@@ -28,7 +38,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image push smoke check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -95,6 +105,16 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 
 azure-package: .venv/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
 	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)"
+
+image:  ## build the server image, tagged by git: make image, with BUILDER=podman or BUILD_ARGS=... for more
+	SOURCE_DATE_EPOCH=0 $(BUILDER) build $(server_image)
+
+push:  ## build it for both processors, with SBOM and provenance, and push it: make push REGISTRY=registry.example.com
+	SOURCE_DATE_EPOCH=0 docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=mode=max --push $(server_image)
+
+smoke:  ## the first request to a deployment, until it is answered: make smoke CLOUD=aws ENV=dev
+	@line=$$($(or $(first_$(CLOUD)),$(error CLOUD is aws or azure, got "$(CLOUD)"))) && test -n "$$line" && \
+		$(call patiently,eval "$$line --fail-with-body --silent --show-error --max-time 60" && echo)
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .

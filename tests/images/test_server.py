@@ -15,7 +15,7 @@ from urllib.request import Request, urlopen
 import lambda_files as files
 import onnx_models
 import pytest
-from containers import LIMITS, ROOT, Image, inspect, peak_megabytes, podman, started
+from containers import BASE_IMAGE, CERTIFICATES, LIMITS, ROOT, Image, inspect, peak_megabytes, podman, run, started
 from emulator import free_ports
 
 SECONDS = 60.0
@@ -142,3 +142,15 @@ def test_what_a_host_is_told(built: dict[str, Image]) -> None:
     assert sorted(config["ExposedPorts"]) == ["8000/tcp", "8002/tcp"]
     (check,) = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert tuple(json.loads(check)) == CHECK
+
+
+def test_make_image(built: dict[str, Image]) -> None:
+    """The verb builds it with podman too, and names it after the tag."""
+    secret = f"--secret id=ca,src={CERTIFICATES}" if CERTIFICATES else ""
+    options = f"--isolation chroot --layers --timestamp 0 {secret} --build-arg BASE_IMAGE={BASE_IMAGE}"
+    run("make", "image", "BUILDER=podman", "TAG=made", f"BUILD_ARGS={options}")
+    assert (
+        json.loads(podman("image", "inspect", "localhost/inferry-server:made"))[0]["Id"]
+        == inspect(built["server"])["Id"]
+    )
+    podman("rmi", "localhost/inferry-server:made")
