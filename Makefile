@@ -15,6 +15,9 @@ patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do
 first_aws = aws cloudformation describe-stacks --stack-name inferry-$(ENV) --output text \
 	--query "Stacks[0].Outputs[?OutputKey=='Curl'].OutputValue"
 first_azure = $(TERRAFORM) output -raw curl
+# How one logs in to a cloud's registry.
+login_aws = aws ecr get-login-password | docker login --username AWS --password-stdin "$(REGISTRY)"
+login_azure = az acr login --name "$(REGISTRY)"
 # An image is named after what git says of the checkout.
 TAG ?= $(shell git describe --tags --always --dirty)
 REGISTRY ?= localhost
@@ -25,7 +28,7 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/images tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract "--package wrappers" tests/batch tests/images tests/platform tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
@@ -38,7 +41,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-models test-tables image-test azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image push smoke check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch test-models test-tables test-images test-platform azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed scan packages check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -66,8 +69,11 @@ test-models: .venv/dev .tools/models/installed  ## models that packages ship, th
 test-tables: .venv/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
 	$(BIN)/python -m pytest tests/tables
 
-image-test: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
+test-images: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
+
+test-platform: .venv/dev .tools/platform/installed .tools/checkov/installed  ## the workflows and everything around the server, under Compose
+	$(BIN)/python -m pytest tests/platform
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
@@ -112,9 +118,24 @@ image:  ## build the server image, tagged by git: make image, with BUILDER=podma
 push:  ## build it for both processors, with SBOM and provenance, and push it: make push REGISTRY=registry.example.com
 	SOURCE_DATE_EPOCH=0 docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=mode=max --push $(server_image)
 
+login:  ## log in to the registry that images are pushed to: make login CLOUD=aws REGISTRY=...
+	@$(or $(login_$(CLOUD)),$(error CLOUD is aws or azure, got "$(CLOUD)"))
+
 smoke:  ## the first request to a deployment, until it is answered: make smoke CLOUD=aws ENV=dev
 	@line=$$($(or $(first_$(CLOUD)),$(error CLOUD is aws or azure, got "$(CLOUD)"))) && test -n "$$line" && \
 		$(call patiently,eval "$$line --fail-with-body --silent --show-error --max-time 60" && echo)
+
+deployed: .venv/bin/python  ## the last commit whose deployments to an environment all succeeded, as GitHub has it: ENV=dev
+	@$(BIN)/python -m deploy.deployed $(ENV)
+
+scan: .venv/dev .tools/platform/installed .tools/checkov/installed  ## security scans of code, workflows and infrastructure, as SARIF in dist/scan
+	@mkdir -p dist/scan
+	$(BIN)/ruff check --output-format sarif --output-file dist/scan/ruff.sarif .
+	.tools/platform/bin/zizmor --offline --no-progress --format sarif .github >dist/scan/zizmor.sarif
+	.tools/checkov/bin/checkov --config-file deploy/checkov.yaml --directory . --output sarif --output-file-path dist/scan >/dev/null
+
+packages:  ## the programs from Debian that the tests use, installed by root
+	.ci/install
 
 check: .venv/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
@@ -185,6 +206,13 @@ clean:  ## remove everything that these verbs made
 	@rm -rf .tools/checkov
 	@$(PYTHON) -m venv .tools/checkov
 	@.tools/checkov/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# What judges and runs the platform's files.
+.tools/platform/installed: tests/platform/tools.txt
+	@rm -rf .tools/platform
+	@$(PYTHON) -m venv .tools/platform
+	@.tools/platform/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # Microsoft's runtime library for Functions, beside what .venv has. The two options are for Python < 3.13.

@@ -64,7 +64,7 @@ def missing() -> str:
     if absent:
         return f"{', '.join(absent)} missing: .ci/install installs them"
     if not BASE.exists():
-        return f"{BASE} is missing: make image-test makes it, as root and with mmdebstrap"
+        return f"{BASE} is missing: make test-images makes it, as root and with mmdebstrap"
     return ""
 
 

@@ -77,7 +77,7 @@ def missing() -> str:
     """Why nothing can be tested; empty when it can."""
     if shutil.which(QEMU) is None:
         return f"{QEMU} is missing: .ci/install installs it"
-    return "" if PYTHON_ROOT.exists() else f"{PYTHON_ROOT} is missing: make image-test makes it, with mmdebstrap"
+    return "" if PYTHON_ROOT.exists() else f"{PYTHON_ROOT} is missing: make test-images makes it, with mmdebstrap"
 
 
 def emulation(folder: Path, models: Path | None = None, **env: str) -> tuple[str, ...]:

@@ -55,8 +55,10 @@ def test_environments_and_clouds_are_variables() -> None:
     assert "--stack-name inferry-prod" in dry("smoke", "ENV=prod")
 
 
-def test_a_cloud_that_there_is_not() -> None:
-    assert 'CLOUD is aws or azure, got "gcp"' in make("--dry-run", "smoke", "CLOUD=gcp").stderr
+@pytest.mark.parametrize("verb", ["login", "smoke"])
+def test_a_cloud_that_there_is_not(verb: str) -> None:
+    assert 'CLOUD is aws or azure, got "gcp"' in make("--dry-run", verb, "CLOUD=gcp").stderr
+    dry("help", "CLOUD=gcp")
 
 
 @contextmanager

@@ -419,4 +419,4 @@ def test_env_example_is_one_name_after_another() -> None:
     names = [line.partition("=")[0].removeprefix("#") for _, line in lines]
     assert len({*names, *DEFAULTS}) == len(names) + len(settings)
     assert all(explained.startswith("# ") and re.fullmatch("#?[A-Z0-9_]+=.*", line) for explained, line in lines)
-    assert all(line.endswith("=") for _, line in lines if re.search("PASSWORD|SECRET", line))
+    assert all(line.endswith("=") for _, line in lines if re.search("PASSWORD|SECRET|_KEY=", line))
