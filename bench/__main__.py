@@ -1,14 +1,11 @@
-"""`python -m bench [NAME...]`: measure, and print one table."""
+"""`python -m bench [NAME...]`: measure, and print one table; all of it goes into docs/bench-results.md too."""
 
 import argparse
 import os
-import platform
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from importlib.metadata import version
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from .batching import batching
@@ -23,8 +20,11 @@ from .measure import ChildFailed
 from .metrics import metrics
 from .overhead import overhead
 from .peers.errors import PeerError
+from .prepared import prepared
+from .results import MEDIANS, PAGE, machine, page
 from .rows import rows
 from .rps import rps
+from .stall import stall
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
 from .trees import trees
@@ -38,11 +38,13 @@ ROWS: dict[str, Measure] = {
     "binary": binary,
     "rps": rps,
     "batching": batching,
+    "stall": stall,
     "memory": memory,
     "growth": growth,
     "changing": changing,
     "trees": trees,
     "loading": loading,
+    "prepared": prepared,
     "metrics": metrics,
     "files": files,
     "rows": rows,
@@ -50,7 +52,6 @@ ROWS: dict[str, Measure] = {
     "init": init,
     "warm": warm,
 }
-PACKAGES = ("numpy", "onnxruntime", "orjson", "pysimdjson", "uvicorn", "uvloop", "httptools")
 
 
 def main() -> int:
@@ -64,7 +65,7 @@ def main() -> int:
         parser.error(f"there is no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     # Every process that is measured inherits it.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    load = os.getloadavg()[0]
+    conditions = f"{machine()}; load average at the start {os.getloadavg()[0]:.1f}"
     failed, table = False, []
     for name in options.names or ROWS:
         try:
@@ -74,22 +75,14 @@ def main() -> int:
         except (ChildFailed, PeerError) as exc:
             failed = True
             table.append(unavailable(name, str(exc)))
-    print(f"{machine()}; load average at the start {load:.1f}\n")
+    print(f"{conditions}\n")
     print(as_markdown(table) if options.markdown else as_text(table))
-    print("\nMedians; a ratio is the median of the ratios of measurements next to each other.")
+    print(f"\n{MEDIANS}")
     if options.quick:
         print("--quick: too short to judge by.")
+    if not (options.quick or options.names or failed):
+        PAGE.write_text(page(table, conditions, datetime.now(UTC).date()))
     return int(failed)
-
-
-def machine() -> str:
-    """Where this was measured, and with what."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
-    optimised = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
-    python = f"Python {platform.python_version()} ({'with' if optimised else 'without'} PGO)"
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return f"{cpu}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; {python}; {packages}"
 
 
 if __name__ == "__main__":

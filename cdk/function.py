@@ -17,6 +17,7 @@ from aws_cdk.aws_lambda import (
     VersionOptions,
 )
 from constructs import Construct
+from inferry.observability.sinks import cloudwatch_names
 from inferry.settings import Settings
 
 from cdk.api_keys import ApiKeys
@@ -41,7 +42,10 @@ def settings(props: Props) -> Settings:
         app_name=props.stack_name,
         log_format="json",
     )
-    return replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
+    told = replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
+    if "emf" in told.metrics_sinks:
+        cloudwatch_names.check(told, {})
+    return told
 
 
 def environment(told: Settings, variables: Mapping[str, str]) -> dict[str, str]:
@@ -73,11 +77,19 @@ def image_function(
 
     `variables` are those that are no settings; `more` is the CDK's own.
     """
+    needs_otel = told.traces or "otlp" in told.metrics_sinks
     return DockerImageFunction(
         scope,
         "Handler",
         description=description,
-        code=image(source, source / props.model_path, props.architecture, handler, traces=told.traces),
+        code=image(
+            source,
+            source / props.model_path,
+            props.architecture,
+            handler,
+            traces=needs_otel,
+            prepare=props.prepare if props.models == "image" else "none",
+        ),
         architecture=ARCHITECTURES[props.architecture],
         memory_size=props.memory,
         ephemeral_storage_size=Size.mebibytes(props.storage),

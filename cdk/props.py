@@ -51,7 +51,7 @@ class Props:
     region: str = _prop("", "AWS region; empty: the one of the caller's credentials")
     settings: Settings = field(
         default=Settings(),
-        metadata={"help": "Further [settings](settings.md) of the function, by the names of their variables"},
+        metadata={"help": "More [settings](settings.md) of the function, by the names of their variables"},
     )
     architecture: str = _prop("arm64", "Processor of the function", choices=("arm64", "x86_64"))
     memory: int = _prop(MB_PER_CPU, "Memory of the function in MB; 1769 buy one vCPU", least=128, most=10240)
@@ -59,18 +59,25 @@ class Props:
     timeout: int = _prop(29, "Seconds an invocation may take; HTTP APIs wait for 30", least=2, most=900)
     start: str = _prop(
         "snapstart",
-        "How a cold start is avoided: restored from a snapshot, kept warm, or not at all",
+        "How cold starts are shortened: restored from a snapshot, kept warm, or not at all",
         choices=("snapstart", "provisioned", "none"),
     )
     provisioned: int = _prop(1, "Environments kept warm when `start` is provisioned", least=1)
-    concurrency: int = _prop(0, "Concurrent invocations reserved, which is also their limit; 0: neither", least=0)
+    concurrency: int = _prop(
+        0, "Concurrent invocations reserved for the function, and its limit; 0: no reservation, no limit", least=0
+    )
     models: str = _prop("image", "Where models are: baked into the image, or in a bucket", choices=("image", "bucket"))
     model_path: str = _prop(
         "models", "Folder of the models that are baked into the image: `make deploy MODEL_PATH=...`"
     )
+    prepare: str = _prop(
+        "none",
+        "Prepare the models in the image to start sooner: for one process on a host, or for many",
+        choices=("none", "one", "many"),
+    )
     authorization: str = _prop(
         "iam",
-        "Who may call: IAM identities by signed requests, bearers of a token or of a key, or, when said so, everybody",
+        "Who may call: IAM identities with signed requests, holders of a token or of a key, or everybody",
         choices=("iam", "jwt", "api-keys", "none"),
     )
     jwt_issuer: str = _prop("", "URL of the issuer of the tokens when `authorization` is jwt")
@@ -81,20 +88,22 @@ class Props:
     domain: str = _prop("", "Domain name of the API; empty: only API Gateway's own")
     certificate: str = _prop("", "ARN of the certificate for `domain`, in the same region")
     hosted_zone: str = _prop("", "Route 53 hosted zone that gets the record of `domain`; empty: no record")
-    function_url: bool = _prop(False, "Give the function a URL of its own too, past the API and its throttling")
+    function_url: bool = _prop(
+        False, "Give the function a URL of its own too, which bypasses the API and its throttling"
+    )
     rollout: str = _prop("LambdaCanary10Percent5Minutes", "CodeDeploy's way to a new version", choices=ROLLOUTS)
     checked_models: tuple[str, ...] = _prop(
         (),
-        "Models whose example a new version must answer before it gets requests; "
+        "Models whose example a new version must predict before it gets requests; "
         "empty: the DEFAULT_MODEL, else all in the image",
     )
     log_retention: int = _prop(30, "Days that logs are kept", choices=RETENTIONS)
     tracing: bool = _prop(False, "Trace invocations with X-Ray")
     batch: bool = _prop(False, "Predict files that arrive in a bucket, and messages of a queue")
     batch_timeout: int = _prop(300, "Seconds an invocation over files may take", least=30, most=900)
-    batch_concurrency: int = _prop(10, "Invocations over files at the same time, at most", least=2, most=1000)
+    batch_concurrency: int = _prop(10, "Most invocations over files at the same time", least=2, most=1000)
     batch_tolerated: float = _prop(5.0, "Percentage of the files of a run that may fail", least=0, most=100)
-    batch_answers: int = _prop(7, "Days that answers to messages are kept", least=1)
+    batch_answers: int = _prop(7, "Days that responses to messages are kept", least=1)
     alarm_email: str = _prop("", "Address that gets the alarms, once it has confirmed; empty: only the SNS topic")
     max_errors: float = _prop(1.0, "Alarm and rollback: percentage of requests that fail", least=0, most=100)
     max_p99: int = _prop(3000, "Alarm: p99 of the API's latency in ms", least=1)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from inferry.observability.catalogue import CATALOGUE, TRITON, Metric
+from inferry.observability.catalogue import CATALOGUE, PROCESS, TRITON, Metric
 from inferry.settings import Settings
 
 DOCS = Path(__file__).parent
@@ -86,7 +86,11 @@ TABLES: dict[str, dict[str, Callable[[], Iterable[Sequence[str]]]]] = {
     "settings.md": {"settings": _settings},
     "tried.md": {"models": _models, "writers": _writers},
     "deploy-aws.md": {"props": _props},
-    "metrics.md": {"metrics": lambda: _metrics(CATALOGUE), "triton": lambda: _metrics(TRITON)},
+    "metrics.md": {
+        "metrics": lambda: _metrics(CATALOGUE),
+        "process": lambda: _metrics(PROCESS),
+        "triton": lambda: _metrics(TRITON),
+    },
 }
 
 

@@ -6,7 +6,7 @@ import os
 import numpy  # noqa: F401
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 from functions import initialization, logs, metrics
@@ -17,7 +17,7 @@ settings = Settings.from_env(initialization.threads(os.environ) | os.environ)
 logs.configure(settings)
 service = Service.from_settings(settings)
 worker = Worker(service)
-messages = Messages(worker, Runs(Fanout(service, worker)), settings, os.environ)
+messages = Messages(worker, Runs(RunSteps(service, worker)), settings, os.environ)
 with initialization.watched():
     initialization.preload(service)
 

@@ -42,7 +42,7 @@ class Messages:
         self._worker = worker
         self._runs = runs
         self._again = _queue(settings.batch_queue, "BATCH_QUEUE", env)
-        self._aside = _queue(settings.batch_dead_letters, "BATCH_DEAD_LETTERS", env)
+        self._dead_letters = _queue(settings.batch_dead_letters, "BATCH_DEAD_LETTERS", env)
         self._tries = settings.batch_tries
         self._loop = asyncio.new_event_loop()
 
@@ -136,9 +136,11 @@ class Messages:
 
     def _put_aside(self, item: Item, record: SQSRecord, exc: Exception) -> None:
         """Where no queue for it is known, the message fails, and its own queue puts it aside when it has enough."""
-        if self._aside is None:
+        if self._dead_letters is None:
             raise exc
-        self._aside.send(item.body, {"reason": str(exc), "error": type(exc).__name__, "message": record.message_id})
+        self._dead_letters.send(
+            item.body, {"reason": str(exc), "error": type(exc).__name__, "message": record.message_id}
+        )
         log.error("message %s is put aside: %s", record.message_id, exc)
 
 

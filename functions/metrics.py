@@ -1,9 +1,9 @@
 """The metrics and spans of a function: what starts them, and what sends them around each invocation."""
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry.observability.sinks.pusher import Pusher, open_pusher, process_age
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from functions.extension import Extension
 
 log = logging.getLogger("inferry")
+
+_X_RAY = re.compile("Root=1-([0-9a-f]{8})-([0-9a-f]{24});Parent=([0-9a-f]{16});Sampled=1(?:;.*)?")
 
 Handler: TypeAlias = Callable[[Any, Any], Any]
 
@@ -28,6 +30,7 @@ def pushing(handler: Handler, service: Service, env: Mapping[str, str]) -> Handl
     register_after_restore(_restored, service, pusher)
     later = _later(service.settings, pusher)
     extension = _extension(later, pusher, env) if later else None
+    handler = _below_the_hosts_trace(handler, service.settings, env)
     if pusher is None and extension is None:
         return handler
 
@@ -43,11 +46,36 @@ def pushing(handler: Handler, service: Service, env: Mapping[str, str]) -> Handl
     return invoked
 
 
+def _below_the_hosts_trace(handler: Handler, settings: Settings, env: Mapping[str, str]) -> Handler:
+    """`handler`, whose spans are below X-Ray's, where that samples the invocation."""
+    if not settings.traces:
+        return handler
+    from inferry.observability.traces import tracer
+
+    below = tracer(settings).below
+
+    def invoked(event: Any, context: Any) -> Any:
+        # The runtime sets it anew for each invocation.
+        with below(traceparent(env.get("_X_AMZN_TRACE_ID", ""))):
+            return handler(event, context)
+
+    return invoked
+
+
+def traceparent(header: str) -> str:
+    """W3C's form of "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1".
+
+    Empty where X-Ray doesn't sample, as it doesn't where it is off: nobody could find the parent.
+    """
+    found = _X_RAY.fullmatch(header)
+    return f"00-{found[1]}{found[2]}-{found[3]}-01" if found else ""
+
+
 def _later(settings: Settings, pusher: Pusher | None) -> list[Callable[[], None]]:
     """What waits for the network, and must not wait for the next invocation: Lambda freezes its threads till then."""
     found: list[Callable[[], None]] = []
     if pusher is not None and pusher.waits:
-        found.append(partial(pusher.push, immediate=False))
+        found.append(pusher.push_what_waits)
     if settings.traces:
         from inferry.observability.traces import tracer
 
@@ -67,7 +95,11 @@ def _extension(
 
     def after() -> None:
         for send in later:
-            send()
+            try:
+                send()
+            except Exception:
+                # Lambda waits for the extension: without it each invocation would last until its time is over.
+                log.exception("metrics or spans were not sent after an answer")
 
     try:
         extension = Extension(after, address)

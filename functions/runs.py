@@ -4,23 +4,23 @@ from typing import Any
 
 from inferry.errors import InvalidRequest
 from inferry.jobs.runs.run import FILES, SLICES
-from inferry.worker.steps import Document, Fanout
+from inferry.worker.steps import Document, RunSteps
 
 
 class Runs:
     """The worker's runs, on AWS."""
 
-    def __init__(self, fanout: Fanout) -> None:
-        self._fanout = fanout
-        self.knows = fanout.knows
+    def __init__(self, steps: RunSteps) -> None:
+        self._steps = steps
+        self.knows = steps.knows
 
     def do(self, event: Document, until: float) -> dict[str, Any]:
-        """What came of a step, as `Fanout.do` says it; a plan also has its lists' buckets and keys.
+        """What came of a step, as `RunSteps.do` says it; a plan also has its lists' buckets and keys.
 
         `retries` in the event is how often the state machine has tried the step before.
         """
         retries = event.get("retries", 0)
-        done = self._fanout.do(event, until, attempt=1 + retries if isinstance(retries, int) else 1)
+        done = self._steps.do(event, until, attempt=1 + retries if isinstance(retries, int) else 1)
         for kind in (FILES, SLICES):
             if isinstance(planned := done.get(kind), dict):
                 planned["bucket"], planned["key"], planned["results"] = _place(planned["url"], kind)

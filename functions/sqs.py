@@ -27,11 +27,11 @@ class Queue:
 
     def send(self, body: str, attributes: Mapping[str, str]) -> None:
         """Sends a message. NoAnswer, SendFailed."""
-        told = {
+        typed = {
             name: {"DataType": "String", "StringValue": _FOREIGN.sub("?", value)[:_LONGEST] or "-"}
             for name, value in attributes.items()
         }
-        request = {"QueueUrl": self._url, "MessageBody": body, "MessageAttributes": told}
+        request = {"QueueUrl": self._url, "MessageBody": body, "MessageAttributes": typed}
         answer = self._service.call("AmazonSQS.SendMessage", "1.0", request)
         if answer.status != 200:
             raise SendFailed(f"{self._url} answers {answer.status}: {answer.body[:500].decode(errors='replace')}")

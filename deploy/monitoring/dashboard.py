@@ -70,6 +70,15 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Load": (
         Panel(
+            "HTTP requests by status",
+            "reqps",
+            {"{{status}}": _rate("inferry_http_requests_total", "status", _J)},
+        ),
+        Panel(
+            "Memory of scraped processes", "bytes", {"{{job}}": f"sum by (job) (process_resident_memory_bytes{{{_J}}})"}
+        ),
+        Panel("CPU of scraped processes, cores", "short", {"{{job}}": _rate("process_cpu_seconds_total", "job", _J)}),
+        Panel(
             "Requests in flight and queued",
             "short",
             {

@@ -11,7 +11,6 @@ from inferry.http.data_plane import App
 from inferry.http.host import Host
 from inferry.protocol import types
 from inferry.service import Service
-from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.http.observer import Observer
@@ -34,7 +33,7 @@ CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "retry-
 def create_app(service: Service, host: Host | None = None) -> ASGIApp:
     """The application over a service; the same on every `host`. It has no lifespan: `service` is ready as it is."""
     settings = service.settings
-    app = App(service, settings.api_keys, _observer(settings), host)
+    app = App(service, settings.api_keys, _observer(service), host)
     origins = settings.cors_origins
     if not origins:
         return app
@@ -43,13 +42,14 @@ def create_app(service: Service, host: Host | None = None) -> ASGIApp:
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
 
 
-def _observer(settings: Settings) -> "Observer | None":
+def _observer(service: Service) -> "Observer | None":
+    settings = service.settings
     if settings.log_format != "json" and not settings.traces:
         return None
     from inferry.http.observer import Observer
 
     if not settings.traces:
-        return Observer(settings, None)
+        return Observer(settings, service.metrics, None)
     from inferry.observability.traces import tracer
 
-    return Observer(settings, tracer(settings))
+    return Observer(settings, service.metrics, tracer(settings))

@@ -6,12 +6,16 @@ asyncio more to import than all of inferry. What does wait says so first (`on_lo
 on a loop.
 """
 
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from types import coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+
+
+T = TypeVar("T")
 
 
 class Threads:
@@ -34,6 +38,35 @@ class Threads:
         """Lets go of the threads; what runs ends first."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+class Elsewhere(Protocol):
+    """What runs a function of a module, with arguments that can be pickled, and raises what it raises."""
+
+    async def __call__(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:
+        """InferenceTimeout at `deadline` (time.monotonic)."""
+
+
+class Pause:
+    """Between many small steps of one request on the event loop: lets the others have twice the time that it had.
+
+    What is over soon need not wait.
+    """
+
+    _SOON, _TURN = 0.02, 0.001
+
+    def __init__(self) -> None:
+        self._began = self._since = time.perf_counter()
+
+    async def __call__(self) -> None:
+        now = time.perf_counter()
+        if now - self._since < self._TURN or now - self._began < self._SOON:
+            return
+        await on_loop()
+        import asyncio
+
+        await asyncio.sleep(2 * min(now - self._since, self._SOON))
+        self._since = time.perf_counter()
 
 
 @coroutine

@@ -118,7 +118,16 @@ class QueueFull(InferryError):
 
 
 class InferenceTimeout(InferryError):
-    """The request's time was over before its answer was there."""
+    """The request's time was over before its answer was there.
+
+    `queue` and `infer`: the nanoseconds that it had waited for its run, and that this had taken, where that is known.
+    """
+
+    queue = infer = 0
+
+    def spent(self, since: int, began: int, now: int) -> None:
+        """It waited from `since`, its run `began` or is 0, and it is `now`: moments of time.perf_counter_ns."""
+        self.queue, self.infer = (began or now) - since, now - (began or now)
 
 
 class InferenceFailed(InferryError):

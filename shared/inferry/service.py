@@ -2,63 +2,72 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Threads, on_loop
+from inferry.concurrency import Elsewhere, Threads, on_loop
 from inferry.cpus import cpus, session_threads
-from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
+from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
 from inferry.observability.record import Observation, observed
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
-from inferry.protocol.tensors import Tensor
-from inferry.protocol.types import InferRequest, InferResponse
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import Array, Tensor
+from inferry.protocol.types import Classes, InferRequest, InferResponse
 from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.runtime.model import Model
 from inferry.runtime.scheduler import count_elements
+from inferry.runtime.session import Run
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.protocol.references import References
 
+# ONNX Runtime takes 0.1 us to take over a string, and lets nobody else have the interpreter's lock meanwhile.
+STRINGS = 2**16
 
-class Account:
+
+class Account(Timings):
     """A request that a model has taken, until the block behind it ends: how long each part takes, and what comes of it.
 
     Left by an exception the request has failed, else `answered` says what it was.
     """
 
-    __slots__ = ("_encoding", "_seen", "_started", "_stats", "timings")
+    __slots__ = ("_encoding", "_seen", "_started", "_stats")
 
     def __init__(self, model: Model, seen: Observation | None) -> None:
         """`seen`: filled in for who looks on."""
-        self._stats = model.stats
+        self.decode = self.queue = self.infer = self.encode = self.batch = 0
+        self._stats = stats = model.stats
         self._seen = seen
-        self._started = self._encoding = time.perf_counter_ns()
-        if seen is None:
-            self.timings = Timings()
-            return
-        self.timings = seen
-        seen.model, seen.version, seen.taken = model.name, model.version, self._started
+        stats.in_flight += 1
+        self._started = time.perf_counter_ns()
+        if seen is not None:
+            seen.model, seen.version, seen.taken = model.name, model.version, self._started
 
     def __enter__(self) -> "Account":
-        self._stats.in_flight += 1
         return self
 
     def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
         if exc is not None:
             self._stats.failed(exc, time.perf_counter_ns() - self._started)
+            self._show()
+
+    def until(self, seconds: float) -> float:
+        """When so many seconds since the request was taken are over, on time.monotonic."""
+        return time.monotonic() + seconds - (time.perf_counter_ns() - self._started) / 1e9
 
     def decoded(self) -> None:
         """The request's tensors are there."""
-        self.timings.decode = time.perf_counter_ns() - self._started
+        self.decode = time.perf_counter_ns() - self._started
 
     def inferred(self) -> None:
         """The answer's tensors are there."""
@@ -67,17 +76,33 @@ class Account:
     def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
         """The answer is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
         ended = time.perf_counter_ns()
-        self.timings.encode += ended - self._encoding
-        self._stats.succeeded(self.timings, rows, ended, received, sent)
+        self.encode += ended - self._encoding
+        self._stats.succeeded(self, rows, ended, received, sent)
         if self._seen is not None:
             self._seen.rows = rows
+            self._show()
+
+    def _show(self) -> None:
+        if (seen := self._seen) is not None:
+            seen.decode, seen.queue, seen.infer = self.decode, self.queue, self.infer
+            seen.encode, seen.batch = self.encode, self.batch
 
 
 class Service:
     """Serves the models of a repository. One per process; its coroutines belong to one event loop."""
 
-    def __init__(self, repository: Repository, settings: Settings | None = None, preloaded: bool = True) -> None:
-        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end."""
+    def __init__(
+        self,
+        repository: Repository,
+        settings: Settings | None = None,
+        preloaded: bool = True,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end.
+
+        `elsewhere`: the host's other process, for what would hold up this one.
+        """
+        self._elsewhere = elsewhere
         self.repository = repository
         self.settings = settings or Settings()
         self.metrics = repository.metrics
@@ -92,7 +117,7 @@ class Service:
         self._loaders = Threads(cpus(), "inferry-load")
 
     @classmethod
-    def from_settings(cls, settings: Settings, preloaded: bool = True) -> "Service":
+    def from_settings(cls, settings: Settings, preloaded: bool = True, elsewhere: Elsewhere | None = None) -> "Service":
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
@@ -101,7 +126,7 @@ class Service:
             threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
         )
-        return cls(repository, settings, preloaded)
+        return cls(repository, settings, preloaded, elsewhere)
 
     def loaded(self, name: str, version: str | None = None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -168,17 +193,39 @@ class Service:
         elements = count_elements(feed)
         if elements <= scheduler.inline_elements:
             arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
+        elif elements > STRINGS and (run := await self._run_elsewhere(model, feed, requested.names, deadline)):
+            arrays, timings.infer = run.arrays, run.infer
         else:
-            with model.in_use():
-                run = await scheduler.run(feed, requested.names, deadline, elements)
+            try:
+                with model.in_use():
+                    run = await scheduler.run(feed, requested.names, deadline, elements)
+            except InferenceTimeout as exc:
+                timings.queue, timings.infer = exc.queue, exc.infer
+                raise
             arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
         specs = signature.outputs
-        outputs = []
-        for name, array in zip(requested.names, arrays, strict=True):  # a comprehension is a call more
-            outputs.append(Tensor(name, specs[name].datatype, array))
+        outputs = [
+            Tensor(name, specs[name].datatype, array) for name, array in zip(requested.names, arrays, strict=True)
+        ]
+        response = InferResponse(model.name, model.version, outputs, requested.binary, request.id)
         if requested.classes:
-            outputs = [_classified(model, tensor, requested.classes.get(tensor.name, 0)) for tensor in outputs]
-        return InferResponse(model.name, model.version, outputs, requested.binary, request.id)
+            batched = signature.max_batch_size > 0
+            response.classes = {name: Classes(k, batched, model.labels(name)) for name, k in requested.classes.items()}
+        return response
+
+    async def _run_elsewhere(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
+        """A run in another process, where ONNX Runtime would hold the interpreter's lock to take all strings over.
+
+        None for other inputs, without a host that has such a process, and for a model that is not in the repository.
+        """
+        strings = sum(array.size for array in feed.values() if array.dtype.hasobject)
+        if self._elsewhere is None or strings <= STRINGS:
+            return None
+        start = time.perf_counter_ns()
+        known = (self.settings, model.name, model.version, model.digest)
+        with model.in_use():
+            arrays = await self._elsewhere(run_alone, *known, feed, outputs, deadline, deadline=deadline)
+        return None if arrays is None else Run(arrays, 0, time.perf_counter_ns() - start)
 
     async def infer_rows(
         self,
@@ -187,10 +234,11 @@ class Service:
         count: int,
         timings: Timings | None = None,
         deadline: float = math.inf,
+        pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[InferResponse]:
         """The answers to the `count` rows of `request`: one to all where they may run together, else one to each.
 
-        InvalidRequest where the model takes no rows; otherwise as `infer`.
+        `pause` is awaited between two runs. InvalidRequest where the model takes no rows; otherwise as `infer`.
         """
         timings, proof = timings or Timings(), model.row_proof
         if proof.verdict.rows == NONE:
@@ -205,12 +253,14 @@ class Service:
                 return [response]
         from inferry.runtime import rows
 
-        responses, queue, infer = [], 0, 0
+        responses, queue, infer = rows.Gathered(proof.verdict.outputs), 0, 0
         for row in rows.split(request, model, count):
-            responses.append(await self.infer(model, row, timings, deadline))
+            responses.add(await self.infer(model, row, timings, deadline))
             queue, infer = queue + timings.queue, infer + timings.infer
+            if pause is not None:
+                await pause()
         timings.queue, timings.infer = queue, infer
-        return responses
+        return responses.all()
 
     async def _joins(self, model: Model, request: InferRequest, deadline: float) -> bool:
         signature, proof = model.session.signature, model.row_proof
@@ -242,6 +292,10 @@ class Service:
         response = await self.infer(model, request, timings, until)
         if targets:
             start = time.perf_counter_ns()
+            if response.classes:
+                from inferry.protocol import classification
+
+                response.outputs, response.classes = classification.applied(response), None
             await self._references.store(response, targets, until)
             timings.encode += time.perf_counter_ns() - start
         return response
@@ -295,7 +349,7 @@ class Service:
     def _gauges(self) -> Iterator[Gauge]:
         for model in self.repository.loaded():
             labels = (model.name, model.version)
-            yield Gauge(catalogue.LOADED_BYTES, labels, model.size)
+            yield Gauge(catalogue.LOADED_BYTES, (*labels, model.form.kind if model.form else "plain"), model.size)
             yield Gauge(catalogue.QUEUED, labels, model.waiting)
 
     def close(self) -> None:
@@ -306,10 +360,19 @@ class Service:
             self._references.close()
 
 
-def _classified(model: Model, tensor: Tensor, classes: int) -> Tensor:
-    if not classes:
-        return tensor
-    from inferry.protocol import classification
+@lru_cache(1)
+def _repository(settings: Settings) -> Repository:
+    return Service.from_settings(settings).repository
 
-    batched = model.session.signature.max_batch_size > 0
-    return classification.top(tensor, classes, batched, model.labels(tensor.name))
+
+def run_alone(
+    settings: Settings, name: str, version: str, digest: str, feed: Feed, outputs: Sequence[str], deadline: float
+) -> list[Array] | None:
+    """A run of the model whose files have this digest, in a process that serves nobody; None where there is none."""
+    for _ in range(2):
+        with suppress(ModelNotFound, ModelUnavailable):
+            model = _repository(settings).get(name, version)
+            if model.digest == digest:
+                return model.session.run(feed, outputs, deadline)
+        _repository.cache_clear()  # its files may have changed
+    return None

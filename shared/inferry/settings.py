@@ -31,37 +31,37 @@ class Settings:
     model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
     model_name: str = _setting("", "Name of the only model at MODEL_PATH, where that is the model's own folder or file")
     default_model: str = _setting("", "Model for requests that name none; empty: the repository's only model")
-    model_cache_size: int = _setting(8, "Models kept loaded; the least recently used goes first", 1)
-    model_cache_dir: str = _setting("", "Folder for models fetched or copied; empty: in the temporary folder")
-    model_timeout: float = _setting(30.0, "Seconds that a prediction may take, waiting included", 0.001)
+    model_cache_size: int = _setting(8, "Models kept loaded; the least recently used one is unloaded first", 1)
+    model_cache_dir: str = _setting("", "Folder for models that are fetched or copied; empty: in the temporary folder")
+    model_timeout: float = _setting(30.0, "Seconds that a prediction may take, including its time in the queue", 0.001)
     model_refresh: float = _setting(0.0, "Seconds between looks for changed models; 0: only when asked to load", 0)
     model_control: bool = _setting(False, "Allow POST /v2/repository/models/NAME/load and unload")
     strict_readiness: bool = _setting(
         False, "GET /v2/health/ready is 503 while a model is loading, broken or missing, as with Triton and KServe"
     )
-    max_request_bytes: int = _setting(64 * 2**20, "Largest request body, before and after inflating", 1)
-    max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server", 256)
-    header_timeout: float = _setting(10.0, "Seconds in which a request's header must come to the local server", 0.001)
+    max_request_bytes: int = _setting(64 * 2**20, "Largest request body in bytes, before and after decompression", 1)
+    max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server, in bytes", 256)
+    header_timeout: float = _setting(10.0, "Seconds within which a request's header must reach the local server", 0.001)
     body_timeout: float = _setting(
-        30.0, "Seconds that a request's body, or an answer, may stand still at the local server", 0.001
+        30.0, "Seconds that a request's body, or a response, may stall at the local server", 0.001
     )
     idle_timeout: float = _setting(5.0, "Seconds that a connection to the local server may wait for a request", 0.001)
     max_connections: int = _setting(900, "Open connections of a process of the local server; more are refused", 1)
-    max_response_bytes: int = _setting(0, "Largest answer; 0: no limit", 0)
+    max_response_bytes: int = _setting(0, "Largest response body in bytes; 0: no limit", 0)
     data_prefixes: tuple[str, ...] = _setting(
         (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
     )
-    max_data_bytes: int = _setting(256 * 2**20, "Largest tensors by reference, together, of a request or an answer", 1)
+    max_data_bytes: int = _setting(256 * 2**20, "Most bytes of tensors by reference in a request, or in a response", 1)
     batch_input: str = _setting("", "Prefix (a URL, an absolute folder) whose files are predicted when they arrive")
-    batch_output: str = _setting("", "Prefix for their results, and for the answers to requests in messages")
+    batch_output: str = _setting("", "Prefix for their results, and for the responses to requests in messages")
     batch_model: str = _setting("", "Model for all of BATCH_INPUT; empty: the first folder of a file's path names it")
-    batch_queue: str = _setting("", "URL of the queue that messages come from, where unfinished jobs go again")
-    batch_dead_letters: str = _setting("", "URL of the queue for messages that can't be done, with the reason")
-    batch_tries: int = _setting(5, "How often a message is delivered at most; the last time has an answer anyway", 1)
+    batch_queue: str = _setting("", "URL of the queue that messages come from, to which unfinished jobs are sent again")
+    batch_dead_letters: str = _setting("", "URL of the queue for messages that can't be processed, with the reason")
+    batch_tries: int = _setting(5, "Most deliveries of a message; the last one produces a response in any case", 1)
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     base_path: str = _setting(
-        "", "Path below which clients call the API, /ml for example; /: the root; empty: what the host knows of it"
+        "", "Path below which clients call the API, /ml for example; /: the root; empty: what the platform says"
     )
     cors_origins: tuple[str, ...] = _setting((), "Origins whose pages may call the API, comma-separated; * for all")
     allowed_hosts: tuple[str, ...] = _setting(
@@ -70,21 +70,27 @@ class Settings:
     api_keys: tuple[str, ...] = _setting(
         (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
     )
-    enable_metrics: bool = _setting(True, "Offer metrics at all; false: METRICS_SINKS counts for nothing")
+    enable_metrics: bool = _setting(True, "Whether metrics are collected at all; false: METRICS_SINKS is ignored")
     metrics_sinks: tuple[str, ...] = _setting(("prometheus",), "Where metrics go, comma-separated")
     metrics_port: int = _setting(0, "Second port of the local server, for GET /metrics alone; 0: none", 0)
-    metrics_interval: float = _setting(15.0, "Seconds between pushes of metrics, where a process lives on", 0.01)
+    metrics_interval: float = _setting(
+        15.0, "Seconds between pushes of metrics; a function's come after an invocation, and at its end", 0.01
+    )
     metrics_timeout: float = _setting(2.0, "Seconds that a push of metrics may take", 0.001)
+    emf_detail: str = _setting(
+        "service",
+        "What the sink emf prints: the few metrics of the service, model: these of each model too, all: every metric",
+    )
     remote_write_url: str = _setting("", "URL of the store's remote-write endpoint, for the sinks that push")
     remote_write_username: str = _setting("", "User of basic authentication at that URL")
-    remote_write_password: str = _setting("", "Its password", secret=True)
+    remote_write_password: str = _setting("", "Password of basic authentication at that URL", secret=True)
     remote_write_token: str = _setting("", "Bearer token for that URL", secret=True)
     remote_write_headers: tuple[str, ...] = _setting(
-        (), "Further headers for that URL, comma-separated, as X-Scope-OrgID=shop", secret=True
+        (), "Further headers for that URL, comma-separated, such as X-Scope-OrgID=shop", secret=True
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
     log_format: str = _setting("text", "text, or json: an object per line, and a line per request")
-    log_payloads: int = _setting(0, "Bytes of each body to put into a request's line; 0: none", 0)
+    log_payloads: int = _setting(0, "Bytes of each body to include in a request's log line; 0: none", 0)
     traces: bool = _setting(False, "Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT")
     environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
     app_name: str = _setting("inferry", "Name that GET /v2 reports")
@@ -93,7 +99,7 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address the local server listens on")
     port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
     shutdown_grace: float = _setting(
-        5.0, "Seconds after SIGTERM in which the local server, not ready any more, still answers", 0
+        5.0, "Seconds after SIGTERM during which the local server still responds, but is not ready", 0
     )
     workers: int = _setting(1, "Processes of the local server, on one port", 1)
 
@@ -105,6 +111,8 @@ class Settings:
             raise InvalidSettings(f"LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got {self.log_level!r}")
         if self.log_format not in ("text", "json"):
             raise InvalidSettings(f"LOG_FORMAT must be text or json, got {self.log_format!r}")
+        if self.emf_detail not in ("service", "model", "all"):
+            raise InvalidSettings(f"EMF_DETAIL must be service, model or all, got {self.emf_detail!r}")
         if self.base_path and not re.fullmatch(_BASE, self.base_path):
             raise InvalidSettings(f"BASE_PATH must be a path like /ml, got {self.base_path!r}")
         if self.base_path and (first := self.base_path.split("/")[1]) in _OF_THE_API:

@@ -17,7 +17,7 @@ START = time.monotonic()
 # Imported only where the settings ask for them; each needs packages that a prediction doesn't.
 ON_DEMAND = (
     "azure_app.triggers",
-    "inferry.storage.objects",
+    "inferry.storage.bucket",
     "inferry.jobs.formats.parquet_reader",
     "inferry.http.management",
     "inferry.observability.sinks.azure_monitor",

@@ -57,7 +57,7 @@ TRIGGERS = {
     "jobs": [
         {"direction": "IN", "type": "queueTrigger", "name": "message", **STORAGE, "queueName": "inferry-jobs"},
         {**AGAIN, "name": "again"},
-        {**AGAIN, "name": "aside", "queueName": "inferry-jobs-poison"},
+        {**AGAIN, "name": "dead_letters", "queueName": "inferry-jobs-poison"},
     ],
 }
 PLACES = {

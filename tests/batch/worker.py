@@ -9,7 +9,7 @@ from inferry.jobs import part_writer
 from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.storage import objects  # noqa: F401
+from inferry.storage import bucket  # noqa: F401
 
 
 def work(pipe: Connection, models: str, environment: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from email.message import Message
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -112,7 +113,7 @@ class _Answer:
 @dataclass(frozen=True)
 class _Request:
     query: Mapping[str, str]
-    headers: Mapping[str, str]
+    headers: Message
     body: bytes
 
 
@@ -259,7 +260,7 @@ def _handler(buckets: Buckets, key: rsa.RSAPublicKey) -> type[BaseHTTPRequestHan
             bucket, name = (unquote(part) for part in url.path[1:].partition("/")[::2])
             try:
                 _check_token(self.headers.get("Authorization", ""), key)
-                answer = objects.answer(self.command, bucket, name, _Request(query, dict(self.headers), body))
+                answer = objects.answer(self.command, bucket, name, _Request(query, self.headers, body))
             except _Refused as exc:
                 answer = _Answer(exc.status, _xml("Error", f"<Code>{exc.reason}</Code>"))
             self._send(answer)

@@ -188,7 +188,7 @@ def started(
         )
     server = Server(0, process, folder)
     deadline = time.monotonic() + START_SECONDS
-    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)(/\S*)?\n", server.output)):
+    while not (greeting := re.search(r"http://127\.0\.0\.1:(\d+)(/[^\s\"]*)?[\"\n]", server.output)):
         if process.poll() is not None or time.monotonic() > deadline:
             killed(process)
             raise AssertionError(f"the server did not start\n{server.output}{server.log}")
@@ -205,9 +205,13 @@ def killed(process: subprocess.Popen[bytes]) -> None:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye."""
+    """What a command gets: none of the tester's settings, one thread for each session, and no time to say goodbye.
+
+    What measures the lines that the tests run measures those of the command too.
+    """
     ours = {"ORT_DISABLE_TELEMETRY": "1", "INTRA_OP_THREADS": "1", "SHUTDOWN_GRACE": "0"}
-    return {"PATH": os.environ["PATH"], **ours, **env}
+    measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    return {"PATH": os.environ["PATH"], **measured, **ours, **env}
 
 
 def _wait_until_loaded(server: Server) -> None:

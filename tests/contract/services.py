@@ -112,7 +112,9 @@ def azurite(account: str = "inferry", key: str = "") -> Iterator[Azurite]:
 def _running(command: Sequence[str], ports: Sequence[int], environment: dict[str, str]) -> Iterator[None]:
     """Run a server in a folder of its own until the block ends; it is ready when it takes connections."""
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w+b") as log:
-        process = subprocess.Popen(command, cwd=folder, env=os.environ | environment, stdout=log, stderr=log)
+        # What measures our own lines has nothing to do there.
+        others = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        process = subprocess.Popen(command, cwd=folder, env=others | environment, stdout=log, stderr=log)
         try:
             for port in ports:
                 _wait(process, port, Path(log.name))

@@ -119,3 +119,22 @@ def test_an_array(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["infer", "any", "--input", f"{tmp_path}/x.npy", "--models", str(models)]) == 0
     rows = [json.loads(line)["y"] for line in capsys.readouterr().out.splitlines()]
     assert rows == np.array(value).reshape(-1).tolist()
+
+
+DEPTHS = {
+    "lists of other depths": ['{"x":[1,2]}', '{"x":[[1,2],[3,4]]}'],
+    "values and lists": ['{"x":1}', '{"x":[[1]]}', '{"x":[1]}'],
+}
+
+
+@pytest.mark.parametrize("name", DEPTHS)
+def test_rows_of_no_common_type_are_a_failed_file(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "x.jsonl").write_text("\n".join(DEPTHS[name]))
+    given = ["batch", f"{tmp_path}/x.jsonl", f"{tmp_path}/x.parquet", "--model", "any", "--models", str(models)]
+    assert main(given) == 1
+    said = capsys.readouterr().err
+    assert "an output has rows that share no type of Parquet, single values and lists, or lists of other depths" in said
+    assert "bug" not in said
+    assert json.loads((tmp_path / "x.parquet.report.json").read_bytes())["state"] == "failed"

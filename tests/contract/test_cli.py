@@ -232,7 +232,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
         b"[[[1, 2], [3, 4], [5, 6]]]",
         "must have the shape [2, 3], got [3",
     ),
-    "numbers beyond all": ("row", "-", b"[NaN, 1e400, 2]", "1e400 is beyond all numbers"),
+    "numbers beyond all": ("row", "-", b"[NaN, 1e400, 2]", "1e400 is too large for a number"),
     "numbers beyond all in a CSV file": ("row", "x.csv", b"a,b,c\n1,2,-1e400\n", "-1e400"),
     "an NPY file with a negative length": ("row", "x.npy", described("(1, -2)"), "names the shape (1, -2)"),
     "an NPY file that promises more": ("row", "x.npy", described("(1000000000000, 2)"), "x.npy is cut off"),

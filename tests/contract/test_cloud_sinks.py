@@ -1,6 +1,7 @@
 """The sinks of the clouds: lines for CloudWatch, and requests as AWS' and Microsoft's own libraries make them."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import botocore.auth
@@ -44,9 +46,13 @@ def metrics() -> Metrics:
     return Metrics()
 
 
+def printing(metrics: Metrics, detail: str) -> Pusher:
+    return Pusher(metrics, {"emf": EMF(Settings(app_name="app", emf_detail=detail), {})}, interval=15, timeout=1)
+
+
 @pytest.fixture
 def emf(metrics: Metrics) -> Pusher:
-    return Pusher(metrics, {"emf": EMF(Settings(app_name="app"), {})}, interval=15, timeout=1)
+    return printing(metrics, "all")
 
 
 def lines(output: str) -> list[dict[str, Any]]:
@@ -102,6 +108,131 @@ def test_a_line_per_push(metrics: Metrics, emf: Pusher, capsys: pytest.CaptureFi
     # Nothing has happened since.
     emf.push()
     assert capsys.readouterr().out == ""
+
+
+def happened(metrics: Metrics) -> None:
+    """Something of each kind: two models, a failure, a start, a load, a job."""
+    for name in ("digits", "iris"):
+        stats = metrics.model(name, "2")
+        answered(stats, ms=3, rows=4)
+        stats.in_flight += 1
+        stats.failed(errors.QueueFull(), 0)
+        metrics.loaded(name, "2", 0.1)
+        metrics.job_rows(name, "2", 90, 10)
+        metrics.job_file(name, "2")
+    metrics.refused(errors.ModelNotFound())
+    metrics.cold_start(0.5)
+    metrics.answers["POST", "/v2/models/{model}/infer", 200] += 2
+
+
+FEW = {
+    "inferry_requests_total": [1.0, 2.0, 2.0],
+    "inferry_request_failures_total": [1.0, 1.0, 1.0],
+    "inferry_request_duration_seconds": [0.003, 0.003],
+    "inferry_rows_total": [4.0, 4.0],
+    "inferry_job_files_total.success": [1.0, 1.0],
+    "inferry_job_rows_total": [90.0, 90.0],
+    "inferry_job_row_errors_total": [10.0, 10.0],
+}
+
+
+def test_few_metrics_by_default(metrics: Metrics, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each name and set of dimensions has its price: seven for a function with any number of models."""
+    happened(metrics)
+    printing(metrics, "service").push()
+    (line,) = lines(capsys.readouterr().out)
+    (printed,) = line.pop("_aws")["CloudWatchMetrics"]
+    assert (printed["Dimensions"], {metric["Name"] for metric in printed["Metrics"]}) == ([SERVICE], {*FEW})
+    assert (line.pop("service"), line.pop("reasons")) == ("app", {"rejected": 2, "not_found": 1})
+    assert {name: sorted(values) for name, values in line.items()} == FEW
+    assert Settings().emf_detail == "service"
+
+
+def test_the_few_of_each_model(metrics: Metrics, capsys: pytest.CaptureFixture[str]) -> None:
+    happened(metrics)
+    printing(metrics, "model").push()
+    printed = lines(capsys.readouterr().out)
+    assert {line.get("model") for line in printed} == {"digits", "iris", None}
+    names = {name for line in printed for name in line if name.startswith("inferry")}
+    assert names == FEW.keys()
+    for name, values in FEW.items():
+        assert sorted(value for line in printed for value in line.get(name, [])) == values
+
+
+def test_all_that_is_counted(metrics: Metrics, emf: Pusher, capsys: pytest.CaptureFixture[str]) -> None:
+    """API Gateway counts requests by status, so what has a route for a name is left out."""
+    happened(metrics)
+    emf.push()
+    names = {name for line in lines(capsys.readouterr().out) for name in line if name.startswith("inferry")}
+    assert names > FEW.keys()
+    assert {"inferry_cold_starts_total", "inferry_model_loads_total.success"} < names
+    assert not [name for name in names if "http" in name or "flushes" in name]
+
+
+def billed(detail: str, models: int, capsys: pytest.CaptureFixture[str]) -> tuple[int, int]:
+    """The metrics, and the bytes of a line of one request, of a function whose models failed one request each."""
+    metrics = Metrics()
+    metrics.cold_start(0.25)
+    pusher = printing(metrics, detail)
+    found = set()
+    for failing in (True, False):
+        for name in (f"digit{number}" for number in range(models)):
+            stats = metrics.model(name, "1")
+            stats.in_flight += 1
+            stats.succeeded(Timings(61_234, 0, 32_123, 18_432), 1, 1, 293, 205)
+            metrics.cache_hits += 1
+            if failing:
+                metrics.loaded(name, "1", 0.01)
+                stats.in_flight += 1
+                stats.failed(errors.InvalidRequest(), 1000)
+            pusher.push()
+            output = capsys.readouterr().out
+            for line in lines(output):
+                for printed in line["_aws"]["CloudWatchMetrics"]:
+                    for dimensions in printed["Dimensions"]:
+                        values = tuple(line[name] for name in dimensions)
+                        found |= {(metric["Name"], values) for metric in printed["Metrics"]}
+    return len(found), len(output)
+
+
+@pytest.mark.parametrize("detail", ["service", "model", "all"])
+def test_the_page_says_what_it_costs(detail: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    (row,) = re.findall(rf"^\| `{detail}`[^|]*((?:\| [\d., ]+ )+)\|$", page, re.M)
+    one, further, months, size, log = (cell.strip() for cell in row.strip("|").split("|"))
+    (count, width), (ten, _) = (billed(detail, models, capsys) for models in (1, 10))
+    assert (count, ten) == (int(one), int(one) + 9 * int(further))
+    assert months == f"{0.3 * count:.2f}, {0.3 * ten:.2f}"
+    # POWERTOOLS and the clock have their part in it.
+    assert width == pytest.approx(int(size), rel=0.05)
+    assert float(log) == pytest.approx(int(size) * 0.5e-3, abs=0.01)
+
+
+NAMES = {
+    "empty": ({"APP_NAME": ""}, "APP_NAME must be a namespace of CloudWatch"),
+    "blanks": ({"APP_NAME": "  "}, "APP_NAME must be"),
+    "a colon": ({"APP_NAME": ":shop"}, "no colon first, and not AWS/; got ':shop'"),
+    "of AWS itself": ({"APP_NAME": "AWS/Lambda"}, "not AWS/"),
+    "an umlaut": ({"APP_NAME": "Küche"}, "got 'Küche'"),
+    "a tab": ({"APP_NAME": "a\tb"}, "got 'a"),
+    "too long": ({"APP_NAME": "x" * 256}, "1 to 255"),
+    "Powertools' namespace": ({"POWERTOOLS_METRICS_NAMESPACE": "a,b"}, "POWERTOOLS_METRICS_NAMESPACE must be"),
+    "Powertools' service": ({"POWERTOOLS_SERVICE_NAME": "é"}, "POWERTOOLS_SERVICE_NAME must be the value of a dim"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_cloudwatch_refuses(name: str) -> None:
+    env, words = NAMES[name]
+    settings = Settings.from_env({"METRICS_SINKS": "emf", **env})
+    with pytest.raises(InvalidSettings) as refusal:
+        open_sinks(settings, env)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["inferry", "Shop/Models #1", "a.b_c-d:e", "x" * 255])
+def test_names_that_cloudwatch_takes(name: str) -> None:
+    assert open_sinks(Settings(metrics_sinks=("emf",), app_name=name), {}).keys() == {"emf"}
 
 
 def test_failures_are_one_number_and_their_reasons_a_field(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from inferry.cli.main import main
 from inferry.jobs.runs import aws, clouds
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 MACHINE = "arn:aws:states:eu-west-1:123456789012:stateMachine:inferry-dev"
@@ -78,20 +79,20 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
         for name, value in {**told, "BATCH_RUNNER": MACHINE}.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr(clouds, "FIRST", 0.01)
-        monkeypatch.setattr(aws, "PAUSE", 0.01)
+        monkeypatch.setattr(aws, "ATTEMPTS", 3)
         yield machine
 
 
 @pytest.fixture
-def fanout(tmp_path: Path, repository: Callable[..., str]) -> Iterator[Fanout]:
+def fanout(tmp_path: Path, repository: Callable[..., str]) -> Iterator[RunSteps]:
     models = repository({"m.onnx": onnx_models.scaled(2, 3)})
     service = Service.from_settings(Settings(model_path=models, data_prefixes=(str(tmp_path),), intra_op_threads=1))
-    yield Fanout(service, Worker(service))
+    yield RunSteps(service, Worker(service))
     service.close()
 
 
 @pytest.fixture
-def works(machine: Machine, fanout: Fanout, tmp_path: Path) -> Machine:
+def works(machine: Machine, fanout: RunSteps, tmp_path: Path) -> Machine:
     """A machine that does all of a run at once; in/ has a good file and an empty one."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.jsonl").write_bytes(b'{"x": [1, 2, 3]}\n{"x": 7}\n')
@@ -186,7 +187,7 @@ ENDS: dict[str, tuple[tuple[int, Any], str]] = {
         (400, {"__type": "ThrottlingException", "message": "slowly"}),
         "Step Functions gives no answer to DescribeExecution: ThrottlingException: slowly",
     ),
-    "broken": ((500, "?"), "Step Functions gives no answer to DescribeExecution: 500"),
+    "broken": ((500, {}), "Step Functions gives no answer to DescribeExecution: 500"),
 }
 
 
@@ -226,11 +227,23 @@ def test_a_runner_that_is_none(
 @pytest.mark.parametrize(
     ("region", "partition", "expected"),
     [
-        ("eu-west-1", "aws", "https://states.eu-west-1.amazonaws.com/"),
-        ("cn-north-1", "aws-cn", "https://states.cn-north-1.amazonaws.com.cn/"),
+        ("eu-west-1", "aws", "https://states.eu-west-1.amazonaws.com"),
+        ("cn-north-1", "aws-cn", "https://states.cn-north-1.amazonaws.com.cn"),
     ],
 )
 def test_the_endpoint(region: str, partition: str, expected: str) -> None:
     runner = f"arn:{partition}:states:{region}:123456789012:stateMachine:a"
-    cloud = aws.StepFunctions(runner, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"})
-    assert cloud._url == expected
+    cloud = aws.StepFunctions(runner, {})
+    assert cloud._client.meta.endpoint_url == expected
+
+
+@pytest.mark.parametrize(("cloud", "module"), [("aws", "boto3"), ("azure", "azure.identity")])
+def test_the_extra_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, cloud: str, module: str
+) -> None:
+    """Where the cloud's library isn't installed."""
+    monkeypatch.setitem(sys.modules, module, None)
+    for name in ("aws", "azure", "storage_queue"):
+        monkeypatch.delitem(sys.modules, f"inferry.jobs.runs.{name}", raising=False)
+    assert main(["batch", f"{tmp_path}/in", f"{tmp_path}/out", "--on", cloud]) == 1
+    assert f"--on {cloud} needs the cloud's library: pip install 'inferry[clouds]'" in capsys.readouterr().err

@@ -287,8 +287,10 @@ def test_get(tiny: Server, path: str, slash: str) -> None:
 
 @pytest.mark.parametrize("path", [*GETS, "/metrics", "/docs", "/openapi.json", "/v2/models/echo", "/nothing"])
 def test_head_is_get_without_a_body(tiny: Server, path: str) -> None:
-    get = tiny.ask("GET", path)
-    assert tiny.ask("HEAD", path) == get._replace(body=b"")
+    get, head = tiny.ask("GET", path), tiny.ask("HEAD", path)
+    if path == "/metrics":  # which counts the request before
+        assert int(head.headers.pop("content-length")) >= int(get.headers.pop("content-length")) > 0
+    assert head == get._replace(body=b"")
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Type": JSON}, {"Content-Type": OCTETS}], ids=["none", JSON, OCTETS])

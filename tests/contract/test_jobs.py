@@ -22,7 +22,7 @@ import pytest
 from arrayfiles import npy, npz
 from inferry.errors import InvalidFile, InvalidRequest, NotSupported, StoreError, TooManyErrors
 from inferry.jobs import part_writer
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace
 from inferry.jobs.formats.parquet_reader import ParquetRows
 from inferry.jobs.report import Report
@@ -534,6 +534,20 @@ def test_requests_of_the_protocol(predict: Predict, tmp_path: Path) -> None:
         predict("y.jsonl", content, "row", to="csv")
 
 
+@pytest.mark.parametrize("where", ["inputs", "outputs"])
+def test_a_request_by_reference_is_an_error(predict: Predict, tmp_path: Path, where: str) -> None:
+    """Nothing would be stored there, and nothing read."""
+    elsewhere = {"parameters": {"uri": f"file://{tmp_path}/y.npy"}}
+    x: dict[str, Any] = {"name": "x", "shape": [1, 3], "datatype": "FP32"}
+    given = {**x, **elsewhere} if where == "inputs" else {**x, "data": [1, 2, 3]}
+    request = {"inputs": [given], "outputs": [{"name": "y", **(elsewhere if where == "outputs" else {})}]}
+    good = {"inputs": [{**x, "data": [1, 2, 3]}]}
+    report = predict("x.jsonl", jsonl(good, request), "row")
+    assert (report.rows, report.errors) == (1, 1)
+    assert "its inputs and outputs in it, none by a 'uri'" in Path(f"{report.output}.errors.jsonl").read_text()
+    assert not (tmp_path / "y.npy").exists()
+
+
 def test_a_request_with_more_inputs_than_its_model(predict: Predict, tmp_path: Path) -> None:
     x = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}
     many = {"inputs": [x, *({**x, "name": name, "parameters": {"uri": "/x"}} for name in ("factor", "z"))]}
@@ -747,7 +761,7 @@ def test_wide_rows_of_parquet_are_few_at_a_time(service: Service) -> None:
     column = pa.array([[7] * 262_144] * 10, pa.list_(pa.int64()))
     file = BytesIO()
     pq.write_table(pa.table({"x": column}), file)
-    wanted = Wanted(service.repository.get("ragged"), (), Pace(1000), "wide.parquet")
+    wanted = ReadOptions(service.repository.get("ragged"), (), Pace(1000), "wide.parquet")
     chunks = ParquetRows(file, "", wanted).chunks(Cursor())
     assert [len(block.rows) for chunk in chunks for block in chunk()] == [4, 4, 2]
 

@@ -15,7 +15,7 @@ from inferry.jobs.runs.merge import UNKNOWN
 from inferry.jobs.runs.run import Run
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 URL = "https://account.queue.core.windows.net/inferry-jobs"
@@ -51,10 +51,10 @@ def queues(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[bytes]]:
 
 
 @pytest.fixture
-def fanout(tmp_path: Path, repository: Callable[..., str]) -> Iterator[Fanout]:
+def fanout(tmp_path: Path, repository: Callable[..., str]) -> Iterator[RunSteps]:
     models = repository({"m.onnx": onnx_models.scaled(2, 3), "broken.onnx": b"broken"})
     service = Service.from_settings(Settings(model_path=models, data_prefixes=(str(tmp_path),), intra_op_threads=1))
-    yield Fanout(service, Worker(service))
+    yield RunSteps(service, Worker(service))
     service.close()
 
 
@@ -85,7 +85,7 @@ def kinds(bodies: Iterable[bytes]) -> list[str]:
     return found
 
 
-def work(fanout: Fanout, queue: list[bytes], *lost: str) -> list[str]:
+def work(fanout: RunSteps, queue: list[bytes], *lost: str) -> list[str]:
     """Does what is in the queue, but for the lost: their worker is killed each time, and the host gives them up."""
     done = []
     while queue:
@@ -98,7 +98,7 @@ def work(fanout: Fanout, queue: list[bytes], *lost: str) -> list[str]:
     return done
 
 
-def test_slices_then_files_then_the_merge(queues: dict[str, list[bytes]], fanout: Fanout, run: Run) -> None:
+def test_slices_then_files_then_the_merge(queues: dict[str, list[bytes]], fanout: RunSteps, run: Run) -> None:
     cloud = started(run)
     given = []
     while (failure := cloud.ended(run)) is None:
@@ -113,7 +113,7 @@ def test_slices_then_files_then_the_merge(queues: dict[str, list[bytes]], fanout
     assert (report["rows"], report["errors"], len(report["files"])) == (301, 0, 2)
 
 
-def test_what_was_settled_needs_no_empty_queue(queues: dict[str, list[bytes]], fanout: Fanout, run: Run) -> None:
+def test_what_was_settled_needs_no_empty_queue(queues: dict[str, list[bytes]], fanout: RunSteps, run: Run) -> None:
     """Others put messages into the queue all the time."""
     cloud = started(run)
     given = []
@@ -136,7 +136,7 @@ LOST: dict[str, tuple[list[str], str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", LOST)
 def test_jobs_whose_workers_were_killed(
-    queues: dict[str, list[bytes]], fanout: Fanout, run: Run, tmp_path: Path, name: str
+    queues: dict[str, list[bytes]], fanout: RunSteps, run: Run, tmp_path: Path, name: str
 ) -> None:
     """An empty queue tells that they won't come any more."""
     lost, said, expected = LOST[name]
@@ -162,7 +162,7 @@ LEFT: dict[str, tuple[int, int, list[str]]] = {
 
 
 @pytest.mark.parametrize("name", LEFT)
-def test_another_one_goes_on(queues: dict[str, list[bytes]], fanout: Fanout, run: Run, name: str) -> None:
+def test_another_one_goes_on(queues: dict[str, list[bytes]], fanout: RunSteps, run: Run, name: str) -> None:
     """Whoever watched first went away, or has given out only some: the rest of these is given out again."""
     looks, done, expected = LEFT[name]
     first = started(run)
@@ -181,7 +181,7 @@ def test_another_one_goes_on(queues: dict[str, list[bytes]], fanout: Fanout, run
     assert given == expected
 
 
-def test_another_one_waits_for_what_was_given_out(queues: dict[str, list[bytes]], fanout: Fanout, run: Run) -> None:
+def test_another_one_waits_for_what_was_given_out(queues: dict[str, list[bytes]], fanout: RunSteps, run: Run) -> None:
     first = started(run)
     for _ in range(2):
         work(fanout, queues[URL])
@@ -214,7 +214,7 @@ def test_a_run_that_was_not_planned(queues: dict[str, list[bytes]], run: Run, na
     assert cloud.ended(run) == f"it couldn't be planned{said}"
 
 
-def test_a_run_that_was_not_merged(queues: dict[str, list[bytes]], fanout: Fanout, run: Run) -> None:
+def test_a_run_that_was_not_merged(queues: dict[str, list[bytes]], fanout: RunSteps, run: Run) -> None:
     cloud = started(run)
     while cloud.ended(run) is None and kinds(queues[URL]) != ["merge"]:
         work(fanout, queues[URL])
@@ -223,7 +223,9 @@ def test_a_run_that_was_not_merged(queues: dict[str, list[bytes]], fanout: Fanou
     assert cloud.ended(run) == "its jobs are done and couldn't be merged: not there"
 
 
-def test_a_job_that_will_be_tried_again_is_waited_for(queues: dict[str, list[bytes]], fanout: Fanout, run: Run) -> None:
+def test_a_job_that_will_be_tried_again_is_waited_for(
+    queues: dict[str, list[bytes]], fanout: RunSteps, run: Run
+) -> None:
     cloud = Queue(URL, {})
     folder = run.output.removesuffix("out")
     cloud.start(NAME, {"input": f"{folder}in/small.jsonl", "output": f"{folder}out/", "model": "broken"})

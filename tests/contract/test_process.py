@@ -320,6 +320,13 @@ def test_the_greeting_names_what_to_open(tiny: Server, examples: Server) -> None
     assert answer.json["predictions"][0]["label"] == 7
 
 
+def test_the_greeting_is_json_where_the_log_is(repository: Callable[..., str]) -> None:
+    with serving(repository({"m.onnx": onnx_models.identity()}), LOG_FORMAT="json", APP_NAME="mine") as server:
+        (line,) = [json.loads(line) for line in server.output.splitlines()]
+    assert (line["level"], line["service"], line["url"]) == ("INFO", "mine", server.url)
+    assert re.fullmatch(rf"inferry \S+ serves \S+ at {server.url}", line["message"])
+
+
 def test_a_single_file_is_a_repository(repository: Callable[..., str]) -> None:
     folder = repository(
         {"one.onnx": onnx_models.identity(), "one.onnx.data": b"weights", "two.onnx": onnx_models.add()}

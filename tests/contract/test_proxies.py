@@ -1,8 +1,6 @@
 """Remote write through a proxy, and to a store whose certificate is a company's own."""
 
 import contextlib
-import datetime
-import ipaddress
 import socket
 import ssl
 import threading
@@ -15,15 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from gate import gate
 from inferry.errors import InvalidSettings
 from inferry.observability.registry import Metrics
 from inferry.observability.sinks.remote_write import RemoteWrite
 from inferry.observability.sinks.sink import PushFailed
 from inferry.settings import Settings
+from recorder import self_signed
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -86,18 +82,7 @@ def proxy() -> Iterator[tuple[str, list[tuple[str, str, str | None]]]]:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate of 127.0.0.1 that signs itself, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "store")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-    signed = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    text, plain = serialization.Encoding.PEM, serialization.NoEncryption()
-    path = tmp_path_factory.mktemp("certificate") / "store.pem"
-    path.write_bytes(key.private_bytes(text, serialization.PrivateFormat.PKCS8, plain) + signed.public_bytes(text))
-    return path
+    return self_signed(tmp_path_factory.mktemp("certificate"))
 
 
 @contextmanager

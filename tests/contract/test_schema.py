@@ -77,6 +77,7 @@ def test_media_types(document: Any) -> None:
     assert {name for content in bodies for name in content} == {
         "application/json",
         "application/octet-stream",
+        "application/openmetrics-text",
         "image/png",
         "text/css",
         "text/html",

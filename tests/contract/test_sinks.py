@@ -1,11 +1,14 @@
 """Metrics of real servers: scraped over one port and two, from one process and several, and pushed."""
 
+import asyncio
+import gzip
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,12 +17,14 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import httpx
 import onnx_models
 import pytest
 from gate import gate
 from inferry.app import ASGIApp
 from inferry.observability.sinks.prometheus import text as prometheus_text
 from loopback import free_port
+from prometheus_client.openmetrics import parser
 from servers import Server, ask, environment, received, serving, tensor
 from timeseries import STORES, Store, eventually, prometheus
 
@@ -39,6 +44,99 @@ def page(url: str) -> str:
         assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
         text: str = response.read().decode()
     return text
+
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_openmetrics_and_gzip(repository: Callable[..., str], workers: int) -> None:
+    """On both ports, and of several processes."""
+    port = free_port()
+    with serving(repository(ONE), "--workers", str(workers), METRICS_PORT=str(port)) as server:
+        eventually(lambda: page(server.url).count("\ninferry_build_info"), workers, 30)
+        predict(server, 20)
+        for url in (server.url, f"http://127.0.0.1:{port}"):
+            asked = urllib.request.Request(f"{url}/metrics", headers={"Accept": OPENMETRICS, "Accept-Encoding": "gzip"})
+            with urllib.request.urlopen(asked, timeout=10) as response:
+                told = response.headers
+                text = gzip.decompress(response.read()).decode()
+            assert (told["content-type"], told["content-encoding"]) == (
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                "gzip",
+            )
+            samples = [sample for family in parser.text_string_to_metric_families(text) for sample in family.samples]
+            totals = [sample.value for sample in samples if sample.name == "inferry_requests_total"]
+            starts = [sample.value for sample in samples if sample.name == "process_start_time_seconds"]
+            assert (sum(totals), len(starts)) == (20, workers)
+            assert all(time.time() - 600 < start < time.time() for start in starts)
+
+
+def test_requests_by_route_and_status(app: Callable[..., ASGIApp]) -> None:
+    served: Any = app(ONE)
+    asked = [
+        ("POST", "/v2/models/quick/infer", BODY),
+        ("POST", "/v2/models/quick/infer", BODY),
+        ("POST", "/v2/models/quick/versions/1/infer", b"{"),
+        ("HEAD", "/v2/health/live", b""),
+        ("GET", "/v2/models/quick", b""),
+        ("GET", "/v2/models/absent", b""),
+        ("POST", "/predict", b'{"features":[1,2,3]}'),
+        ("GET", "/wp-admin/setup.php", b""),
+        ("BREW", "/v2", b""),
+    ]
+    for method, path, body in asked:
+        ask(served, method, path, content=body)
+    assert dict(served._service.metrics.answers) == {
+        ("POST", "/v2/models/{model}/infer", 200): 2,
+        ("POST", "/v2/models/{model}/versions/{version}/infer", 400): 1,
+        ("GET", "/v2/health/live", 200): 1,
+        ("GET", "/v2/models/{model}", 200): 1,
+        ("GET", "/v2/models/{model}", 404): 1,
+        ("POST", "/predict", 200): 1,
+        ("GET", "", 404): 1,
+        ("_OTHER", "", 405): 1,
+    }
+
+
+def test_a_client_that_goes_away_is_counted(app: Callable[..., ASGIApp]) -> None:
+    served: Any = app(ONE)
+
+    async def gone() -> Any:
+        raise asyncio.CancelledError
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nobody is there")
+
+    scope = {"type": "http", "method": "POST", "path": "/v2/models/quick/infer", "headers": []}
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(served(scope, gone, send))
+    assert dict(served._service.metrics.answers) == {("POST", "/v2/models/{model}/infer", 499): 1}
+
+
+def test_a_scrape_holds_up_no_request(app: Callable[..., ASGIApp]) -> None:
+    """The page is made in a thread: while it is, the event loop answers."""
+    served: Any = app(ONE)
+    begun, may_end = threading.Event(), threading.Event()
+
+    def scrape(_: Any) -> str:
+        begun.set()
+        assert may_end.wait(10)
+        return "page"
+
+    served._host = served._host._replace(scrape=scrape)
+
+    async def both() -> tuple[int, str]:
+        transport = httpx.ASGITransport(served)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            scraping = asyncio.create_task(client.get("/metrics"))
+            while not begun.is_set():
+                await asyncio.sleep(0)
+            live = await client.get("/v2/health/live")
+            may_end.set()
+            return live.status_code, (await scraping).text
+
+    assert asyncio.run(both()) == (200, "page")
 
 
 def requests(text: str) -> dict[str, float]:
@@ -202,18 +300,25 @@ def counted(server: Server, name: str) -> float:
     return float(found[0]) if found else 0.0
 
 
-FAULTS: dict[str, tuple[int | str, ...]] = {
+FAULTS: dict[str, tuple[Any, ...]] = {
     "hangs": ("hang",),
     "sends a byte now and then": ("drip",),
     "refuses connections": ("gone",),
     "cuts connections": ("cut",),
     "answers 400": (400,),
+    "refuses": (403,),
+    "redirects": ((308, {"Location": "https://elsewhere.example/write"}),),
+    "asks for less": (413,),
     "answers 429": (429,),
     "answers 500": (500,),
+    "asks for silence": ((503, {"Retry-After": "3600"}),),
     "sends rubbish": ("rubbish",),
     "answers at great length": ("flood", 500),
     "changes its mind": ("pass", 400, "hang", 500, "cut"),
 }
+
+
+DROPPED = {"answers 400", "refuses", "redirects", "asks for less", "changes its mind"}
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -230,7 +335,7 @@ def test_a_store_that_misbehaves_holds_up_nobody(repository: Callable[..., str],
                 looks.append(percentiles(plain, pushing))
             assert not held_up(*looks[-1]), looks
             eventually(lambda: counted(pushing, "flush_failures_total") > 0, True)
-            eventually(lambda: counted(pushing, "samples_dropped_total") > 0, 400 in FAULTS[name])
+            eventually(lambda: counted(pushing, "samples_dropped_total") > 0, name in DROPPED)
             started = time.monotonic()
         assert time.monotonic() - started < 5
     # Said once, not at every push.

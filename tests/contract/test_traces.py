@@ -1,6 +1,7 @@
 """Traces as a collector gets them, and that none are made where nobody asked."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -59,13 +60,14 @@ def test_a_prediction(traced: Server, collector: Receiver) -> None:
     path = "/v2/models/m/infer"
     answer = traced.ask("POST", path, BODY, {"traceparent": TRACEPARENT, "X-Request-Id": "42"})
     assert answer.status == 200
-    # The server's first request is its test's question whether it lives.
-    _, request, infer = collector.wait(3)
+    request, infer = collector.wait(2)
     assert answer.headers["traceparent"] == f"00-{TRACE}-{request.span_id.hex()}-01"
-    assert (request.name, request.kind, ids(request)) == ("POST", 2, (TRACE, PARENT))
+    assert (request.name, request.kind, ids(request)) == ("POST /v2/models/{model}/infer", 2, (TRACE, PARENT))
     assert attributes(request) == {
         "http.request.method": "POST",
         "url.path": path,
+        "url.scheme": "http",
+        "http.route": "/v2/models/{model}/infer",
         "http.response.status_code": 200,
         "inferry.request_id": "42",
         "inferry.model": "m",
@@ -84,8 +86,8 @@ def test_a_prediction(traced: Server, collector: Receiver) -> None:
 
 def test_a_load(traced: Server, collector: Receiver) -> None:
     assert traced.ask("POST", "/v2/models/late/infer", BODY).status == 200
-    _, request, load, infer = collector.wait(4)
-    assert [span.name for span in (request, load, infer)] == ["POST", "load", "infer"]
+    request, load, infer = collector.wait(3)
+    assert [span.name for span in (load, infer)] == ["load", "infer"]
     assert {ids(span) for span in (load, infer)} == {(request.trace_id.hex(), request.span_id.hex())}
     assert request.parent_span_id == b""
     assert load.end_time_unix_nano <= infer.start_time_unix_nano
@@ -93,21 +95,83 @@ def test_a_load(traced: Server, collector: Receiver) -> None:
 
 def test_a_failure(traced: Server, collector: Receiver) -> None:
     assert traced.ask("POST", "/v2/models/failing/infer", BODY).status == 500
-    request = collector.wait(3)[1]
+    request = collector.wait(2)[0]
     assert (failed(request), attributes(request)["error.type"]) == (True, "error")
     assert traced.ask("GET", "/v2/models/none").status == 404
-    request = collector.wait(4)[-1]
-    assert (failed(request), attributes(request)["error.type"]) == (False, "not_found")
+    request = collector.wait(3)[-1]
+    assert (request.name, failed(request), attributes(request)["error.type"]) == (
+        "GET /v2/models/{model}",
+        False,
+        "not_found",
+    )
 
 
 def test_a_client_that_is_not_sampled(traced: Server, collector: Receiver) -> None:
     answer = traced.ask("POST", "/v2/models/m/infer", BODY, {"traceparent": TRACEPARENT[:-1] + "0"})
     assert answer.headers["traceparent"].endswith("-00")
     assert traced.ask("GET", "/v2").status == 200
-    assert [(span.name, attributes(span).get("url.path")) for span in collector.wait(2)] == [
-        ("GET", "/v2/health/live"),
-        ("GET", "/v2"),
-    ]
+    assert [span.name for span in collector.wait(1)] == ["GET /v2"]
+
+
+def test_what_has_no_route_has_a_name_all_the_same(traced: Server, collector: Receiver) -> None:
+    """Paths and methods are the client's words: a name of them would be one more each time."""
+    assert traced.ask("GET", "/wp-admin/setup.php").status == 404
+    assert traced.ask("PROPFIND", "/v2").status == 405
+    first, second = collector.wait(2)
+    assert (first.name, second.name) == ("GET", "HTTP")
+    asked = {"url.scheme": "http", "inferry.request_id": attributes(second)["inferry.request_id"]}
+    assert attributes(second) == asked | {
+        "http.request.method": "_OTHER",
+        "http.request.method_original": "PROPFIND",
+        "url.path": "/v2",
+        "http.response.status_code": 405,
+        "error.type": "error",
+    }
+
+
+@pytest.mark.parametrize("base", ["", "/ml"])
+def test_probes_and_scrapes_make_no_spans(repository: Callable[..., str], collector: Receiver, base: str) -> None:
+    options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "BASE_PATH": base}
+    with serving(repository(FILES), TRACES="true", **options) as server:
+        for path in ("/health", "/v2/health/live", "/v2/health/ready", "/metrics", "/v2/health/live/"):
+            answer = server.ask("GET", base + path, headers={"traceparent": TRACEPARENT})
+            assert (answer.status, "traceparent" in answer.headers) == (200, False)
+        assert server.ask("GET", f"{base}/v2").status == 200
+    assert [span.name for span in collector.wait(1)] == ["GET /v2"]
+
+
+def test_a_request_that_timed_out_shows_where_it_waited(repository: Callable[..., str], collector: Receiver) -> None:
+    """All threads are busy: its time is over in the queue. What is stopped in its run was there."""
+    options = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "MODEL_TIMEOUT": "2"}
+    row = {"name": "turns", "shape": [1], "datatype": "INT64", "data": [10**9]}
+    with serving(repository(FILES), TRACES="true", **options) as server, ThreadPoolExecutor(16) as pool:
+        running = [pool.submit(server.infer, "b", row) for _ in range(8)]
+        assert {run.result().status for run in running} == {504}
+    spans = collector.spans
+    requests = {span.span_id: span for span in spans if span.name.startswith("POST")}
+    parts = [span for span in spans if span.parent_span_id in requests]
+    assert {span.name for span in parts} == {"queue", "infer"}
+    longest = {
+        name: max(span.end_time_unix_nano - span.start_time_unix_nano for span in parts if span.name == name) / 1e9
+        for name in ("queue", "infer")
+    }
+    assert longest == pytest.approx({"queue": 2, "infer": 2}, abs=0.7)
+    for key, request in requests.items():
+        took = request.end_time_unix_nano - request.start_time_unix_nano
+        shown = sum(s.end_time_unix_nano - s.start_time_unix_nano for s in parts if s.parent_span_id == key)
+        assert shown > 0.8 * took
+
+
+def test_scrapes_show_sampled_traces(traced: Server, collector: Receiver) -> None:
+    sampled = traced.ask("POST", "/v2/models/m/infer", BODY, {"traceparent": TRACEPARENT})
+    assert sampled.status == 200
+    found = traced.ask("GET", "/metrics", headers={"Accept": "application/openmetrics-text"}).body.decode()
+    (exemplar,) = re.findall(r'# {trace_id="(\w+)",span_id="\w{16}"}', found)
+    assert exemplar == TRACE
+    assert traced.ask("POST", "/v2/models/failing/infer", BODY).status == 500
+    assert traced.ask("POST", "/v2/models/late/infer", BODY, {"traceparent": TRACEPARENT[:-1] + "0"}).status == 200
+    again = traced.ask("GET", "/metrics", headers={"Accept": "application/openmetrics-text"}).body.decode()
+    assert re.findall(r'# {trace_id="(\w+)",span_id="\w{16}"}', again) == [TRACE]
 
 
 def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:
@@ -118,7 +182,7 @@ def test_logs_name_the_trace(traced: Server, collector: Receiver) -> None:
     (line,) = [line for line in lines if line.get("model") == "m" and "status" in line]
     assert answer.headers["traceparent"].split("-")[1] == line["trace_id"]
     # What was not yet sent is sent at the end.
-    assert line["trace_id"] in {span.trace_id.hex() for span in collector.wait(3)}
+    assert line["trace_id"] in {span.trace_id.hex() for span in collector.wait(2)}
 
 
 def heavy(width: int = 512, products: int = 200) -> bytes:
@@ -149,7 +213,7 @@ def test_a_batch(repository: Callable[..., str], collector: Receiver) -> None:
     batches = [span for span in spans.values() if span.name == "batch"]
     assert max(attributes(span)["inferry.batch_rows"] for span in batches) > 1
     for batch in batches:
-        assert spans[batch.parent_span_id].name == "POST"
+        assert spans[batch.parent_span_id].name == "POST /v2/models/{model}/infer"
     inside = [span for span in spans.values() if span.name == "infer" and spans[span.parent_span_id].name == "batch"]
     assert len(inside) == len(batches)
 
@@ -162,6 +226,7 @@ def test_a_file_of_a_batch_job(repository: Callable[..., str], collector: Receiv
         "MODEL_PATH": repository({"m.onnx": onnx_models.scaled(2, 3)}),
         "TRACES": "true",
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "TRACEPARENT": TRACEPARENT,
     }
     command = ["batch", str(rows), f"{tmp_path}/out/", "--model", "m"]
     ended = subprocess.run([sys.executable, "-m", "inferry", *command], env=environment(env), timeout=60, check=False)
@@ -170,6 +235,7 @@ def test_a_file_of_a_batch_job(repository: Callable[..., str], collector: Receiv
     told = {"inferry.outcome": "finished", "inferry.rows": 7, "inferry.row_errors": 1}
     fails = file == "rows.parquet"
     assert (ended.returncode != 0 or not fails, span.name, failed(span)) == (True, "job", fails)
+    assert ids(span) == (TRACE, PARENT)
     assert attributes(span) == asked | ({"error.type": "invalid"} if fails else told)
 
 

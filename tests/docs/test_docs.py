@@ -6,10 +6,15 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
+import sysconfig
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +28,7 @@ from inferry.http.routes import ROUTES
 from inferry.protocol.tensors import DATATYPES
 from inferry.runtime import model_config
 from inferry.settings import Settings
-from inferry.storage.bucket import BACKENDS
+from inferry.storage.backends import BACKENDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -170,6 +175,70 @@ def test_readme_shows_what_serve_prints(server: Server) -> None:
     block = next(b for b in BLOCKS if b.page == "README.md" and b.language == "console")
     printed = [line.split("predict", 1)[1].strip() for line in server.output.splitlines() if "  predict " in line]
     assert printed == [next(commands(block.text))[0].replace(ADDRESS, server.address)]
+
+
+def test_the_first_screen_works_as_written(tmp_path: Path) -> None:
+    """The commands of the README's first block in one shell, then its first request and its Python example.
+
+    Nothing is downloaded: the new environment finds what pip would fetch in that of the tests, by a path.
+    """
+    first, request, example = (
+        next(block for block in BLOCKS if block.page == "README.md" and block.language == language)
+        for language in ("sh", "console", "python")
+    )
+    installed = f"{first.text}{metadata.requires('inferry')}"
+    imported = set(re.findall(r"^(?:import|from) (\w+)", example.text, re.MULTILINE)) - sys.stdlib_module_names
+    assert [name for name in imported if name not in installed] == []
+    for name in ("LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "models"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "shared", tmp_path / "shared", ignore=shutil.ignore_patterns("__pycache__"))
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys._base_executable)  # type: ignore[attr-defined]
+    path = os.pathsep.join([str(programs), "/usr/bin", "/bin"])
+    pip = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_REQUIRE_VIRTUALENV": "1", "PIP_NO_CACHE_DIR": "1"}
+    env = environment({"PATH": path, "HOME": str(tmp_path), "PORT": "0", **pip})
+    make, *others = first.text.splitlines(keepends=True)
+    subprocess.run(["sh", "-c", make], cwd=tmp_path, env=env, check=True, timeout=60)
+    (packages,) = tmp_path.glob(".venv/lib/python3*/site-packages")
+    (packages / "tests.pth").write_text(sysconfig.get_path("purelib"))
+    with served_by(["sh", "-ec", "".join(others)], tmp_path, env) as address:
+        ((command, said),) = commands(request.text)
+        done = subprocess.run(
+            ["sh", "-c", command.replace("curl ", "curl --silent ").replace(ADDRESS, address)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        compare(request, said, done.stdout)
+        python = [str(tmp_path / ".venv/bin/python"), "-c", example.text.replace(ADDRESS, address)]
+        done = subprocess.run(python, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+        compare(example, example.output or "", done.stdout + done.stderr)
+
+
+@contextmanager
+def served_by(command: list[str], folder: Path, env: dict[str, str]) -> Iterator[str]:
+    """The address that a command prints which ends in `inferry serve`."""
+    log = folder / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (found := re.search(r" at http://(127\.0\.0\.1:\d+)\n", log.read_text())):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield found[1]
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def test_the_speed_in_the_readme_is_that_of_the_results() -> None:
+    numbers = re.findall(r"\d[\d.,]*(?: ms| us| MB|x)", section("README.md", "Speed"))
+    assert len(numbers) >= 5
+    results = text("docs/bench-results.md")
+    assert [number for number in numbers if f" {number} " not in results and f" {number}," not in results] == []
 
 
 GENERATED = runpy.run_path(str(ROOT / "docs" / "generate.py"))

@@ -136,6 +136,15 @@ def sequence_output(datatype: str = "FP32") -> bytes:
     )
 
 
+def sequence_input() -> bytes:
+    """`x` is a sequence of tensors, which the protocol can't carry."""
+    return model(
+        [helper.make_node("ConcatFromSequence", ["x"], ["y"], axis=0)],
+        [helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, None)],
+        [tensor("y", "FP32", ("rows",))],
+    )
+
+
 def complex_input() -> bytes:
     """`x` is complex64, which the protocol has no name for."""
     return model(

@@ -13,8 +13,11 @@ import time
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import onnx_models
+import prepared_models
 import pytest
 from containers import ROOT, run
+from inferry.cli import main as cli
 from loopback import free_port
 
 PYTHON_ROOT = ROOT / ".tools" / "images" / "arm64"
@@ -117,6 +120,29 @@ def models() -> list[str]:
 
 def test_jobs_of_every_format(function: Path) -> None:
     assert "csv, parquet, npy" in emulated(function, "images/jobs.py")
+
+
+def test_what_x86_prepared(function: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Portable forms have the bits here that the models themselves have here; a native one is left alone."""
+    monkeypatch.setenv("MODEL_CACHE_DIR", str(tmp_path / "cache"))
+    plain, prepared = tmp_path / "plain", tmp_path / "prepared"
+    onnx_models.write(
+        plain,
+        {
+            "conv/1/model.onnx": prepared_models.convolutions(),
+            "product/1/model.onnx": prepared_models.products(),
+            "qdq/1/model.onnx": prepared_models.quantised(),
+        },
+    )
+    assert cli.main(["prepare", str(plain), str(prepared)]) == 0
+    theirs, ours = (
+        json.loads(emulated(function, prepared_models.__file__, "serve", str(folder))) for folder in (plain, prepared)
+    )
+    assert {name: form for name, (form, _, _) in ours.items()} == dict.fromkeys(theirs, "portable")
+    assert ours["conv"][1] == ["its native form is for other kinds of CPU"]
+    assert {name: outputs for name, (_, _, outputs) in ours.items()} == {
+        name: outputs for name, (_, _, outputs) in theirs.items()
+    }
 
 
 def test_the_server_predicts_over_http(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import onnx_models
+import prepared_models
 import pytest
 from containers import FUNCTIONS, IMAGES, build, inside
 
@@ -20,6 +21,22 @@ def test_another_folder(base: str, name: str, tmp_path: Path) -> None:
     image = replace(IMAGES[name], name=f"{name}-own")
     build(image, "--build-context", f"models={models}")
     assert json.loads(inside(image, "python3", "-c", MODELS)) == [".inferry", "fraud.onnx"]
+
+
+FORM = """
+from inferry.repository.repository import open_repository
+model = open_repository("models", threads=1).get("conv")
+print(model.form.kind, model.hashed)
+"""
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_prepared_models(base: str, name: str, tmp_path: Path) -> None:
+    """By one switch; in the image, which is mounted read-only, they are mapped and not hashed."""
+    models = onnx_models.write(tmp_path / "models", {"conv/1/model.onnx": prepared_models.convolutions()})
+    image = replace(IMAGES[name], name=f"{name}-prepared")
+    build(image, "--build-context", f"models={models}", "--build-arg", "PREPARE=many")
+    assert inside(image, "python3", "-c", FORM) == "native False\n"
 
 
 def test_a_model_that_can_not_be_served(base: str, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
 from inferry.observability.sinks import prometheus
+from inferry.protocol import classification
 from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
 from inferry.repository.version import LOADING
@@ -217,7 +218,7 @@ def test_the_best_classes_are_of_a_row_where_there_are_rows(service: Make, confi
     request = rows(0, 0)
     request.inputs["x"].array[:] = [[1, 2, 0], [0, 2, 0]]
     request.outputs = (RequestedOutput("y", False, 3),)
-    (output,) = asyncio.run(infer(subject, "a", request)).outputs
+    (output,) = classification.applied(asyncio.run(infer(subject, "a", request)))
     assert output.array.tolist() == expected
 
 

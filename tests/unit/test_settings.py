@@ -54,6 +54,7 @@ DEFAULTS = {
     "METRICS_PORT": 0,
     "METRICS_INTERVAL": 15.0,
     "METRICS_TIMEOUT": 2.0,
+    "EMF_DETAIL": "service",
     "REMOTE_WRITE_URL": "",
     "REMOTE_WRITE_USERNAME": "",
     "REMOTE_WRITE_PASSWORD": "",
@@ -120,6 +121,7 @@ def test_from_env() -> None:
         "METRICS_PORT": "9100",
         "METRICS_INTERVAL": "1",
         "METRICS_TIMEOUT": "0.5",
+        "EMF_DETAIL": "model",
         "REMOTE_WRITE_URL": "https://store.example/write",
         "REMOTE_WRITE_USERNAME": "me",
         "REMOTE_WRITE_PASSWORD": "a password",
@@ -174,6 +176,7 @@ def test_from_env() -> None:
         "METRICS_PORT": 9100,
         "METRICS_INTERVAL": 1.0,
         "METRICS_TIMEOUT": 0.5,
+        "EMF_DETAIL": "model",
         "REMOTE_WRITE_URL": "https://store.example/write",
         "REMOTE_WRITE_USERNAME": "me",
         "REMOTE_WRITE_PASSWORD": "a password",
@@ -221,6 +224,8 @@ def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
         return st.integers(0, 65535)
     if item.name == "log_format":
         return st.sampled_from(["text", "json"])
+    if item.name == "emf_detail":
+        return st.sampled_from(["service", "model", "all"])
     if item.name == "base_path":
         return st.sampled_from(["", "/", "/ml", "/ml/", "/a/b"])
     if item.name == "api_keys":
@@ -326,6 +331,7 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("INTRA_OP_THREADS", "-1", "INTRA_OP_THREADS must be at least 0, got -1"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
         ("LOG_LEVEL", "", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got ''"),
+        ("EMF_DETAIL", "few", "EMF_DETAIL must be service, model or all, got 'few'"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT must be text or json, got 'xml'"),
         ("LOG_PAYLOADS", "-1", "LOG_PAYLOADS must be at least 0, got -1"),
         ("TRACES", "otlp", "TRACES must be true or false, got 'otlp'"),

@@ -216,7 +216,7 @@ def test_other_answers_have_the_same_limit(
 ) -> None:
     served = function(MODEL_PATH=str(EXAMPLES))
     padding = "# padding\n" * (sources.MAX_BALANCED // 10 + 1)
-    monkeypatch.setattr("inferry.observability.sinks.prometheus.text", lambda _: padding)
+    monkeypatch.setattr("inferry.observability.sinks.prometheus.text", lambda *_: padding)
     assert served(got(name, "/metrics"))["statusCode"] == status
 
 

@@ -18,7 +18,7 @@ from inferry.errors import InferenceTimeout, ModelUnavailable
 from inferry.observability.stats import ModelStats
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 from azure_app.environment import Limits
@@ -67,10 +67,12 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
         message = QueueMessage(id=ID, body=content, dequeue_count=tries)
         span = SimpleNamespace(trace_parent=f"00-{TRACE}-00f067aa0ba902b7-01")
         context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local(), trace_context=span)
-        again, aside = Out(), Out()
+        again, dead_letters = Out(), Out()
         worker = Worker(service)
-        await Messages(worker, Fanout(service, worker), Limits(limit, TRIES), ACCOUNT)(message, context, again, aside)
-        return again.value, None if aside.value is None else base64.b64decode(aside.value, validate=True)
+        await Messages(worker, RunSteps(service, worker), Limits(limit, TRIES), ACCOUNT)(
+            message, context, again, dead_letters
+        )
+        return again.value, None if dead_letters.value is None else base64.b64decode(dead_letters.value, validate=True)
 
     yield invocation
     service.close()

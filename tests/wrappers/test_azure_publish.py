@@ -120,7 +120,7 @@ def test_the_host_is_told() -> None:
     assert http["routePrefix"] == ""
     assert 1 < http["maxConcurrentRequests"] <= http["maxOutstandingRequests"]
     docs = (ROOT / "docs" / "azure.md").read_text()
-    assert (queues["visibilityTimeout"], "shows it again after 30 s" in docs) == ("00:00:30", True)
+    assert (queues["visibilityTimeout"], "delivers it again after 30 s" in docs) == ("00:00:30", True)
     assert (queues["maxDequeueCount"], "after five tries" in docs) == (5, True)
     at_once = queues["batchSize"] + queues["newBatchThreshold"]
     assert (at_once, "up to six at once" in docs) == (6, True)

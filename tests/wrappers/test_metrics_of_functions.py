@@ -15,8 +15,12 @@ import lambda_events as events
 import pytest
 from contract.gate import gate
 from contract.otlp import receiving
+from contract.timeseries import prometheus
 from inferry.observability.sinks.pusher import Pusher, open_pusher
+from inferry.observability.traces import tracer
 from wrappers.conftest import Function
+
+from functions.metrics import traceparent
 
 Make = Callable[..., Function]
 EVENT = next(name for name in events.HTTP if name.startswith("http"))
@@ -31,7 +35,7 @@ def uptime() -> float:
 
 
 def test_a_line_per_invocation(function: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    served = function(METRICS_SINKS="emf", APP_NAME="app")
+    served = function(METRICS_SINKS="emf", EMF_DETAIL="all", APP_NAME="app")
     capsys.readouterr()
     for number in range(3):
         assert served(events.load(EVENT))["statusCode"] == 200
@@ -144,7 +148,8 @@ def test_pushes_come_after_the_answer_and_before_the_freeze(function: Make) -> N
             return 204
 
         store.fate = fate
-        served = function(METRICS_SINKS="remote_write", REMOTE_WRITE_URL=store.url, AWS_LAMBDA_RUNTIME_API=lam.address)
+        env = {"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": store.url, "METRICS_INTERVAL": "0.01"}
+        served = function(**env, AWS_LAMBDA_RUNTIME_API=lam.address)
         lam.asked.get(timeout=10)
         for _ in range(2):
             assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
@@ -166,6 +171,63 @@ def test_spans_are_sent_before_the_freeze(function: Make, monkeypatch: pytest.Mo
         for count in (1, 2):
             assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
             assert [span.name for span in collector.spans].count("infer") == count
+
+
+@pytest.mark.usefixtures("_process")
+def test_a_burst_is_pushed_once_and_the_rest_at_the_end(function: Make, tmp_path: Path) -> None:
+    """Of an interval, that is, and Lambda's end is a SIGTERM."""
+    with runtime() as lam, prometheus(tmp_path) as store, gate(store.write_url) as between:
+        env = {"METRICS_SINKS": "remote_write", "REMOTE_WRITE_URL": between.url, "METRICS_INTERVAL": "600"}
+        served = function(**env, AWS_LAMBDA_RUNTIME_API=lam.address)
+        lam.asked.get(timeout=10)
+        for _ in range(4):
+            assert lam.invoke(lambda: served(events.load(EVENT)))["statusCode"] == 200
+        total = "sum(max_over_time(inferry_requests_total[5m]))"
+        assert (len(between.requests), store.numbers(total)) == (1, {(): 1})
+        end: Any = signal.getsignal(signal.SIGTERM)
+        with pytest.raises(SystemExit):
+            end(signal.SIGTERM, None)
+        assert store.numbers(total) == {(): 4}
+
+
+X_RAY = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled="
+CLIENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.mark.usefixtures("_process")
+@pytest.mark.parametrize("sampled", [True, False])
+def test_x_ray_is_the_parent_where_it_samples(
+    function: Make, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], sampled: bool
+) -> None:
+    """Else it is who called, and the log names the trace that is exported."""
+    with runtime() as lam, receiving() as collector:
+        tracer.cache_clear()
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        served = function(TRACES="true", LOG_FORMAT="json", AWS_LAMBDA_RUNTIME_API=lam.address)
+        lam.asked.get(timeout=10)
+        monkeypatch.setenv("_X_AMZN_TRACE_ID", f"{X_RAY}{int(sampled)};Lineage=1:0:0")
+        event = events.load(EVENT)
+        event["headers"] = {**event["headers"], "traceparent": CLIENT}
+        assert lam.invoke(lambda: served(event))["statusCode"] == 200
+        request = next(span for span in collector.spans if span.name.startswith("POST"))
+    trace, parent = ("5759e988bd862e3fe1be46a994272793", "53995c3f42cd8ad8") if sampled else CLIENT.split("-")[1:3]
+    assert (request.trace_id.hex(), request.parent_span_id.hex()) == (trace, parent)
+    (line,) = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"outcome"' in line]
+    assert line["trace_id"] == trace
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (f"{X_RAY}1", "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01"),
+        (f"{X_RAY}0", ""),
+        ("Root=1-5759e988-bd862e3fe1be46a994272793;Lineage=1:0:0", ""),
+        ("Root=2-5759e988-x", ""),
+        ("", ""),
+    ],
+)
+def test_traceparent_of_x_ray(header: str, expected: str) -> None:
+    assert traceparent(header) == expected
 
 
 @pytest.mark.usefixtures("_process")
@@ -191,7 +253,7 @@ def test_an_environment_from_a_snapshot_starts_anew(
 ) -> None:
     hooks: list[Any] = []
     monkeypatch.setattr("functions.metrics.register_after_restore", lambda *hook: hooks.append(hook))
-    served = function(METRICS_SINKS="emf")
+    served = function(METRICS_SINKS="emf", EMF_DETAIL="all")
     served(events.load(EVENT))
     capsys.readouterr()
     ((restored, *arguments),) = hooks

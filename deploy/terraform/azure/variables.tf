@@ -38,7 +38,7 @@ variable "containers" {
 }
 
 variable "requests" {
-  description = "Folder of the input container where requests wait for their answers: the app writes there, and nowhere else in it"
+  description = "Folder of the input container for requests that are answered later: the app writes there, and nowhere else in it"
   type        = string
 }
 
@@ -165,7 +165,7 @@ variable "failure_alert_count" {
 }
 
 variable "backlog_alert_count" {
-  description = "Messages that may wait in the queues of the account, on the average of an hour"
+  description = "Messages that may wait in the queues of the account, averaged over an hour"
   type        = number
   default     = 1000
 }

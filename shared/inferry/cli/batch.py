@@ -17,12 +17,12 @@ class Summary:
     """What became of all files."""
 
     reports: list[Report]
-    """Of all files that are finished."""
+    """The reports of all files that are finished."""
     failed: list[tuple[str, str]]
     """Files without results, and why."""
 
     def as_dict(self) -> dict[str, Any]:
-        """For machines."""
+        """The members of what `inferry batch --json` prints: totals, and each file with or without results."""
         return {
             "rows": sum(report.rows for report in self.reports),
             "errors": sum(report.errors for report in self.reports),

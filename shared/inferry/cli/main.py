@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, key, version."""
+"""The command line: serve, infer, batch, inspect, prepare, key, version."""
 
 import argparse
 import asyncio
@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -106,6 +108,19 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="for machines")
     inspect.set_defaults(run=_inspect)
 
+    prepare = commands.add_parser("prepare", help="make a repository whose models start sooner, with proof")
+    prepare.add_argument("model_path", metavar="MODELS", help="a folder, an .onnx file or a URL")
+    prepare.add_argument("target", metavar="OUT", help="the folder or URL of the repository that is made")
+    prepare.add_argument("--model-name", metavar="NAME", help="of the only model there; default: MODEL_NAME")
+    prepare.add_argument(
+        "--for", dest="processes", choices=("one", "many"), default="many", help="processes on a host; default: many"
+    )
+    prepare.add_argument("--samples", action="append", default=[], metavar="[NAME=]FILE", help="inputs, .json or .npy")
+    prepare.add_argument("--tolerance", type=float, default=0.0, metavar="X", help="by which answers may differ")
+    prepare.add_argument("--keep-original", action="store_true", help="keep the model itself as well")
+    prepare.add_argument("--json", action="store_true", help="print a summary for machines")
+    prepare.set_defaults(run=_prepare)
+
     key = commands.add_parser("key", help="make an API key, and its digest for API_KEYS")
     key.set_defaults(run=_key)
 
@@ -198,11 +213,21 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
     try:
         if pusher:
             pusher.start()
-        return batch.run(job, service, display).as_dict()
+        with _below(os.environ.get("TRACEPARENT", ""), settings):
+            return batch.run(job, service, display).as_dict()
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:
+    """With TRACES, the spans of the block are below the one of whoever called the command."""
+    if not settings.traces:
+        return nullcontext()
+    from inferry.observability.traces import tracer
+
+    return tracer(settings).below(traceparent)
 
 
 def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
@@ -219,6 +244,18 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     report = inspect.inspect(settings)
     print(json.dumps(report, indent=2) if options.json else inspect.table(report))
     return 1 if inspect.has_problems(report) else 0
+
+
+def _prepare(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import prepare
+    from inferry.prepare.preparation import Request
+
+    many = options.processes == "many"
+    request = Request(many, options.keep_original, options.tolerance, prepare.samples(options.samples))
+    outcomes = prepare.run(settings, options.target, request, sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps(prepare.report(outcomes), indent=2))
+    return 1 if prepare.has_failed(outcomes) else 0
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
@@ -270,15 +307,18 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     from inferry.http.host import Host
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
+    from inferry.server.helper import Helper
     from inferry.service import Service
 
     # The port answers while models load: a probe tells a server that loads from one that hangs.
-    service = Service.from_settings(settings, preloaded=False)
+    helper = Helper()
+    service = Service.from_settings(settings, preloaded=False, elsewhere=helper)
     pusher = open_pusher(settings, service.metrics, os.environ)
     host = Host(
         guard=guard(settings),
         scrape=metrics.share(service, workers),
         background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+        elsewhere=helper,
     )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
@@ -328,14 +368,19 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
 
 
 def _greet(settings: Settings) -> None:
-    """The addresses to open, and a request to paste."""
+    """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
-    print(f"inferry {__version__} serves {settings.model_path} at {url}")
-    print(f"  docs     {url}/docs")
-    print(f"  models   curl {url}/v2/models")
-    if features := _digit(settings.model_path):
-        print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    if settings.log_format == "json":
+        formatter = logs.JsonFormatter(settings.app_name)
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+    else:
+        print(greeting)
+        print(f"  docs     {url}/docs")
+        print(f"  models   curl {url}/v2/models")
+        if features := _digit(settings.model_path):
+            print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()
 
 

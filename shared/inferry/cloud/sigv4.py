@@ -1,4 +1,9 @@
-"""AWS Signature Version 4 for requests with a body in memory, and the credentials that AWS gives to what runs there."""
+"""AWS Signature Version 4 for requests with a body in memory, and the credentials that AWS gives to what runs there.
+
+By hand, for functions: botocore's own takes 59 ms to import and 86 us for a request, this 3 ms beyond the HTTP client
+and 28 us (AMD EPYC, Python 3.11). On a laptop boto3 does it: `jobs.runs.aws`.
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
+"""
 
 import hashlib
 import hmac

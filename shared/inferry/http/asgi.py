@@ -19,6 +19,9 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 # Status, body and headers of an answer.
 Response: TypeAlias = tuple[int, bytes, Headers]
 
+# Bytes of an answer that are sent at once.
+PART = 1 << 20
+
 # In the state of a scope while the host is about to end.
 DRAINING = "draining"
 
@@ -85,6 +88,23 @@ def without_body(send: Send) -> Send:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
 
     return send_head
+
+
+def in_parts(send: Send) -> Send:
+    """`send` for a server of several clients: who takes a large answer quickly keeps the others waiting no longer."""
+
+    async def send_parts(message: Message) -> None:
+        body = memoryview(message.get("body", b""))
+        if len(body) > PART:
+            import asyncio
+
+            for start in range(0, len(body) - PART, PART):
+                await send({"type": message["type"], "body": body[start : start + PART], "more_body": True})
+                await asyncio.sleep(0)
+            message = {**message, "body": body[(len(body) - 1) // PART * PART :]}
+        await send(message)
+
+    return send_parts
 
 
 def below(root: str, path: str) -> str:

@@ -1,21 +1,25 @@
 """What a host gives to the application that it serves."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
+
+from inferry.concurrency import Elsewhere
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from inferry.http.guard import Guard
+    from inferry.observability.sinks.prometheus import Scrape
 
 
 class Host(NamedTuple):
     """All of it may be missing: a function has one request at a time, and does not live on behind its answer.
 
-    `guard` checks every request; `scrape` is what GET /metrics answers where several processes serve one port;
-    `background` answers requests that are put off, which elsewhere is done by whoever finds their files.
+    `guard` checks every request; `scrape` is what GET /metrics answers, by its format, where several processes serve
+    one port; `background` answers requests that are put off, which is else done by whoever finds their files;
+    `elsewhere` does, in another process, what would keep other clients waiting.
     """
 
     guard: "Guard | None" = None
-    scrape: Callable[[], str] | None = None
+    scrape: "Scrape | None" = None
     background: "Executor | None" = None
+    elsewhere: Elsewhere | None = None

@@ -1,10 +1,12 @@
 """Every route that is not the data plane, in FastAPI, and the OpenAPI document of them all."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HTTPRequest
@@ -12,30 +14,32 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.errors import InferryError, InvalidRequest, ModelControlDisabled, NotSupported, StoreError
-from inferry.http import openapi, uploads
+from inferry.concurrency import Pause
+from inferry.errors import InferryError, ModelControlDisabled, NotSupported, StoreError
+from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
-from inferry.http.content import read_body
+from inferry.http.bodies import Document
+from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
 from inferry.http.errors import error_response, json_response
+from inferry.http.host import Host
 from inferry.http.routes import DATA_PLANE, PAGES, ROUTES, RouteNotFound
+from inferry.http.row_bodies import RowModel
 from inferry.observability import context
 from inferry.observability.record import observed
-from inferry.protocol import class_names, types
-from inferry.protocol.json_documents import load
-from inferry.protocol.types import InferResponse
+from inferry.protocol import types
+from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository import metadata
-from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.service import Account, Service
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from inferry.jobs.deferred import Deferred
     from inferry.jobs.runner import Job
 
 log = logging.getLogger("inferry")
+
+T = TypeVar("T")
 
 
 def _version(request: HTTPRequest) -> str | None:
@@ -48,11 +52,8 @@ Version: TypeAlias = Annotated[str | None, Depends(_version)]
 Part: TypeAlias = Annotated[str, Path(include_in_schema=False)]
 
 
-def create_management(service: Service, background: "Executor | None" = None) -> FastAPI:
-    """The FastAPI application with every route of the table; those of the data plane are there to be described.
-
-    `background` answers requests that are put off.
-    """
+def create_management(service: Service, host: Host) -> FastAPI:
+    """The FastAPI application with every route of the table; those of the data plane are there to be described."""
     app = FastAPI(
         title="inferry",
         version=service.settings.app_version,
@@ -64,7 +65,7 @@ def create_management(service: Service, background: "Executor | None" = None) ->
     app.add_middleware(_Failures)
     app.add_exception_handler(InferryError, _error)
     app.add_exception_handler(HTTPException, _error)
-    management, documentation = Management(service, background), Documentation(service, app)
+    management, documentation = Management(service, host), Documentation(service, app)
     endpoints = dict.fromkeys(DATA_PLANE, _of_the_data_plane)
     endpoints |= {name: MethodType(function, management) for name, function in _MANAGEMENT.items()}
     endpoints |= {name: MethodType(function, documentation) for name, function in _DOCUMENTATION.items()}
@@ -112,10 +113,13 @@ class _Failures:
 class Management:
     """The endpoints, one method per operation of the route table."""
 
-    def __init__(self, service: Service, background: "Executor | None") -> None:
+    def __init__(self, service: Service, host: Host) -> None:
         self._service = service
         self._repository = service.repository
-        self._background = background
+        self._background = host.background
+        self._elsewhere = host.elsewhere
+        limit = service.settings.max_request_bytes
+        self._large = limit if host.elsewhere is None else min(content.LARGE, limit)
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -148,55 +152,44 @@ class Management:
         return self._statistics((model.name, model.version) for model in self._repository.loaded())
 
     async def index(self, request: HTTPRequest) -> HTTPResponse:
-        body = await self._object(request)
-        ready = body.get("ready", False)
-        if not isinstance(ready, bool):
-            raise InvalidRequest(f"'ready' must be true or false, got {ready!r}")
+        ready = await self._made(bodies.only_ready, await self._document(request))
         return _json(metadata.index(self._repository, ready))
 
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
-        parameters = (await self._object(request)).get("parameters") or {}
-        config, files = uploads.read(parameters, model)
+        config, files = await self._made(uploads.read, await self._document(request), model)
         await self._in_thread(self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
     async def unload(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
-        await self._object(request)
+        await self._made(bodies.document, await self._document(request))
         await self._in_thread(self._repository.unload, model)
         return _json({"name": model, "unload": True})
 
     async def predict(self, request: HTTPRequest) -> HTTPResponse:
-        deadline = context.deadline(request.scope)
+        deadline = self._deadline(request)
         with self._refusals():
-            body = await self._object(request)
-            if "features" not in body:
-                raise InvalidRequest("'features' is missing: give a row of values, or a list of rows")
-            name = body.get("model_name")
-            if name is not None and not isinstance(name, str):
-                raise InvalidRequest(f"'model_name' must be a string, got {name!r}")
+            document = await self._document(request)
+            name = await self._made(row_bodies.wanted_model, document, deadline=deadline)
             model = await self._service.model(self._service.default_model(name), None, deadline)
-        predictions, classes = await self._predict(model, rows.as_rows(body["features"], model), deadline)
-        answer = {"model_name": model.name, "model_version": model.version, "predictions": predictions}
-        return _json({**answer, **_named(classes)})
+        return await self._predict(model, document, row_bodies.features, row_bodies.predictions, deadline)
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
-        deadline = context.deadline(request.scope)
+        deadline = self._deadline(request)
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
-            instances = _instances(await self._object(request))
-        predictions, classes = await self._predict(loaded, instances, deadline)
-        if len(loaded.session.signature.outputs) == 1:
-            predictions = [value for row in predictions for value in row.values()]
-        return _json({"predictions": predictions, **_named(classes)})
+            document = await self._document(request)
+        return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline)
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         loaded = await self._service.model(model, None, context.deadline(request.scope))
         headers = dict(request.scope["headers"])
-        body = await self._body(request)
         deferred = self._deferred()
-        found = await self._in_thread(deferred.submit, loaded, body, headers.get(types.HEADER_LENGTH))
+        line = await self._made(
+            bodies.line, await self._body(request), headers.get(types.HEADER_LENGTH), loaded.signature
+        )
+        found = await self._in_thread(deferred.keep, model, line)
         if self._background is not None:
             self._background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)
@@ -248,30 +241,50 @@ class Management:
             raise
 
     async def _predict(
-        self, model: Model, instances: Sequence[Any], deadline: float
-    ) -> tuple[list[Any], class_names.Classes | None]:
-        count = len(instances)
+        self,
+        model: Model,
+        document: Document,
+        read: Callable[[Document, RowModel], tuple[InferRequest, int]],
+        write: Callable[[Sequence[InferResponse], int, RowModel], bytes],
+        deadline: float,
+    ) -> HTTPResponse:
         with Account(model, observed.get()) as account:
-            request = rows.to_request(instances, model)
+            deadline = min(deadline, account.until(self._service.settings.model_timeout))
+            request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
-            responses = await self._service.infer_rows(model, request, count, account.timings, deadline)
+            pause = Pause() if self._elsewhere is not None else None
+            responses = await self._service.infer_rows(model, request, count, account, deadline, pause)
             account.inferred()
-            predictions = rows.from_responses(responses, count, model.row_proof.verdict.outputs)
-            classes = _classes(model, responses, count)
+            arguments = (responses, count, _rows(model))
+            if self._elsewhere is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:
+                body = await self._elsewhere(write, *arguments, deadline=deadline)
+            else:
+                body = write(*arguments)
             account.answered(count)
-        return predictions, classes
+        if isinstance(document, Large):
+            await bodies.let_go(request, responses)
+        return _http((200, body, [types.JSON]))
 
-    async def _object(self, request: HTTPRequest) -> Mapping[str, Any]:
-        """The body as a JSON object; an empty one when there is none. Clients send it with any Content-Type."""
+    def _deadline(self, request: HTTPRequest) -> float:
+        return context.deadline(request.scope)
+
+    async def _document(self, request: HTTPRequest) -> Document:
+        """The JSON object in the body, unless that is a large one."""
         body = await self._body(request)
-        value = load(body) if body.strip() else {}
-        if not isinstance(value, dict):
-            raise InvalidRequest("the request must be a JSON object")
-        return value
+        return body if isinstance(body, Large) else bodies.document(body)
 
-    async def _body(self, request: HTTPRequest) -> bytes:
+    async def _made(
+        self, function: Callable[..., T], document: Document | Body, *arguments: Any, deadline: float = math.inf
+    ) -> T:
+        """What a function makes of a document, in another process of a large one."""
+        if self._elsewhere is None or not isinstance(document, Large):
+            return function(document, *arguments)
+        deadline = min(deadline, time.monotonic() + self._service.settings.model_timeout)
+        return await self._elsewhere(function, document, *arguments, deadline=deadline)
+
+    async def _body(self, request: HTTPRequest) -> Body:
         limit = self._service.settings.max_request_bytes
-        return await read_body(dict(request.scope["headers"]), request.receive, limit, observed.get())
+        return await read_body(dict(request.scope["headers"]), request.receive, limit, observed.get(), self._large)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool
@@ -293,17 +306,10 @@ _MANAGEMENT = {
 }
 
 
-def _instances(body: Mapping[str, Any]) -> list[Any]:
-    """The rows of a KServe v1 request; its servers take them by either name."""
-    names = [name for name in ("instances", "inputs") if name in body]
-    if len(names) > 1:
-        raise InvalidRequest("'instances' and 'inputs' are two names for the same: give one of them")
-    name = names[0] if names else "instances"
-    instances = body.get(name)
-    if not isinstance(instances, list):
-        columns = ", not an object of columns" if isinstance(instances, dict) else ""
-        raise InvalidRequest(f"'{name}' must be an array with one item per prediction{columns}")
-    return instances
+def _rows(model: Model) -> RowModel:
+    labels = {name: model.labels(name) for name in model.signature.outputs}
+    outputs = model.row_proof.verdict.outputs
+    return RowModel(model.name, model.version, model.signature, model.columns, labels, outputs)
 
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
@@ -321,23 +327,6 @@ def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
             deferred.fail(job, exc)
         except StoreError:
             log.exception("the request in %s has no answer", job.input)
-
-
-def _classes(model: Model, responses: Sequence[InferResponse], count: int) -> class_names.Classes | None:
-    """The classes of `count` rows, of one response to all of them or of one to each."""
-    rows_of_each = count // len(responses)
-    found = [model.classes(response.outputs, rows_of_each) for response in responses]
-    known = [classes for classes in found if classes is not None]
-    if len(known) != len(responses):
-        return None
-    return class_names.Classes(known[0].labels, [best for classes in known for best in classes.best])
-
-
-def _named(classes: class_names.Classes | None) -> dict[str, Any]:
-    """The members of an answer that name its classes."""
-    if classes is None:
-        return {}
-    return {**({"labels": classes.labels} if classes.labels else {}), "classes": classes.best}
 
 
 def _json(value: Any) -> HTTPResponse:

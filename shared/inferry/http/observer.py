@@ -4,10 +4,11 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from inferry.http.asgi import Headers, Message, Receive, Scope, Send
+from inferry.http.asgi import Headers, Message, Receive, Scope, Send, below, below_base
 from inferry.observability import context
-from inferry.observability.access_log import Request
+from inferry.observability.access_log import PROBES, Request
 from inferry.observability.record import Observation
+from inferry.observability.registry import Metrics
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,10 +20,12 @@ _ENCODED = b"content-encoding"
 class Observer:
     """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`."""
 
-    def __init__(self, settings: Settings, tracer: "Tracer | None") -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, tracer: "Tracer | None") -> None:
         self._seen = Request if settings.log_format == "json" else Observation
         self._payloads = settings.log_payloads
         self._tracer = tracer
+        self._metrics = metrics
+        self._base = settings.base_path.rstrip("/")
 
     def begin(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
@@ -38,14 +41,19 @@ class Observer:
         if host and host.get("cold_start"):
             seen.cold_start = True
         added = [header]
-        if self._tracer:
-            seen.span = span = self._tracer.start(scope, seen.request_id)
-            seen.trace = seen.trace_id or span.trace_id
+        if self._tracer and not self._is_probe(scope):
+            seen.span = span = self._tracer.start(scope, seen.request_id, self._metrics)
+            seen.trace = span.trace_id
             added += span.headers
         if self._payloads:
             seen.payloads = payloads = _Payloads(scope, self._payloads)
             receive, send = payloads.received(receive), payloads.sent(send)
         return seen, added, receive, send
+
+    def _is_probe(self, scope: Scope) -> bool:
+        """Machines ask them every few seconds."""
+        root, path = scope.get("root_path", ""), scope["path"]
+        return (below_base(self._base, root, path) if self._base else below(root, path)).rstrip("/") in PROBES
 
 
 class _Payloads:

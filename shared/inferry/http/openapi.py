@@ -221,7 +221,7 @@ _TEXT = {"schema": {"type": "string"}}
 _CONTENT: dict[str, dict[str, Any]] = {
     "infer": {"application/json": {}, "application/octet-stream": _BINARY},
     "deferred": {"application/json": {}, "application/octet-stream": _BINARY},
-    "metrics": {"text/plain": _TEXT},
+    "metrics": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
     "docs": {"text/html": _TEXT},
     "docs_asset": {"text/javascript": _TEXT, "text/css": _TEXT, "image/png": _BINARY},
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from inferry.errors import InvalidModel, InvalidRequest
+from inferry.http.bodies import Document, document
 from inferry.repository.layout import CONFIG_FILE, MAX_NAME_BYTES, MODEL_FILE, bad_name
 from inferry.runtime.model_config import ModelConfig, parse_config
 from inferry.storage.stored import is_plain
@@ -13,8 +14,11 @@ from inferry.storage.stored import is_plain
 _UPLOAD = "file:"
 
 
-def read(parameters: Any, model: str) -> tuple[ModelConfig | None, dict[str, bytes]]:
+def read(given: Document, model: str) -> tuple[ModelConfig | None, dict[str, bytes]]:
     """The `config` and the `file:VERSION/NAME` parameters of a load request."""
+    parameters = document(given).get("parameters")
+    if parameters is None:
+        return None, {}
     if not isinstance(parameters, dict):
         raise InvalidRequest("'parameters' must be an object")
     text = parameters.get("config")

@@ -15,6 +15,7 @@ from inferry.jobs.formats.lines import MAX_LINE
 from inferry.jobs.report import FAILED, FINISHED, UNFINISHED, Report
 from inferry.jobs.runner import Job
 from inferry.protocol import decoder, text_bodies, types
+from inferry.protocol.signature import Signature
 from inferry.runtime.model import Model
 from inferry.settings import Settings
 from inferry.storage.files import Files, open_files
@@ -50,20 +51,17 @@ class Deferred:
 
     def submit(self, model: Model, body: bytes, header_length: bytes | None) -> str:
         """The id under which the request in `body` waits for its answer. InvalidRequest when it can have none."""
-        signature = model.session.signature
-        request = decoder.decode(body, header_length, signature.known[True])
-        if request.by_reference:
-            raise InvalidRequest("a request that is answered later has its inputs and outputs in it, none by reference")
-        signature.feed(request)
-        signature.requested(request)
-        line = text_bodies.of_request(request)
+        return self.keep(model.name, line_of(body, header_length, model.signature))
+
+    def keep(self, model: str, line: bytes) -> str:
+        """The same of a request that is a line already. RequestTooLarge."""
         if len(line) > MAX_LINE:
             raise RequestTooLarge(
                 f"the request's tensors make a line of {len(line)} bytes, and one that is answered later has at most "
                 f"{MAX_LINE}: send fewer rows at a time"
             )
         found = os.urandom(16).hex()
-        self._inputs().create(_path(model.name, found), line + b"\n")
+        self._inputs().create(_path(model, found), line + b"\n")
         return found
 
     def job(self, model: str, found: str) -> Job:
@@ -115,6 +113,16 @@ class Deferred:
 
     def _inputs(self) -> Files:
         return open_files(self._input)
+
+
+def line_of(body: bytes, header_length: bytes | None, signature: Signature) -> bytes:
+    """The request in a body as a line of a file. InvalidRequest when it can't be answered later."""
+    request = decoder.decode(body, header_length, signature.known[True])
+    if request.by_reference:
+        raise InvalidRequest("a request that is answered later has its inputs and outputs in it, none by reference")
+    signature.feed(request)
+    signature.requested(request)
+    return text_bodies.of_request(request)
 
 
 def _path(model: str, found: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from inferry.errors import TooManyErrors
 from inferry.jobs.formats.blocks import Answer, Cursor, Reader
 from inferry.jobs.formats.formats import Writer
-from inferry.jobs.pipeline import side_by_side
+from inferry.jobs.pipeline import ordered_map
 from inferry.jobs.predictor import Predictor
 from inferry.jobs.results import Memory, Part, Results, error_line
 
@@ -48,7 +48,7 @@ class Limits:
     part_seconds: float = PART_SECONDS
 
 
-class Making:
+class PartWriter:
     """Makes the parts of `results`: those that there are already count, gaps between them are filled.
 
     `kept`: columns to carry over, each by the name that it has in the results.
@@ -118,7 +118,7 @@ class Making:
         """The parts from `cursor` to the row `stop` or the end of the file; False when the time was over."""
         open_part = _Open(cursor)
         chunks = self._reader.chunks(cursor, stop)
-        with side_by_side(chunks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
+        with ordered_map(chunks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
             for piece, answer in made:
                 open_part.add(piece, answer)
                 self._progress.rows += len(answer.positions) + len(answer.rejected)

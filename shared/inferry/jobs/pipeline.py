@@ -13,7 +13,7 @@ S = TypeVar("S")
 
 
 @contextmanager
-def side_by_side(
+def ordered_map(
     chunks: Iterable[Callable[[], Sequence[T]]],
     act: Callable[[T], R],
     shared: Callable[[], bool],

@@ -10,7 +10,8 @@ from inferry.errors import StoreError
 from inferry.jobs.formats.blocks import Cursor, Rejected
 from inferry.jobs.formats.formats import Writer
 from inferry.jobs.report import FINISHED, Report
-from inferry.storage.files import HIDDEN, Files
+from inferry.storage.files import Files
+from inferry.storage.stored import HIDDEN
 
 Memory: TypeAlias = tuple[Sequence[bytes], bytes]
 """A part's data, in pieces, and its errors."""

@@ -25,10 +25,10 @@ from inferry.errors import (
 )
 from inferry.jobs import file_names, kept_names
 from inferry.jobs.formats import formats
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
 from inferry.jobs.formats.formats import FORMATS, Format
-from inferry.jobs.part_writer import PART_SECONDS, Counts, Limits, Making, Progress
+from inferry.jobs.part_writer import PART_SECONDS, Counts, Limits, PartWriter, Progress
 from inferry.jobs.places import Place
 from inferry.jobs.predictor import Predictor
 from inferry.jobs.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
@@ -104,7 +104,7 @@ def run(
         file_names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         with model.in_use(), _traced(job, model, service.settings) as ended:
-            work = _Work(job, model, service)
+            work = JobRun(job, model, service)
             report = work.earlier() or work.run(until, progress or (lambda _: None), attempt)
             ended(report.state, report.rows, report.errors)
             return report
@@ -119,7 +119,7 @@ def check(job: Job, service: Service) -> None:
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
     """The file in slices of about `rows` rows, for jobs that share it."""
     model = service.repository.get(service.default_model(job.model), job.version)
-    work = _Work(job, model, service)
+    work = JobRun(job, model, service)
     with work.opened() as file:
         return _slices(work.reader(file, Pace(rows)).borders(rows))
 
@@ -132,7 +132,7 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
     with _expected(job):
         file_names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
-        work = _Work(job, model, service)
+        work = JobRun(job, model, service)
         if not work.is_worth_cutting(size) or work.earlier():
             return []
         with work.opened() as file:
@@ -173,7 +173,7 @@ def _expected(job: Job) -> Iterator[None]:
         ) from exc
 
 
-class _Work:
+class JobRun:
     """A job with its files found: what it reads, where its results are, and what they are called."""
 
     def __init__(self, job: Job, model: Model, service: Service) -> None:
@@ -232,8 +232,8 @@ class _Work:
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
         columns = tuple(dict.fromkeys(kept_names.columns(self._job.keep, self._model).values()))
-        wanted = Wanted(self._model, columns, pace, self._job.input, self._job.header)
-        return formats.open_reader(self._from, file, wanted)
+        options = ReadOptions(self._model, columns, pace, self._job.input, self._job.header)
+        return formats.open_reader(self._from, file, options)
 
     def opened(self) -> BinaryIO:
         """The input's bytes."""
@@ -241,16 +241,16 @@ class _Work:
 
     def run(self, until: float | None, progress: Callable[[Progress], None], attempt: int = 1) -> Report:
         """Does what is left. Errors of the file leave a report too."""
-        making = None
+        part_writer = None
         middle = None if until is None else (time.monotonic() + until) / 2
         try:
             with _expected(self._job), self.opened() as file:
-                making = self._making(file, until, progress, attempt)
-                return self._made(making, middle)
+                part_writer = self._part_writer(file, until, progress, attempt)
+                return self._made(part_writer, middle)
         except TooManyErrors as exc:
-            if making:
-                self._results.publish_errors(making.parts, making.memory)
-                self._ended(self._report(STOPPED, making.parts, str(exc)))
+            if part_writer:
+                self._results.publish_errors(part_writer.parts, part_writer.memory)
+                self._ended(self._report(STOPPED, part_writer.parts, str(exc)))
                 self._clean_up(others=True)
             self._count_file(failed=True)
             raise
@@ -260,25 +260,32 @@ class _Work:
             self._count_file(failed=True)
             raise
         finally:
-            if making:
-                self._metrics.job_rows(self._model.name, self._model.version, making.made.rows, making.made.errors)
+            if part_writer:
+                self._metrics.job_rows(
+                    self._model.name, self._model.version, part_writer.made.rows, part_writer.made.errors
+                )
 
-    def _made(self, making: Making, middle: float | None) -> Report:
+    def _made(self, part_writer: PartWriter, middle: float | None) -> Report:
         """Parts that were made until after the `middle` of the time are published by the next run, which has it all."""
         part = self._job.part
-        if not (making.some(part.start, part.stop) if part else making.all()):
-            return self._report(UNFINISHED, making.parts)
+        if not (part_writer.some(part.start, part.stop) if part else part_writer.all()):
+            return self._report(UNFINISHED, part_writer.parts)
         if part:
-            return self._report(FINISHED, making.parts)
-        late = middle is not None and time.monotonic() > middle and making.made != Counts() and making.memory is None
-        return self._report(UNFINISHED, making.parts) if late else self._publish(making)
+            return self._report(FINISHED, part_writer.parts)
+        late = (
+            middle is not None
+            and time.monotonic() > middle
+            and part_writer.made != Counts()
+            and part_writer.memory is None
+        )
+        return self._report(UNFINISHED, part_writer.parts) if late else self._publish(part_writer)
 
     def _count_file(self, failed: bool) -> None:
         self._metrics.job_file(self._model.name, self._model.version, failed)
 
-    def _making(
+    def _part_writer(
         self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None], attempt: int
-    ) -> Making:
+    ) -> PartWriter:
         most = {1: 0, 2: CAREFUL}.get(attempt, MOST_CAREFUL)
         predictor = Predictor(self._model, self._job.batch_size, self._timeout, most)
         reader = self.reader(file, predictor.pace)
@@ -298,7 +305,7 @@ class _Work:
             done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
             return min(done, 1.0)
 
-        return Making(reader, predictor, writer, keep, self._results, limits, progress, share, self._threads)
+        return PartWriter(reader, predictor, writer, keep, self._results, limits, progress, share, self._threads)
 
     def _settle(self, reader: Reader, predictor: Predictor) -> None:
         """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
@@ -307,18 +314,18 @@ class _Work:
             for block in chunk() if chunk else ():
                 predictor.settle(block)
 
-    def _publish(self, making: Making) -> Report:
+    def _publish(self, part_writer: PartWriter) -> Report:
         if self._source.stat(self._input.path) != self._input:
             raise StoreError(f"{self._job.input} was replaced while it was predicted: run the job again")
         start = time.monotonic()
         try:
-            self._results.publish(making.parts, making.writer, making.memory)
+            self._results.publish(part_writer.parts, part_writer.writer, part_writer.memory)
         except StoreError:
             # Of two workers the other was first, and removed the parts.
             if (report := self.earlier()) is None:
                 raise
             return report
-        report = self._report(FINISHED, making.parts)
+        report = self._report(FINISHED, part_writer.parts)
         report = self._ended(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
         self._clean_up(others=True)
         self._count_file(failed=bool(report.failure))

@@ -14,6 +14,9 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PHASES = ("decode", "queue", "infer", "encode")
+# Those of HTTP; a client may send any other word, which OpenTelemetry calls so.
+METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
+OTHER_METHOD = "_OTHER"
 # Why a request was not answered, once its model was known, and before.
 REASONS = ("invalid", "invalid_argument", "denied", "rejected", "timeout", "canceled", "error")
 EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
@@ -37,6 +40,20 @@ REQUESTS = Metric(
     "requests",
     MODEL,
     "Requests for predictions, answered or failed; model is empty when it is unknown",
+)
+LAST_REQUEST = Metric(
+    "inferry_last_request_timestamp_seconds",
+    GAUGE,
+    "seconds",
+    MODEL,
+    "When one was answered last, since the epoch",
+)
+HTTP_REQUESTS = Metric(
+    "inferry_http_requests_total",
+    COUNTER,
+    "requests",
+    ("method", "route", "status"),
+    "HTTP requests of any kind; route is empty where there is none, status 499 for clients that went away",
 )
 FAILURES = Metric(
     "inferry_request_failures_total",
@@ -92,8 +109,15 @@ LOAD_SECONDS = Metric(
     MODEL,
     "Time of loads, from fetched files to the warm-up's end",
 )
+LAST_LOAD = Metric(
+    "inferry_model_last_load_timestamp_seconds", GAUGE, "seconds", MODEL, "When it was loaded last, since the epoch"
+)
 LOADED_BYTES = Metric(
-    "inferry_model_loaded_bytes", GAUGE, "bytes", MODEL, "Size of the files of a model that is loaded now"
+    "inferry_model_loaded_bytes",
+    GAUGE,
+    "bytes",
+    (*MODEL, "form"),
+    "Size of the files of a model that is loaded now; form: plain, or native, portable or original of a prepared one",
 )
 CACHE_HITS = Metric("inferry_model_cache_hits_total", COUNTER, "requests", (), "Requests that found their model loaded")
 CACHE_MISSES = Metric(
@@ -135,6 +159,18 @@ DROPPED = Metric(
 BUILD_INFO = Metric("inferry_build_info", GAUGE, "info", ("version",), "The version of inferry that answers; always 1")
 
 CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))
+
+# As every process has them whose metrics prometheus_client offers; GET /metrics has them beside ours.
+PROCESS = (
+    Metric("process_virtual_memory_bytes", GAUGE, "bytes", (), "Virtual memory size in bytes."),
+    Metric("process_resident_memory_bytes", GAUGE, "bytes", (), "Resident memory size in bytes."),
+    Metric(
+        "process_start_time_seconds", GAUGE, "seconds", (), "Start time of the process since unix epoch in seconds."
+    ),
+    Metric("process_cpu_seconds_total", COUNTER, "seconds", (), "Total user and system CPU time spent in seconds."),
+    Metric("process_open_fds", GAUGE, "descriptors", (), "Number of open file descriptors."),
+    Metric("process_max_fds", GAUGE, "descriptors", (), "Maximum number of open file descriptors."),
+)
 
 # Triton's names, which its dashboards chart; GET /metrics offers them beside ours.
 _NV = "nv_inference_"
@@ -178,3 +214,8 @@ NV_PENDING = Metric(
 TRITON = tuple(
     value for name, value in tuple(globals().items()) if name.startswith("NV_") and isinstance(value, Metric)
 )
+
+
+def known_method(method: str) -> str:
+    """An HTTP request's method, as a label has it."""
+    return method if method in METHODS else OTHER_METHOD

@@ -20,10 +20,6 @@ _ID_LENGTH = 100
 _UNLIMITED = (0, "")
 # Of ids that come from outside only what can stand in a header and in a log's line; the rest are question marks.
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
-# One system call makes many. They are not for children of this process.
-_AT_A_TIME = 64
-_NEW_IDS: list[bytes] = []
-os.register_at_fork(after_in_child=_NEW_IDS.clear)
 
 
 class HostContext(TypedDict, total=False):
@@ -89,10 +85,7 @@ def request_id(host: HostContext | None, headers: Mapping[bytes, bytes]) -> str:
 
 def new_id() -> bytes:
     """For a request that has none: 64 random bits."""
-    if not _NEW_IDS:
-        digits = os.urandom(8 * _AT_A_TIME).hex().encode()
-        _NEW_IDS.extend([digits[at : at + 16] for at in range(0, len(digits), 16)])
-    return _NEW_IDS.pop()
+    return os.urandom(8).hex().encode()
 
 
 def deadline(scope: Mapping[str, Any]) -> float:

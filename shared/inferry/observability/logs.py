@@ -17,7 +17,8 @@ from inferry.settings import Settings
 log = logging.getLogger("inferry")
 
 # The lines that wait for each other. While there is one, and up to MOST, the next may be put there whatever the level,
-# filters and handlers of the log are meanwhile: looking at them takes as long as making a line.
+# filters and handlers of the log are meanwhile: looking at them takes 2 us (Python 3.11; the row "the same, with its
+# line of JSON" of `make bench`), three times as long as making a line.
 waiting: list["Line"] = []
 
 # Bytes that a pipe takes in one piece, pipe(7).

@@ -40,6 +40,7 @@ class Observation(Timings):
         "payloads",
         "reason",
         "received",
+        "route",
         "rows",
         "sent",
         "span",
@@ -58,7 +59,7 @@ class Observation(Timings):
         self.trace = trace
         self.started = started
         self.cold_start = False
-        self.model = self.version = self.reason = ""
+        self.model = self.version = self.reason = self.route = ""
         self.decode = self.queue = self.infer = self.encode = self.batch = 0
         self.rows = self.status = self.received = self.sent = 0
         self.taken = self.loading = self.loaded = self.ended = 0

@@ -1,7 +1,10 @@
 """What happened in this process, as the metrics of the catalogue: the one state that every sink reads."""
 
 import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from inferry import __version__
@@ -11,10 +14,14 @@ from inferry.observability.stats import Histogram, Labels, ModelStats, reason_of
 
 
 class Family(NamedTuple):
-    """A metric and its series: the values of its labels, in their order, to what was measured."""
+    """A metric and its series: the values of its labels, in their order, to what was measured.
+
+    `created`: since when a counter or a histogram has been counting, in seconds since the epoch.
+    """
 
     metric: Metric
     series: Mapping[Labels, float | Histogram]
+    created: Mapping[Labels, float] = MappingProxyType({})
 
 
 class Gauge(NamedTuple):
@@ -44,12 +51,16 @@ class Metrics:
     def reset(self) -> None:
         """Nothing has happened yet: for a process that starts from the memory of another one, without its threads."""
         self._lock = threading.Lock()
+        self._began = time.time()
         counters = [metric for metric in catalogue.CATALOGUE if metric.kind == catalogue.COUNTER]
         # A counter that is there before its first event has a rate at its first event.
         self._counts: dict[Metric, dict[Labels, float]] = {
             metric: {} if metric.labels else {(): 0} for metric in counters
         }
-        self.cache_hits = 0  # a plain number: every request adds one
+        self._loaded: dict[Labels, float] = {}
+        # Plain numbers: every request adds to them. Of answers by method, route and status.
+        self.cache_hits = 0
+        self.answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         for stats in self._models.values():
             stats.reset()
 
@@ -70,6 +81,7 @@ class Metrics:
             for counts in self._counts.values():
                 for labels in [labels for labels in counts if labels[:2] == (name, version)]:
                     del counts[labels]
+            self._loaded.pop((name, version), None)
 
     def refused(self, exc: BaseException) -> None:
         """A request for a prediction failed before its model was known, or loaded."""
@@ -80,6 +92,8 @@ class Metrics:
     def loaded(self, model: str, version: str, seconds: float) -> None:
         self._add(catalogue.LOADS, (model, version, catalogue.SUCCESS))
         self._add(catalogue.LOAD_SECONDS, (model, version), seconds)
+        with self._lock:
+            self._loaded[model, version] = time.time()
 
     def load_failed(self, model: str, version: str) -> None:
         self._add(catalogue.LOADS, (model, version, catalogue.FAILED))
@@ -123,14 +137,24 @@ class Metrics:
             models = list(self._models.items())
             for metric, counts in self._counts.items():
                 found[metric].update(counts)
+            found[catalogue.LAST_LOAD].update(self._loaded)
         found[catalogue.CACHE_HITS][()] = self.cache_hits
+        found[catalogue.HTTP_REQUESTS].update(
+            {(method, route, str(status)): count for (method, route, status), count in self.answers.copy().items()}
+        )
         found[catalogue.BUILD_INFO][(__version__,)] = 1
         for labels, stats in models:
             for metric, more, value in stats.values():
                 found[metric][labels + more] = value
         for gauge in self._gauges():
             found[gauge.metric][gauge.labels] = gauge.value
-        return [Family(metric, series) for metric, series in found.items() if series]
+        begun: dict[Labels, float] = {labels: stats.created for labels, stats in models}
+        return [Family(metric, some, self._created(metric, some, begun)) for metric, some in found.items() if some]
+
+    def _created(self, metric: Metric, series: Iterable[Labels], models: Mapping[Labels, float]) -> dict[Labels, float]:
+        if metric.kind == catalogue.GAUGE:
+            return {}
+        return {labels: models.get(labels[:2], self._began) for labels in series}
 
     def triton(self) -> list[Family]:
         """Triton's metrics of every model."""
@@ -163,7 +187,12 @@ def samples(family: Family) -> Iterator[Sample]:
         if not isinstance(value, Histogram):
             yield Sample(metric.name, labels, value)
             continue
-        for bound, count in zip((*metric.buckets, "+Inf"), value.counts, strict=True):
-            yield Sample(f"{metric.name}_bucket", (*labels, ("le", str(bound))), count)
+        for bound, count in zip((*map(_le, metric.buckets), "+Inf"), value.counts, strict=True):
+            yield Sample(f"{metric.name}_bucket", (*labels, ("le", bound)), count)
         yield Sample(f"{metric.name}_sum", labels, value.total)
         yield Sample(f"{metric.name}_count", labels, value.counts[-1])
+
+
+def _le(bound: float) -> str:
+    """As Prometheus 3 writes it, whatever it reads: what is pushed must be the same series as what is scraped."""
+    return str(float(bound))

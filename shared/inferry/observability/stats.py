@@ -36,7 +36,8 @@ REASON: dict[type[BaseException], str] = {
 }
 
 _BOUNDS_NS = tuple(int(seconds * 1e9) for seconds in catalogue.SECONDS)
-# Numbers that wait to be added up, at most.
+# Numbers that wait to be added up, at most. Adding them up under the lock at each request takes 0.9 us more, 4 % of one
+# (Python 3.11; the row "counting a request" of `make bench`).
 _FOLD = 8 * 128
 
 
@@ -45,6 +46,16 @@ class Histogram(NamedTuple):
 
     counts: tuple[int, ...]
     total: float
+    exemplars: "tuple[Exemplar | None, ...]" = ()
+
+
+class Exemplar(NamedTuple):
+    """One observation of a bucket: the span that shows it, its value, and when it was made (since the epoch)."""
+
+    trace_id: str
+    span_id: str
+    value: float
+    at: float
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -106,6 +117,7 @@ class ModelStats:
         "_buckets",
         "_decode",
         "_encode",
+        "_exemplars",
         "_failures",
         "_infer",
         "_inferences",
@@ -118,6 +130,7 @@ class ModelStats:
         "_runs",
         "_sent",
         "_sizes",
+        "created",
         "in_flight",
     )
 
@@ -128,10 +141,12 @@ class ModelStats:
     def reset(self) -> None:
         """Nothing has happened yet, and no other thread is at work."""
         self._lock = threading.Lock()
+        self.created = time.time()
         self.in_flight = 0
         self._requests = self._rows = self._inferences = self._received = self._sent = 0
         self._decode = self._queue = self._infer = self._encode = 0
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)
+        self._exemplars: list[Exemplar | None] = []
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
         self._batches: defaultdict[int, _Runs] = defaultdict(_Runs)
         self._sizes: Counter[int] = Counter()
@@ -168,6 +183,11 @@ class ModelStats:
         with self._lock:
             self.in_flight -= 1
             self._failures[reason if reason in self._failures else "error"].add(ns)
+
+    def traced(self, ns: int, trace_id: str, span_id: str) -> None:
+        """A span shows a request that was answered after `ns` nanoseconds: an exemplar of its bucket."""
+        self._exemplars = self._exemplars or [None] * len(self._buckets)
+        self._exemplars[bisect_left(_BOUNDS_NS, ns)] = Exemplar(trace_id, span_id, ns / 1e9, time.time())
 
     def executed(self, rows: int, ns: int) -> None:
         """The session ran once, for `rows` rows of a batch, or of a job."""
@@ -253,7 +273,8 @@ class ModelStats:
             failed = self._failed(self._failures)
             phases = (self._decode, self._queue, self._infer, self._encode)
             reasons = {reason: failure.count for reason, failure in self._failures.items()}
-            answered = Histogram(tuple(accumulate(self._buckets)), sum(phases) / 1e9)
+            answered = Histogram(tuple(accumulate(self._buckets)), sum(phases) / 1e9, tuple(self._exemplars))
+            last = self._last_inference() / 1e3
             counts = (self._requests + failed.count, self._rows, self._received, self._sent, self.in_flight)
             batches = _batch_sizes(self._sizes)
         yield from zip(_COUNTED, ((),) * len(counts), counts, strict=True)
@@ -264,6 +285,8 @@ class ModelStats:
         )
         yield catalogue.FAILURE_SECONDS, (), failed.ns / 1e9
         yield catalogue.BATCH_SIZE, (), batches
+        if last:
+            yield catalogue.LAST_REQUEST, (), last
 
     def triton(self) -> Iterator[tuple[Metric, Labels, float]]:
         """The same under the names of Triton's metrics, as far as they differ."""

@@ -8,12 +8,15 @@ from typing import Any
 
 from inferry import __version__
 from inferry.errors import InvalidSettings
+from inferry.observability.catalogue import known_method
 from inferry.observability.record import Observation
+from inferry.observability.registry import Metrics
 from inferry.observability.stats import reason_of
 from inferry.settings import Settings
 
 try:
     from opentelemetry import propagate, trace
+    from opentelemetry.context import attach, detach
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -21,6 +24,8 @@ try:
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 except ImportError as exc:
     raise InvalidSettings("TRACES needs OpenTelemetry: pip install 'inferry[otel]'") from exc
+
+_METHOD_LENGTH = 20
 
 
 class Tracer:
@@ -34,20 +39,38 @@ class Tracer:
         self._provider = provider
         self._tracer = provider.get_tracer("inferry", __version__)
 
-    def start(self, scope: Mapping[str, Any], request_id: str) -> "RequestSpan":
-        """The span of a request, below the one that its traceparent names."""
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    def start(self, scope: Mapping[str, Any], request_id: str, metrics: Metrics) -> "RequestSpan":
+        """The span of a request, below the host's own, if there is one, or the one that its traceparent names.
+
+        Names and attributes are those of OpenTelemetry's semantic conventions for HTTP, 1.23 and later.
+        """
+        method = scope["method"]
         attributes = {
-            "http.request.method": scope["method"],
+            "http.request.method": (known := known_method(method)),
             "url.path": scope["path"],
+            "url.scheme": scope.get("scheme", "http"),
             "inferry.request_id": request_id,
         }
+        if known != method:
+            attributes["http.request.method_original"] = method[:_METHOD_LENGTH]
+        parent = None
+        if not trace.get_current_span().get_span_context().is_valid:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            parent = propagate.extract(headers)
         now = time.time_ns()
-        # The path is no name: there are as many as models.
-        span = self._tracer.start_span(
-            scope["method"], propagate.extract(headers), SpanKind.SERVER, attributes, start_time=now
-        )
-        return RequestSpan(self._tracer, span, now)
+        name = method if known == method else "HTTP"
+        span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes, start_time=now)
+        return RequestSpan(self._tracer, span, now, name, metrics)
+
+    @contextmanager
+    def below(self, traceparent: str) -> Iterator[None]:
+        """The spans of the block are below the one that `traceparent` names; an empty one changes nothing."""
+        token = attach(propagate.extract({"traceparent": traceparent})) if traceparent else None
+        try:
+            yield
+        finally:
+            if token is not None:
+                detach(token)
 
     @contextmanager
     def message(self, name: str, traceparent: str) -> Iterator[None]:
@@ -96,10 +119,12 @@ def tracer(settings: Settings) -> Tracer:
 class RequestSpan:
     """A request's span; those below it are made when it ends, of what was seen."""
 
-    def __init__(self, tracer: trace.Tracer, span: Span, start: int) -> None:
+    def __init__(self, tracer: trace.Tracer, span: Span, start: int, name: str, metrics: Metrics) -> None:
         self._tracer = tracer
         self._span = span
         self._start = start
+        self._name = name
+        self._metrics = metrics
         self.trace_id = f"{span.get_span_context().trace_id:032x}"
 
     @property
@@ -113,11 +138,19 @@ class RequestSpan:
         """The answer is sent."""
         offset = self._start - seen.started
         self._span.set_attribute("http.response.status_code", seen.status)
+        if seen.route:
+            # Known now: a path is no name, there are as many as models.
+            self._span.update_name(f"{self._name} {seen.route}")
+            self._span.set_attribute("http.route", seen.route)
         if seen.loaded:
             self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
         if seen.taken:
             self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
             self._predicted(seen, seen.taken + offset)
+            here = self._span.get_span_context()
+            if seen.status == 200 and here.trace_flags.sampled:
+                took = seen.decode + seen.queue + seen.infer + seen.encode
+                self._metrics.model(seen.model, seen.version).traced(took, self.trace_id, f"{here.span_id:016x}")
         if seen.reason:
             self._span.set_attribute("error.type", seen.reason)
         if seen.status >= 500:
@@ -132,6 +165,9 @@ class RequestSpan:
             # From the moment that a request waits for its batch to the end of the run that it shares.
             rows = {"inferry.batch_rows": seen.batch}
             parent = self._child("batch", ready, seen.queue + seen.infer, rows)
+        elif seen.reason and seen.queue:
+            # Its time was over here, or soon after.
+            self._child("queue", ready, seen.queue, {})
         if seen.infer:
             self._child("infer", ready + seen.queue, seen.infer, attributes, parent)
 

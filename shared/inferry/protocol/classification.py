@@ -7,8 +7,15 @@ import numpy as np
 
 from inferry.errors import InvalidRequest
 from inferry.protocol.tensors import DATATYPES, Array, Tensor
+from inferry.protocol.types import InferResponse
 
 MAX_CLASSES = 1_000_000
+
+
+def applied(response: InferResponse) -> list[Tensor]:
+    """The outputs of an answer, those that are to be said by class so."""
+    classes = response.classes or {}
+    return [top(tensor, *classes[tensor.name]) if tensor.name in classes else tensor for tensor in response.outputs]
 
 
 def top(tensor: Tensor, k: int, batched: bool, labels: Sequence[str]) -> Tensor:

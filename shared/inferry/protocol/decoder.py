@@ -259,7 +259,7 @@ def _output(item: Any, binary: bool) -> RequestedOutput:
     what = f"output '{name}'"
     parameters = _parameters(item, what)
     if _SHARED_MEMORY in parameters:
-        raise NotSupported(f"{what} is to go to shared memory, which inferry doesn't offer")
+        raise NotSupported(f"{what} asks for shared memory, which inferry doesn't offer")
     classes = parameters.get("classification", 0)
     if not _is_count(classes):
         raise InvalidRequest(f"'classification' of {what} must be a number of classes, got {kind(classes)}")

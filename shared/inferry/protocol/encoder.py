@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from inferry.protocol.tensors import to_bytes, to_list
+from inferry.protocol.tensors import Tensor, to_bytes, to_list
 from inferry.protocol.types import HEADER_LENGTH, JSON, OCTETS, URI, InferResponse
 
 
@@ -12,7 +12,7 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
     outputs, tail = [], []
     binary, stored = response.binary, response.stored or ()
-    for tensor in response.outputs:
+    for tensor in _classified(response) if response.classes else response.outputs:
         name = tensor.name
         output: dict[str, Any] = {"name": name, "datatype": tensor.datatype.name, "shape": tensor.array.shape}
         if name in binary:
@@ -37,3 +37,9 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     if not tail:
         return text, [JSON]
     return b"".join((text, *tail)), [OCTETS, (HEADER_LENGTH, b"%d" % len(text))]
+
+
+def _classified(response: InferResponse) -> list[Tensor]:
+    from inferry.protocol import classification
+
+    return classification.applied(response)

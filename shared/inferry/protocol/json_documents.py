@@ -91,7 +91,7 @@ def _parse_tokens(text: bytes) -> Any:
 def _float(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        raise ValueError(f"{text[:40]} is beyond all numbers; write Infinity if it is meant")
+        raise ValueError(f"{text[:40]} is too large for a number; write Infinity if you mean that")
     return number
 
 

@@ -3,7 +3,6 @@
 import math
 import struct
 from collections.abc import Iterator
-from operator import countOf
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,6 @@ _BUFFERS = {"float": ("d", np.dtype("f8")), "integer": ("i", np.dtype("i8")), "U
 
 # The Python types that JSON gives for the elements of each kind of tensor: exactly these, as bool is an int to Python.
 _TYPES: dict[str, set[type]] = {"float": {float, int}, "integer": {int}, "bool": {bool}, "string": {str}}
-# The one that most have: counting it costs less than a set of all types.
-_MOSTLY: dict[str, type] = {"float": float, "integer": int, "bool": bool, "string": str}
 _WANTED = {"float": "numbers or null", "integer": "integers", "bool": "true and false", "string": "strings"}
 
 
@@ -108,12 +105,10 @@ def _from_list(data: list[Any], datatype: Datatype, shape: Shape, nesting: Nesti
             return _packed(data, datatype, shape)
         except (struct.error, OverflowError):
             pass
-    count, wanted = len(data), datatype.kind
-    if countOf(map(type, data), _MOSTLY[wanted]) != count and not set(map(type, data)) <= _TYPES[wanted]:
+    if not set(map(type, data)) <= _TYPES[datatype.kind]:
         data = _elements(data, datatype, shape, what)
-        count = len(data)
-    if count != math.prod(shape):
-        raise _miscounted(count, shape, what)
+    if len(data) != math.prod(shape):
+        raise _miscounted(len(data), shape, what)
     if not datatype.code:
         return _stored(data, datatype, shape, what)
     try:

@@ -61,13 +61,13 @@ def _check_dtype(dtype: "np.dtype[Any]", what: str) -> None:
     if dtype.hasobject:
         raise InvalidFile(f"{what} holds Python objects, which are not read: save numbers or text")
     if not dtype.itemsize or dtype.subdtype:
-        raise InvalidFile(f"the header of {what} names elements of {dtype!s:.80}, which no array has")
+        raise InvalidFile(f"the header of {what} names elements of {dtype!s:.80}, which no array can have")
 
 
 def _check_shape(shape: Any, what: str) -> None:
     is_shape = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
     if not is_shape or len(shape) > MAX_DIMENSIONS or not is_countable(shape):
-        raise InvalidFile(f"the header of {what} names the shape {shape!r:.80}, which no array has")
+        raise InvalidFile(f"the header of {what} names the shape {shape!r:.80}, which no array can have")
 
 
 def _read_header_3_0(file: BinaryIO) -> tuple[Shape, bool, "np.dtype[Any]"]:

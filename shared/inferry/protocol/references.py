@@ -101,7 +101,7 @@ class References:
         try:
             return await asyncio.wait_for(done, deadline - time.monotonic())
         except TimeoutError as exc:
-            raise InferenceTimeout("the time for the prediction was over while its tensors were moved") from exc
+            raise InferenceTimeout("the prediction was out of time while its tensors were read or written") from exc
 
     def _place(self, uri: str) -> tuple[Files, str]:
         local = _local(uri)
@@ -155,7 +155,7 @@ def _named(what: str) -> Iterator[None]:
     except StoreError as exc:
         reason = exc.__cause__
         if isinstance(reason, OSError) and reason.errno in _NO_NAMES:
-            raise InvalidRequest(f"there can be no {what}: {os.strerror(reason.errno).lower()}") from exc
+            raise InvalidRequest(f"{what} can't exist: {os.strerror(reason.errno).lower()}") from exc
         raise
 
 

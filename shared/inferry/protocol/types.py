@@ -1,6 +1,6 @@
 """The Open Inference Protocol v2 in Python: what a request asks for and a response has."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
@@ -71,9 +71,20 @@ class InferRequest:
     by_reference: bool = False
 
 
+class Classes(NamedTuple):
+    """How to say an output's `k` best classes, of each row where it is `batched`; `labels` are the classes' names."""
+
+    k: int
+    batched: bool
+    labels: Sequence[str]
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class InferResponse:
-    """An inference's answer; `binary` names the outputs to send as bytes, `stored` says where others were written."""
+    """An inference's answer; `binary` names the outputs to send as bytes, `stored` says where others were written.
+
+    `classes` has those outputs that are to be sent as their best classes, which `outputs` have as they are.
+    """
 
     model_name: str
     model_version: str
@@ -81,3 +92,4 @@ class InferResponse:
     binary: frozenset[str] = frozenset()
     id: str | None = None
     stored: Mapping[str, str] | None = None
+    classes: Mapping[str, Classes] | None = None

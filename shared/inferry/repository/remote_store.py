@@ -8,8 +8,11 @@ from typing import TypeAlias
 from inferry.errors import InvalidModel, StoreError
 from inferry.repository import model_cache
 from inferry.repository.content import Content, digest, hold, in_cache
+from inferry.repository.layout import MANIFEST
+from inferry.repository.store import there
 from inferry.runtime import onnx_file
-from inferry.storage.bucket import ERRORS, Backend, Bucket, memory_bucket, open_bucket, stored
+from inferry.storage.backends import ERRORS, Backend, stored
+from inferry.storage.bucket import Bucket, memory_bucket, open_bucket
 from inferry.storage.stored import StoredFile, VersionFiles, relative, translated
 
 Beside: TypeAlias = Callable[[Path], dict[str, StoredFile]]
@@ -29,11 +32,23 @@ class RemoteStore(Bucket):
 
     left_out: Sequence[str] = ()
 
-    def __init__(self, url: str, backend: Backend, cache: Path | None, origin: str) -> None:
-        super().__init__(url, backend, origin)
+    def __init__(
+        self, url: str, backend: Backend, cache: Path | None, origin: str, prefix: str = "", in_full: bool = False
+    ) -> None:
+        super().__init__(url, backend, origin, prefix)
         self._cache = cache
+        self._in_full = in_full
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        return there(super().read(path, limit), path, self.url)
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        if version.model == MANIFEST:
+            from inferry.repository import prepared
+
+            source = prepared.Source(self.read, lambda _: None, self._fetched)
+            return prepared.hold(version, source, self._cache, self._in_full)
+
         def beside(folder: Path) -> dict[str, StoredFile]:
             return version.named(onnx_file.read(folder / version.model).locations)
 
@@ -41,8 +56,8 @@ class RemoteStore(Bucket):
         prefix = f"{version.folder}/" if version.folder else ""
         with translated(f"can't read {folder}", (OSError,)):
             if model_cache.is_private(folder, beside(folder)):
-                return in_cache(folder, version)
-            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache)
+                return in_cache(folder, version, self._cache, self._in_full)
+            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache, self._in_full)
 
     def download(
         self, folder: str, files: Sequence[StoredFile], digest: str | None, beside: Beside | None = None
@@ -84,6 +99,10 @@ class RemoteStore(Bucket):
             _verify(staged, wanted, digest, self.url)
             model_cache.publish(staged, final, wanted)
 
+    def _fetched(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
+        with translated(f"can't fetch {', '.join(wanted)} from {self.url}", ERRORS):
+            self._download(folder, wanted)
+
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         for name in wanted:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +116,7 @@ class RemoteStore(Bucket):
     def _copy(self, target: Path, file: StoredFile, start: int) -> None:
         """One piece. The answer names the object it is from, which must be the one that was listed."""
         end = min(start + PIECE, file.size)
-        found = self.backend.get(file.path, options={"range": (start, end)})
+        found = self.backend.get(self._name(file.path), options={"range": (start, end)})
         now = stored(found.meta)
         if (now.size, now.identity) != (file.size, file.identity):
             raise StoreError(f"{file.path!r} in {self.url} was replaced since it was listed: list again")
@@ -107,10 +126,10 @@ class RemoteStore(Bucket):
         model_cache.write(target, content, start)
 
 
-def open_remote(url: str, scheme: str, rest: str, cache: Path | None) -> RemoteStore:
+def open_remote(url: str, scheme: str, rest: str, cache: Path | None, in_full: bool = False) -> RemoteStore:
     """The store at a URL, split into its scheme and what follows ://. InvalidSettings when it names none."""
     bucket = open_bucket(url, scheme, rest)
-    return RemoteStore(url, bucket.backend, cache, bucket.origin)
+    return RemoteStore(url, bucket.backend, cache, bucket.origin, bucket.prefix, in_full)
 
 
 def _verify(folder: Path, wanted: Mapping[str, StoredFile], expected: str | None, url: str) -> None:

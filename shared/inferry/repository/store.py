@@ -1,31 +1,31 @@
-"""Model files by URL: a folder, s3://, az://, gs:// or memory://.
+"""Models by URL, in a folder, s3://, az://, gs:// or memory://: the port over files, and what a version needs of it.
 
 Those that are no folders are in `remote_store`, which is imported when the first is opened: a folder does without
 obstore.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from inferry.errors import StoreError
-from inferry.repository.content import Content, hold
-from inferry.storage.local import Folder, file_path, real_path, stored
-from inferry.storage.stored import Listing, VersionFiles, is_plain, translated
+from inferry.repository.content import Content, hold, is_safe
+from inferry.repository.layout import MANIFEST
+from inferry.storage.local import LocalFiles, file_path, real_path, stored_at
+from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, translated
 
 
 class Store(Protocol):
-    """Where model files are; StoreError when it can't be read."""
+    """What models need of `storage.files.Files`, whose first members these are, and how a version comes out of it."""
 
     url: str
     left_out: Sequence[str]
-    """What the last listing left out, with the reason."""
 
     def list(self) -> Listing:
-        """Every file, sorted by path. Hidden ones (a part starts with ".") and unsafe names are left out."""
+        """Every file, as `Files.list`."""
 
     def read(self, path: str, limit: int) -> bytes:
-        """The content of a small file; StoreError when it is longer than `limit` bytes."""
+        """The content of a small file, as `Files.read`; StoreError when there is none."""
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
         """The content of a version: of its ONNX file, and of the external data that this names.
@@ -34,45 +34,74 @@ class Store(Protocol):
         """
 
 
-def open_store(url: str, cache: Path | None = None) -> Store:
+def open_store(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
     """The store at a local path, file:///path, s3://bucket/prefix, az://container/prefix, gs:// or memory://name.
 
-    Endpoints and credentials come from the environment: obstore itself reads AWS_*, AZURE_* and GOOGLE_*
-    variables (AWS_ENDPOINT_URL, AWS_REGION, AWS_ALLOW_HTTP, AZURE_STORAGE_ACCOUNT_NAME,
-    AZURE_STORAGE_ENDPOINT, GOOGLE_APPLICATION_CREDENTIALS, ...), then asks the machine for an identity. It
-    knows no AWS profiles: `aws configure export-credentials --format env` turns one into variables. A memory://
-    name is one store while the process lives. Fetched files are kept in `cache`, else in `model_cache.default_cache()`.
-    InvalidSettings when the URL names no store.
+    As `storage.files.open_files` opens it. Fetched files are kept in `cache`, else in `model_cache.default_cache()`.
+    `in_full`: they are hashed at each load, whatever is known of them. InvalidSettings when the URL names no store.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return LocalStore(Path(url), url, cache)
+        return LocalStore(Path(url), url, cache, in_full)
     if scheme == "file":
-        return LocalStore(file_path(url, rest), url, cache)
+        return LocalStore(file_path(url, rest), url, cache, in_full)
     from inferry.repository.remote_store import open_remote
 
-    return open_remote(url, scheme, rest, cache)
+    return open_remote(url, scheme, rest, cache, in_full)
 
 
-def open_file(url: str, cache: Path | None = None) -> Store:
+def open_file(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
     """The store that holds a single .onnx file, at a path or a URL as those of `open_store`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache)
+        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache, in_full)
     folder, _, name = url.rpartition("/")
-    return OneFile(open_store(folder, cache), name)
+    return OneFile(open_store(folder, cache, in_full), name)
 
 
-class LocalStore(Folder):
-    """The models of a folder."""
+class LocalStore(LocalFiles):
+    """The models of a folder, which no link leads out of."""
 
-    def __init__(self, root: Path, url: str, cache: Path | None = None) -> None:
+    def __init__(self, root: Path, url: str, cache: Path | None = None, in_full: bool = False) -> None:
         super().__init__(root, url)
         self._cache = cache
+        self._in_full = in_full
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
         with translated(f"can't read {version.model} in {self.url}", (OSError,)):
-            return hold(version, self.locate, self._cache)
+            if version.model == MANIFEST:
+                from inferry.repository import prepared
+
+                source = prepared.Source(self.read, self._in_place, self._fill)
+                return prepared.hold(version, source, self._cache, self._in_full)
+            return hold(version, self.locate, self._cache, self._in_full, real_path(self._root))
+
+    def _in_place(self, path: str) -> Path | None:
+        """A form's file, where nobody writes it: its mode lets nobody, and its folder is named by its digest."""
+        real = self.locate(path)
+        is_kept = not real.stat().st_mode & 0o222 or is_safe(real)
+        return real if is_kept and real == real_path(self._root) / path else None
+
+    def _fill(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
+        from inferry.repository import model_cache
+
+        for name, file in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            model_cache.clone(self.locate(file.path), folder / name)
+
+    def locate(self, path: str) -> Path:
+        """The file's real path, which is inside the root."""
+        if is_plain(path):
+            real = real_path(self._root / path)
+            if real.is_relative_to(real_path(self._root)) and real.is_file():
+                return real
+        raise StoreError(f"{self.url}: there is no file {path!r}")
+
+    def _path(self, path: str) -> Path:
+        return self.locate(path)
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        return there(super().read(path, limit), path, self.url)
 
 
 class OneFile:
@@ -99,14 +128,14 @@ class LocalFile(LocalStore):
     Model hubs keep files under names of their digest, and show them through links.
     """
 
-    def __init__(self, path: Path, url: str, cache: Path | None = None) -> None:
-        super().__init__(path.parent, url, cache)
+    def __init__(self, path: Path, url: str, cache: Path | None = None, in_full: bool = False) -> None:
+        super().__init__(path.parent, url, cache, in_full)
         self._name = path.name
 
     def list(self) -> Listing:
         with translated(f"can't list {self._root}", (OSError,)):
             paths = sorted(self._root.iterdir()) if self._root.is_dir() else []
-            found = [file for path in paths if is_plain(path.name) and (file := stored(path.name, path))]
+            found = [file for path in paths if is_plain(path.name) and (file := stored_at(path.name, path))]
         if not any(file.path == self._name for file in found):
             raise StoreError(f"there is no file {self.url}{_leads(self._root / self._name)}")
         return [file for file in found if file.path == self._name or _may_be_data(file.path)]
@@ -115,6 +144,13 @@ class LocalFile(LocalStore):
         if is_plain(path) and (real := real_path(self._root / path)).is_file():
             return real
         raise StoreError(f"there is no file {self._root / path}")
+
+
+def there(content: bytes | None, path: str, url: str) -> bytes:
+    """The content of a file of a listing. StoreError when it is gone."""
+    if content is None:
+        raise StoreError(f"there is no file {path!r} in {url}")
+    return content
 
 
 def _may_be_data(path: str) -> bool:

@@ -32,6 +32,7 @@ class _Waiting:
     size: int
     future: "asyncio.Future[Run]"
     since: int = field(default_factory=time.perf_counter_ns)
+    began: int = 0
 
     @property
     def key(self) -> Key:
@@ -83,6 +84,9 @@ class Batcher:
             return await waiting.future
         except asyncio.CancelledError:
             self._give_up(waiting)
+            raise
+        except InferenceTimeout as exc:
+            exc.spent(waiting.since, waiting.began, time.perf_counter_ns())
             raise
         finally:
             timer.cancel()
@@ -164,6 +168,8 @@ class Batcher:
 
     async def _run_for(self, batch: list[_Waiting]) -> list[Array]:
         deadline = max(waiting.deadline for waiting in batch)
+        for waiting in batch:
+            waiting.began = time.perf_counter_ns()
         # A coroutine of its own could not be ended.
         run = self._run(_join(batch), batch[0].outputs, deadline)
         self._running, self._batch = batch, asyncio.ensure_future(run)

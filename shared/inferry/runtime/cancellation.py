@@ -1,6 +1,7 @@
 """What ends a run that nobody waits for any more."""
 
 import threading
+import time
 
 from inferry.runtime.watchdog import Terminable
 
@@ -8,12 +9,14 @@ from inferry.runtime.watchdog import Terminable
 class Cancellation:
     """Of one run: `cancel` may come from another thread, before the run, in it and after it."""
 
-    __slots__ = ("_lock", "_work", "cancelled")
+    __slots__ = ("_lock", "_work", "began", "cancelled")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._work: Terminable | None = None
         self.cancelled = False
+        self.began = 0
+        """The moment, of time.perf_counter_ns, at which the run began; 0 while it hasn't."""
 
     def cancel(self) -> None:
         """Ends the run between two of its nodes, or at once when it has not begun; does nothing when it is over."""
@@ -24,6 +27,7 @@ class Cancellation:
 
     def begin(self, work: Terminable) -> None:
         """The run begins."""
+        self.began = time.perf_counter_ns()
         with self._lock:
             self._work = work
             if self.cancelled:

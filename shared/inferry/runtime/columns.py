@@ -2,14 +2,24 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.protocol.signature import TensorSpec
-from inferry.runtime.model import Model
+from inferry.protocol.signature import Signature, TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""
+
+
+class TakesRows(Protocol):
+    """A model, as far as its rows are concerned. `columns` are the config's names of a row's values, if it has any."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def signature(self) -> Signature: ...
+    @property
+    def columns(self) -> tuple[str, ...]: ...
 
 
 class Assigned(NamedTuple):
@@ -28,24 +38,24 @@ class Assigned(NamedTuple):
         return not self.spec.is_fixed or self.spec.fitted(()) is None
 
 
-def required(model: Model) -> list[TensorSpec]:
+def required(model: TakesRows) -> list[TensorSpec]:
     """The inputs that every row has, in the order of the model."""
-    signature = model.session.signature
+    signature = model.signature
     return [spec for name, spec in signature.inputs.items() if name in signature.required]
 
 
-def names(model: Model) -> tuple[str, ...]:
+def names(model: TakesRows) -> tuple[str, ...]:
     """The names of a row's values, in the order that a list has them: the config's columns, else the inputs."""
-    return model.config.columns or tuple(spec.name for spec in required(model))
+    return model.columns or tuple(spec.name for spec in required(model))
 
 
-def listed(model: Model, found: Collection[str]) -> tuple[str, ...]:
+def listed(model: TakesRows, found: Collection[str]) -> tuple[str, ...]:
     """The config's columns where they, and not the input itself, are the values of a model's only input."""
     specs = required(model)
-    return model.config.columns if len(specs) == 1 and specs[0].name not in found else ()
+    return model.columns if len(specs) == 1 and specs[0].name not in found else ()
 
 
-def assign(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -> list[Assigned]:
+def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
     """The columns of each input: those of its name, else for a model of one input the config's or all but the kept.
 
     InvalidFile says which columns are missing, or there twice.
@@ -59,23 +69,23 @@ def assign(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -
     return assigned
 
 
-def _assigned(found: Sequence[str], model: Model, keep: Sequence[str], file: str) -> list[Assigned]:
+def _assigned(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
     specs = required(model)
     if not {spec.name for spec in specs} - set(found):
         return [Assigned(spec, (spec.name,)) for spec in specs]
     if len(specs) != 1:
         _check_there([spec.name for spec in specs], found, file, f"that model '{model.name}' takes")
-    if model.config.columns:
-        _check_there(model.config.columns, found, file, f"that config.json of model '{model.name}' names")
-    return [Assigned(specs[0], model.config.columns or tuple(name for name in found if name not in keep))]
+    if model.columns:
+        _check_there(model.columns, found, file, f"that config.json of model '{model.name}' names")
+    return [Assigned(specs[0], model.columns or tuple(name for name in found if name not in keep))]
 
 
-def of_object(found: Mapping[str, Any], model: Model) -> dict[str, Any]:
+def of_object(found: Mapping[str, Any], model: TakesRows) -> dict[str, Any]:
     """The inputs in an object of a file, which may leave out what is null in it; other members are nothing to us.
 
     InvalidRequest when it has none of the model's names.
     """
-    inputs = model.session.signature.inputs
+    inputs = model.signature.inputs
     values = {name: found[name] for name in inputs if name in found}
     columns = listed(model, found)
     if any(name in found for name in columns):
@@ -102,7 +112,7 @@ def is_header(cells: Sequence[str], given: bool | None, file: str) -> bool:
     )
 
 
-def by_position(count: int, model: Model, keep: Sequence[str], file: str) -> list[str]:
+def by_position(count: int, model: TakesRows, keep: Sequence[str], file: str) -> list[str]:
     """The names of `count` columns that have none: as a list's values, but for the kept, named by number from 0.
 
     InvalidFile when they are not as many as the model's names.
@@ -110,7 +120,7 @@ def by_position(count: int, model: Model, keep: Sequence[str], file: str) -> lis
     numbered = [str(number) for number in range(count)]
     others = [number for number in numbered if number not in keep]
     wanted = names(model)
-    if not model.config.columns and len(wanted) == 1 and len(others) != 1:
+    if not model.columns and len(wanted) == 1 and len(others) != 1:
         return numbered
     if len(wanted) != len(others):
         raise InvalidFile(

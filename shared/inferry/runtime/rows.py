@@ -10,37 +10,39 @@ from inferry.errors import InvalidRequest
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import Nesting, to_array
 from inferry.protocol.signature import TensorSpec, fits
-from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, to_list
+from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, joined, to_list
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.runtime import columns as naming
-from inferry.runtime.columns import NULLS, Assigned
-from inferry.runtime.model import Model
+from inferry.runtime.columns import NULLS, Assigned, TakesRows
+
+# Responses at a time that become one.
+_TOGETHER = 1024
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
 
 
-def to_request(rows: Sequence[Any], model: Model) -> InferRequest:
+def to_request(rows: Sequence[Any], model: TakesRows) -> InferRequest:
     """One request for `rows`: each the values of the model's input, a list of its columns, or an object of named ones.
 
     Values may be flat or nested as the input's shape without its first axis. InvalidRequest names what doesn't fit.
     """
     if not rows:
         raise InvalidRequest(f"there are no rows for model '{model.name}'")
-    inputs = model.session.signature.inputs
+    inputs = model.signature.inputs
     named = columns(rows, model)
     return InferRequest({name: tensor(inputs[name], values, model.name) for name, values in named.items()})
 
 
-def as_rows(features: Any, model: Model) -> list[Any]:
+def as_rows(features: Any, model: TakesRows) -> list[Any]:
     """`features`, one row or a list of rows, as a list of rows: a row is as long as the model's input says."""
     if not isinstance(features, list):
         return [features]
     if not features or isinstance(features[0], dict):
         return features
-    required = model.session.signature.required
+    required = model.signature.required
     if len(required) != 1:
         return features if isinstance(features[0], list) else [features]
-    row = model.session.signature.inputs[next(iter(required))].row
+    row = model.signature.inputs[next(iter(required))].row
     shape = _shape_of(features)
     if len(shape) == 1:
         return features if row is not None and math.prod(row) == 1 else [features]
@@ -78,9 +80,9 @@ def from_cell(cell: str, item: Assigned) -> Any:
     return from_text(cell, datatype)
 
 
-def split(request: InferRequest, model: Model, count: int) -> Iterator[InferRequest]:
+def split(request: InferRequest, model: TakesRows, count: int) -> Iterator[InferRequest]:
     """A request for each of the `count` rows of one that `to_request` made."""
-    specs = model.session.signature.inputs
+    specs = model.signature.inputs
     for row in range(count):
         inputs = {}
         for name, tensor in request.inputs.items():
@@ -88,6 +90,56 @@ def split(request: InferRequest, model: Model, count: int) -> Iterator[InferRequ
             array = aligned(array.reshape(()) if specs[name].shape == () else array)
             inputs[name] = Tensor(name, tensor.datatype, array)
         yield InferRequest(inputs)
+
+
+class Gathered:
+    """Responses to one row each, which become one to all as they come, where that has the same values: a response to a
+    row takes a hundred times the memory of a number.
+    """
+
+    def __init__(self, outputs: frozenset[str]) -> None:
+        """`outputs`: those that have a row per row."""
+        self._outputs = outputs
+        self._single: list[InferResponse] = []
+        self._joined: list[InferResponse] = []
+
+    def add(self, response: InferResponse) -> None:
+        """The next row's."""
+        self._single.append(response)
+        if len(self._single) == _TOGETHER:
+            self._join()
+
+    def all(self) -> list[InferResponse]:
+        """One response to all rows, or one to each."""
+        if not self._joined:
+            return self._single
+        self._join()
+        if self._single:  # differ from the others, or from each other
+            return [*(part for response in self._joined for part in _apart(response)), *self._single]
+        return [_as_one(self._joined)]
+
+    def _join(self) -> None:
+        shapes = [[tensor.array.shape for tensor in response.outputs] for response in self._single]
+        first = self._joined[0] if self._joined else None
+        alike = bool(shapes) and all(shape == shapes[0] for shape in shapes) and all(s[:1] == (1,) for s in shapes[0])
+        if first is not None:
+            alike = alike and [s[1:] for s in shapes[0]] == [tensor.array.shape[1:] for tensor in first.outputs]
+        if alike and {tensor.name for tensor in self._single[0].outputs} <= self._outputs:
+            self._joined.append(_as_one(self._single))
+            self._single = []
+
+
+def _as_one(responses: Sequence[InferResponse]) -> InferResponse:
+    first = responses[0]
+    whole = joined([{tensor.name: tensor.array for tensor in response.outputs} for response in responses])
+    outputs = [Tensor(tensor.name, tensor.datatype, whole[tensor.name]) for tensor in first.outputs]
+    return InferResponse(first.model_name, first.model_version, outputs)
+
+
+def _apart(response: InferResponse) -> Iterator[InferResponse]:
+    for row in range(len(response.outputs[0].array)):
+        outputs = [Tensor(tensor.name, tensor.datatype, tensor.array[row : row + 1]) for tensor in response.outputs]
+        yield InferResponse(response.model_name, response.model_version, outputs)
 
 
 def from_responses(responses: Sequence[InferResponse], count: int, outputs: frozenset[str]) -> list[dict[str, Any]]:
@@ -128,16 +180,16 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.integer) else value
 
 
-def columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
+def columns(rows: Sequence[Any], model: TakesRows) -> Mapping[str, list[Any]]:
     """The values of each input, row by row. InvalidRequest when a row has too few or too many, or others' names."""
-    inputs, named = model.session.signature.inputs, _columns(rows, model)
+    inputs, named = model.signature.inputs, _columns(rows, model)
     unknown = [name for name in named if name not in inputs]
     if unknown:
         raise InvalidRequest(f"unknown column '{unknown[0]}'; model '{model.name}' takes {', '.join(inputs)}")
     return named
 
 
-def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
+def _columns(rows: Sequence[Any], model: TakesRows) -> Mapping[str, list[Any]]:
     if isinstance(rows[0], dict):
         return _named_columns(rows, model)
     required = naming.required(model)
@@ -153,7 +205,7 @@ def _columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
     return {name: [row[index] for row in rows] for index, name in enumerate(names)}
 
 
-def _named_columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]:
+def _named_columns(rows: Sequence[Any], model: TakesRows) -> Mapping[str, list[Any]]:
     names = rows[0].keys()
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or row.keys() != names:
@@ -162,7 +214,7 @@ def _named_columns(rows: Sequence[Any], model: Model) -> Mapping[str, list[Any]]
     if not listed:
         return {name: [row[name] for row in rows] for name in names}
     others = [name for name in names if name not in listed]
-    if not set(listed) <= names or not model.session.signature.inputs.keys() >= set(others):
+    if not set(listed) <= names or not model.signature.inputs.keys() >= set(others):
         raise InvalidRequest(
             f"each row for model '{model.name}' must name its values {naming.some(listed)}, got {naming.some([*names])}"
         )

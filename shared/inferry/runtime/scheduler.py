@@ -103,30 +103,40 @@ class Scheduler:
             )
         self._waiting += 1
         start = time.perf_counter_ns()
+        cancellation = Cancellation()
         try:
-            arrays, took = await self._in_thread(feed, outputs, deadline, elements)
+            arrays, took = await self._in_thread(feed, outputs, deadline, elements, cancellation)
+        except InferenceTimeout as exc:
+            exc.spent(start, cancellation.began, time.perf_counter_ns())
+            raise
         finally:
             self._waiting -= 1
         return Run(arrays, time.perf_counter_ns() - start - took, took)
 
     async def _in_thread(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
     ) -> tuple[list[Array], int]:
+        seconds = deadline - time.monotonic()
         try:
-            return await self._in_pool(feed, outputs, deadline, elements, deadline - time.monotonic())
+            return await self._in_pool(feed, outputs, deadline, elements, seconds, cancellation)
         except TimeoutError as exc:
             raise InferenceTimeout(
                 f"the time for a prediction of model '{self._name}' was over: it is busy, or slow"
             ) from exc
 
     async def _in_pool(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, seconds: float | None
+        self,
+        feed: Feed,
+        outputs: tuple[str, ...],
+        deadline: float,
+        elements: int,
+        seconds: float | None,
+        cancellation: Cancellation,
     ) -> tuple[list[Array], int]:
         """A run that ends when this is cancelled. TimeoutError after `seconds`, in a queue for a thread too."""
         import asyncio
 
         loop = asyncio.get_running_loop()
-        cancellation = Cancellation()
         arguments = (feed, outputs, deadline, elements, cancellation)
         run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
         try:
@@ -157,7 +167,7 @@ class Scheduler:
         return self._arriving == 1
 
     async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
-        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None)
+        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None, Cancellation())
         self._stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from inferry.settings import Settings
 _LINE_SECONDS = 0.05
 # As much may be read at once, of whatever comes together.
 _CHUNK = 256 * 1024
+# Parts of an answer that are larger together are not copied into one.
+_COPIED = 64 * 1024
 # A connection that is closed while its client still sends is reset, and the client may never see why.
 _LINGER_SECONDS = 1.0
 # A server that ends answers what its clients had sent before they could know.
@@ -102,7 +105,7 @@ class Connection(HttpToolsProtocol):
         self._seen += len(data)
         if self._seen > self._most:
             self._is_large = True
-        HttpToolsProtocol.data_received(self, data)  # super() would be a call more for every request
+        super().data_received(data)
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:
             self._unfinished(cycle)
@@ -253,10 +256,8 @@ class _Turn:
     def _send(self) -> None:
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
-            try:  # noqa: SIM105  suppress() would be three calls more for every answer
+            with suppress(RuntimeError):  # uvloop's, of a connection that was lost meanwhile: the others have theirs
                 transport.send()
-            except RuntimeError:  # uvloop's, of a connection that was lost meanwhile: the others have theirs
-                pass
 
 
 class _Joined:
@@ -288,4 +289,7 @@ class _Joined:
         """What was written since the last time."""
         if self._parts:
             parts, self._parts = self._parts, []
-            self._transport.write(b"".join(parts) if len(parts) > 1 else parts[0])
+            if sum(map(len, parts)) > _COPIED:
+                self._transport.writelines(parts)
+            else:
+                self._transport.write(b"".join(parts))

@@ -1,19 +1,25 @@
 """A port of its own for `GET /metrics`, which the world that calls the models need not reach."""
 
 import socket
+import sys
 import threading
-from collections.abc import Callable
+import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from inferry.errors import InvalidSettings
+from inferry.http import content
 from inferry.observability.sinks import prometheus
+from inferry.observability.sinks.prometheus import Scrape
 
+# That a connection may take, and how many there may be.
 _SECONDS = 10.0
+_CONNECTIONS = 16
 
 
-def listen(host: str, port: int, text: Callable[[], str]) -> int:
-    """Serves what `text()` is at that moment from a thread, until the process ends; the port. InvalidSettings."""
+def listen(host: str, port: int, text: Scrape) -> int:
+    """Serves what `text` is at that moment from a thread, until the process ends; the port. InvalidSettings."""
     handler = type("Handler", (_Handler,), {"text": staticmethod(text)})
     server = type("Server", (_Server,), {"address_family": socket.AF_INET6 if ":" in host else socket.AF_INET})
     try:
@@ -26,20 +32,51 @@ def listen(host: str, port: int, text: Callable[[], str]) -> int:
 
 
 class _Server(ThreadingHTTPServer):
+    """Its clients are few, and have little to say: more than that is turned away, and what takes long is ended."""
+
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: dict[socket.socket, float] = {}
+        super().__init__(*arguments)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        if len(self._open) >= _CONNECTIONS:
+            return False
+        self._open[request] = time.monotonic() + _SECONDS
+        return True
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Twice a second."""
+        now = time.monotonic()
+        for request, until in [*self._open.items()]:
+            if until <= now:
+                with suppress(OSError):  # it has ended meanwhile
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left, or was made to, is no event."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = _SECONDS
-    text: Callable[[], str]
+    text: Scrape
 
     def do_GET(self) -> None:
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404)
             return
-        body = self.text().encode()
+        form = prometheus.accepted(self.headers.get("Accept", ""))
+        body, encoded = content.encoded(self.text(form).encode(), self.headers.get("Accept-Encoding", ""))
         self.send_response(200)
-        self.send_header("Content-Type", prometheus.CONTENT_TYPE)
+        self.send_header("Content-Type", form.content_type)
+        for name, value in encoded:
+            self.send_header(name.decode(), value.decode())
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from inferry.observability.registry import Metrics
 from inferry.observability.sinks import prometheus
-from inferry.observability.sinks.prometheus import Page
+from inferry.observability.sinks.prometheus import Format, Page
 
 # A worker that runs a large model is slow to answer, one that is gone never does.
 _SECONDS = 2.0
@@ -33,10 +33,10 @@ class Workers:
         listener.listen()
         threading.Thread(target=_answer, args=(listener, metrics), name="inferry-scrape", daemon=True).start()
 
-    def text(self) -> str:
-        """What all of them say, in Prometheus' format."""
-        pages = (_ask(path) for path in sorted(self._folder.iterdir()))
-        return prometheus.joined(page for page in pages if page is not None)
+    def text(self, form: Format) -> str:
+        """What all of them say, in this format."""
+        pages = (_ask(path, form) for path in sorted(self._folder.iterdir()))
+        return prometheus.joined((page for page in pages if page is not None), form)
 
 
 def _answer(listener: socket.socket, metrics: Metrics) -> None:
@@ -45,15 +45,18 @@ def _answer(listener: socket.socket, metrics: Metrics) -> None:
         connection, _ = listener.accept()
         with connection, contextlib.suppress(OSError):
             connection.settimeout(_SECONDS)
-            families = [*metrics.collect(), *metrics.triton()]
-            connection.sendall(json.dumps(prometheus.page(families, labels)).encode())
+            with connection.makefile("r") as asked:
+                form = prometheus.FORMATS.get(asked.readline().strip(), prometheus.TEXT)
+            page = prometheus.page(prometheus.families(metrics), form, labels)
+            connection.sendall(json.dumps(page).encode())
 
 
-def _ask(path: Path) -> Page | None:
+def _ask(path: Path, form: Format) -> Page | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_SECONDS)
         try:
             connection.connect(str(path))
+            connection.sendall(f"{form.name}\n".encode())
             with connection.makefile("rb") as answer:
                 page: Page = json.loads(answer.read())
                 return page

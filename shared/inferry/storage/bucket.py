@@ -1,117 +1,132 @@
-"""Objects in s3://, az://, gs:// and memory:// stores, listed and read with obstore."""
+"""The objects of s3://, az://, gs:// and memory:// stores, through obstore."""
 
+import io
 import os
-import re
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import BinaryIO, cast
 
 import obstore.store
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
-from inferry.errors import InvalidSettings, StoreError
-from inferry.storage.stored import Listing, StoredFile, is_plain, limited, translated
-
-if TYPE_CHECKING:
-    from obstore import ObjectMeta
-    from obstore.store import BackoffConfig, MemoryStore, ObjectStore, RetryConfig
-
-Backend: TypeAlias = "ObjectStore"
-
-ERRORS = (BaseError, OSError, ValueError)
-
-BACKENDS = {"s3": "S3Store", "az": "AzureStore", "gs": "GCSStore"}
-# Four attempts of 2 s bound an endpoint that is down to about 10 s. A download is given up when nothing
-# arrives for 10 s, not because it is long. These go in as `config`: given `client_options`, obstore forgets
-# what it read from the environment (AWS_ALLOW_HTTP, AWS_PROXY_URL, ...).
-CLIENT = {"connect_timeout": "2s", "read_timeout": "10s", "timeout": "1h"}
-ATTEMPTS = 4
-_memories: "dict[str, MemoryStore]" = {}
+from inferry.errors import StoreError
+from inferry.storage.backends import ERRORS, Backend, memory, open_backend, stored
+from inferry.storage.object_streams import PIECE, ObjectReader, ObjectWriter
+from inferry.storage.stored import Listing, Paths, StoredFile, is_plain, limited, translated
 
 
 class Bucket:
-    """Objects below a prefix; `backend` is obstore's own store, `origin` tells it from all others."""
+    """`files.Files` of a store: objects whose names start with `prefix`; paths are what is behind it.
 
-    def __init__(self, url: str, backend: "ObjectStore", origin: str) -> None:
+    `backend` is obstore's own store, `origin` tells it from all others.
+    """
+
+    left_out: Sequence[str] = ()
+
+    def __init__(self, url: str, backend: Backend, origin: str, prefix: str = "") -> None:
         self.url = url
         self.backend = backend
         self.origin = origin
+        self.prefix = prefix
 
     def list(self) -> Listing:
         with translated(f"can't list {self.url}", ERRORS):
             found = [stored(meta) for page in self.backend.list(chunk_size=1000) for meta in page]
-        plain = {file.path: file for file in found if is_plain(file.path)}
+        start = len(self.prefix)
+        plain = {file.path: file for file in found if file.path.startswith(self.prefix) and is_plain(file.path)}
         # Consoles mark a folder with an object of its name, and a disk has no file and folder of one name.
         folders = {path[:end] for path in plain for end, letter in enumerate(path) if letter == "/"}
-        return [plain[path] for path in sorted(plain.keys() - folders)]
+        files = [plain[path] for path in sorted(plain.keys() - folders)]
+        return [file._replace(path=file.path[start:]) for file in files] if start else files
 
-    def read(self, path: str, limit: int) -> bytes:
+    def below(self, folder: str) -> Paths:
+        with translated(f"can't list {self.url}", ERRORS):
+            found = [meta["path"] for page in self.backend.list(f"{self.prefix}{folder}/") for meta in page]
+        return sorted(path.removeprefix(self.prefix) for path in found)
+
+    def stat(self, path: str) -> StoredFile | None:
         with translated(f"can't read {path!r} in {self.url}", ERRORS):
-            found = self.backend.get(path)
-            if found.meta["size"] <= limit:
+            try:
+                found = stored(self.backend.head(self._name(path)))
+                return StoredFile(path, found.size, found.identity)
+            except FileNotFoundError:
+                return None
+
+    def open(self, file: StoredFile) -> BinaryIO:
+        return cast(
+            "BinaryIO", io.BufferedReader(ObjectReader(self.backend, self._name(file.path), file, self.url), PIECE)
+        )
+
+    def read(self, path: str, limit: int | None = None) -> bytes | None:
+        with translated(f"can't read {path!r} in {self.url}", ERRORS):
+            try:
+                found = self.backend.get(self._name(path))
+            except FileNotFoundError:
+                return None
+            if limit is None or found.meta["size"] <= limit:
                 return limited(found.bytes().to_bytes(), limit, path)
         raise StoreError(f"{path!r} in {self.url} has {found.meta['size']} bytes; at most {limit} are read")
 
+    @contextmanager
+    def write(self, path: str) -> Iterator[BinaryIO]:
+        # What the block raises is not the store's.
+        writer = ObjectWriter(self.backend, self._name(path), self.url)
+        yield cast("BinaryIO", writer)
+        writer.complete()
+
+    def create(self, path: str, content: bytes) -> bool:
+        with translated(f"can't write {path!r} in {self.url}", ERRORS):
+            try:
+                self.backend.put(self._name(path), content, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+            except (NotSupportedError, NotImplementedError):
+                # The best that such a store can do; what is written under one name is always the same here.
+                if self.stat(path) is not None:
+                    return False
+                self.backend.put(self._name(path), content, use_multipart=False)
+            return True
+
+    def delete(self, paths: Iterable[str]) -> None:
+        with translated(f"can't delete in {self.url}", ERRORS):
+            for path in paths:
+                try:
+                    self.backend.delete(self._name(path))
+                except FileNotFoundError:
+                    continue
+
+    def _name(self, path: str) -> str:
+        # Stores take any name, but ours are read again as files on disk are.
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise StoreError(f"{path!r} can't be the name of an object in {self.url}")
+        return f"{self.prefix}{path}"
+
 
 def open_bucket(url: str, scheme: str, rest: str) -> Bucket:
-    """The objects at a URL, split into its scheme and what follows ://. InvalidSettings when it names none."""
-    if scheme == "memory":
-        return _in_memory(url, _memory(rest))
-    return Bucket(url, _backend(url, scheme, rest), url)
+    """The objects at a URL, split into its scheme and what follows ://. InvalidSettings when it names no store."""
+    if scheme != "memory":
+        return Bucket(url, open_backend(url, scheme, rest), url)
+    # A memory:// URL names a store first, and then a prefix in it.
+    name, _, prefix = rest.partition("/")
+    return _in_memory(url, memory(name), prefix and f"{prefix.rstrip('/')}/")
 
 
 def memory_bucket(files: Mapping[str, bytes], name: str | None = None) -> Bucket:
     """A bucket in memory that holds `files`: the one at memory://`name`, or without a name one of its own."""
-    backend = obstore.store.MemoryStore() if name is None else _memory(name)
+    backend = obstore.store.MemoryStore() if name is None else memory(name)
     url = f"memory://{os.urandom(8).hex() if name is None else name}"
     with translated(f"can't fill {url}", ERRORS):
         for path, content in files.items():
             backend.put(path, content)
-    return _in_memory(url, backend)
+    return _in_memory(url, backend, "")
 
 
-def _in_memory(url: str, backend: "MemoryStore") -> Bucket:
+def _in_memory(url: str, backend: Backend, prefix: str) -> Bucket:
     # Identities are mere counters here: without its mark, a process would take another's files from the cache.
-    return Bucket(url, backend, f"{url} {_process()}")
-
-
-def _memory(name: str) -> "MemoryStore":
-    return _memories.setdefault(name, obstore.store.MemoryStore())
+    return Bucket(url, backend, f"{url} {_process()}", prefix)
 
 
 @cache
 def _process() -> str:
     return os.urandom(8).hex()
-
-
-def _backend(url: str, scheme: str, rest: str) -> "ObjectStore":
-    if scheme not in BACKENDS:
-        known = ", ".join(f"{name}://" for name in ("file", "memory", *BACKENDS))
-        raise InvalidSettings(f"a store can't be a {scheme}:// URL; give a folder or one of {known}")
-    bucket, _, prefix = rest.partition("/")
-    if re.search("[@:?]", bucket) or "?" in prefix:
-        # The URL is not repeated: it would carry the credentials into the logs.
-        raise InvalidSettings(f"a {scheme}:// URL takes no credentials and no query: use the environment")
-    if not bucket:
-        raise InvalidSettings(f"{url}: expected {scheme}://bucket/prefix")
-    with translated(f"can't open {url}", ERRORS):
-        made: ObjectStore = getattr(obstore.store, BACKENDS[scheme])(
-            bucket, prefix=prefix.strip("/") or None, config=CLIENT, retry_config=_retries()
-        )
-    return made
-
-
-def _retries() -> "RetryConfig":
-    backoff: BackoffConfig = {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=1),
-        "base": 2,
-    }
-    return {"max_retries": ATTEMPTS - 1, "retry_timeout": timedelta(minutes=3), "backoff": backoff}
-
-
-def stored(meta: "ObjectMeta") -> StoredFile:
-    # Azure quotes the tag in an answer's header and not in a listing.
-    tag = (meta["e_tag"] or "").strip('"') or f"{meta['size']}-{meta['last_modified'].isoformat()}"
-    return StoredFile(meta["path"], meta["size"], tag)

@@ -23,7 +23,11 @@ class StoredFile(NamedTuple):
 
 
 Listing: TypeAlias = list[StoredFile]
-"""A name for the type where `list` is a method."""
+Paths: TypeAlias = list[str]
+"""Names for the types where `list` is a method."""
+
+HIDDEN = ".inferry"
+"""Where unfinished work is kept, below the folder of the results; no listing shows it."""
 
 
 class VersionFiles(NamedTuple):
@@ -104,8 +108,8 @@ def relative(folder: str, files: Iterable[StoredFile]) -> dict[str, StoredFile]:
     return wanted
 
 
-def limited(content: bytes, limit: int, path: object) -> bytes:
+def limited(content: bytes, limit: int | None, path: object) -> bytes:
     """`content`, unless it is longer than `limit` bytes."""
-    if len(content) > limit:
+    if limit is not None and len(content) > limit:
         raise StoreError(f"{path} has more than {limit} bytes")
     return content

@@ -16,7 +16,7 @@ Document: TypeAlias = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class Fanout:
+class RunSteps:
     """What a worker does for runs. All places that are named are checked as those in messages are."""
 
     def __init__(self, service: Service, worker: Worker) -> None:
@@ -65,8 +65,8 @@ class Fanout:
         }
 
     def _job(self, document: Document, until: float, last: bool, attempt: int) -> dict[str, Any]:
-        told = _member(document, "run", dict)
-        run, file, part = self._run(told), _member(told, "file", int), told.get("slice")
+        named = _member(document, "run", dict)
+        run, file, part = self._run(named), _member(named, "file", int), named.get("slice")
         if time.monotonic() >= until:
             return {"state": UNFINISHED}
         messages = self._worker.messages
@@ -87,8 +87,8 @@ class Fanout:
         merged = merge.merge(self._run(document["merge"]))
         return {**merged._asdict(), "said": merged.said}
 
-    def _run(self, told: Document) -> Run:
-        run = Run(_member(told, "output", str), _member(told, "name", str))
+    def _run(self, named: Document) -> Run:
+        run = Run(_member(named, "output", str), _member(named, "name", str))
         self._worker.messages.check_output(f"{run.output}/")
         return run
 

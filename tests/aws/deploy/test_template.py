@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from assemblies import ROOT, Assembly, sources, synthesise
+from inferry.errors import InvalidSettings
 from inferry.settings import Settings
 from templates import ALIAS, FUNCTION, constants, function
 
@@ -113,6 +114,20 @@ def test_an_environment_that_lambda_has_no_room_for(tmp_path: Path) -> None:
     said = r"are 4\d{3} bytes as the function's environment, .* 3600: shorten the longest, DATA_PREFIXES \(4219 char"
     with pytest.raises(InvalidProps, match=said):
         synthesise(context, tmp_path / "out", sources(tmp_path / "source"))
+
+
+def test_a_name_that_cloudwatch_drops(tmp_path: Path) -> None:
+    context = {"environments": {"dev": {"settings": {"APP_NAME": "AWS/inferry"}}}}
+    with pytest.raises(InvalidSettings, match=r"APP_NAME must be a namespace of CloudWatch.*got 'AWS/inferry'"):
+        synthesise(context, tmp_path / "out", sources(tmp_path / "source"))
+
+
+def test_what_the_image_needs_for_otlp(tmp_path: Path) -> None:
+    context = {"environments": {"dev": {"settings": {"METRICS_SINKS": "emf,otlp"}}}}
+    synthesise(context, tmp_path / "out", sources(tmp_path / "source"))
+    [manifest] = (tmp_path / "out").glob("*.assets.json")
+    [image] = json.loads(manifest.read_text())["dockerImages"].values()
+    assert image["source"]["dockerBuildArgs"] == {"EXTRAS": "aws,batch,otel"}
 
 
 def test_a_new_secret_has_a_digest_that_nobody_has_a_key_for(keys: Assembly) -> None:

@@ -33,6 +33,8 @@ def test_environments_that_come_and_go(python: Path, repository: Callable[..., s
     env: dict[str, Any] = {
         "MODEL_PATH": repository({"quick.onnx": onnx_models.identity()}),
         "METRICS_SINKS": "emf,remote_write",
+        "EMF_DETAIL": "all",
+        "METRICS_INTERVAL": "0.01",
         "REMOTE_WRITE_URL": store.write_url,
     }
     totals = 'sum(max_over_time(inferry_requests_total{model="quick"}[10m]))'

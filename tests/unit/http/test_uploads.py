@@ -7,6 +7,12 @@ from inferry.errors import InvalidRequest
 from inferry.http.uploads import read
 from inferry.runtime.model_config import ModelConfig
 
+
+def of(parameters: Any, model: str) -> Any:
+    """What is read of a request with these parameters."""
+    return read({"parameters": parameters}, model)
+
+
 BATCHED = '{"max_batch_size": 4}'
 
 
@@ -24,7 +30,7 @@ BATCHED = '{"max_batch_size": 4}'
     ],
 )
 def test_read(parameters: Any, expected: Any) -> None:
-    assert read(parameters, "m") == expected
+    assert of(parameters, "m") == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +59,7 @@ def test_read(parameters: Any, expected: Any) -> None:
 )
 def test_what_can_not_be_read(parameters: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read(parameters, "m")
+        of(parameters, "m")
     assert str(caught.value).startswith(message)
 
 
@@ -61,10 +67,10 @@ def test_what_can_not_be_read(parameters: Any, message: str) -> None:
 def test_names_that_no_model_and_no_version_can_have(name: str) -> None:
     """No store is asked to keep them: what it says of them is about its own folders."""
     with pytest.raises(InvalidRequest, match="a model can't be called so"):
-        read({"config": "{}", "file:1/model.onnx": ""}, name)
+        of({"config": "{}", "file:1/model.onnx": ""}, name)
     with pytest.raises(InvalidRequest, match=r"is no file of a version|is in no version"):
-        read({"config": "{}", f"file:{name}/model.onnx": ""}, "m")
-    assert read({"config": "{}"}, name) == (ModelConfig(), {})
+        of({"config": "{}", f"file:{name}/model.onnx": ""}, "m")
+    assert of({"config": "{}"}, name) == (ModelConfig(), {})
 
 
 @pytest.mark.parametrize(
@@ -73,12 +79,12 @@ def test_names_that_no_model_and_no_version_can_have(name: str) -> None:
 )
 def test_paths_that_no_file_of_a_version_has(path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read({"config": "{}", "file:1/model.onnx": "", f"file:{path}": ""}, "m")
+        of({"config": "{}", "file:1/model.onnx": "", f"file:{path}": ""}, "m")
     assert str(caught.value) == f"'file:{path[:100]}' is no file of a version: give it as 'file:1/model.onnx'"
 
 
 @pytest.mark.parametrize("path", ["1/net.onnx", "1/w/model.onnx"])
 def test_an_upload_without_a_model(path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        read({"config": "{}", f"file:{path}": ""}, "m")
+        of({"config": "{}", f"file:{path}": ""}, "m")
     assert str(caught.value) == "'parameters' hold no model.onnx: give it as 'file:1/model.onnx'"

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 import pytest
-from inferry.jobs.pipeline import side_by_side
+from inferry.jobs.pipeline import ordered_map
 
 THREADS = 3
 
 
 def made(items: Iterable[int], act: Callable[[int], Any], shared: bool = True) -> list[Any]:
-    with side_by_side(chunks(items), act, lambda: shared, str, THREADS) as found:
+    with ordered_map(chunks(items), act, lambda: shared, str, THREADS) as found:
         return list(found)
 
 
@@ -66,7 +66,7 @@ def test_what_is_ready_is_finished_while_another_acts() -> None:
         through.set()
         return item
 
-    with side_by_side(chunks(range(2)), act, lambda: False, then, THREADS) as found:
+    with ordered_map(chunks(range(2)), act, lambda: False, then, THREADS) as found:
         assert list(found) == [0, 1]
 
 
@@ -74,7 +74,7 @@ def test_what_is_ready_is_finished_while_another_acts() -> None:
 def test_a_chunk_may_have_any_number_of_items(shared: bool) -> None:
     sizes = [2, 0, 1, 3]
     parts: list[Any] = [partial(list, [f"{number}{item}" for item in range(size)]) for number, size in enumerate(sizes)]
-    with side_by_side(parts, str, lambda: shared, str, THREADS) as found:
+    with ordered_map(parts, str, lambda: shared, str, THREADS) as found:
         assert list(found) == ["00", "01", "20", "30", "31", "32"]
 
 
@@ -91,7 +91,7 @@ def test_chunks_are_called_side_by_side_while_another_acts() -> None:
         assert item or called[2].wait(10)
         return item
 
-    with side_by_side([partial(chunk, number) for number in range(3)], act, lambda: False, int, THREADS) as found:
+    with ordered_map([partial(chunk, number) for number in range(3)], act, lambda: False, int, THREADS) as found:
         assert list(found) == [0, 1, 2]
 
 
@@ -106,7 +106,7 @@ def test_every_chunk_that_was_taken_is_called(shared: bool) -> None:
             taken.append(number := len(taken))
             yield lambda number=number: called.append(number) or [number]  # type: ignore[misc]
 
-    with side_by_side(endless(), int, lambda: shared, int, THREADS) as found:
+    with ordered_map(endless(), int, lambda: shared, int, THREADS) as found:
         assert next(iter(found)) == 0
     assert sorted(called) == taken
 
@@ -137,7 +137,7 @@ def test_errors_come_behind_what_was_before_them(
     found: list[int] = []
     with (
         pytest.raises(ValueError, match=reason),
-        side_by_side(chunks(items()), act, lambda: shared, then, THREADS) as things,
+        ordered_map(chunks(items()), act, lambda: shared, then, THREADS) as things,
     ):
         found.extend(things)
     assert found == expected
@@ -154,7 +154,7 @@ def test_all_threads_have_ended_when_the_block_does(shared: bool) -> None:
             count += 1
             yield count
 
-    with side_by_side(chunks(items()), int, lambda: shared, int, THREADS) as found:
+    with ordered_map(chunks(items()), int, lambda: shared, int, THREADS) as found:
         assert next(iter(found)) == 1
     assert threading.active_count() == before
     # One was taken, some wait in the queue, and each thread had another in hand when it was told to stop.
@@ -171,7 +171,7 @@ def test_nobody_begins_an_act_when_it_is_too_late() -> None:
         assert over.wait(10)
         return item
 
-    with side_by_side(chunks(range(9)), act, lambda: False, int, THREADS):
+    with ordered_map(chunks(range(9)), act, lambda: False, int, THREADS):
         assert first.wait(10)
         threading.Timer(0.05, over.set).start()
     assert acts == [0]

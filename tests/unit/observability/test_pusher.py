@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -61,6 +62,24 @@ def test_the_sinks_before_an_answer_and_those_after_it(metrics: Metrics) -> None
     assert counts(metrics) == {"flushes_total": {("before",): 2, ("after",): 2}}
     assert both.waits
     assert not pusher(metrics, before=before).waits
+
+
+def test_what_waits_is_pushed_once_in_an_interval(metrics: Metrics) -> None:
+    before, after = Recorder(immediate=True), Recorder()
+    often = pusher(metrics, before=before, after=after)
+    seldom = Pusher(metrics, {"before": before, "after": after}, interval=600, timeout=1)
+    for _ in range(3):
+        seldom.push_what_waits()
+    assert (before.happened, after.happened) == ([], ["push"])
+    often.push_what_waits()
+    time.sleep(0.02)
+    often.push_what_waits()
+    assert after.happened == ["push"] * 3
+    seldom.renew()  # another process, which has said nothing yet
+    seldom.push_what_waits()
+    assert after.happened == ["push"] * 3 + ["renew", "push"]
+    seldom.close()
+    assert after.happened[5:] == ["push", "close"]
 
 
 FAILURES: dict[str, tuple[Exception, int, bool]] = {

@@ -5,21 +5,28 @@ import re
 import time
 from typing import Any
 
+import prometheus_client
 import pytest
 from inferry import errors
-from inferry.observability import catalogue
+from inferry.observability import catalogue, process_metrics
 from inferry.observability.catalogue import CATALOGUE, COUNTER, GAUGE, HISTOGRAM, TRITON, Metric
 from inferry.observability.registry import Family, Gauge, Metrics, samples
 from inferry.observability.sinks import prometheus
 from inferry.observability.stats import Histogram, ModelStats, Timings
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as open_parser
 
 MS = 1_000_000
+MOMENTS = ("inferry_last_request_timestamp_seconds", "inferry_model_last_load_timestamp_seconds")
 
 
 def values(metrics: Metrics) -> dict[str, dict[tuple[str, ...], Any]]:
     """All that is not zero, by name; histograms as their counts and sum."""
     found = {family.metric.name: dict(family.series) for family in metrics.collect()}
     del found["inferry_build_info"]
+    for name in MOMENTS:
+        moments: Any = found.pop(name, {})
+        assert all(time.time() - 60 < moment <= time.time() for moment in moments.values())
     kept = {
         name: {labels: value for labels, value in series.items() if is_any(value)} for name, series in found.items()
     }
@@ -48,10 +55,14 @@ def test_labels_are_bounded() -> None:
     assert {label for metric in CATALOGUE for label in metric.labels} == {
         "model",
         "version",
+        "form",
         "reason",
         "phase",
         "outcome",
         "sink",
+        "method",
+        "route",
+        "status",
     }
 
 
@@ -238,6 +249,8 @@ def test_reasons(exc: BaseException, later: str, early: str) -> None:
 
 def test_what_a_process_did() -> None:
     metrics = Metrics()
+    for status in (200, 200, 404):
+        metrics.answers["GET", "/v2/models/{model}", status] += 1
     metrics.loaded("m", "1", 0.25)
     metrics.load_failed("n", "1")
     metrics.cache_hits += 2
@@ -250,11 +263,17 @@ def test_what_a_process_did() -> None:
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
     metrics.flush_failed("amp")
-    metrics.watch(lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)])
+    metrics.watch(
+        lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
+    )
     assert values(metrics) == {
+        "inferry_http_requests_total": {
+            ("GET", "/v2/models/{model}", "200"): 2,
+            ("GET", "/v2/models/{model}", "404"): 1,
+        },
         "inferry_model_loads_total": {("m", "1", "success"): 1, ("n", "1", "failed"): 1},
         "inferry_model_load_seconds_total": {("m", "1"): 0.25},
-        "inferry_model_loaded_bytes": {("m", "1"): 1234},
+        "inferry_model_loaded_bytes": {("m", "1", "plain"): 1234},
         "inferry_requests_queued": {("m", "1"): 2},
         "inferry_model_cache_hits_total": {(): 2},
         "inferry_model_cache_misses_total": {(): 1},
@@ -277,6 +296,9 @@ def test_a_process_that_starts_from_the_memory_of_another_has_done_nothing() -> 
     failed(stats, errors.QueueFull(), 1)
     metrics.cold_start(1)
     metrics.cache_hits += 1
+    metrics.answers["GET", "/v2", 200] += 1
+    metrics.loaded("m", "1", 1)
+    stats.traced(5, "f" * 32, "f" * 16)
     metrics.reset()
     assert values(metrics) == {}
     assert metrics.model("m", "1") is stats
@@ -289,7 +311,7 @@ EVENTS = Metric("events_total", COUNTER, "events", ("model", "why"), "Events")
 UPTIME = Metric("uptime_seconds", GAUGE, "seconds", (), "Time")
 TEXT = r"""# HELP sizes Rows of a run
 # TYPE sizes histogram
-sizes_bucket{model="m",le="1"} 1
+sizes_bucket{model="m",le="1.0"} 1
 sizes_bucket{model="m",le="2.5"} 1
 sizes_bucket{model="m",le="+Inf"} 3
 sizes_sum{model="m"} 9
@@ -312,3 +334,116 @@ def test_text() -> None:
     ]
     assert prometheus.joined([prometheus.page(families)]) == TEXT
     assert [sample.value for sample in samples(families[0])] == [1, 1, 3, 9, 3]
+
+
+@pytest.fixture
+def busy() -> Metrics:
+    """A process in which everything of the catalogue has happened."""
+    metrics = Metrics()
+    stats = metrics.model("m", "1")
+    answered(stats, 1 * MS, 2 * MS, 3 * MS, 4 * MS, rows=3, received=100, sent=50)
+    stats.traced(10 * MS, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
+    failed(stats, errors.QueueFull(), 5 * MS)
+    metrics.loaded("m", "1", 0.25)
+    metrics.cold_start(1.5)
+    metrics.job_rows("m", "1", 90, 10)
+    metrics.job_file("m", "1")
+    metrics.flushed("emf")
+    metrics.flush_failed("amp", dropped=34)
+    metrics.answers["POST", "/v2/models/{model}/infer", 200] += 2
+    metrics.watch(
+        lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
+    )
+    assert {family.metric for family in metrics.collect()} == set(CATALOGUE)
+    return metrics
+
+
+def ours(families: list[Family]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {(sample.name, frozenset(sample.labels)): sample.value for family in families for sample in samples(family)}
+
+
+def theirs(families: list[prometheus_client.Metric]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Triton's counters have no _total, which the parser adds to all of the older format."""
+    return {
+        (
+            sample.name.removesuffix("_total" * sample.name.startswith("nv_")),
+            frozenset(sample.labels.items()),
+        ): sample.value
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "parse"),
+    [
+        (prometheus.TEXT, parser.text_string_to_metric_families),
+        (prometheus.OPENMETRICS, open_parser.text_string_to_metric_families),
+    ],
+    ids=["text", "openmetrics"],
+)
+def test_prometheus_own_parser_reads_the_page(busy: Metrics, form: prometheus.Format, parse: Any) -> None:
+    families = prometheus.families(busy)
+    text = prometheus.joined([prometheus.page(families, form)], form)
+    parsed = list(parse(text))
+    assert theirs(parsed) == ours(families)
+    kinds = {family.name: family.type for family in parsed}
+    for family in families:
+        metric = family.metric
+        name = metric.name.removesuffix("_total") if metric.kind == COUNTER else metric.name
+        is_tritons = metric.name.startswith("nv_") and metric.kind == COUNTER
+        assert kinds[name] == ("unknown" if is_tritons and form is prometheus.OPENMETRICS else metric.kind)
+
+
+def test_openmetrics_says_since_when_and_shows_traces(busy: Metrics) -> None:
+    before = time.time()
+    text = prometheus.text(busy, prometheus.OPENMETRICS)
+    found = [s for f in open_parser.text_string_to_metric_families(text) for s in f.samples]
+    created = {sample.name: sample.value for sample in found if sample.name.endswith("_created")}
+    counting = {metric.name.removesuffix("_total") for metric in CATALOGUE if metric.kind != GAUGE}
+    assert created.keys() == {f"{name}_created" for name in counting}
+    assert all(before - 60 < moment <= before for moment in created.values())
+    exemplars = {sample.labels["le"]: sample.exemplar for sample in found if sample.exemplar}
+    ((le, exemplar),) = exemplars.items()
+    span = {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
+    assert (le, exemplar.labels, exemplar.value) == ("0.01", span, 0.01)
+    assert float(exemplar.timestamp) == pytest.approx(before, abs=60)
+
+
+def test_a_version_that_comes_again_counts_from_then_on(busy: Metrics) -> None:
+    busy.forget("m", "1")
+    before = time.time()
+    busy.model("m", "1")
+    requests = next(family for family in busy.collect() if family.metric is catalogue.REQUESTS)
+    assert requests.created["m", "1"] >= before
+    assert catalogue.LAST_LOAD not in {family.metric for family in busy.collect()}
+
+
+@pytest.mark.parametrize(
+    ("accept", "form"),
+    [
+        ("", "text"),
+        ("*/*", "text"),
+        ("text/plain;version=0.0.4", "text"),
+        ("application/openmetrics-text;q=0, text/plain", "text"),
+        # Prometheus 2.42 and 3.5.
+        (
+            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+            "text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+            "openmetrics",
+        ),
+        ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3", "openmetrics"),
+    ],
+)
+def test_formats_by_accept(accept: str, form: str) -> None:
+    assert prometheus.accepted(accept).name == form
+
+
+def test_the_process_as_prometheus_client_sees_it() -> None:
+    (*_,) = families = process_metrics.families()
+    collected = theirs(list(prometheus_client.ProcessCollector(registry=None).collect()))
+    found = ours(families)
+    assert found.keys() == collected.keys()
+    for (name, _), value in found.items():
+        assert value == pytest.approx(collected[name, frozenset()], rel=0.05, abs=1), name

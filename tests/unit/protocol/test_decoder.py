@@ -516,7 +516,7 @@ def test_refused(members: str, message: str, reader: str) -> None:
         ),
         (
             f'"inputs":[{ONE}],"outputs":[{{"name":"y","parameters":{{"shared_memory_region":"r"}}}}]',
-            "output 'y' is to go to shared memory, which inferry doesn't offer",
+            "output 'y' asks for shared memory, which inferry doesn't offer",
         ),
     ],
 )

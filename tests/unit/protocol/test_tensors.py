@@ -125,18 +125,23 @@ def test_bytes_of_an_array_that_is_not_contiguous() -> None:
         ("BOOL", (3,), b"\0\1\2", f"a BOOL of {WHAT} is a byte other than 0 and 1"),
         ("BYTES", (1,), b"\1\0\0\0ab", f"unexpected 1 trailing bytes after 1 string(s) of {WHAT}"),
         ("BYTES", (0,), b"\0\0\0\0", f"unexpected 4 trailing bytes after 0 string(s) of {WHAT}"),
-        ("BYTES", (1,), b"\2\0\0\0a", f"string 0 of {WHAT} is cut off: its 4-byte length says more than is there"),
+        (
+            "BYTES",
+            (1,),
+            b"\2\0\0\0a",
+            f"string 0 of {WHAT} is cut off: its 4-byte length exceeds the bytes that follow",
+        ),
         (
             "BYTES",
             (2,),
             b"\1\0\0\0a\1\0\0",
-            f"string 1 of {WHAT} is cut off: its 4-byte length says more than is there",
+            f"string 1 of {WHAT} is cut off: its 4-byte length exceeds the bytes that follow",
         ),
         (
             "BYTES",
             (1,),
             b"\xff\xff\xff\xffa",
-            f"string 0 of {WHAT} is cut off: its 4-byte length says more than is there",
+            f"string 0 of {WHAT} is cut off: its 4-byte length exceeds the bytes that follow",
         ),
         (
             "BYTES",

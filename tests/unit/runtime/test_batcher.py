@@ -308,6 +308,20 @@ def test_a_batch_that_fails_after_one_of_its_requests_timed_out() -> None:
     assert [type(result) for result in asyncio.run(scenario())] == [InferenceTimeout, ZeroDivisionError]
 
 
+def test_what_timed_out_says_where_it_was() -> None:
+    """The first in its run, the second in the queue behind it."""
+
+    async def scenario() -> list[Any]:
+        subject = batcher(Doubler(0.5), size=1)
+        first = asyncio.ensure_future(infer(subject, 1, seconds=0.3))
+        await asyncio.sleep(0.05)
+        return [*await asyncio.gather(first, infer(subject, 2, seconds=0.1), return_exceptions=True)]
+
+    ran, waited = asyncio.run(scenario())
+    assert (ran.queue < 0.1e9, ran.infer > 0.2e9) == (True, True)
+    assert (waited.queue >= 0.1e9, waited.infer) == (True, 0)
+
+
 def test_what_timed_out_while_it_waited_is_not_run() -> None:
     run = Doubler(0.3)
 

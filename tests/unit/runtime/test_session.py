@@ -119,7 +119,8 @@ def test_a_model_that_fails_names_itself(session: Load) -> None:
     ("model", "advice"),
     [
         (onnx_models.complex_input(), "cast it to one of"),
-        (onnx_models.sequence_output(), "give the graph plain tensor outputs"),
+        (onnx_models.sequence_input(), "input 'x' .* give the graph a plain tensor"),
+        (onnx_models.sequence_output(), "output 'y' .* give the graph a plain tensor"),
     ],
 )
 def test_types_that_cannot_be_carried_are_refused_with_advice(session: Load, model: bytes, advice: str) -> None:

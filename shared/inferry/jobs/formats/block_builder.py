@@ -17,7 +17,7 @@ from inferry.runtime.model import Model
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReadOptions:
     """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
 
     `header`: whether the first line of CSV names the columns, where the user has said it.
@@ -30,16 +30,16 @@ class Wanted:
     header: bool | None = None
 
 
-class Gathering:
-    """Takes the rows behind `start`, in order."""
+class BlockBuilder:
+    """Makes a block of the rows behind `start`, which it is given one by one, in order."""
 
-    def __init__(self, wanted: Wanted, start: Cursor) -> None:
-        self._model = wanted.model
-        self._keep = wanted.keep
+    def __init__(self, options: ReadOptions, start: Cursor) -> None:
+        self._model = options.model
+        self._keep = options.keep
         self._start = start
         self._numbers: list[int] = []
         self._raw: list[Any] = []
-        self._kept: list[list[Any]] = [[] for _ in wanted.keep]
+        self._kept: list[list[Any]] = [[] for _ in options.keep]
         self._rejected: list[Rejected] = []
         self._groups: dict[Any, tuple[list[int], list[Mapping[str, Array]]]] = {}
 
@@ -89,7 +89,7 @@ class Gathering:
         self._rejected.append(Rejected(self._start.row + len(self) + 1, column, reason, legible(raw)))
 
     def block(self, end_offset: int) -> Block:
-        """All of them."""
+        """The rows that were added and rejected, as a block that ends at `end_offset` of the file."""
         groups = [Group(joined(found), np.array(positions)) for positions, found in self._groups.values()]
         if len(groups) == 1:
             groups[0].positions = None

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs.formats.block_builder import Gathering, Wanted
+from inferry.jobs.formats.block_builder import BlockBuilder, ReadOptions
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace
 from inferry.jobs.formats.lines import (
     FEW,
@@ -25,7 +25,7 @@ from inferry.jobs.formats.lines import (
     records,
     start_of,
 )
-from inferry.jobs.formats.row_counter import Numbering
+from inferry.jobs.formats.row_counter import RowCounter
 from inferry.jobs.formats.tables import check_width, to_block
 from inferry.protocol.signature import TensorSpec
 from inferry.runtime import rows
@@ -46,29 +46,29 @@ class CsvRows:
     total = None
     has_requests = False
 
-    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, compression: str, options: ReadOptions) -> None:
         """InvalidFile when it isn't text, or when its columns don't make the model's inputs."""
-        self._wanted = wanted
-        self._text = opened(file, compression, wanted.file)
+        self._options = options
+        self._text = opened(file, compression, options.file)
         self._names, self._start = self._header()
-        self.kept = dict.fromkeys(wanted.keep, pa.string())
+        self.kept = dict.fromkeys(options.keep, pa.string())
         self._is_narrow = len(self._names) == 1
-        self._assigned = assign(self._names, wanted.model, wanted.keep, wanted.file)
+        self._assigned = assign(self._names, options.model, options.keep, options.file)
         read = {name for item in self._assigned for name in item.columns}
         # Arrow has a column once: as text, to carry it over as it is, or as the input's values.
-        self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(wanted.keep)
+        self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(options.keep)
         for item in self._assigned:
             if not item.is_array:
-                check_width(item, wanted)
-        self._types = dict.fromkeys(wanted.keep, pa.string()) | {
+                check_width(item, options)
+        self._types = dict.fromkeys(options.keep, pa.string()) | {
             name: _arrow(item.spec) for item in self._assigned for name in item.columns
         }
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
-        numbering, offset = Numbering(start.row, stop), start.offset or self._start
-        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file, quoted=True):
-            yield numbering.chunk(partial(self._table, lines), partial(self._numbered, lines, stop))
-            if numbering.is_over:
+        counter, offset = RowCounter(start.row, stop), start.offset or self._start
+        for lines in read_lines(self._text, offset, self._options.pace, self._options.file, quoted=True):
+            yield counter.chunk(partial(self._table, lines), partial(self._numbered, lines, stop))
+            if counter.is_over:
                 return
 
     def _numbered(self, lines: Lines, stop: int | None, table: pa.Table | None, row: int) -> list[Block]:
@@ -78,34 +78,34 @@ class CsvRows:
         return list(self._blocks(lines, table, row))
 
     def borders(self, rows: int) -> Iterator[Cursor]:
-        return borders(self._text, self._start, rows, self._wanted.file, quoted=True, blank=self._is_narrow)
+        return borders(self._text, self._start, rows, self._options.file, quoted=True, blank=self._is_narrow)
 
     def _header(self) -> tuple[list[str], int]:
         start = start_of(self._text)
-        first = next(read_lines(self._text, start, Pace(1), self._wanted.file, quoted=True), Lines(b"", start))
+        first = next(read_lines(self._text, start, Pace(1), self._options.file, quoted=True), Lines(b"", start))
         try:
             cells = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
-            if not cells and first.data and self._wanted.header is False:
+            if not cells and first.data and self._options.header is False:
                 cells = [""]  # the missing value of a lone column
         except (UnicodeDecodeError, csv.Error) as exc:
-            raise InvalidFile(f"the first line of {self._wanted.file} can't be read: {exc}") from exc
+            raise InvalidFile(f"the first line of {self._options.file} can't be read: {exc}") from exc
         if not cells or first.oversize:
-            raise InvalidFile(f"the first line of {self._wanted.file} must name the columns: it is empty or too long")
-        named = is_header(cells, self._wanted.header, self._wanted.file)
+            raise InvalidFile(f"the first line of {self._options.file} must name the columns: it is empty or too long")
+        named = is_header(cells, self._options.header, self._options.file)
         names = cells if named else self._by_position(len(cells))
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise InvalidFile(
-                f"the first line of {self._wanted.file} must name the columns: it names column '{twice[0]}' twice"
+                f"the first line of {self._options.file} must name the columns: it names column '{twice[0]}' twice"
             )
         return names, first.end if named else start
 
     def _by_position(self, count: int) -> list[str]:
-        return by_position(count, self._wanted.model, self._wanted.keep, self._wanted.file)
+        return by_position(count, self._options.model, self._options.keep, self._options.file)
 
     def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:
-            yield to_block(table, self._assigned, self._wanted, Cursor(row, lines.offset), lines.end)
+            yield to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end)
         elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
             yield self._careful(lines, row)
         else:
@@ -138,18 +138,18 @@ class CsvRows:
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
-        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        builder = BlockBuilder(self._options, Cursor(row, lines.offset))
         if lines.oversize:
-            gathering.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
-            return gathering.block(lines.end)
+            builder.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
+            return builder.block(lines.end)
         for line in records(lines.data, quoted=True, blank=self._is_narrow):
             try:
                 cells = self._cells(line)
             except InvalidRequest as exc:
-                gathering.reject(str(exc), line)
+                builder.reject(str(exc), line)
                 continue
-            self._add(gathering, cells, line)
-        return gathering.block(lines.end)
+            self._add(builder, cells, line)
+        return builder.block(lines.end)
 
     def _cells(self, line: bytes) -> dict[str, str]:
         try:
@@ -165,7 +165,7 @@ class CsvRows:
             raise InvalidRequest(f"the line is not CSV in UTF-8: column '{foreign[0]}' holds other bytes")
         return found
 
-    def _add(self, gathering: Gathering, cells: dict[str, str], line: bytes) -> None:
+    def _add(self, builder: BlockBuilder, cells: dict[str, str], line: bytes) -> None:
         values = {}
         for item in self._assigned:
             parsed: list[Any] = []
@@ -173,10 +173,10 @@ class CsvRows:
                 try:
                     parsed.append(rows.from_cell(cells[name], item))
                 except InvalidRequest as exc:
-                    gathering.reject(str(exc), cells, name)
+                    builder.reject(str(exc), cells, name)
                     return
             values[item.spec.name] = parsed[0] if len(parsed) == 1 else parsed
-        gathering.add(values, line, [cells[name] for name in self._wanted.keep])
+        builder.add(values, line, [cells[name] for name in self._options.keep])
 
 
 def _has_infinity(table: pa.Table) -> bool:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any, BinaryIO, Protocol
 
 from inferry.errors import InvalidRequest, InvalidSettings
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Answer, Reader
 from inferry.runtime.model import Model
 
@@ -71,9 +71,9 @@ def of_file(path: str) -> Format | None:
     return Format(name, compression)
 
 
-def open_reader(format: Format, file: BinaryIO, wanted: Wanted) -> Reader:  # noqa: A002
+def open_reader(format: Format, file: BinaryIO, options: ReadOptions) -> Reader:  # noqa: A002
     """The rows of a file. InvalidFile when it can't be read."""
-    reader: Reader = _found(FORMATS[format.name][0])(file, format.compression, wanted)
+    reader: Reader = _found(FORMATS[format.name][0])(file, format.compression, options)
     return reader
 
 

@@ -9,7 +9,7 @@ import orjson
 
 from inferry.errors import InvalidRequest
 from inferry.jobs.formats import number_lines
-from inferry.jobs.formats.block_builder import Gathering, Wanted, legible
+from inferry.jobs.formats.block_builder import BlockBuilder, ReadOptions, legible
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.jobs.formats.lines import (
     FEW,
@@ -27,6 +27,7 @@ from inferry.protocol import text_bodies
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import kind
 from inferry.protocol.signature import TensorSpec
+from inferry.protocol.types import InferRequest
 from inferry.runtime import columns as named
 from inferry.runtime import rows
 
@@ -39,26 +40,26 @@ class JsonLines:
     total = None
     kept: Mapping[str, Any] = {}
 
-    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, compression: str, options: ReadOptions) -> None:
         """InvalidFile when it isn't text, or when its first line is no JSON object."""
-        self._wanted = wanted
-        self._text = opened(file, compression, wanted.file)
+        self._options = options
+        self._text = opened(file, compression, options.file)
         self._start = start_of(self._text)
         first = self._first()
-        self.has_requests = "inputs" in first and "inputs" not in wanted.model.session.signature.inputs
+        self.has_requests = "inputs" in first and "inputs" not in options.model.session.signature.inputs
         self._blocks = self._requests if self.has_requests else self._rows
         self._inputs = self._members(first)
-        required = named.required(wanted.model)
+        required = named.required(options.model)
         self._only = required[0].name if len(required) == 1 else None
         read = {name for names, _ in self._inputs for name in names}
         # Members that would make another row of a line, which the quick way doesn't look at.
-        others = {*wanted.model.session.signature.inputs, _FEATURES} - read if _FEATURES not in read else ()
+        others = {*options.model.session.signature.inputs, _FEATURES} - read if _FEATURES not in read else ()
         self._others = [orjson.dumps(name) for name in others]
         self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self._inputs)
 
     def _members(self, first: dict[str, Any]) -> list[tuple[tuple[str, ...], TensorSpec]]:
         """The members of the first line that each input is in."""
-        model = self._wanted.model
+        model = self._options.model
         required = named.required(model)
         if len(required) == 1 and _FEATURES in first and _FEATURES not in model.session.signature.inputs:
             return [((_FEATURES,), required[0])]
@@ -66,7 +67,7 @@ class JsonLines:
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row, offset = start.row, start.offset or self._start
-        for lines in read_lines(self._text, offset, self._wanted.pace, self._wanted.file):
+        for lines in read_lines(self._text, offset, self._options.pace, self._options.file):
             if stop is not None:
                 lines = head(lines, stop - row)
             # Made at once: parsing JSON keeps other threads from running anyway.
@@ -77,11 +78,11 @@ class JsonLines:
                 return
 
     def borders(self, rows: int) -> Iterator[Cursor]:
-        return borders(self._text, self._start, rows, self._wanted.file)
+        return borders(self._text, self._start, rows, self._options.file)
 
     def _first(self) -> dict[str, Any]:
         """The first line that is an object; what the lines are must not depend on a broken one."""
-        for lines in read_lines(self._text, self._start, Pace(1000), self._wanted.file):
+        for lines in read_lines(self._text, self._start, Pace(1000), self._options.file):
             for line in records(lines.data):
                 with suppress(InvalidRequest):
                     return _object(line)
@@ -107,10 +108,10 @@ class JsonLines:
         data = lines.data.removesuffix(b"\n")
         if any(name in data for name in self._others):
             return None
-        found = number_lines.read(data, self._inputs, self._wanted.keep)
+        found = number_lines.read(data, self._inputs, self._options.keep)
         if found is None and b"\n\n" in data:
             data = b"\n".join(records(data))
-            found = number_lines.read(data, self._inputs, self._wanted.keep)
+            found = number_lines.read(data, self._inputs, self._options.keep)
         if found is None:
             return None
         count = how_many(data, b"\n") + 1
@@ -125,24 +126,24 @@ class JsonLines:
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
-        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
+        builder = BlockBuilder(self._options, Cursor(row, lines.offset))
         for line in records(lines.data):
             try:
                 value = _object(line)
             except InvalidRequest as exc:
-                gathering.reject(str(exc), line)
+                builder.reject(str(exc), line)
                 continue
             try:
                 values = self._values(value)
             except InvalidRequest as exc:
-                gathering.reject(str(exc), line, self._only)
+                builder.reject(str(exc), line, self._only)
                 continue
-            gathering.add(values, line, [value.get(name) for name in self._wanted.keep])
-        return gathering.block(lines.end)
+            builder.add(values, line, [value.get(name) for name in self._options.keep])
+        return builder.block(lines.end)
 
     def _values(self, value: dict[str, Any]) -> dict[str, Any]:
         """The value of each input in a line's object."""
-        model = self._wanted.model
+        model = self._options.model
         if _FEATURES in value and _FEATURES not in model.session.signature.inputs:
             features = value[_FEATURES]
             if not isinstance(features, dict):
@@ -154,22 +155,22 @@ class JsonLines:
         if lines.oversize:
             yield self._oversize(lines, row)
             return
-        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
-        known, requests = self._wanted.model.session.signature.known[True], []
+        builder = BlockBuilder(self._options, Cursor(row, lines.offset))
+        known, requests = self._options.model.session.signature.known[True], []
         for line in records(lines.data):
             try:
-                requests.append(text_bodies.to_request(line, known))
-                gathering.add_arrays({}, line, [None] * len(self._wanted.keep))
+                requests.append(_whole(text_bodies.to_request(line, known)))
+                builder.add_arrays({}, line, [None] * len(self._options.keep))
             except InvalidRequest as exc:
-                gathering.reject(str(exc), line)
-        block = gathering.block(lines.end)
+                builder.reject(str(exc), line)
+        block = builder.block(lines.end)
         block.groups, block.requests = [], requests
         yield block
 
     def _oversize(self, lines: Lines, row: int) -> Block:
-        gathering = Gathering(self._wanted, Cursor(row, lines.offset))
-        gathering.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
-        return gathering.block(lines.end)
+        builder = BlockBuilder(self._options, Cursor(row, lines.offset))
+        builder.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
+        return builder.block(lines.end)
 
 
 def _object(line: bytes) -> dict[str, Any]:
@@ -178,3 +179,10 @@ def _object(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"each line must be a JSON object, got {kind(value)}")
     return value
+
+
+def _whole(request: InferRequest) -> InferRequest:
+    """InvalidRequest for one that has inputs or outputs elsewhere, by a `uri`."""
+    if request.by_reference:
+        raise InvalidRequest("a request in a file has its inputs and outputs in it, none by a 'uri'")
+    return request

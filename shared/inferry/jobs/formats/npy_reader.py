@@ -11,7 +11,7 @@ import numpy as np
 
 from inferry.errors import InvalidFile
 from inferry.jobs.formats import casting
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
 from inferry.protocol import npy
 from inferry.protocol.signature import TensorSpec, fits
@@ -28,29 +28,29 @@ class NpyRows:
 
     has_requests = False
 
-    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, compression: str, options: ReadOptions) -> None:
         """InvalidFile when it isn't an NPY file, or not of the model's input."""
-        self._wanted = wanted
+        self._options = options
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._stream = _Stream(file, size, wanted.file)
+        self._stream = _Stream(file, size, options.file)
         self.kept: Mapping[str, Any] = {}
         fields = self._stream.dtype.names
         if fields:
-            self._inputs = _by_name(fields, wanted)
-            self.kept = {name: self._stream.dtype[name] for name in wanted.keep}
+            self._inputs = _by_name(fields, options)
+            self.kept = {name: self._stream.dtype[name] for name in options.keep}
         else:
-            self._inputs = [_only(wanted)]
+            self._inputs = [_only(options)]
             self._stream.be_one_row(self._inputs[0])
-            if wanted.keep:
-                raise InvalidFile(f"{wanted.file} has no column '{wanted.keep[0]}' to keep: it is one plain array")
+            if options.keep:
+                raise InvalidFile(f"{options.file} has no column '{options.keep[0]}' to keep: it is one plain array")
         self.total: int = self._stream.count
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
-        for row, array in self._stream.arrays(start.row, stop, self._wanted.pace, self._stream.row_bytes):
+        for row, array in self._stream.arrays(start.row, stop, self._options.pace, self._stream.row_bytes):
             fields = array.dtype.names
             arrays = {name: array[name] for name in fields} if fields else {self._inputs[0].name: array}
-            yield chunk(to_block, arrays, self._inputs, self._wanted, row)
+            yield chunk(to_block, arrays, self._inputs, self._options, row)
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return (Cursor(row, row) for row in range(rows, self.total, rows))
@@ -61,57 +61,57 @@ class NpzRows:
 
     has_requests = False
 
-    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, compression: str, options: ReadOptions) -> None:
         """InvalidFile when it isn't an NPZ archive, or when its arrays don't make the model's inputs."""
-        self._wanted = wanted
+        self._options = options
         try:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError) as exc:
-            raise InvalidFile(f"{wanted.file} is not an NPZ archive: {exc}") from exc
+            raise InvalidFile(f"{options.file} is not an NPZ archive: {exc}") from exc
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        if len(members) == 1 and not wanted.keep:
-            spec = _only(wanted)
+        if len(members) == 1 and not options.keep:
+            spec = _only(options)
             members = {spec.name: next(iter(members.values()))}
-        self._inputs = _by_name(tuple(members), wanted)
-        chosen = (*(spec.name for spec in self._inputs), *wanted.keep)
+        self._inputs = _by_name(tuple(members), options)
+        chosen = (*(spec.name for spec in self._inputs), *options.keep)
         self._streams = {
             name: _Stream(
                 cast("BinaryIO", archive.open(members[name])),
                 archive.getinfo(members[name]).file_size,
-                f"{name} in {wanted.file}",
+                f"{name} in {options.file}",
             )
             for name in chosen
         }
-        self.kept = {name: self._streams[name].row_type for name in wanted.keep}
+        self.kept = {name: self._streams[name].row_type for name in options.keep}
         counts = {name: stream.count for name, stream in self._streams.items()}
         if len(set(counts.values())) != 1:
-            raise InvalidFile(f"the arrays in {wanted.file} have different numbers of rows: {counts}")
+            raise InvalidFile(f"the arrays in {options.file} have different numbers of rows: {counts}")
         self.total: int = next(iter(counts.values()))
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row_bytes = sum(stream.row_bytes for stream in self._streams.values())
-        pace = self._wanted.pace
+        pace = self._options.pace
         together = [stream.arrays(start.row, stop, pace, row_bytes) for stream in self._streams.values()]
         for parts in zip(*together, strict=True):
             arrays = {name: array for name, (_, array) in zip(self._streams, parts, strict=True)}
-            yield chunk(to_block, arrays, self._inputs, self._wanted, parts[0][0])
+            yield chunk(to_block, arrays, self._inputs, self._options, parts[0][0])
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return (Cursor(row, row) for row in range(rows, self.total, rows))
 
 
-def to_block(arrays: Mapping[str, Array], inputs: list[TensorSpec], wanted: Wanted, row: int) -> Block:
+def to_block(arrays: Mapping[str, Array], inputs: list[TensorSpec], options: ReadOptions, row: int) -> Block:
     """A block of arrays with a row per row; rows whose values don't fit are rejected."""
     count = len(next(iter(arrays.values())))
     feed, bad = {}, dict[int, tuple[str, str]]()
     for spec in inputs:
         array = arrays[spec.name]
-        values, lost = casting.cast(_shaped(array, spec, wanted), spec.datatype, wanted.file)
+        values, lost = casting.cast(_shaped(array, spec, options), spec.datatype, options.file)
         feed[spec.name] = aligned(values)
         if lost is not None:
             for at in np.flatnonzero(lost.reshape(count, -1).any(axis=1)).tolist():
                 bad[at] = (spec.name, f"a value is out of range for {spec.datatype.name}")
-    kept = {name: arrays[name] for name in wanted.keep}
+    kept = {name: arrays[name] for name in options.keep}
     all_rows = numbers(row, count)
     start, end = Cursor(row, row), Cursor(row + count, row + count)
 
@@ -132,33 +132,33 @@ def to_block(arrays: Mapping[str, Array], inputs: list[TensorSpec], wanted: Want
     )
 
 
-def _shaped(array: Array, spec: TensorSpec, wanted: Wanted) -> Array:
+def _shaped(array: Array, spec: TensorSpec, options: ReadOptions) -> Array:
     shape = array.shape[1:]
     fitted = spec.fitted(shape)
     if fitted is None:
         raise InvalidFile(
-            f"the rows of {wanted.file} have the shape {list(shape)}, but those of input '{spec.name}' of model "
-            f"'{wanted.model.name}' have {spec.rows}"
+            f"the rows of {options.file} have the shape {list(shape)}, but those of input '{spec.name}' of model "
+            f"'{options.model.name}' have {spec.rows}"
         )
     return array.reshape(len(array), *fitted)
 
 
-def _only(wanted: Wanted) -> TensorSpec:
-    signature = wanted.model.session.signature
+def _only(options: ReadOptions) -> TensorSpec:
+    signature = options.model.session.signature
     if len(signature.required) != 1:
         raise InvalidFile(
-            f"{wanted.file} is one array, but model '{wanted.model.name}' takes {len(signature.required)} inputs: "
+            f"{options.file} is one array, but model '{options.model.name}' takes {len(signature.required)} inputs: "
             "give an NPZ archive or a structured array with their names"
         )
     return signature.inputs[next(iter(signature.required))]
 
 
-def _by_name(names: tuple[str, ...], wanted: Wanted) -> list[TensorSpec]:
-    signature = wanted.model.session.signature
+def _by_name(names: tuple[str, ...], options: ReadOptions) -> list[TensorSpec]:
+    signature = options.model.session.signature
     required = [spec for name, spec in signature.inputs.items() if name in signature.required]
-    missing = [name for name in (*(spec.name for spec in required), *wanted.keep) if name not in names]
+    missing = [name for name in (*(spec.name for spec in required), *options.keep) if name not in names]
     if missing:
-        raise InvalidFile(f"{wanted.file} has no array '{missing[0]}'; it has {', '.join(names)}")
+        raise InvalidFile(f"{options.file} has no array '{missing[0]}'; it has {', '.join(names)}")
     return required
 
 

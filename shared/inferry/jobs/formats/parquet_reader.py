@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inferry.errors import InvalidFile
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Chunk, Cursor, chunk
 from inferry.jobs.formats.kept_columns import without_views
 from inferry.jobs.formats.tables import to_block
@@ -30,23 +30,23 @@ class ParquetRows:
 
     has_requests = False
 
-    def __init__(self, file: BinaryIO, compression: str, wanted: Wanted) -> None:
+    def __init__(self, file: BinaryIO, compression: str, options: ReadOptions) -> None:
         """InvalidFile when it isn't Parquet, or when its columns don't make the model's inputs."""
-        self._wanted = wanted
+        self._options = options
         try:
             self._metadata = pq.read_metadata(pa.PythonFile(file, "r"))
             schema = self._metadata.schema.to_arrow_schema()
         except (pa.ArrowException, OSError) as exc:
             if _magic(file) == b"PARE":
-                raise InvalidFile(_ENCRYPTED.format(wanted.file)) from exc
-            raise InvalidFile(f"{wanted.file} is not a Parquet file: {exc}") from exc
-        self._assigned = assign(schema.names, wanted.model, wanted.keep, wanted.file)
-        _check_encryption(file, self._metadata, wanted.file)
+                raise InvalidFile(_ENCRYPTED.format(options.file)) from exc
+            raise InvalidFile(f"{options.file} is not a Parquet file: {exc}") from exc
+        self._assigned = assign(schema.names, options.model, options.keep, options.file)
+        _check_encryption(file, self._metadata, options.file)
         self._types = {field.name: without_views(field.type) for field in schema}
         # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
         self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())
-        self.kept = {name: self._types[name] for name in wanted.keep}
-        columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *wanted.keep))
+        self.kept = {name: self._types[name] for name in options.keep}
+        columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *options.keep))
         self._columns = list(columns)
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
         self._file = pq.ParquetFile(
@@ -65,7 +65,7 @@ class ParquetRows:
                 return
             for batch in _ahead(self._batches(group, row - first)):
                 for rows in self._pieces(batch.slice(0, end - row)):
-                    yield chunk(to_block, rows, self._assigned, self._wanted, Cursor(row, row), row + len(rows))
+                    yield chunk(to_block, rows, self._assigned, self._options, Cursor(row, row), row + len(rows))
                     row += len(rows)
 
     def borders(self, rows: int) -> Iterator[Cursor]:
@@ -74,7 +74,7 @@ class ParquetRows:
     def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.Table]:
         start = 0
         while start < len(batch):
-            rows = batch.slice(start, self._wanted.pace.rows)
+            rows = batch.slice(start, self._options.pace.rows)
             yield self._plain(pa.Table.from_batches([rows]))
             start += len(rows)
 
@@ -92,7 +92,7 @@ class ParquetRows:
                     yield batch.slice(skip)
                 skip = max(skip - len(batch), 0)
         except (pa.ArrowException, OSError) as exc:
-            raise InvalidFile(f"{self._wanted.file} can't be read: {exc}") from exc
+            raise InvalidFile(f"{self._options.file} can't be read: {exc}") from exc
 
     def _step(self, group: int) -> int:
         """Rows of a batch, fewer when they are large. Encodings may make values smaller than they are in memory."""

@@ -9,7 +9,7 @@ from inferry.jobs.formats.blocks import Block, Chunk
 T = TypeVar("T")
 
 
-class Numbering:
+class RowCounter:
     """Each chunk begins with the row behind the last of the one before it."""
 
     def __init__(self, row: int, stop: int | None) -> None:

@@ -54,7 +54,9 @@ class _Tables:
         return columns
 
 
-_SEVERAL = "an output has rows that share no type of Parquet, single values and lists: write jsonl"
+_SEVERAL = (
+    "an output has rows that share no type of Parquet, single values and lists, or lists of other depths: write jsonl"
+)
 
 
 class ParquetAnswers(_Tables):
@@ -269,9 +271,13 @@ def _readable(values: Array, spec: TensorSpec) -> Array:
 def _lists(values: Values, spec: TensorSpec) -> pa.Array:
     """An output as a column: of plain values, or of lists as deep as its rows.
 
-    NotSupported for rows that are deeper, or less deep, than the model declares; of no shape it declares nothing.
+    NotSupported for rows that are deeper, or less deep, than the model declares, or where it declares none than others.
     """
     if not isinstance(values, np.ndarray):
+        if len(ranks := {np.ndim(row) for row in values}) > 1:
+            raise NotSupported(
+                f"rows of output '{spec.name}' have {' and '.join(map(str, sorted(ranks)))} axes; {_SEVERAL}"
+            )
         return pa.concat_arrays([_lists(row[np.newaxis], spec) for row in values])
     if spec.shape and (values.ndim != len(spec.shape) or (_is_single(spec) and values[:1].size > 1)):
         raise NotSupported(other_shape(values, spec, "jsonl"))

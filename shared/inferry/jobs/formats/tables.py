@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Block, Cursor, Group, Rejected, numbers
 from inferry.jobs.formats.casting import cast
 from inferry.protocol.signature import TensorSpec
@@ -17,12 +17,12 @@ from inferry.protocol.tensors import Array, Shape, aligned, empty
 from inferry.runtime.columns import Assigned, some
 
 
-def check_width(assigned: Assigned, wanted: Wanted) -> None:
+def check_width(assigned: Assigned, options: ReadOptions) -> None:
     """InvalidFile when the columns, a value each, are not as many as a row of the input has."""
     spec, count = assigned.spec, len(assigned.columns)
     if spec.fitted(_of_columns(count)) is None:
         raise InvalidFile(
-            f"{wanted.file} has {count} columns for input '{spec.name}' of model '{wanted.model.name}', whose rows "
+            f"{options.file} has {count} columns for input '{spec.name}' of model '{options.model.name}', whose rows "
             f"have {spec.rows}: {some(assigned.columns)}. Name a column '{spec.name}', list the "
             "columns in the model's config.json, or keep what is no input out with --keep"
         )
@@ -33,15 +33,17 @@ def _of_columns(count: int) -> Shape:
     return (count,) if count > 1 else ()
 
 
-def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, start: Cursor, end_offset: int) -> Block:
+def to_block(
+    table: pa.Table, assigned: Sequence[Assigned], options: ReadOptions, start: Cursor, end_offset: int
+) -> Block:
     """A block of a table's rows; those that don't fit are rejected. InvalidFile when a column is of a wrong type."""
-    columns = [_Column.of(table, item, wanted) for item in assigned]
+    columns = [_Column.of(table, item, options) for item in assigned]
     bad: dict[int, tuple[str, str]] = {}
     for column in columns:
         bad = column.bad | bad
     good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
-    kept = table.select(list(dict.fromkeys(wanted.keep)))
-    names = {*wanted.keep, *(name for item in assigned for name in item.columns)}
+    kept = table.select(list(dict.fromkeys(options.keep)))
+    names = {*options.keep, *(name for item in assigned for name in item.columns)}
     shown = [name for name in table.column_names if name in names]
 
     def raw(row: int) -> Any:
@@ -53,7 +55,7 @@ def to_block(table: pa.Table, assigned: Sequence[Assigned], wanted: Wanted, star
         Cursor(start.row + len(table), end_offset),
         first[good],
         _groups(columns, good, len(bad) > 0),
-        {name: kept.column(name).take(pa.array(good)) if bad else kept.column(name) for name in wanted.keep},
+        {name: kept.column(name).take(pa.array(good)) if bad else kept.column(name) for name in options.keep},
         [Rejected(int(first[row]), column, reason, raw(row)) for row, (column, reason) in sorted(bad.items())],
         raw=lambda position: raw(int(good[position])),
     )
@@ -82,10 +84,10 @@ class _Column:
     sizes: Array | None = None
 
     @classmethod
-    def of(cls, table: pa.Table, item: Assigned, wanted: Wanted) -> "_Column":
+    def of(cls, table: pa.Table, item: Assigned, options: ReadOptions) -> "_Column":
         if len(item.columns) == 1:
-            return _single(table.column(item.columns[0]).combine_chunks(), item, wanted)
-        return _matrix(table, item, wanted)
+            return _single(table.column(item.columns[0]).combine_chunks(), item, options)
+        return _matrix(table, item, options)
 
     def feed(self, positions: Array | None, nested: Shape) -> Array:
         """The input of the rows at `positions`, whose values are all nested so."""
@@ -125,16 +127,16 @@ def _groups(columns: Sequence[_Column], good: Array, some: bool) -> list[Group]:
     return groups
 
 
-def _matrix(table: pa.Table, item: Assigned, wanted: Wanted) -> _Column:
+def _matrix(table: pa.Table, item: Assigned, options: ReadOptions) -> _Column:
     """Several columns of a value each as the rows of one input."""
-    check_width(item, wanted)
+    check_width(item, options)
     quick = _floats(table.select(item.columns), item.spec)
     if quick is not None:
         return _Column(item.spec, quick.reshape(-1), (len(item.columns),), {})
     bad: dict[int, tuple[str, str]] = {}
     matrix = np.empty((len(table), len(item.columns)), item.spec.datatype.dtype)
     for index, name in enumerate(item.columns):
-        matrix[:, index], wrong = _values(table.column(name).combine_chunks(), item.spec, name, wanted)
+        matrix[:, index], wrong = _values(table.column(name).combine_chunks(), item.spec, name, options)
         bad = wrong | bad
     return _Column(item.spec, matrix.reshape(-1), (len(item.columns),), bad)
 
@@ -156,7 +158,7 @@ def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
     return matrix
 
 
-def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
+def _single(array: pa.Array, item: Assigned, options: ReadOptions) -> _Column:
     """One column: a value, or a list of them, in each row."""
     name, spec = item.columns[0], item.spec
     bad: dict[int, tuple[str, str]] = {}
@@ -164,20 +166,22 @@ def _single(array: pa.Array, item: Assigned, wanted: Wanted) -> _Column:
     if _is_list(array.type):
         array, lists = _flat(array, name, bad)
     elif spec.fitted(()) is None:
-        check_width(item, wanted)
-    values, wrong = _values(array, spec, name, wanted)
+        check_width(item, options)
+    values, wrong = _values(array, spec, name, options)
     if lists is None:
         return _Column(spec, values, (), bad | wrong)
     bad |= _by_row(wrong, lists.sizes)
     return _Column(spec, values, _checked_shapes(lists, spec, name, bad), bad, lists.sizes)
 
 
-def _values(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted) -> tuple[Array, dict[int, tuple[str, str]]]:
+def _values(
+    array: pa.Array, spec: TensorSpec, name: str, options: ReadOptions
+) -> tuple[Array, dict[int, tuple[str, str]]]:
     """A column of plain values in the input's datatype, and what is wrong with those that can't be."""
     wrong: dict[int, tuple[str, str]] = {}
-    plain = _plain(array, spec, name, wanted, wrong)
+    plain = _plain(array, spec, name, options, wrong)
     try:
-        values, lost = cast(plain, spec.datatype, f"column '{name}' of {wanted.file}")
+        values, lost = cast(plain, spec.datatype, f"column '{name}' of {options.file}")
     except InvalidRequest as exc:
         raise InvalidFile(str(exc)) from exc
     if lost is not None:
@@ -257,7 +261,9 @@ def _by_row(wrong: dict[int, tuple[str, str]], sizes: Array) -> dict[int, tuple[
     return {int(np.searchsorted(ends, at, side="right")): why for at, why in reversed(wrong.items())}
 
 
-def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: dict[int, tuple[str, str]]) -> Array:
+def _plain(
+    array: pa.Array, spec: TensorSpec, name: str, options: ReadOptions, bad: dict[int, tuple[str, str]]
+) -> Array:
     """A column of plain values as NumPy's; missing ones are NaN where the input is a float, else their rows are bad."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
@@ -266,8 +272,8 @@ def _plain(array: pa.Array, spec: TensorSpec, name: str, wanted: Wanted, bad: di
     fits = _READS[spec.datatype.kind]
     if not any(test(array.type) for test in fits):
         raise InvalidFile(
-            f"column '{name}' of {wanted.file} holds {array.type}, but {spec.datatype.name} is expected for input "
-            f"'{spec.name}' of model '{wanted.model.name}'"
+            f"column '{name}' of {options.file} holds {array.type}, but {spec.datatype.name} is expected for input "
+            f"'{spec.name}' of model '{options.model.name}'"
         )
     if array.null_count and not spec.datatype.is_float:
         for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():

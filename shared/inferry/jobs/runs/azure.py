@@ -75,8 +75,8 @@ class Queue:
         """What the app said of the run's message; the queue shows no more than what is in front."""
         for body in self._poison.peek():
             note = _document(body)
-            told = _document(str(note.get("body", "")).encode())
-            if run.name in (told.get("run"), _document_of(told, "merge").get("name")):
+            original = _document(str(note.get("body", "")).encode())
+            if run.name in (original.get("run"), _document_of(original, "merge").get("name")):
                 return f": {note.get('reason')}"
         return f"; the reason is in {self._poison.url} and in the app's log"
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from inferry.errors import InvalidRequest
+from inferry.errors import InvalidRequest, InvalidSettings
 from inferry.jobs.formats import formats
 from inferry.jobs.part_writer import Progress
 from inferry.jobs.runner import Job
@@ -59,9 +59,13 @@ CLOUDS = {"aws": "inferry.jobs.runs.aws:StepFunctions", "azure": "inferry.jobs.r
 
 
 def open_cloud(name: str, runner: str, env: Mapping[str, str]) -> Cloud:
-    """The cloud of a name of CLOUDS. InvalidSettings when `runner` is nothing of it, or without credentials."""
+    """The cloud of a name of CLOUDS. InvalidSettings when `runner` is nothing of it, or without the cloud's library."""
     module, _, attribute = CLOUDS[name].partition(":")
-    cloud: Cloud = getattr(import_module(module), attribute)(runner, env)
+    try:
+        opened = getattr(import_module(module), attribute)
+    except ImportError as exc:
+        raise InvalidSettings(f"--on {name} needs the cloud's library: pip install 'inferry[clouds]' ({exc})") from exc
+    cloud: Cloud = opened(runner, env)
     return cloud
 
 

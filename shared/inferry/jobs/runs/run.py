@@ -12,7 +12,8 @@ import orjson
 from inferry.errors import InvalidRequest
 from inferry.jobs.part_writer import Progress
 from inferry.jobs.report import FAILED, FINISHED, UNFINISHED
-from inferry.storage.files import HIDDEN, open_files
+from inferry.storage.files import open_files
+from inferry.storage.stored import HIDDEN
 
 # At once.
 DELETES = 32

@@ -1,132 +1,110 @@
-"""A queue of Azure Storage by its REST interface: messages into it, how many it has, and what is in front."""
+"""A queue of Azure Storage: messages into it, how many it has, and what is in front."""
 
 import base64
-import hashlib
-import hmac
+import binascii
 import itertools
-import threading
-import time
-import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from email.utils import formatdate
-from queue import SimpleQueue
-from urllib.parse import parse_qsl, urlsplit
+from typing import Any, TypeVar
 
-from inferry.cloud.entra import CommandLine, ManagedIdentity
-from inferry.cloud.http_client import Answer, NoAnswer, Poster
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.identity import DefaultAzureCredential
+from azure.storage.queue import ExponentialRetry, QueueClient
+
 from inferry.errors import InvalidSettings, StoreError
 from inferry.jobs.runs.queue_text import decoded, encoded
 
-_VERSION = "2021-08-06"
-_RESOURCE = "https://storage.azure.com"
+T = TypeVar("T")
+
 # Seconds for an answer, and how often one is asked for that may come another time.
-SECONDS, ATTEMPTS = 30.0, 4
+SECONDS, ATTEMPTS = 30, 4
 # Messages that are put at once, and those that are taken from an iterable before.
 WRITERS, AHEAD = 8, 512
 
-Signed = Callable[[str, str, Mapping[str, str], bytes], Mapping[str, str]]
-
 
 class StorageQueue:
-    """The queue at `url`; opened with the account's key, a managed identity or the user of `az login`, in this order.
+    """The queue at `url`; opened with the account's key, or as whoever DefaultAzureCredential finds:
+    the user of `az login`, of Visual Studio Code and so on, or the identity of a machine.
 
     Messages are put in base64, as nearly all who read queues expect them. StoreError when the service doesn't do what
     it is asked.
     """
 
     def __init__(self, url: str, env: Mapping[str, str]) -> None:
-        """InvalidSettings when there is nothing to open it with, or it would be asked without TLS."""
-        if not url.startswith("https://") and env.get("AZURE_ALLOW_HTTP", "").lower() != "true":
+        """InvalidSettings when it would be asked without TLS, or with a key that is none."""
+        credential = _credential(env)
+        # The library sends no token without TLS; an emulator has a key.
+        is_local = env.get("AZURE_ALLOW_HTTP", "").lower() == "true" and isinstance(credential, dict)
+        if not url.startswith(("https://", "http://") if is_local else "https://"):
             raise InvalidSettings(f"the URL of a queue starts with https://, got {url[:200]!r}")
         self.url = url.rstrip("/")
-        self._signed = _signed(env)
+        self._client = QueueClient.from_queue_url(
+            self.url,
+            credential=credential,
+            connection_timeout=SECONDS,
+            read_timeout=SECONDS,
+            retry_policy=ExponentialRetry(0, increment_base=2, retry_total=ATTEMPTS - 1, random_jitter_range=0),
+        )
 
     def put(self, bodies: Iterable[bytes]) -> None:
         """Puts messages, in any order; when it fails, some of them may be there."""
         left = iter(bodies)
-        with ExitStack() as stack, ThreadPoolExecutor(WRITERS) as threads:
-            free: SimpleQueue[Poster] = SimpleQueue()
-            for _ in range(WRITERS):
-                free.put(stack.enter_context(self._poster("/messages")))
-
-            def put(body: bytes) -> None:
-                poster = free.get()
-                try:
-                    text = f"<QueueMessage><MessageText>{encoded(body)}</MessageText></QueueMessage>"
-                    self._ask(poster, "POST", text.encode())
-                finally:
-                    free.put(poster)
-
+        with ThreadPoolExecutor(WRITERS) as threads:
             while ahead := list(itertools.islice(left, AHEAD)):
-                list(threads.map(put, ahead))
+                list(threads.map(self._put, ahead))
+
+    def _put(self, body: bytes) -> None:
+        self._ask(self._client.send_message, encoded(body))
 
     def count(self) -> int:
         """About how many messages there are, those that are being worked on included; never fewer than there are."""
-        with self._poster("?comp=metadata") as poster:
-            return int(self._ask(poster, "GET").headers["x-ms-approximate-messages-count"])
+        return self._ask(self._client.get_queue_properties).approximate_message_count or 0
 
     def peek(self) -> list[bytes]:
         """The bodies of up to 32 messages in front; those of other senders may be plain text."""
-        with self._poster("/messages?numofmessages=32&peekonly=true") as poster:
-            answer = self._ask(poster, "GET")
-        texts = (node.text or "" for node in ET.fromstring(answer.body).iter("MessageText"))  # noqa: S314  Azure's own
-        return [decoded(text.encode()) for text in texts]
+        messages = self._ask(self._client.peek_messages, max_messages=32)
+        return [decoded((message.content or "").encode()) for message in messages]
 
-    def _poster(self, target: str) -> "closing[Poster]":
-        return closing(Poster(f"{self.url}{target}", "BATCH_RUNNER"))
-
-    def _ask(self, poster: Poster, method: str, body: bytes = b"") -> Answer:
-        problem = ""
-        for attempt in range(ATTEMPTS):
-            time.sleep(attempt**2)
-            try:
-                answer = self._once(poster, method, body)
-            except NoAnswer as exc:
-                problem = str(exc)
-                continue
-            if answer.status < 300:
-                return answer
-            problem = f"{answer.status} {answer.headers.get('x-ms-error-code', '')}".strip()
-            if answer.status < 500:
-                break
-        raise StoreError(f"the queue {self.url} can't be asked: {problem}")
-
-    def _once(self, poster: Poster, method: str, body: bytes) -> Answer:
-        ours = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": _VERSION}
-        headers = {**ours, **self._signed(method, poster.target, ours, body)}
-        deadline = time.monotonic() + SECONDS
-        return poster.post(body, headers, deadline) if method == "POST" else poster.get(headers, deadline)
-
-
-def _signed(env: Mapping[str, str]) -> Signed:
-    """What makes the header that opens the queue."""
-    account, key = env.get("AZURE_STORAGE_ACCOUNT_NAME", ""), env.get("AZURE_STORAGE_ACCOUNT_KEY", "")
-    if key:
+    def _ask(self, operation: Callable[..., T], *given: Any, **more: Any) -> T:
         try:
-            return _shared_key(account, base64.b64decode(key))
-        except ValueError as exc:
-            raise InvalidSettings("AZURE_STORAGE_ACCOUNT_KEY is no base64") from exc
-    tokens = ManagedIdentity(env, _RESOURCE) if "IDENTITY_ENDPOINT" in env else CommandLine(_RESOURCE)
-    lock = threading.Lock()
-
-    def bearer(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, str]:
-        with lock:
-            return {"Authorization": f"Bearer {tokens.token(time.monotonic() + SECONDS)}"}
-
-    return bearer
+            return operation(*given, **more)
+        except AzureError as exc:
+            raise StoreError(f"the queue {self.url} can't be asked: {_reason(exc)}") from exc
 
 
-def _shared_key(account: str, key: bytes) -> Signed:
-    """Azure's Shared Key: of all headers, only those that are sent count."""
+class _Login:
+    """DefaultAzureCredential, whose failure is final: the library would ask again, for a minute and more."""
 
-    def signed(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Mapping[str, str]:
-        parts = urlsplit(target)
-        named = [f"{name}:{value}" for name, value in sorted(headers.items())]
-        query = [f"{name}:{value}" for name, value in sorted(parse_qsl(parts.query))]
-        lines = [method, "", "", str(len(body) or ""), *[""] * 8, *named, f"/{account}{parts.path}", *query]
-        signature = base64.b64encode(hmac.digest(key, "\n".join(lines).encode(), hashlib.sha256)).decode()
-        return {"Authorization": f"SharedKey {account}:{signature}"}
+    def __init__(self) -> None:
+        self._credential = DefaultAzureCredential()
 
-    return signed
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        try:
+            return self._credential.get_token(*scopes, **options)
+        except ClientAuthenticationError as exc:
+            raise InvalidSettings(f"there are no credentials for Azure Storage: {_line(exc)}") from exc
+
+
+def _credential(env: Mapping[str, str]) -> Any:
+    key = env.get("AZURE_STORAGE_ACCOUNT_KEY")
+    if not key:
+        return _Login()
+    try:
+        base64.b64decode(key, validate=True)
+    except binascii.Error as exc:
+        raise InvalidSettings("AZURE_STORAGE_ACCOUNT_KEY is no base64") from exc
+    return {"account_name": env.get("AZURE_STORAGE_ACCOUNT_NAME", ""), "account_key": key}
+
+
+def _reason(exc: AzureError) -> str:
+    """The status and Azure's code for it, or what else went wrong."""
+    if not isinstance(exc, HttpResponseError) or not exc.status_code:
+        return _line(exc)
+    code = getattr(exc, "error_code", None)
+    return f"{exc.status_code} {getattr(code, 'value', code) or ''}".strip()
+
+
+def _line(exc: AzureError) -> str:
+    """The reasons of a chain of credentials are a page."""
+    return " ".join(str(exc).split())[:1000]

@@ -3,13 +3,15 @@
 Powertools' `Metrics` keeps its state in its class, for all threads; a line here is an object of its own.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from inferry.errors import InvalidSettings
-from inferry.observability.catalogue import FLUSHES, GAUGE, MODEL, Metric
+from inferry.observability import catalogue
+from inferry.observability.catalogue import GAUGE, MODEL, Metric
 from inferry.observability.registry import Family
+from inferry.observability.sinks import cloudwatch_names
 from inferry.observability.stats import Histogram, Labels
 from inferry.settings import Settings
 
@@ -19,6 +21,18 @@ except ImportError as exc:
     raise InvalidSettings("the sink emf needs Powertools: pip install 'inferry[aws]'") from exc
 
 _UNITS = {"seconds": MetricUnit.Seconds, "bytes": MetricUnit.Bytes}
+# What is printed unless EMF_DETAIL asks for more: each name costs as much as a log of 600 MB.
+FEW = (
+    catalogue.REQUESTS,
+    catalogue.FAILURES,
+    catalogue.DURATION,
+    catalogue.ROWS,
+    catalogue.JOB_FILES,
+    catalogue.JOB_ROWS,
+    catalogue.JOB_ROW_ERRORS,
+)
+# Its own pushes would be a line at every push. What was answered by route and status, API Gateway counts as well.
+_LEFT_OUT = (catalogue.FLUSHES, catalogue.HTTP_REQUESTS)
 # The labels beside a model's name and version become a part of the metric's name, but for the reason: an alarm wants
 # all failures in one number. Which reasons they had is a field of the line.
 _REASON = "reason"
@@ -40,7 +54,10 @@ class EMF:
 
     immediate = True
 
-    def __init__(self, settings: Settings, _: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
+        cloudwatch_names.check(settings, env)
+        self._by_model = settings.emf_detail != "service"
+        self._all = settings.emf_detail == "all"
         self._name = settings.app_name
         self.renew()
 
@@ -49,10 +66,10 @@ class EMF:
         models: dict[ModelVersion, list[Observed]] = defaultdict(list)
         process: list[Observed] = []
         for family in families:
-            # Its own pushes would be a line at every push.
-            if family.metric.kind != GAUGE and family.metric is not FLUSHES:
+            if self._prints(family.metric):
                 for model, one in self._observed(family):
-                    (models[model] if family.metric.labels[:2] == MODEL else process).append(one)
+                    by_model = self._by_model and family.metric.labels[:2] == MODEL
+                    (models[model] if by_model else process).append(one)
         lines = [self._line(model, observed) for model, observed in models.items()]
         if process:
             alone = self._line((), process)
@@ -70,6 +87,9 @@ class EMF:
     def renew(self) -> None:
         """Nothing was printed."""
         self._last: dict[tuple[str, Labels], float | Histogram] = {}
+
+    def _prints(self, metric: Metric) -> bool:
+        return metric.kind != GAUGE and metric not in _LEFT_OUT if self._all else metric in FEW
 
     def _observed(self, family: Family) -> Iterator[tuple[ModelVersion, Observed]]:
         metric = family.metric
@@ -92,9 +112,12 @@ class EMF:
         for one in observed:
             for value in one.values:
                 line.add_metric(one.name, one.unit, value)
-        reasons = {one.reason: one.values[0] for one in observed if one.reason}
+        reasons: Counter[str] = Counter()
+        for one in observed:
+            if one.reason:
+                reasons[one.reason] += int(one.values[0])  # several models may have the same
         if reasons:
-            line.add_metadata("reasons", reasons)
+            line.add_metadata("reasons", dict(reasons))
         return line
 
 

@@ -1,6 +1,7 @@
 """Brings a process's metrics to its sinks: at intervals, after an invocation, and at the end."""
 
 import logging
+import math
 import os
 import threading
 import time
@@ -28,6 +29,7 @@ class Pusher:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._failing: set[str] = set()
+        self._due = -math.inf
         self.waits = any(not sink.immediate for sink in sinks.values())
         _renew_in_children(self)
 
@@ -44,6 +46,13 @@ class Pusher:
                 if immediate is None or sink.immediate is immediate:
                     self._push(name, sink)
 
+    def push_what_waits(self) -> None:
+        """Pushes to the sinks that need the network, at most once in an interval; `close` pushes the rest."""
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + self._interval
+            self.push(immediate=False)
+
     def close(self) -> None:
         """Pushes for the last time, and tells the sinks that the process ends."""
         self._end.set()
@@ -56,6 +65,7 @@ class Pusher:
     def renew(self) -> None:
         """The process starts from the memory of another: after a fork, or a snapshot. It has counted nothing yet."""
         self._lock = threading.RLock()
+        self._due = -math.inf
         self._metrics.reset()
         for sink in self._sinks.values():
             sink.renew()

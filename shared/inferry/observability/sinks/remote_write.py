@@ -3,7 +3,7 @@
 import base64
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
@@ -87,7 +87,7 @@ class RemoteWrite:
         self._kept = batch
         self._doubted = False
 
-    def _send_all(self, new: Callable[[], Batch | None], deadline: float) -> None:
+    def _send_all(self, new: Callable[[], Iterator[Batch]], deadline: float) -> None:
         left = self._quiet_until - time.monotonic()
         if left > 0:
             raise PushFailed(f"{self._poster.host} wants no request for {left:.0f} s")
@@ -98,7 +98,7 @@ class RemoteWrite:
         finally:
             # A store that refuses the old batch takes the new one: it had the old one already, or finds it too old.
             if self._kept is None:
-                while batch := new():
+                for batch in new():
                     self._keep(batch)
                     self._send(deadline)
 

@@ -11,13 +11,13 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 from inferry.observability.catalogue import GAUGE
 from inferry.observability.registry import Family, samples
 from inferry.observability.sinks import wire
 
+Points: TypeAlias = list[tuple[int, float]]
 Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 
 # A rate looks back over some minutes, an instant query over five: what is older is told again.
@@ -42,12 +42,12 @@ class Told(NamedTuple):
     at: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Batch:
-    """One request: its body, its time in milliseconds, how many samples it holds, and what the store has when it takes
-    it."""
+    """One request: the parts of its body, its time in milliseconds, how many samples it holds, and what the store has
+    when it takes it."""
 
-    body: bytes
+    body: list[bytes]
     at: int
     size: int
     told: dict[Key, Told | None]
@@ -63,34 +63,40 @@ class SeriesLog:
     def renew(self) -> None:
         """A new process: a new instance, of which the store knows nothing."""
         self.instance = f"{socket.gethostname()}-{os.urandom(4).hex()}"
-        self._labels: dict[Key, bytes] = {}
+        self._labels: dict[Key, list[bytes]] = {}
         self._told: dict[Key, Told] = {}
         self._last = 0
 
-    def changes(self, families: Sequence[Family], milliseconds: int) -> Batch | None:
-        """What the store doesn't know at this time, or a part; None when it knows all. Nothing of it is told yet."""
+    def changes(self, families: Sequence[Family], milliseconds: int) -> Iterator[Batch]:
+        """What the store doesn't know at this time. Nothing of a batch is told before `taken` or `doubted` says so."""
+        return self._batches(self._changed(families, at := self._next(milliseconds)), at)
+
+    def farewell(self, milliseconds: int) -> Iterator[Batch]:
+        """The end of every series that was told."""
         at = self._next(milliseconds)
-        told: dict[Key, Told | None] = {}
-        parts, size = [], 0
+        return self._batches(((key, [(at, wire.STALE)], None) for key in list(self._told)), at)
+
+    def _changed(self, families: Sequence[Family], at: int) -> Iterator[tuple[Key, Points, Told | None]]:
         seen = set()
         for key, value, is_gauge in _values(families):
             seen.add(key)
-            if size < MOST and (points := self._points(self._told.get(key), value, is_gauge, at)):
-                told[key] = Told(value, at)
-                parts.append(wire.series(self._label(key), points))
-                size += len(points)
-        gone = list(islice((key for key in self._told if key not in seen), max(MOST - size, 0)))
-        if not parts and not gone:
-            return None
-        parts += self._stale(gone, at)
-        self._last = at
-        return Batch(b"".join(parts), at, size + len(gone), told | dict.fromkeys(gone))
+            if points := self._points(self._told.get(key), value, is_gauge, at):
+                yield key, points, Told(value, at)
+        for key in self._told.keys() - seen:
+            yield key, [(at, wire.STALE)], None
 
-    def farewell(self, milliseconds: int) -> Batch | None:
-        """The end of every series that was told, or of some; None when there are none."""
-        at = self._next(milliseconds)
-        keys = list(islice(self._told, MOST))
-        return Batch(b"".join(self._stale(keys, at)), at, len(keys), dict.fromkeys(keys)) if keys else None
+    def _batches(self, changed: Iterable[tuple[Key, Points, Told | None]], at: int) -> Iterator[Batch]:
+        batch = Batch([], at, 0, {})
+        for key, points, told in changed:
+            batch.body += wire.series(self._label(key), points)
+            batch.told[key] = told
+            batch.size += len(points)
+            self._last = at
+            if batch.size >= MOST:
+                yield batch
+                batch = Batch([], at, 0, {})
+        if batch.size:
+            yield batch
 
     def taken(self, batch: Batch) -> None:
         """The store has it."""
@@ -110,7 +116,7 @@ class SeriesLog:
         # Not later than need be: a function that pushes all the time would run ahead of the clock.
         return max(milliseconds, self._last + 1)
 
-    def _points(self, told: Told | None, value: float, is_gauge: bool, at: int) -> list[tuple[int, float]]:
+    def _points(self, told: Told | None, value: float, is_gauge: bool, at: int) -> Points:
         if told is None:
             if is_gauge:
                 return [(at, value)]
@@ -124,10 +130,7 @@ class SeriesLog:
             return [(at, value)]
         return [*_unchanged(told.at, told.value, at), *_risen(told.value, value, at)]
 
-    def _stale(self, keys: Iterable[Key], at: int) -> list[bytes]:
-        return [wire.series(self._label(key), [(at, wire.STALE)]) for key in keys]
-
-    def _label(self, key: Key) -> bytes:
+    def _label(self, key: Key) -> list[bytes]:
         encoded = self._labels.get(key)
         if encoded is None:
             name, labels = key
@@ -136,11 +139,11 @@ class SeriesLog:
         return encoded
 
 
-def _risen(before: float, value: float, at: int) -> list[tuple[int, float]]:
+def _risen(before: float, value: float, at: int) -> Points:
     return [*((at - earlier, before) for earlier in range(BEFORE, 0, -1)), (at, value)]
 
 
-def _unchanged(since: int, value: float, at: int) -> list[tuple[int, float]]:
+def _unchanged(since: int, value: float, at: int) -> Points:
     """The value at times between the last one and now, as far back as a store takes them."""
     first = max(since + 1, at - PAST_MS - GAP_MS)
     return [(earlier, value) for earlier in range(at - GAP_MS, first, -GAP_MS)][::-1]

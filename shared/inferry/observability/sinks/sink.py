@@ -12,6 +12,7 @@ from inferry.settings import Settings
 PROMETHEUS = "prometheus"
 
 PUSHED = {
+    "otlp": "inferry.observability.sinks.otlp:OTLP",
     "emf": "inferry.observability.sinks.emf:EMF",
     "remote_write": "inferry.observability.sinks.remote_write:RemoteWrite",
     "amp": "inferry.observability.sinks.amp:ManagedPrometheus",

@@ -10,7 +10,7 @@ import pytest
 from arrayfiles import npy
 from inferry.errors import InvalidFile
 from inferry.jobs.formats import npy_reader
-from inferry.jobs.formats.block_builder import Wanted
+from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace
 from inferry.service import Service
 from inferry.settings import Settings
@@ -19,15 +19,15 @@ ARRAY = np.arange(24, dtype=np.float32).reshape(4, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def wanted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wanted]:
+def wanted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReadOptions]:
     model = onnx_models.identity("FP32", ("n", 2, 3))
     folder = onnx_models.write(tmp_path_factory.mktemp("models"), {"m.onnx": model})
     service = Service.from_settings(Settings(model_path=str(folder)))
-    yield Wanted(service.repository.get("m"), (), Pace(3), "x.npy")
+    yield ReadOptions(service.repository.get("m"), (), Pace(3), "x.npy")
     service.close()
 
 
-def rows(array: Any, wanted: Wanted, start: int = 0) -> list[Any]:
+def rows(array: Any, wanted: ReadOptions, start: int = 0) -> list[Any]:
     reader = npy_reader.NpyRows(BytesIO(npy(array)), "", wanted)
     assert [cursor.row for cursor in reader.borders(1)] == [*range(1, reader.total)]
     blocks = [block for chunk in reader.chunks(Cursor(start, start)) for block in chunk()]
@@ -35,11 +35,11 @@ def rows(array: Any, wanted: Wanted, start: int = 0) -> list[Any]:
 
 
 @pytest.mark.parametrize("start", [0, 2])
-def test_fortran_order(wanted: Wanted, start: int) -> None:
+def test_fortran_order(wanted: ReadOptions, start: int) -> None:
     assert rows(np.asfortranarray(ARRAY), wanted, start) == ARRAY[start:].tolist()
 
 
-def test_a_large_array_in_fortran_order_is_refused(wanted: Wanted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_array_in_fortran_order_is_refused(wanted: ReadOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(npy_reader, "FORTRAN", ARRAY.nbytes - 1)
     with pytest.raises(
         InvalidFile, match=r"x\.npy is in Fortran order, and with 96 bytes too large to turn: save np.asc"
@@ -48,12 +48,12 @@ def test_a_large_array_in_fortran_order_is_refused(wanted: Wanted, monkeypatch: 
     assert rows(ARRAY, wanted) == ARRAY.tolist()
 
 
-def test_one_row(wanted: Wanted) -> None:
+def test_one_row(wanted: ReadOptions) -> None:
     assert rows(ARRAY[1], wanted) == [ARRAY[1].tolist()]
     assert rows(ARRAY[:1], wanted) == [ARRAY[0].tolist()]
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (2, 4), (2,), (1, 2, 4)])
-def test_what_is_no_row_is_refused(wanted: Wanted, shape: tuple[int, ...]) -> None:
+def test_what_is_no_row_is_refused(wanted: ReadOptions, shape: tuple[int, ...]) -> None:
     with pytest.raises(InvalidFile, match=r"but those of input 'x' of model 'm' have the shape \[2, 3\]"):
         rows(np.zeros(shape, np.float32), wanted)

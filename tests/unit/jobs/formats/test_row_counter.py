@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from inferry.jobs.formats.blocks import Block, Cursor, numbers
-from inferry.jobs.formats.row_counter import Numbering
-from inferry.jobs.pipeline import side_by_side
+from inferry.jobs.formats.row_counter import RowCounter
+from inferry.jobs.pipeline import ordered_map
 
 # Of a chunk: its blocks' rows.
 SIZES = [[3], [], [0], [1, 2], [4]]
@@ -30,7 +30,7 @@ def borders(made: Sequence[Block]) -> list[tuple[int, int]]:
 
 
 def test_each_chunk_begins_behind_the_one_before_it() -> None:
-    numbering = Numbering(10, None)
+    numbering = RowCounter(10, None)
     chunks = [numbering.chunk(partial(list, sizes), blocks) for sizes in SIZES]
     assert [part for chunk in chunks for part in borders(chunk())] == BLOCKS
     assert not numbering.is_over
@@ -38,7 +38,7 @@ def test_each_chunk_begins_behind_the_one_before_it() -> None:
 
 def test_chunks_are_parsed_before_their_rows_have_numbers() -> None:
     """The last is parsed first: the first waits for it."""
-    numbering, parsed = Numbering(10, None), threading.Event()
+    numbering, parsed = RowCounter(10, None), threading.Event()
 
     def parse(sizes: list[int]) -> list[int]:
         if sizes == SIZES[-1]:
@@ -54,7 +54,7 @@ def test_chunks_are_parsed_before_their_rows_have_numbers() -> None:
 
 @pytest.mark.parametrize(("stop", "expected"), [(13, 1), (16, 4), (20, 5)])
 def test_behind_the_row_that_ends_the_last_there_are_none(stop: int, expected: int) -> None:
-    numbering = Numbering(10, stop)
+    numbering = RowCounter(10, stop)
     chunks = [numbering.chunk(partial(list, sizes), blocks) for sizes in SIZES]
     assert [part for chunk in chunks for part in borders(chunk())] == BLOCKS[:expected]
     assert numbering.is_over
@@ -65,7 +65,7 @@ def test_nobody_waits_behind_a_chunk_that_failed(stage: str) -> None:
     def fail(*_: Any) -> Any:
         raise ValueError(stage)
 
-    numbering = Numbering(0, None)
+    numbering = RowCounter(0, None)
     first = numbering.chunk(fail, blocks) if stage == "parse" else numbering.chunk(list, fail)
     others = [numbering.chunk(list, blocks) for _ in range(2)]
     with pytest.raises(ValueError, match=stage):
@@ -76,7 +76,7 @@ def test_nobody_waits_behind_a_chunk_that_failed(stage: str) -> None:
 
 
 def test_what_failed_is_what_is_raised_where_threads_make_chunks() -> None:
-    numbering = Numbering(0, None)
+    numbering = RowCounter(0, None)
 
     def parse(number: int) -> list[int]:
         if number == 3:
@@ -90,7 +90,7 @@ def test_what_failed_is_what_is_raised_where_threads_make_chunks() -> None:
     found: list[Block] = []
     with (
         pytest.raises(ValueError, match="the third"),
-        side_by_side(chunks(), lambda block: block, lambda: True, lambda block: block, 4) as made,
+        ordered_map(chunks(), lambda block: block, lambda: True, lambda block: block, 4) as made,
     ):
         found.extend(made)
     assert borders(found) == [(0, 1), (1, 2), (2, 3)]

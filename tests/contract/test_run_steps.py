@@ -20,7 +20,7 @@ from inferry.jobs.runs.run import Plan, Run
 from inferry.service import Service
 from inferry.settings import Settings
 from inferry.storage.files import open_files
-from inferry.worker.steps import Fanout
+from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 SLICE = 2_000
@@ -41,8 +41,8 @@ def service(tmp_path: Path, repository: Callable[..., str]) -> Iterator[Service]
 
 
 @pytest.fixture
-def fanout(service: Service) -> Fanout:
-    return Fanout(service, Worker(service))
+def fanout(service: Service) -> RunSteps:
+    return RunSteps(service, Worker(service))
 
 
 def rows(count: int) -> bytes:
@@ -56,7 +56,7 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
         (folder / "in" / name).write_bytes(content)
 
 
-def begin(fanout: Fanout, folder: Path, **job: Any) -> dict[str, Any]:
+def begin(fanout: RunSteps, folder: Path, **job: Any) -> dict[str, Any]:
     document = {"input": f"{folder}/in/", "output": f"{folder}/out/", "slice_bytes": SLICE, **job}
     return fanout.do({"plan": document, "run": "r-1"}, math.inf)
 
@@ -67,7 +67,7 @@ def listed(plan: dict[str, Any], kind: str) -> list[Any]:
     return found
 
 
-def work(fanout: Fanout, documents: list[Any]) -> list[str]:
+def work(fanout: RunSteps, documents: list[Any]) -> list[str]:
     """Each job as often as it wants to be done."""
     states = []
     for document in documents:
@@ -78,7 +78,7 @@ def work(fanout: Fanout, documents: list[Any]) -> list[str]:
     return states
 
 
-def test_a_run(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_run(fanout: RunSteps, tmp_path: Path) -> None:
     """Small files, two that are cut, one that can't be, and poison: the results are those of a straight run."""
     csv = b"p,q,r\n" + b"".join(b"%d,1,2\n" % row for row in range(ROWS))
     write(
@@ -111,7 +111,7 @@ def test_a_run(fanout: Fanout, tmp_path: Path) -> None:
     straight(fanout, tmp_path)
 
 
-def straight(fanout: Fanout, folder: Path) -> None:
+def straight(fanout: RunSteps, folder: Path) -> None:
     for name in ("a.jsonl", "large.jsonl", "ü/b.csv"):
         source, output = f"{folder}/in/m/{name}", f"{folder}/straight/{name}"
         wanted = runner.run(Job(input=source, output=output, model="m"), fanout._service)
@@ -123,14 +123,14 @@ def straight(fanout: Fanout, folder: Path) -> None:
     assert not (folder / "out/.inferry").exists()
 
 
-def test_a_file_that_is_done_is_not_cut(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_file_that_is_done_is_not_cut(fanout: RunSteps, tmp_path: Path) -> None:
     write(tmp_path, {"m/large.jsonl": rows(ROWS)})
     first = begin(fanout, tmp_path)
     assert work(fanout, listed(first, "files")) == ["finished"]
     assert begin(fanout, tmp_path)["slices"]["count"] == 0
 
 
-def test_slices_are_only_for_speed(fanout: Fanout, tmp_path: Path) -> None:
+def test_slices_are_only_for_speed(fanout: RunSteps, tmp_path: Path) -> None:
     """The job of the file does what they didn't."""
     write(tmp_path, {"m/large.jsonl": rows(ROWS)})
     plan = begin(fanout, tmp_path)
@@ -140,7 +140,7 @@ def test_slices_are_only_for_speed(fanout: Fanout, tmp_path: Path) -> None:
     assert (merged["rows"], merged["errors"], merged["failed"]) == (ROWS - 1, 1, 0)
 
 
-def test_one_file(fanout: Fanout, tmp_path: Path) -> None:
+def test_one_file(fanout: RunSteps, tmp_path: Path) -> None:
     write(tmp_path, {"large.csv": b"p,q,r\n" + b"1,1,2\n" * ROWS})
     plan = begin(fanout, tmp_path, input=f"{tmp_path}/in/large.csv", model="m", to="jsonl")
     [file] = listed(plan, "files")
@@ -149,7 +149,7 @@ def test_one_file(fanout: Fanout, tmp_path: Path) -> None:
     assert len((tmp_path / "out/large.csv.jsonl").read_bytes().splitlines()) == ROWS
 
 
-def test_cutting_ends_when_time_is_over(fanout: Fanout, tmp_path: Path) -> None:
+def test_cutting_ends_when_time_is_over(fanout: RunSteps, tmp_path: Path) -> None:
     """What is left is the last slice, and nothing is missing."""
     write(tmp_path, {"m/large.jsonl": rows(ROWS)})
     document = {"input": f"{tmp_path}/in/", "output": f"{tmp_path}/out/", "slice_bytes": SLICE}
@@ -159,14 +159,14 @@ def test_cutting_ends_when_time_is_over(fanout: Fanout, tmp_path: Path) -> None:
     assert work(fanout, [whole, *listed(plan, "files")]) == ["finished", "finished"]
 
 
-def test_a_job_without_time(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_job_without_time(fanout: RunSteps, tmp_path: Path) -> None:
     write(tmp_path, {"m/a.jsonl": rows(10)})
     [file] = listed(begin(fanout, tmp_path), "files")
     assert fanout.do(file, time.monotonic()) == {"state": "unfinished"}
     assert Run(f"{tmp_path}/out", "r-1").outcomes() == {}
 
 
-def test_a_job_that_comes_again_when_the_run_is_over(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_job_that_comes_again_when_the_run_is_over(fanout: RunSteps, tmp_path: Path) -> None:
     """It finds its results, and leaves nothing behind."""
     write(tmp_path, {"m/a.jsonl": rows(10)})
     plan = begin(fanout, tmp_path)
@@ -177,7 +177,7 @@ def test_a_job_that_comes_again_when_the_run_is_over(fanout: Fanout, tmp_path: P
     assert [path for path in (tmp_path / "out/.inferry").rglob("*") if path.is_file()] == []
 
 
-def test_what_may_go_well_another_time_is_raised(fanout: Fanout, tmp_path: Path) -> None:
+def test_what_may_go_well_another_time_is_raised(fanout: RunSteps, tmp_path: Path) -> None:
     """And what the last attempt said is in the report, if no other was better."""
     write(tmp_path, {"m/a.jsonl": rows(10), "broken/a.jsonl": rows(10)})
     plan = begin(fanout, tmp_path)
@@ -195,7 +195,7 @@ def test_what_may_go_well_another_time_is_raised(fanout: Fanout, tmp_path: Path)
     assert (failed["input"], "broken" in failed["reason"]) == (broken["job"]["input"], True)
 
 
-def test_a_file_of_errors_alone_has_no_results(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_file_of_errors_alone_has_no_results(fanout: RunSteps, tmp_path: Path) -> None:
     write(tmp_path, {"m/a.jsonl": rows(10), "m/bad.jsonl": b'{"x": 1}\n{"x": 2}\n'})
     plan = begin(fanout, tmp_path)
     assert work(fanout, listed(plan, "files")) == ["finished", "finished"]
@@ -207,7 +207,7 @@ def test_a_file_of_errors_alone_has_no_results(fanout: Fanout, tmp_path: Path) -
     assert report["failed"] == [{"input": f"{tmp_path}/in/m/bad.jsonl", "reason": reason}]
 
 
-def test_a_table_among_files(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_table_among_files(fanout: RunSteps, tmp_path: Path) -> None:
     """It is one job, which says why it can't be predicted; marks and another run's errors are none."""
     log, others = "m/t/_delta_log/00000000000000000000.json", ("m/_SUCCESS", "m/a.jsonl.errors.jsonl")
     write(tmp_path, {log: b"{}", "m/t/a.parquet": b"", "m/a.jsonl": rows(10)})
@@ -223,7 +223,7 @@ def test_a_table_among_files(fanout: Fanout, tmp_path: Path) -> None:
 
 
 def test_an_error_that_nobody_expected_may_be_none_another_time(
-    fanout: Fanout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fanout: RunSteps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is raised as long as there is another time, and the last one's reason is the file's."""
 
@@ -243,7 +243,7 @@ def test_an_error_that_nobody_expected_may_be_none_another_time(
     assert report["failed"] == [{"input": f"{tmp_path}/in/m/a.jsonl", "reason": failed["reason"]}]
 
 
-def test_a_job_that_nobody_did(fanout: Fanout, tmp_path: Path) -> None:
+def test_a_job_that_nobody_did(fanout: RunSteps, tmp_path: Path) -> None:
     write(tmp_path, {"m/a.jsonl": rows(10)})
     plan = begin(fanout, tmp_path)
     assert fanout.do({"merge": plan["run"]}, math.inf)["failed"] == 1
@@ -280,7 +280,7 @@ BAD_DOCUMENTS: dict[str, tuple[dict[str, Any], type[InferryError], str]] = {
 
 
 @pytest.mark.parametrize("name", BAD_DOCUMENTS)
-def test_what_is_wrong_is_said(fanout: Fanout, tmp_path: Path, name: str) -> None:
+def test_what_is_wrong_is_said(fanout: RunSteps, tmp_path: Path, name: str) -> None:
     document, error, said = BAD_DOCUMENTS[name]
     (tmp_path / "in").mkdir()
     document = json.loads(json.dumps(document).replace("TMP", str(tmp_path)))
@@ -291,11 +291,11 @@ def test_what_is_wrong_is_said(fanout: Fanout, tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("document", [None, [], {}, {"input": "a"}, {"model_name": "m", "inputs": []}, {"plan": 1}])
-def test_other_documents(fanout: Fanout, document: Any) -> None:
+def test_other_documents(fanout: RunSteps, document: Any) -> None:
     assert not fanout.knows(document)
 
 
-def test_the_store_fails(fanout: Fanout, tmp_path: Path) -> None:
+def test_the_store_fails(fanout: RunSteps, tmp_path: Path) -> None:
     """It is no error of the run's: whoever asked may ask again."""
     write(tmp_path, {"m/a.jsonl": rows(10)})
     (tmp_path / "out").write_text("a file where the folder should be")

@@ -1,0 +1,133 @@
+"""The process beside the server: it is there when it is needed, gives back what it makes or raises, and may die."""
+
+import asyncio
+import copy
+import math
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from inferry.errors import InferenceFailed, InferenceTimeout, InvalidRequest
+from inferry.http import bodies, content
+from inferry.protocol.tensors import ALIGNMENT, DATATYPES, Tensor
+from inferry.protocol.types import InferResponse
+from inferry.server import helper as module
+from inferry.server.helper import Helper
+
+
+@pytest.fixture
+def helper() -> Iterator[Helper]:
+    helper = Helper()
+    yield helper
+    helper.close()
+
+
+def soon(seconds: float = 60) -> float:
+    return time.monotonic() + seconds
+
+
+def run(scenario: Callable[[], Awaitable[Any]]) -> Any:
+    async def go() -> Any:
+        return await scenario()
+
+    return asyncio.run(go())
+
+
+def test_it_starts_when_it_is_needed_and_goes_on(helper: Helper) -> None:
+    assert helper._process is None
+
+    async def scenario() -> list[int]:
+        return [await helper(os.getpid, deadline=soon()) for _ in range(2)]
+
+    first, second = run(scenario)
+    assert first == second != os.getpid()
+
+
+def test_what_a_function_raises(helper: Helper) -> None:
+    async def scenario() -> None:
+        with pytest.raises(InvalidRequest, match=r"^the request is not JSON: "):
+            await helper(bodies.document, content.Large([b"{"], "", 10), deadline=soon())
+        with pytest.raises(RuntimeError, match=r"ValueError: math domain error"):
+            await helper(math.sqrt, -1, deadline=soon())
+        assert await helper(math.sqrt, 4, deadline=soon()) == 2
+
+    run(scenario)
+
+
+def test_one_that_dies_is_replaced(helper: Helper) -> None:
+    async def scenario() -> Any:
+        dying = helper(os._exit, 3, deadline=soon())
+        following = helper(math.sqrt, 4, deadline=soon())
+        return await asyncio.gather(dying, following, return_exceptions=True)
+
+    died, two = run(scenario)
+    assert isinstance(died, InferenceFailed)
+    assert "ended with status 3; if there was no memory left, send fewer rows" in str(died)
+    assert two == 2
+
+
+def test_time_ends_what_runs_and_what_waits(helper: Helper) -> None:
+    async def scenario() -> None:
+        await helper(math.sqrt, 4, deadline=soon())
+        start = time.monotonic()
+        longer = helper(time.sleep, 600, deadline=soon(0.4))
+        waiting = helper(math.sqrt, 4, deadline=soon(0.2))
+        ended = await asyncio.gather(longer, waiting, return_exceptions=True)
+        assert [type(exc) for exc in ended] == [InferenceTimeout, InferenceTimeout]
+        assert time.monotonic() - start < 60
+        assert await helper(math.sqrt, 4, deadline=soon()) == 2
+
+    run(scenario)
+
+
+def test_what_is_given_up_does_not_run_on(helper: Helper) -> None:
+    async def scenario() -> None:
+        pid = await helper(os.getpid, deadline=soon())
+        work = asyncio.ensure_future(helper(time.sleep, 600, deadline=soon()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+        assert work.cancelled()
+        assert not Path(f"/proc/{pid}").exists()
+
+    run(scenario)
+
+
+def test_it_ends_when_nobody_needs_it(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        pid = await helper(os.getpid, deadline=soon())
+        end = soon()
+        while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        assert not Path(f"/proc/{pid}").exists()
+        assert await helper(os.getpid, deadline=soon()) != pid
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("name", DATATYPES)
+def test_arrays_of_every_datatype_come_back_as_they_went(helper: Helper, name: str) -> None:
+    datatype = DATATYPES[name]
+    if datatype.dtype.hasobject:
+        array = np.array([f"{number}é" for number in range(2 * module._STRINGS + 2)] + ["", "a"], object)
+    else:
+        array = (np.arange(100_000) % 100).astype(datatype.dtype)
+    array = array.reshape(2, -1)[:, ::-1]
+    response = InferResponse("m", "1", [Tensor("y", datatype, array)])
+
+    async def scenario() -> Any:
+        return await helper(copy.copy, response, deadline=soon())
+
+    (tensor,) = run(scenario).outputs
+    assert tensor.datatype is datatype
+    assert tensor.array.dtype == datatype.dtype
+    np.testing.assert_array_equal(tensor.array, array)
+    if not datatype.dtype.hasobject:
+        assert tensor.array.ctypes.data % ALIGNMENT == 0
