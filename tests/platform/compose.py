@@ -132,6 +132,10 @@ def started(folder: Path) -> Iterator[Platform]:
         raise
     finally:
         compose(platform, "down", "--volumes")
+    left = [
+        podman(kind, "ls", "--filter", f"name={PROJECT}_", "--quiet") for kind in ("container", "volume", "network")
+    ]
+    assert left == [""] * 3
 
 
 def compose(platform: Platform, *command: str) -> str:
