@@ -11,11 +11,10 @@ from shutil import copyfileobj, disk_usage, rmtree
 from typing import Protocol
 
 from inferry.errors import InvalidRequest
-from inferry.repository.content import sha256_of
 from inferry.repository.layout import MANIFEST
 from inferry.repository.manifest import FormFile
 from inferry.storage import files
-from inferry.storage.local import file_path
+from inferry.storage.local import file_path, sha256_of
 from inferry.storage.stored import translated
 
 # Hidden: no listing of a repository shows it.

@@ -16,7 +16,7 @@ from inferry.prepare.verdict import MOST_BYTES, Line, judged
 from inferry.protocol.signature import Feed
 from inferry.protocol.types import InferRequest
 from inferry.repository import manifest, model_cache
-from inferry.repository.content import Content, combined, sha256_of
+from inferry.repository.content import Content, combined
 from inferry.repository.digests import Digests
 from inferry.repository.layout import MANIFEST, MODEL_FILE
 from inferry.repository.manifest import NATIVE, ORIGINAL, PORTABLE, Form, FormFile, Manifest
@@ -25,6 +25,7 @@ from inferry.repository.version import Entry
 from inferry.runtime import cpu_kind
 from inferry.runtime.model import Model
 from inferry.runtime.session import RUNTIME
+from inferry.storage.local import sha256_of
 
 # Of the proof and of what is kept: what another rule made is made again.
 RULE = 1

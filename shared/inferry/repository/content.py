@@ -1,11 +1,11 @@
 """A version's files, hashed, where nobody changes them: what is served is what was hashed.
 
 ONNX Runtime maps external data into memory, so a file that is overwritten in place would change the weights of a loaded
-model, and a file that is cut off would end the process. A file is mapped only where nobody else writes: see `is_safe`.
+model, and a file that is cut off would end the process. A file is mapped only where nobody else
+writes: see `storage.local.is_safe`.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 from inferry.runtime import onnx_file
 from inferry.runtime.model import ServedForm
 from inferry.runtime.onnx_file import ModelFile
+from inferry.storage.local import is_safe, sha256_of
 from inferry.storage.stored import VersionFiles, translated
 
 # A session made of bytes needs them, and twice as much again, while it is made: a larger file goes through the cache.
@@ -66,14 +67,6 @@ def hold(
     return in_cache(folder, version, cache, in_full)
 
 
-def is_safe(path: Path) -> bool:
-    """Whether nobody writes the files there: a read-only mount, as a function's image is.
-
-    The other places are the cache (`in_cache`), and forms that inferry prepared, in folders named by their digest.
-    """
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-
-
 def in_cache(folder: Path, version: VersionFiles, cache: Path | None, in_full: bool = False) -> Content:
     """The content of a folder of the cache, which is private and holds the version's files."""
     onnx = folder / version.model
@@ -115,12 +108,6 @@ def combined(sums: Mapping[str, str]) -> str:
         return next(iter(sums.values()))
     lines = "".join(f"{sums[path]}  {path}\n" for path in sorted(sums))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """A file's SHA-256 in hex. OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_place(path: Path, real: Path) -> bool:

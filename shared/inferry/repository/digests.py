@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import orjson
 
-from inferry.repository.content import is_safe, sha256_of
+from inferry.storage.local import is_safe, sha256_of
 
 # Smaller ones take less time to hash than to look up.
 LARGE = 4 * 1024 * 1024

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inferry.errors import InvalidModel, StoreError
-from inferry.repository import content, manifest
+from inferry.repository import manifest
 from inferry.repository.content import Content
 from inferry.repository.digests import Digests
 from inferry.repository.layout import MANIFEST, MODEL_FILE
@@ -15,6 +15,7 @@ from inferry.repository.manifest import NATIVE, ORIGINAL, Form, Manifest
 from inferry.runtime import cpu_kind, onnx_file
 from inferry.runtime.model import ServedForm
 from inferry.runtime.session import RUNTIME
+from inferry.storage.local import is_safe
 from inferry.storage.stored import StoredFile, VersionFiles, translated
 
 _AGAIN = "run `inferry prepare` again"
@@ -144,7 +145,7 @@ class _Forms:
         """Whether the files were hashed now. An image's have other times than those they were made of: there their
         sizes have to do."""
         with translated(f"can't read {folder}", (OSError,)):
-            if content.is_safe(folder) and not self._in_full:
+            if is_safe(folder) and not self._in_full:
                 _compare_sizes(folder, form)
                 return False
             return _compare(folder, form, self._digests)

@@ -9,11 +9,10 @@ from inferry.errors import InvalidModel, StoreError
 from inferry.repository import model_cache
 from inferry.repository.content import Content, digest, hold, in_cache
 from inferry.repository.layout import MANIFEST
-from inferry.repository.store import there
 from inferry.runtime import onnx_file
 from inferry.storage.backends import ERRORS, Backend, stored
 from inferry.storage.bucket import Bucket, memory_bucket, open_bucket
-from inferry.storage.stored import StoredFile, VersionFiles, relative, translated
+from inferry.storage.stored import StoredFile, VersionFiles, relative, there, translated
 
 Beside: TypeAlias = Callable[[Path], dict[str, StoredFile]]
 

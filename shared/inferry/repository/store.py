@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from inferry.errors import StoreError
-from inferry.repository.content import Content, hold, is_safe
+from inferry.repository.content import Content, hold
 from inferry.repository.layout import MANIFEST
-from inferry.storage.local import LocalFiles, file_path, real_path, stored_at
-from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, translated
+from inferry.storage.local import LocalFiles, file_path, is_safe, real_path, stored_at
+from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, there, translated
 
 
 class Store(Protocol):
@@ -144,13 +144,6 @@ class LocalFile(LocalStore):
         if is_plain(path) and (real := real_path(self._root / path)).is_file():
             return real
         raise StoreError(f"there is no file {self._root / path}")
-
-
-def there(content: bytes | None, path: str, url: str) -> bytes:
-    """The content of a file of a listing. StoreError when it is gone."""
-    if content is None:
-        raise StoreError(f"there is no file {path!r} in {url}")
-    return content
 
 
 def _may_be_data(path: str) -> bool:

@@ -23,6 +23,7 @@ from inferry.cli import main as cli
 from inferry.errors import ModelUnavailable
 from inferry.observability import catalogue
 from inferry.repository import content, digests, metadata
+from inferry.repository import prepared as repository_prepared
 from inferry.repository.digests import Digests, ship
 from inferry.repository.repository import open_repository
 from inferry.runtime import cpu_kind
@@ -476,7 +477,7 @@ def test_what_others_may_write_is_not_believed(prepared: Prepared, tmp_path: Pat
 def test_on_a_read_only_mount_sizes_have_to_do(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(content, "is_safe", lambda _: True)
+    monkeypatch.setattr(repository_prepared, "is_safe", lambda _: True)
     model = load(prepared.out, tmp_path)
     assert (kind(model), model.hashed) == ("native", False)
 
