@@ -20,6 +20,7 @@ from .measure import ChildFailed
 from .metrics import metrics
 from .overhead import overhead
 from .peers.errors import PeerError
+from .prepared import prepared
 from .results import MEDIANS, PAGE, machine, page
 from .rows import rows
 from .rps import rps
@@ -43,6 +44,7 @@ ROWS: dict[str, Measure] = {
     "changing": changing,
     "trees": trees,
     "loading": loading,
+    "prepared": prepared,
     "metrics": metrics,
     "files": files,
     "rows": rows,

@@ -21,7 +21,7 @@ def stall(quick: bool) -> Iterator[Row]:
         rounds = [sample("stall", name, size // 10 if quick else size) for _ in range(1 if quick else 3)]
         values = {key: [found[key][0] for found in rounds] for key in rounds[0]}
         excess = median(a - b for a, b in zip(values["probe"], values["burnt"], strict=True))
-        rate = median(a / b for a, b in zip(values["rate"], values["quiet"], strict=True))
+        rate = median(a / b for a, b in zip(values["rate"], values["quiet"], strict=True) if b)
         what = f"{name}, answered with {values['status'][0]:.0f}"
         against = f"{milliseconds(values['burnt'])} beside a busy process"
         yield Row(

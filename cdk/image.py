@@ -16,15 +16,18 @@ PLATFORMS = {"arm64": Platform.LINUX_ARM64, "x86_64": Platform.LINUX_AMD64}
 ARCHITECTURES = {"arm64": Architecture.ARM_64, "x86_64": Architecture.X86_64}
 
 
-def image(source: Path, models: Path, architecture: str, handler: str, *, traces: bool) -> DockerImageCode:
+def image(
+    source: Path, models: Path, architecture: str, handler: str, *, traces: bool, prepare: str = "none"
+) -> DockerImageCode:
     """The image of the project's folder and of the models', with `handler` ("functions.api.handler") as its command."""
+    wanted = {"EXTRAS": "aws,batch,otel" if traces else "", "PREPARE": prepare if prepare != "none" else ""}
     own = models.resolve() != (source / MODELS).resolve()
     context = CONTEXT if own else (*CONTEXT, MODELS)
     return DockerImageCode.from_image_asset(
         str(source),
         file="functions/Dockerfile",
         cmd=[handler],
-        build_args={"EXTRAS": "aws,batch,otel"} if traces else None,
+        build_args={name: value for name, value in wanted.items() if value} or None,
         # In place of the stage of this name, wherever the folder is. The hash is that of what is in it.
         build_contexts={MODELS: str(models.resolve())} if own else None,
         extra_hash=FileSystem.fingerprint(str(models)) if own else None,

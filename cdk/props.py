@@ -70,6 +70,11 @@ class Props:
     model_path: str = _prop(
         "models", "Folder of the models that are baked into the image: `make deploy MODEL_PATH=...`"
     )
+    prepare: str = _prop(
+        "none",
+        "Prepare the models in the image to start sooner: for one process on a host, or for many",
+        choices=("none", "one", "many"),
+    )
     authorization: str = _prop(
         "iam",
         "Who may call: IAM identities with signed requests, holders of a token or of a key, or everybody",

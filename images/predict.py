@@ -10,10 +10,12 @@ import json
 import os
 import sys
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 from inferry.app import create_app
 from inferry.http.asgi import ASGIApp, Scope
+from inferry.repository.digests import ship
 from inferry.repository.repository import open_repository, shipped
 from inferry.runtime.session import RUNTIME
 from inferry.runtime.verdicts import Verdicts
@@ -47,6 +49,8 @@ def main(modules: list[str]) -> None:
     settings = Settings.from_env(os.environ)
     # What is found out of the models' rows now, the functions need not ask again.
     verdicts = Verdicts(RUNTIME, shipped(settings.model_path))
+    # Nor hash large files whose bytes are those of now.
+    ship(Path(settings.model_path))
     service = Service(open_repository(settings.model_path, verdicts=verdicts), settings)
     app = create_app(service)
     for page in PAGES:

@@ -1,7 +1,8 @@
 """Makes the zip for `func azure functionapp publish APP --no-build`: `python deploy/azure/package.py [FILE]`.
 
-The options: `--models FOLDER` takes other models than the examples, or with an empty FOLDER none; `--python VERSION` is
-the app's, and refuses to make what the app can't run.
+The options: `--models FOLDER` takes other models than the examples, or with an empty FOLDER none; `--prepare one`, or
+many, makes forms of them that start sooner (docs/prepared-models.md); `--python VERSION` is the app's, and refuses to
+make what the app can't run.
 
 The code that .funcignore lets out, with its dependencies for the Python that runs this, pruned, and compiled: an
 instance starts without the platform's build, and without compiling. Run it on Linux with the app's version of Python.
@@ -24,7 +25,7 @@ VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(target: Path, models: Path | None = ROOT / MODELS) -> None:
+def build(target: Path, models: Path | None = ROOT / MODELS, prepare: str = "none") -> None:
     """Writes the zip, with a folder of models or none. CalledProcessError when a dependency can't be had."""
     with TemporaryDirectory() as folder:
         app = Path(folder)
@@ -32,6 +33,8 @@ def build(target: Path, models: Path | None = ROOT / MODELS) -> None:
         install(app / PACKAGES)
         # As the images are; what was pruned too far, test_package.py finds.
         _run(str(ROOT / "images" / "prune.py"), str(app / PACKAGES))
+        if models is not None and prepare != "none":
+            prepare_models(app, prepare)
         compile_all(app)
         write(app, target)
 
@@ -54,6 +57,15 @@ def install(packages: Path) -> None:
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps")
     requirements = str(ROOT / "requirements.txt")
     _run(*pip, "--only-binary=:all:", "--target", str(packages), "--requirement", requirements)
+
+
+def prepare_models(app: Path, processes: str) -> None:
+    """Puts prepared models in the place of those that are there, with the packages of the app."""
+    packages = f"PYTHONPATH={app / PACKAGES}:{ROOT / 'shared'}"
+    command = (sys.executable, "-m", "inferry", "prepare", str(app / MODELS), str(app / "prepared"), "--for", processes)
+    subprocess.run(["/usr/bin/env", packages, "ORT_DISABLE_TELEMETRY=1", *command], check=True)  # noqa: S603
+    shutil.rmtree(app / MODELS)
+    (app / "prepared").rename(app / MODELS)
 
 
 def compile_all(app: Path) -> None:
@@ -79,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", nargs="?", type=Path, default=ROOT / "dist" / f"inferry-azure-python{VERSION}.zip")
     parser.add_argument("--models", default=str(ROOT / MODELS))
+    parser.add_argument("--prepare", choices=("none", "one", "many"), default="none")
     parser.add_argument("--python", default=VERSION)
     options = parser.parse_args()
     if options.python != VERSION:
@@ -91,7 +104,7 @@ def _options() -> argparse.Namespace:
 
 if __name__ == "__main__":
     options = _options()
-    build(options.file, Path(options.models) if options.models else None)
+    build(options.file, Path(options.models) if options.models else None, options.prepare)
     with zipfile.ZipFile(options.file) as made:
         unpacked = sum(entry.file_size for entry in made.infolist())
     size = options.file.stat().st_size / 2**20

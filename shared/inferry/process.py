@@ -1,6 +1,8 @@
 """The C library's allocator, told how a process that runs models uses memory."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Numbers of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -22,3 +24,29 @@ def settle() -> None:
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, 8 * _MIB)
     mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
+
+
+@contextmanager
+def reused_blocks() -> Iterator[None]:
+    """Inside, blocks below 32 MiB that are freed are used again at once; afterwards they go back.
+
+    A session over a native form packs every weight to compare it with the packed one in the file, and frees it. Given
+    back each time, its pages fault again for the next: 270 ms of CPU instead of 160 for 435 MB.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, 32 * _MIB)  # the most that glibc takes
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, 8 * _MIB)
+        trim()
+
+
+def trim() -> None:
+    """Gives all freed memory back at once: what a load took besides is more than the next request needs."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)

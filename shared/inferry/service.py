@@ -349,7 +349,7 @@ class Service:
     def _gauges(self) -> Iterator[Gauge]:
         for model in self.repository.loaded():
             labels = (model.name, model.version)
-            yield Gauge(catalogue.LOADED_BYTES, labels, model.size)
+            yield Gauge(catalogue.LOADED_BYTES, (*labels, model.form.kind if model.form else "plain"), model.size)
             yield Gauge(catalogue.QUEUED, labels, model.waiting)
 
     def close(self) -> None:

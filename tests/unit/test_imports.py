@@ -21,7 +21,7 @@ LEVELS = [
     "cpus protocol observability",
     "runtime observability.sinks",
     "repository jobs.formats",
-    "service",
+    "service prepare",
     "jobs",
     "http jobs.runs",
     "app worker",

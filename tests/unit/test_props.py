@@ -28,6 +28,7 @@ DEFAULTS = {
     "concurrency": 0,
     "models": "image",
     "model_path": "models",
+    "prepare": "none",
     "authorization": "iam",
     "jwt_issuer": "",
     "jwt_audience": (),

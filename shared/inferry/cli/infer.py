@@ -65,7 +65,7 @@ def _file(service: Service, job: Job) -> list[str]:
 async def _document(service: Service, name: str, version: str | None, source: str) -> list[str]:
     """The predictions for a document of JSON, which is one request."""
     model = await service.model(service.default_model(name or None), version)
-    request = _request(_read(source), model)
+    request = document(read(source), model)
     count = _rows(request, model)
     if count:
         responses = await service.infer_rows(model, request, count)
@@ -78,7 +78,8 @@ async def _document(service: Service, name: str, version: str | None, source: st
     ]
 
 
-def _read(source: str) -> bytes:
+def read(source: str) -> bytes:
+    """The content of a file, or of stdin. InvalidRequest when it can't be read."""
     if source == "-":
         return sys.stdin.buffer.read()
     try:
@@ -87,7 +88,7 @@ def _read(source: str) -> bytes:
         raise InvalidRequest(f"can't read {source}: {exc.strerror or exc}") from exc
 
 
-def _request(text: bytes, model: Model) -> InferRequest:
+def document(text: bytes, model: Model) -> InferRequest:
     """A protocol request, {"features": ...}, {"instances": [...]}, or rows by themselves."""
     value = load(text)
     if isinstance(value, dict) and "inputs" in value:

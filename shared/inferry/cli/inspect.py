@@ -17,7 +17,12 @@ def inspect(settings: Settings) -> dict[str, Any]:
     """Every version of every model, each loaded once: its signature and facts, or the reason why it can't be served."""
     cache = Path(settings.model_cache_dir) if settings.model_cache_dir else None
     repository = open_repository(
-        settings.model_path, settings.model_name, cache_size=1, threads=session_threads(settings), cache=cache
+        settings.model_path,
+        settings.model_name,
+        cache_size=1,
+        threads=session_threads(settings),
+        cache=cache,
+        in_full=True,
     )
     return {
         "path": settings.model_path,
@@ -71,7 +76,7 @@ def _row(model: dict[str, Any]) -> Sequence[str]:
         _tensors(model["inputs"]),
         _tensors(model["outputs"]),
         properties["rows"],
-        _size(int(properties["size"])),
+        size_text(int(properties["size"])),
         properties.get("opset", ""),
         properties["sha256"][:12],
     )
@@ -95,7 +100,8 @@ def _shape(tensor: dict[str, Any]) -> str:
     return str(list(tensor["shape"])).replace("-1", "?")
 
 
-def _size(size: int) -> str:
+def size_text(size: int) -> str:
+    """Bytes for people."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, key, version."""
+"""The command line: serve, infer, batch, inspect, prepare, key, version."""
 
 import argparse
 import asyncio
@@ -123,6 +123,19 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
     inspect.add_argument("--json", action="store_true", help="for machines")
     inspect.set_defaults(run=_inspect)
+
+    prepare = commands.add_parser("prepare", help="make a repository whose models start sooner, with proof")
+    prepare.add_argument("model_path", metavar="MODELS", help="a folder, an .onnx file or a URL")
+    prepare.add_argument("target", metavar="OUT", help="the folder or URL of the repository that is made")
+    prepare.add_argument("--model-name", metavar="NAME", help="of the only model there; default: MODEL_NAME")
+    prepare.add_argument(
+        "--for", dest="processes", choices=("one", "many"), default="many", help="processes on a host; default: many"
+    )
+    prepare.add_argument("--samples", action="append", default=[], metavar="[NAME=]FILE", help="inputs, .json or .npy")
+    prepare.add_argument("--tolerance", type=float, default=0.0, metavar="X", help="by which answers may differ")
+    prepare.add_argument("--keep-original", action="store_true", help="keep the model itself as well")
+    prepare.add_argument("--json", action="store_true", help="print a summary for machines")
+    prepare.set_defaults(run=_prepare)
 
     key = commands.add_parser("key", help="make an API key, and its digest for API_KEYS")
     key.set_defaults(run=_key)
@@ -286,6 +299,18 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     report = inspect.inspect(settings)
     print(json.dumps(report, indent=2) if options.json else inspect.table(report))
     return 1 if inspect.has_problems(report) else 0
+
+
+def _prepare(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import prepare
+    from inferry.prepare.preparation import Request
+
+    many = options.processes == "many"
+    request = Request(many, options.keep_original, options.tolerance, prepare.samples(options.samples))
+    outcomes = prepare.run(settings, options.target, request, sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps(prepare.report(outcomes), indent=2))
+    return 1 if prepare.has_failed(outcomes) else 0
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:

@@ -187,7 +187,7 @@ class App:
         signature = model.session.signature
         with Account(model, seen) as account:
             length = headers.get(types.HEADER_LENGTH)
-            if isinstance(body, Large):
+            if large := isinstance(body, Large):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
                 request, received = await self._large_request(body, length, signature, deadline)
             else:
@@ -203,7 +203,7 @@ class App:
                 answer, answer_headers = bodies.answer(response, accept)
             self._check_size(scope, len(answer))
             account.answered(signature.rows(request), received, len(answer))
-        if isinstance(body, Large):
+        if large:
             await bodies.let_go(request, [response])
         return 200, answer, answer_headers
 

@@ -180,6 +180,7 @@ class Management:
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
             document = await self._document(request)
+            await self._made(row_bodies.has_instances, document, deadline=deadline)
         return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline)
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
@@ -189,7 +190,7 @@ class Management:
         line = await self._made(
             bodies.line, await self._body(request), headers.get(types.HEADER_LENGTH), loaded.signature
         )
-        found = await self._in_thread(deferred.keep, model, line)
+        found = await self._in_thread(deferred.keep, model, bytes(line))
         if self._background is not None:
             self._background.submit(_work, deferred, deferred.job(model, found), self._service)
         return self._pending(request, model, found)

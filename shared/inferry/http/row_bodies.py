@@ -41,8 +41,8 @@ def features(given: Document, model: RowModel) -> tuple[InferRequest, int]:
     return rows.to_request(found, model), len(found)
 
 
-def instances(given: Document, model: RowModel) -> tuple[InferRequest, int]:
-    """The rows of a KServe v1 request, and how many there are; its servers take them by either name."""
+def listed(given: Document) -> list[Any]:
+    """The rows of a KServe v1 request; its servers take them by either name."""
     body = document(given)
     names = [name for name in ("instances", "inputs") if name in body]
     if len(names) > 1:
@@ -52,6 +52,17 @@ def instances(given: Document, model: RowModel) -> tuple[InferRequest, int]:
     if not isinstance(found, list):
         columns = ", not an object of columns" if isinstance(found, dict) else ""
         raise InvalidRequest(f"'{name}' must be an array with one item per prediction{columns}")
+    return found
+
+
+def has_instances(given: Document) -> bool:
+    """Whether a KServe v1 request has any rows. InvalidRequest where it has no place for them."""
+    return bool(listed(given))
+
+
+def instances(given: Document, model: RowModel) -> tuple[InferRequest, int]:
+    """The rows of a KServe v1 request, and how many there are."""
+    found = listed(given)
     return rows.to_request(found, model), len(found)
 
 

@@ -113,7 +113,11 @@ LAST_LOAD = Metric(
     "inferry_model_last_load_timestamp_seconds", GAUGE, "seconds", MODEL, "When it was loaded last, since the epoch"
 )
 LOADED_BYTES = Metric(
-    "inferry_model_loaded_bytes", GAUGE, "bytes", MODEL, "Size of the files of a model that is loaded now"
+    "inferry_model_loaded_bytes",
+    GAUGE,
+    "bytes",
+    (*MODEL, "form"),
+    "Size of the files of a model that is loaded now; form: plain, or native, portable or original of a prepared one",
 )
 CACHE_HITS = Metric("inferry_model_cache_hits_total", COUNTER, "requests", (), "Requests that found their model loaded")
 CACHE_MISSES = Metric(

@@ -1,17 +1,19 @@
 """A version's files, hashed, where nobody changes them: what is served is what was hashed.
 
 ONNX Runtime maps external data into memory, so a file that is overwritten in place would change the weights of a loaded
-model, and a file that is cut off would end the process. A file is mapped only where nobody else writes: see `is_safe`.
+model, and a file that is cut off would end the process. A file is mapped only where nobody else
+writes: see `storage.local.is_safe`.
 """
 
 import hashlib
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from inferry.runtime import onnx_file
+from inferry.runtime.model import ServedForm
 from inferry.runtime.onnx_file import ModelFile
+from inferry.storage.local import is_safe, sha256_of
 from inferry.storage.stored import VersionFiles, translated
 
 # A session made of bytes needs them, and twice as much again, while it is made: a larger file goes through the cache.
@@ -24,7 +26,10 @@ Locate: TypeAlias = Callable[[str], Path]
 class Content(NamedTuple):
     """`model`: the ONNX file, external data beside it, or its bytes; `file`: what it says of itself.
 
-    `names`: paths of all of its files; `size`: their bytes; `digest`: their SHA-256.
+    `names`: paths of all of its files; `size`: their bytes; `digest`: their SHA-256, of a prepared version's `form`
+    that of the model that it was made of. `hashed`: all was hashed now, else what is known of the same files was taken.
+    `instead` gives a prepared version's next form, to be told why this one can't be loaded; InvalidModel when there is
+    none.
     """
 
     model: Path | bytes
@@ -32,16 +37,24 @@ class Content(NamedTuple):
     names: tuple[str, ...]
     size: int
     digest: str
+    hashed: bool = True
+    form: ServedForm | None = None
+    instead: Callable[[str], "Content"] | None = None
 
 
-def hold(version: VersionFiles, locate: Locate, cache: Path | None) -> Content:
-    """The content of a version's files: in place, or read, or copied into `cache`. InvalidModel, OSError."""
+def hold(
+    version: VersionFiles, locate: Locate, cache: Path | None, in_full: bool = False, root: Path | None = None
+) -> Content:
+    """The content of a version's files: in place, or read, or copied into `cache`. InvalidModel, OSError.
+
+    `in_full`: all is hashed now; `root`: the repository's folder, where an image brings what is known of its files.
+    """
     onnx = locate(version.onnx.path)
     if is_safe(onnx):
         file = onnx_file.read(onnx)
         wanted = version.named(file.locations)
         if all(_in_place(onnx.parent / name, locate(file.path)) for name, file in wanted.items()):
-            return mapped(onnx, file, tuple(wanted))
+            return mapped(onnx, file, tuple(wanted), cache, in_full, root)
     if onnx.stat().st_size <= IN_MEMORY:
         content = onnx.read_bytes()
         file = onnx_file.parse(content, version.model)
@@ -51,46 +64,50 @@ def hold(version: VersionFiles, locate: Locate, cache: Path | None) -> Content:
     from inferry.repository import model_cache
 
     folder = model_cache.copy(version, locate, cache or model_cache.default_cache())
-    return in_cache(folder, version)
+    return in_cache(folder, version, cache, in_full)
 
 
-def is_safe(path: Path) -> bool:
-    """Whether nobody writes the files there: a read-only mount, as a function's image is.
-
-    The other places are the cache (`in_cache`), and one day versions that inferry prepared, named by their digest.
-    """
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-
-
-def in_cache(folder: Path, version: VersionFiles) -> Content:
+def in_cache(folder: Path, version: VersionFiles, cache: Path | None, in_full: bool = False) -> Content:
     """The content of a folder of the cache, which is private and holds the version's files."""
     onnx = folder / version.model
     file = onnx_file.read(onnx)
-    return mapped(onnx, file, tuple(version.named(file.locations)))
+    return mapped(onnx, file, tuple(version.named(file.locations)), cache, in_full)
 
 
-def mapped(onnx: Path, file: ModelFile, names: tuple[str, ...]) -> Content:
+def mapped(
+    onnx: Path,
+    file: ModelFile,
+    names: tuple[str, ...],
+    cache: Path | None = None,
+    in_full: bool = True,
+    root: Path | None = None,
+) -> Content:
     """The content of files that nobody changes."""
-    size = sum((onnx.parent / name).stat().st_size for name in names)
-    return Content(onnx, file, names, size, digest(onnx.parent, names))
+    from inferry.repository.digests import Digests
+
+    digests = Digests(cache, in_full, root)
+    with translated(f"can't read {onnx.parent}", (OSError,)):
+        size = sum((onnx.parent / name).stat().st_size for name in names)
+        found = {name: digests.of(onnx.parent / name) for name in names}
+    sha256 = combined({name: each.sha256 for name, each in found.items()})
+    return Content(onnx, file, names, size, sha256, all(each.hashed for each in found.values()))
 
 
 def digest(folder: Path, paths: Sequence[str]) -> str:
-    """SHA-256 in hex: of the only file, or of the lines that `sha256sum` prints for all, sorted by path.
+    """SHA-256 in hex, as `combined` has it, of files that are hashed now."""
+    with translated(f"can't read {folder}", (OSError,)):
+        return combined({path: sha256_of(folder / path) for path in paths})
+
+
+def combined(sums: Mapping[str, str]) -> str:
+    """One SHA-256 for files: of the only file, or of the lines that `sha256sum` prints for all, sorted by path.
 
     A user gets the same from `sha256sum model.onnx`, or from `sha256sum model.onnx weights.bin | sha256sum`.
     """
-    with translated(f"can't read {folder}", (OSError,)):
-        sums = {path: _sha256(folder / path) for path in sorted(paths)}
     if len(sums) == 1:
         return next(iter(sums.values()))
-    lines = "".join(f"{content}  {path}\n" for path, content in sums.items())
+    lines = "".join(f"{sums[path]}  {path}\n" for path in sorted(sums))
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_place(path: Path, real: Path) -> bool:

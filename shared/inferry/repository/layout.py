@@ -8,6 +8,8 @@ from inferry.storage.stored import StoredFile, VersionFiles
 
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "config.json"
+# Beside the forms of a version that inferry prepared, which has no MODEL_FILE.
+MANIFEST = "prepared.json"
 # What a name of Linux's file systems may have.
 MAX_NAME_BYTES = 255
 
@@ -29,7 +31,7 @@ def scan(
     """The models in a repository, by name, and a sentence about each file that can't be part of one.
 
     `NAME/VERSION/model.onnx`, `NAME/config.json`, and `NAME.onnx` (version 1). External data lies in the version's
-    folder or below it, that of a flat file beside it.
+    folder or below it, that of a flat file beside it. `NAME/VERSION/prepared.json` stands for a version as well.
 
     A folder of nothing but numbered versions (`1/model.onnx`, `config.json`) is a model's own, called `model_name`,
     else as the `folder` is. With `model_name` so is one with an ONNX file in it: version 1, with whatever lies beside.
@@ -58,9 +60,9 @@ def _versions(files: Sequence[StoredFile]) -> dict[str, VersionFiles]:
         if slash and version.isascii() and version.isdecimal():
             folders.setdefault(version, []).append(file)
     return {
-        version: VersionFiles(version, MODEL_FILE, tuple(members))
+        version: VersionFiles(version, main, tuple(members))
         for version, members in folders.items()
-        if any(file.path == f"{version}/{MODEL_FILE}" for file in members)
+        if (main := _main(version, members))
     }
 
 
@@ -98,14 +100,21 @@ def _add_folder(
     models: dict[str, ModelFiles], problems: list[str], name: str, version: str, files: Sequence[StoredFile]
 ) -> None:
     folder = f"{name}/{version}"
-    if not any(file.path == f"{folder}/{MODEL_FILE}" for file in files):
+    model_file = _main(folder, files)
+    if not model_file:
         if any(file.path.endswith(".onnx") for file in files):
             problems.append(f"{folder} has no {MODEL_FILE}: a version's ONNX file must have that name")
     elif problem := bad_name(name) or bad_name(version):
         problems.append(f"{folder}: {problem}")
     else:
         model = models.setdefault(name, ModelFiles())
-        model.versions[version] = VersionFiles(folder, MODEL_FILE, tuple(files))
+        model.versions[version] = VersionFiles(folder, model_file, tuple(files))
+
+
+def _main(folder: str, files: Sequence[StoredFile]) -> str:
+    """The file that makes a folder a version: its ONNX file, else what `inferry prepare` wrote; empty without."""
+    paths = {file.path for file in files}
+    return next((name for name in (MODEL_FILE, MANIFEST) if f"{folder}/{name}" in paths), "")
 
 
 def _add_flat(models: dict[str, ModelFiles], problems: list[str], files: Sequence[StoredFile]) -> None:

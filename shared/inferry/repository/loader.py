@@ -3,6 +3,7 @@
 import logging
 import time
 
+from inferry import process
 from inferry.errors import InferryError, InvalidModel
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
@@ -14,6 +15,9 @@ from inferry.runtime.session import Session, SessionOptions
 from inferry.runtime.verdicts import PROVEN, UNPROVEN, Verdicts
 
 log = logging.getLogger("inferry")
+
+# Bytes of a model whose load leaves enough freed memory behind to be worth giving back.
+LARGE = 4 << 20
 
 
 def load(
@@ -31,18 +35,23 @@ def load(
     `shared`: its config is that of other versions as well.
     """
     expected = config.sha256.get(version)
-    if expected and expected.lower() != content.digest:
+    known = (content.digest, content.form.manifest) if content.form else (content.digest,)
+    if expected and expected.lower() not in known:
         files = f"the files {', '.join(content.names)} were" if len(content.names) > 1 else "the file was"
         raise InvalidModel(
             f"the SHA-256 of model '{name}' version {version} is {content.digest}, but its config.json names "
             f"{expected}: {files} changed or not copied whole; put the right one in place, or correct config.json"
         )
-    options = SessionOptions(threads, config.max_batch_size, config.threads)
+    is_native = content.form is not None and content.form.kind == "native"
+    options = SessionOptions(threads, config.max_batch_size, config.threads, is_native)
     session = Session(content.model, content.file, name, options)
+    if content.size >= LARGE:
+        process.trim()
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
     dynamic = content.file.numerics.dynamic
     proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
-    model = Model(name, version, config, session, content.digest, content.size, stats, proof)
+    facts = (content.digest, content.size)
+    model = Model(name, version, config, session, *facts, stats, proof, content.form, content.hashed)
     if config.warm_up:
         model.warm_run = _warm_up(model)
     if config.dynamic_batching:

@@ -12,7 +12,7 @@ from inferry.protocol.signature import TensorSpec
 from inferry.repository.layout import CONFIG_FILE, MODEL_FILE
 from inferry.repository.repository import Repository
 from inferry.repository.version import READY, UNKNOWN
-from inferry.runtime.model import Model
+from inferry.runtime.model import Model, ServedForm
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
 PLATFORM = "onnxruntime_onnx"
@@ -120,6 +120,8 @@ def _properties(model: Model) -> Mapping[str, str]:
         **model.session.custom_metadata,
         "sha256": model.digest,
         "size": str(model.size),
+        "hashed": "at this load" if model.hashed else "before; size and times are the same since",
+        **_form(model.form),
         "producer": file.producer,
         "description": model.config.description,
         "rows": model.row_proof.verdict.rows,
@@ -129,6 +131,18 @@ def _properties(model: Model) -> Mapping[str, str]:
         **opsets,
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _form(form: ServedForm | None) -> dict[str, str]:
+    """Of a prepared version: `sha256` is that of the model that it was made of, this one what was made of it."""
+    if form is None:
+        return {}
+    problems = [form.why, *form.left_out]
+    return {
+        "form": form.kind,
+        "form_reason": "; ".join(filter(None, problems)),
+        "prepared_sha256": form.manifest,
+    }
 
 
 def _config_tensor(spec: TensorSpec, batched: bool) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def make_room(cache: Path, wanted: Mapping[str, StoredFile]) -> None:
     for folder in kept:
         if size <= disk_usage(cache).free:
             return
-        _remove(folder)
+        discard(folder)
 
 
 @contextmanager
@@ -148,6 +148,11 @@ def no_space(cache: Path, wanted: Mapping[str, StoredFile]) -> StoreError:
     return StoreError(f"no space in {cache}: {needed} bytes are needed, {free} free, {missing} missing")
 
 
+def not_private(cache: Path) -> str:
+    """What to do about a cache whose files others may write."""
+    return f"{cache} is on a file system that can't keep folders private (mode 0700): set MODEL_CACHE_DIR to another"
+
+
 def _is_complete(folder: Path, wanted: Mapping[str, StoredFile]) -> bool:
     with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         return all((folder / name).stat().st_size == file.size for name, file in wanted.items())
@@ -194,21 +199,19 @@ def _is_same(kept: Path, original: Path) -> bool:
 def _copied(version: VersionFiles, locate: Callable[[str], Path], cache: Path) -> Path:
     wanted = {version.model: version.onnx}
     with staged(cache, wanted) as folder:
-        _clone(locate(version.onnx.path), folder / version.model)
+        clone(locate(version.onnx.path), folder / version.model)
         for name, file in grow(cache, wanted, version.named(onnx_file.read(folder / version.model).locations)).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            _clone(locate(file.path), folder / name)
+            clone(locate(file.path), folder / name)
         final = cache / key(os.urandom(32))
         publish(folder, final, {})
     if not is_private(final, wanted):
-        raise StoreError(
-            f"{cache} is on a file system that can't keep folders private (mode 0700): set MODEL_CACHE_DIR to another"
-        )
+        raise StoreError(not_private(cache))
     return final
 
 
-def _clone(original: Path, target: Path) -> None:
-    """A copy that shares the disk's blocks until one of both changes, where the file system can do that."""
+def clone(original: Path, target: Path) -> None:
+    """Makes a copy that shares the disk's blocks until one of both changes, where the file system can do that."""
     with original.open("rb", buffering=0) as source, target.open("xb") as copied:
         with suppress(OSError, AttributeError):  # other disks, other systems: the rest is copied
             while os.copy_file_range(source.fileno(), copied.fileno(), 1 << 30):
@@ -227,7 +230,7 @@ def _sweep(cache: Path) -> None:
         if folder.name.startswith(TEMPORARY) and now - _used(folder) > ABANDONED:
             rmtree(folder, ignore_errors=True)
         elif _KEY.fullmatch(folder.name) and now - _used(folder) > UNUSED:
-            _remove(folder)
+            discard(folder)
 
 
 def _used(folder: Path) -> float:
@@ -245,8 +248,8 @@ def _size(folder: Path) -> int:
     return size
 
 
-def _remove(folder: Path) -> None:
-    """Under another name first: nobody finds half of it."""
+def discard(folder: Path) -> None:
+    """Removes a folder, under another name first: nobody finds half of it."""
     gone = folder.with_name(f"{TEMPORARY}{os.urandom(8).hex()}")
     with suppress(OSError):
         folder.rename(gone)

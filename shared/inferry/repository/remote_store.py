@@ -8,11 +8,11 @@ from typing import TypeAlias
 from inferry.errors import InvalidModel, StoreError
 from inferry.repository import model_cache
 from inferry.repository.content import Content, digest, hold, in_cache
-from inferry.repository.store import there
+from inferry.repository.layout import MANIFEST
 from inferry.runtime import onnx_file
 from inferry.storage.backends import ERRORS, Backend, stored
 from inferry.storage.bucket import Bucket, memory_bucket, open_bucket
-from inferry.storage.stored import StoredFile, VersionFiles, relative, translated
+from inferry.storage.stored import StoredFile, VersionFiles, relative, there, translated
 
 Beside: TypeAlias = Callable[[Path], dict[str, StoredFile]]
 
@@ -31,14 +31,23 @@ class RemoteStore(Bucket):
 
     left_out: Sequence[str] = ()
 
-    def __init__(self, url: str, backend: Backend, cache: Path | None, origin: str, prefix: str = "") -> None:
+    def __init__(
+        self, url: str, backend: Backend, cache: Path | None, origin: str, prefix: str = "", in_full: bool = False
+    ) -> None:
         super().__init__(url, backend, origin, prefix)
         self._cache = cache
+        self._in_full = in_full
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         return there(super().read(path, limit), path, self.url)
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
+        if version.model == MANIFEST:
+            from inferry.repository import prepared
+
+            source = prepared.Source(self.read, lambda _: None, self._fetched)
+            return prepared.hold(version, source, self._cache, self._in_full)
+
         def beside(folder: Path) -> dict[str, StoredFile]:
             return version.named(onnx_file.read(folder / version.model).locations)
 
@@ -46,8 +55,8 @@ class RemoteStore(Bucket):
         prefix = f"{version.folder}/" if version.folder else ""
         with translated(f"can't read {folder}", (OSError,)):
             if model_cache.is_private(folder, beside(folder)):
-                return in_cache(folder, version)
-            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache)
+                return in_cache(folder, version, self._cache, self._in_full)
+            return hold(version, lambda path: folder / path.removeprefix(prefix), self._cache, self._in_full)
 
     def download(
         self, folder: str, files: Sequence[StoredFile], digest: str | None, beside: Beside | None = None
@@ -89,6 +98,10 @@ class RemoteStore(Bucket):
             _verify(staged, wanted, digest, self.url)
             model_cache.publish(staged, final, wanted)
 
+    def _fetched(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
+        with translated(f"can't fetch {', '.join(wanted)} from {self.url}", ERRORS):
+            self._download(folder, wanted)
+
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         for name in wanted:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -112,10 +125,10 @@ class RemoteStore(Bucket):
         model_cache.write(target, content, start)
 
 
-def open_remote(url: str, scheme: str, rest: str, cache: Path | None) -> RemoteStore:
+def open_remote(url: str, scheme: str, rest: str, cache: Path | None, in_full: bool = False) -> RemoteStore:
     """The store at a URL, split into its scheme and what follows ://. InvalidSettings when it names none."""
     bucket = open_bucket(url, scheme, rest)
-    return RemoteStore(url, bucket.backend, cache, bucket.origin, bucket.prefix)
+    return RemoteStore(url, bucket.backend, cache, bucket.origin, bucket.prefix, in_full)
 
 
 def _verify(folder: Path, wanted: Mapping[str, StoredFile], expected: str | None, url: str) -> None:

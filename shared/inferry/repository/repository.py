@@ -15,7 +15,17 @@ from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnava
 from inferry.observability.registry import Metrics
 from inferry.repository.layout import newest_first, scan
 from inferry.repository.store import Store, open_file, open_store
-from inferry.repository.version import LOADING, READY, UNAVAILABLE, UNKNOWN, UNLOADED, Entry, Scan, entries_of
+from inferry.repository.version import (
+    LOADING,
+    MAX_CONFIG_BYTES,
+    READY,
+    UNAVAILABLE,
+    UNKNOWN,
+    UNLOADED,
+    Entry,
+    Scan,
+    entries_of,
+)
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.session import RUNTIME
@@ -85,6 +95,11 @@ class Repository:
     def offered(self, name: str) -> list[str]:
         """The versions that may be asked for: all but those that can't be served."""
         return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
+
+    def config_file(self, name: str) -> bytes | None:
+        """The content of a model's config.json, None when it has none. StoreError."""
+        found = self._find(self._store.list())[0].get(name)
+        return self._store.read(found.config.path, MAX_CONFIG_BYTES) if found and found.config else None
 
     def entry(self, name: str, version: str) -> Entry:
         """One version of a model, loaded or not. ModelNotFound lists those that exist."""
@@ -279,7 +294,7 @@ class Repository:
             raise
         entry.state, entry.reason = READY, ""
         self.metrics.loaded(entry.name, entry.version, time.perf_counter() - start)
-        log.info("loaded model '%s' version %s in %.0f ms", entry.name, entry.version, model.load_seconds * 1e3)
+        _log_load(entry, model)
         for note in model.session.notes:
             log.warning("model '%s' version %s %s", entry.name, entry.version, note)
         return model
@@ -381,20 +396,34 @@ class Repository:
             log.error("model '%s' is unavailable after a refresh: %s", name, exc)
 
 
+def _log_load(entry: Entry, model: Model) -> None:
+    what = (entry.name, entry.version, model.load_seconds * 1e3)
+    if model.form is None:
+        log.info("loaded model '%s' version %s in %.0f ms", *what)
+        return
+    why = f", as {model.form.why}" if model.form.why else ""
+    log.info("loaded model '%s' version %s in %.0f ms, in its %s form%s", *what, model.form.kind, why)
+    for problem in model.form.left_out:
+        log.warning("model '%s' version %s is served in its %s form: %s", *what[:2], model.form.kind, problem)
+
+
 def _unloaded(name: str) -> str:
     return f"model '{name}' is unloaded; load it with POST /v2/repository/models/{name}/load"
 
 
 def open_repository(path: str, model_name: str = "", **options: Any) -> Repository:
-    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there."""
-    cache = options.get("cache")
+    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there.
+
+    `in_full`: its files are hashed at each load, whatever is known of them.
+    """
+    cache, in_full = options.get("cache"), options.pop("in_full", False)
     options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
     if path.endswith(".onnx"):
         find = partial(scan, model_name=model_name)
-        return Repository(open_file(path, cache), scan=find, **options)
+        return Repository(open_file(path, cache, in_full), scan=find, **options)
     last = path.rstrip("/").rpartition("/")[2] if "://" in path else Path(path).absolute().resolve().name
     find = partial(scan, model_name=model_name, folder=last)
-    return Repository(open_store(path, cache), scan=find, **options)
+    return Repository(open_store(path, cache, in_full), scan=find, **options)
 
 
 def shipped(path: str) -> Path | None:

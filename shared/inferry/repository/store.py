@@ -4,14 +4,15 @@ Those that are no folders are in `remote_store`, which is imported when the firs
 obstore.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from inferry.errors import StoreError
 from inferry.repository.content import Content, hold
-from inferry.storage.local import LocalFiles, file_path, real_path, stored_at
-from inferry.storage.stored import Listing, VersionFiles, is_plain, translated
+from inferry.repository.layout import MANIFEST
+from inferry.storage.local import LocalFiles, file_path, is_safe, real_path, stored_at
+from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, there, translated
 
 
 class Store(Protocol):
@@ -33,41 +34,60 @@ class Store(Protocol):
         """
 
 
-def open_store(url: str, cache: Path | None = None) -> Store:
+def open_store(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
     """The store at a local path, file:///path, s3://bucket/prefix, az://container/prefix, gs:// or memory://name.
 
     As `storage.files.open_files` opens it. Fetched files are kept in `cache`, else in `model_cache.default_cache()`.
-    InvalidSettings when the URL names no store.
+    `in_full`: they are hashed at each load, whatever is known of them. InvalidSettings when the URL names no store.
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return LocalStore(Path(url), url, cache)
+        return LocalStore(Path(url), url, cache, in_full)
     if scheme == "file":
-        return LocalStore(file_path(url, rest), url, cache)
+        return LocalStore(file_path(url, rest), url, cache, in_full)
     from inferry.repository.remote_store import open_remote
 
-    return open_remote(url, scheme, rest, cache)
+    return open_remote(url, scheme, rest, cache, in_full)
 
 
-def open_file(url: str, cache: Path | None = None) -> Store:
+def open_file(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
     """The store that holds a single .onnx file, at a path or a URL as those of `open_store`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "file":
-        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache)
+        return LocalFile(file_path(url, rest) if separator else Path(url), url, cache, in_full)
     folder, _, name = url.rpartition("/")
-    return OneFile(open_store(folder, cache), name)
+    return OneFile(open_store(folder, cache, in_full), name)
 
 
 class LocalStore(LocalFiles):
     """The models of a folder, which no link leads out of."""
 
-    def __init__(self, root: Path, url: str, cache: Path | None = None) -> None:
+    def __init__(self, root: Path, url: str, cache: Path | None = None, in_full: bool = False) -> None:
         super().__init__(root, url)
         self._cache = cache
+        self._in_full = in_full
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
         with translated(f"can't read {version.model} in {self.url}", (OSError,)):
-            return hold(version, self.locate, self._cache)
+            if version.model == MANIFEST:
+                from inferry.repository import prepared
+
+                source = prepared.Source(self.read, self._in_place, self._fill)
+                return prepared.hold(version, source, self._cache, self._in_full)
+            return hold(version, self.locate, self._cache, self._in_full, real_path(self._root))
+
+    def _in_place(self, path: str) -> Path | None:
+        """A form's file, where nobody writes it: its mode lets nobody, and its folder is named by its digest."""
+        real = self.locate(path)
+        is_kept = not real.stat().st_mode & 0o222 or is_safe(real)
+        return real if is_kept and real == real_path(self._root) / path else None
+
+    def _fill(self, folder: Path, files: Mapping[str, StoredFile]) -> None:
+        from inferry.repository import model_cache
+
+        for name, file in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            model_cache.clone(self.locate(file.path), folder / name)
 
     def locate(self, path: str) -> Path:
         """The file's real path, which is inside the root."""
@@ -108,8 +128,8 @@ class LocalFile(LocalStore):
     Model hubs keep files under names of their digest, and show them through links.
     """
 
-    def __init__(self, path: Path, url: str, cache: Path | None = None) -> None:
-        super().__init__(path.parent, url, cache)
+    def __init__(self, path: Path, url: str, cache: Path | None = None, in_full: bool = False) -> None:
+        super().__init__(path.parent, url, cache, in_full)
         self._name = path.name
 
     def list(self) -> Listing:
@@ -124,13 +144,6 @@ class LocalFile(LocalStore):
         if is_plain(path) and (real := real_path(self._root / path)).is_file():
             return real
         raise StoreError(f"there is no file {self._root / path}")
-
-
-def there(content: bytes | None, path: str, url: str) -> bytes:
-    """The content of a file of a listing. StoreError when it is gone."""
-    if content is None:
-        raise StoreError(f"there is no file {path!r} in {url}")
-    return content
 
 
 def _may_be_data(path: str) -> bool:

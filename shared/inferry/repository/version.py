@@ -78,9 +78,7 @@ class Entry:
             self.names = content.names
             before = _identity(content.model)
             try:
-                model = loader.load(
-                    self.name, self.version, content, self.config, threads, stats, verdicts, self.shares_config
-                )
+                model = self._loaded(content, threads, stats, verdicts)
             except ModelUnavailable:
                 if before and before == _identity(content.model):
                     raise
@@ -89,6 +87,18 @@ class Entry:
                 return model
         # Not the model's fault: another process needed the room.
         raise StoreError(f"the files of model '{self.name}' were removed while it was loaded: is the cache too small?")
+
+    def _loaded(self, content: Content, threads: int, stats: ModelStats, verdicts: Verdicts | None) -> Model:
+        """The model, in the next form that can be loaded if it is a prepared one."""
+        while True:
+            try:
+                return loader.load(
+                    self.name, self.version, content, self.config, threads, stats, verdicts, self.shares_config
+                )
+            except InvalidModel as exc:
+                if content.instead is None:
+                    raise
+                content = content.instead(str(exc))
 
     def _fetch(self) -> Content:
         digest = self.config.sha256.get(self.version)

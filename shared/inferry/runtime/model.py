@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 
@@ -24,11 +25,25 @@ from inferry.runtime.verdicts import Verdict
 WARM_UP_TIMEOUT = 60.0
 
 
+class ServedForm(NamedTuple):
+    """The form of a prepared version that is loaded: `manifest` is the SHA-256 of what `inferry prepare` wrote.
+
+    `why` it is not a better one, if that is no fault; `left_out`: what is wrong with better ones.
+    """
+
+    kind: str
+    manifest: str
+    why: str = ""
+    left_out: tuple[str, ...] = ()
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Model:
-    """`digest`: SHA-256 of its files; `load_seconds`: until the end of the warm-up run, fetching included.
+    """`digest`: SHA-256 of its files, of a prepared version's `form` that of the model that it was made of.
 
-    `warm_run`: nanoseconds and elements of the warm-up's second run, which tell what a request will take.
+    `hashed`: its files were hashed for this load, else what is known of the same files was taken; `load_seconds`: until
+    the end of the warm-up run, fetching included; `warm_run`: nanoseconds and elements of the warm-up's second run,
+    which tell what a request will take.
     """
 
     name: str
@@ -39,6 +54,8 @@ class Model:
     size: int
     stats: ModelStats
     row_proof: RowProof
+    form: ServedForm | None = None
+    hashed: bool = True
     load_seconds: float = 0.0
     warm_run: tuple[int, int] | None = None
     users: int = 0

@@ -54,6 +54,23 @@ def fields(message: Value) -> Iterator[tuple[int, Value]]:
         offset += size
 
 
+def spans(message: memoryview) -> Iterator[tuple[int, Value, memoryview]]:
+    """As `fields`, which readers call for thousands of nodes, and with each field as it stands in the message."""
+    offset = 0
+    while offset < len(message):
+        start = offset
+        key, offset = _varint(message, offset)
+        if key & 7 == 0:
+            _, offset = _varint(message, offset)
+        elif key & 7 == 2:
+            size, offset = _varint(message, offset)
+            offset += size
+        else:
+            offset += 8 if key & 7 == 1 else 4
+        ((number, value),) = fields(message[start:offset])
+        yield number, value, message[start:offset]
+
+
 def _varint(message: memoryview, offset: int) -> tuple[int, int]:
     number = shift = 0
     while True:
@@ -65,3 +82,18 @@ def _varint(message: memoryview, offset: int) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise ValueError("a number of over 64 bits")
+
+
+def encoded(number: int, value: int | bytes | memoryview) -> bytes:
+    """A field: of a number, or of what has a length (text in UTF-8, bytes, a message)."""
+    if isinstance(value, int):
+        return _written(number << 3) + _written(value)
+    return _written(number << 3 | 2) + _written(len(value)) + bytes(value)
+
+
+def _written(number: int) -> bytes:
+    digits = bytearray()
+    while number > 127:
+        digits.append(number & 127 | 128)
+        number >>= 7
+    return bytes((*digits, number))

@@ -99,7 +99,7 @@ class RowProof:
             if self.verdict.rows == UNPROVEN:
                 signature = self._session.signature
                 given = [] if example is None else [_with_others(_most_different(example), signature)]
-                self._prove([*given, *_random(signature)], deadline)
+                self._prove([*given, *random_feeds(signature)], deadline)
             return self._verdict
 
     def refute(self, arrays: Mapping[str, Array], rows: int) -> bool:
@@ -254,7 +254,7 @@ def _with_others(feed: Feed, signature: Signature) -> Feed:
     return made
 
 
-def _random(signature: Signature) -> Iterator[Feed]:
+def random_feeds(signature: Signature) -> Iterator[Feed]:
     """Rows that a model of this signature may run with; no two alike, and the same ones each time."""
     required = [spec for spec in signature.inputs.values() if not spec.optional]
     free = any(not spec.is_fixed for spec in required)

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,11 +55,15 @@ RUNTIME: str = ort.__version__
 
 
 class SessionOptions(NamedTuple):
-    """`intra_op_threads` 0 leaves the choice to ONNX Runtime; `threads` is the config's own, and 0 if it names none."""
+    """`intra_op_threads` 0 leaves the choice to ONNX Runtime; `threads` is the config's own, and 0 if it names none.
+
+    `is_native`: the graph was saved with everything that ONNX Runtime does for this kind of CPU.
+    """
 
     intra_op_threads: int = 0
     max_batch_size: int = 0
     threads: int = 0
+    is_native: bool = False
 
 
 class Run(NamedTuple):
@@ -79,7 +83,8 @@ class Session:
         if file.problem:
             raise InvalidModel(f"model '{model}' can't be loaded: {file.problem}")
         try:
-            session, is_widened = _opened(onnx, options, file.numerics)
+            with process.reused_blocks() if options.is_native else nullcontext():
+                session, is_widened = _opened(onnx, options, file.numerics)
         except Exception as exc:
             raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
         session._model_bytes = None  # it would keep them for ever
@@ -198,10 +203,12 @@ class Session:
 def _opened(onnx: Path | bytes, options: SessionOptions, facts: Numerics) -> tuple[Any, bool]:
     """The session, and whether its products of uint8 and int8 are exact on every kind of CPU."""
     threads = options.threads or (1 if facts.trees else options.intra_op_threads)
-    settings = _session_options(threads)
-    if facts.mixed and _saturates():
+    settings = session_options(threads)
+    if options.is_native:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif facts.mixed and saturates():
         with suppress(Exception):  # a kind of graph that ONNX Runtime can't widen
-            widening = _session_options(threads)
+            widening = session_options(threads)
             widening.add_session_config_entry("session.x64quantprecision", "1")
             return ort.InferenceSession(onnx, widening, providers=_PROVIDERS), facts.widened
         return ort.InferenceSession(onnx, settings, providers=_PROVIDERS), False
@@ -209,14 +216,15 @@ def _opened(onnx: Path | bytes, options: SessionOptions, facts: Numerics) -> tup
 
 
 @lru_cache
-def _saturates() -> bool:
+def saturates() -> bool:
     """Whether this CPU adds up products of uint8 and int8 in 16 bits. It is asked, as no list of CPUs is complete."""
-    session = ort.InferenceSession(_PRODUCT, _session_options(1), providers=_PROVIDERS)
+    session = ort.InferenceSession(_PRODUCT, session_options(1), providers=_PROVIDERS)
     (product,) = session.run(None, {"x": np.full((8, 64), 255, np.uint8), "w": np.full((64, 8), 127, np.int8)})
     return bool(product[0, 0] != 255 * 127 * 64)
 
 
-def _session_options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """ONNX Runtime's, for a session of so many threads."""
     session = ort.SessionOptions()
     session.log_severity_level = _LOG_FATAL
     session.intra_op_num_threads = threads

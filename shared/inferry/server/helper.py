@@ -160,13 +160,22 @@ def main(descriptor: int) -> None:
 
 def _answer(channel: socket.socket, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        answer = True, function(*arguments)
+        answer = True, _beside(function(*arguments))
     except InferryError as exc:
         answer = False, exc.with_traceback(None)
     except Exception as exc:
         log.exception("a large body could not be worked on")
         answer = False, RuntimeError(f"{type(exc).__name__}: {exc}")
     _send(channel, answer)
+
+
+def _beside(value: Any) -> Any:
+    """A body, alone or with its headers, goes beside the pickle as arrays do, and comes as a view of memory."""
+    if isinstance(value, bytes):
+        return pickle.PickleBuffer(value)
+    if isinstance(value, tuple) and value and isinstance(value[0], bytes):
+        return (pickle.PickleBuffer(value[0]), *value[1:])
+    return value
 
 
 def _send(channel: socket.socket, value: Any) -> None:

@@ -1,5 +1,6 @@
 """The files of a local folder, and what its links lead to."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -156,6 +157,20 @@ def _bad_link(real: Path, parents: tuple[Path, ...]) -> str:
     if real in parents:
         return "to a folder that it lies in"
     return "" if real.exists() else "to a file that does not exist"
+
+
+def is_safe(path: Path) -> bool:
+    """Whether nobody writes the files there: a read-only mount, as a function's image is.
+
+    Others are inferry's cache, and forms that it prepared, in folders named by their digest.
+    """
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def sha256_of(path: Path) -> str:
+    """A file's SHA-256 in hex. OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_folder(path: Path, make: Callable[[Path], T]) -> T:

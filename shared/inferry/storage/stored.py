@@ -113,3 +113,10 @@ def limited(content: bytes, limit: int | None, path: object) -> bytes:
     if limit is not None and len(content) > limit:
         raise StoreError(f"{path} has more than {limit} bytes")
     return content
+
+
+def there(content: bytes | None, path: str, url: str) -> bytes:
+    """The content of a file of a listing. StoreError when it is gone."""
+    if content is None:
+        raise StoreError(f"there is no file {path!r} in {url}")
+    return content

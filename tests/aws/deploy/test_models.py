@@ -58,6 +58,12 @@ def test_another_model_is_another_image(tmp_path: Path) -> None:
     assert (hashes[0] == hashes[1], hashes[0] == hashes[2]) == (True, False)
 
 
+@pytest.mark.parametrize(("prepare", "arguments"), [("none", None), ("one", {"PREPARE": "one"})])
+def test_the_image_prepares_them(prepare: str, arguments: dict[str, str] | None, tmp_path: Path) -> None:
+    path = models(tmp_path / "models", fraud=onnx_models.scaled(2, 2))
+    assert image(own(tmp_path / "stack", path, prepare=prepare)).get("dockerBuildArgs") == arguments
+
+
 def test_the_examples_need_no_context_of_their_own(dev: Assembly) -> None:
     assert "dockerBuildContexts" not in image(dev)
 

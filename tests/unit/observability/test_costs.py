@@ -22,7 +22,7 @@ class Function:
         self.names = [f"m{number}" for number in range(models)]
         self.metrics = Metrics()
         self.metrics.cold_start(0.3)
-        self.metrics.watch(lambda: [Gauge(catalogue.LOADED_BYTES, (name, "1"), 1234) for name in self.names])
+        self.metrics.watch(lambda: [Gauge(catalogue.LOADED_BYTES, (name, "1", "plain"), 1234) for name in self.names])
         self.metrics.watch(lambda: [Gauge(catalogue.QUEUED, (name, "1"), 0) for name in self.names])
         for name in self.names:
             self.metrics.loaded(name, "1", 0.01)

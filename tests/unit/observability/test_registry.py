@@ -55,6 +55,7 @@ def test_labels_are_bounded() -> None:
     assert {label for metric in CATALOGUE for label in metric.labels} == {
         "model",
         "version",
+        "form",
         "reason",
         "phase",
         "outcome",
@@ -262,7 +263,9 @@ def test_what_a_process_did() -> None:
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
     metrics.flush_failed("amp")
-    metrics.watch(lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)])
+    metrics.watch(
+        lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
+    )
     assert values(metrics) == {
         "inferry_http_requests_total": {
             ("GET", "/v2/models/{model}", "200"): 2,
@@ -270,7 +273,7 @@ def test_what_a_process_did() -> None:
         },
         "inferry_model_loads_total": {("m", "1", "success"): 1, ("n", "1", "failed"): 1},
         "inferry_model_load_seconds_total": {("m", "1"): 0.25},
-        "inferry_model_loaded_bytes": {("m", "1"): 1234},
+        "inferry_model_loaded_bytes": {("m", "1", "plain"): 1234},
         "inferry_requests_queued": {("m", "1"): 2},
         "inferry_model_cache_hits_total": {(): 2},
         "inferry_model_cache_misses_total": {(): 1},
@@ -348,7 +351,9 @@ def busy() -> Metrics:
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
     metrics.answers["POST", "/v2/models/{model}/infer", 200] += 2
-    metrics.watch(lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)])
+    metrics.watch(
+        lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
+    )
     assert {family.metric for family in metrics.collect()} == set(CATALOGUE)
     return metrics
 

@@ -1,0 +1,106 @@
+"""Prepared models on another kind of CPU than that which they were prepared on, which qemu emulates."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import emulated
+import numpy as np
+import onnx_models
+import prepared_models
+import pytest
+from emulated import Cpu
+from inferry.cli import main as cli
+from inferry.repository.repository import open_repository
+from inferry.runtime import cpu_kind
+
+HASWELL = Cpu("Haswell-noTSX")
+# The host's /proc/cpuinfo, as qemu shows it unless it is told otherwise: flags of a CPU that this is not.
+DISGUISED = HASWELL._replace(own_flags=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if reason := emulated.missing():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"NO OTHER CPU IS TESTED: {reason}")
+    return tmp_path_factory.mktemp("elsewhere")
+
+
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> Path:
+    models = {
+        "conv/1/model.onnx": prepared_models.convolutions(),
+        "product/1/model.onnx": prepared_models.products(),
+        "qdq/1/model.onnx": prepared_models.quantised(),
+    }
+    return onnx_models.write(folder / "plain", models)
+
+
+@pytest.fixture(scope="module")
+def prepared(folder: Path, plain: Path) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODEL_CACHE_DIR", str(folder / "cache"))
+        assert cli.main(["prepare", str(plain), str(folder / "prepared")]) == 0
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def there(folder: Path, plain: Path) -> Mapping[str, Any]:
+    """What the models themselves say on the other CPU."""
+    return HASWELL.serve(folder, plain)
+
+
+def kinds(repository: Path, name: str) -> set[str]:
+    return {form["kind"] for form in json.loads((repository / name / "1/prepared.json").read_bytes())["forms"]}
+
+
+def test_another_kind_of_cpu_gets_the_portable_form(folder: Path, prepared: Path, there: Mapping[str, Any]) -> None:
+    assert "native" in kinds(prepared, "conv")
+    said = HASWELL.serve(folder, prepared)
+    assert {name: form for name, (form, _, _) in said.items()} == dict.fromkeys(said, "portable")
+    assert said["conv"][1] == ["its native form is for other kinds of CPU"]
+    for name, (_, _, outputs) in said.items():
+        assert outputs == there[name][2], name  # the same bits as the model's own there
+
+
+def test_products_of_int8_are_exact_there(folder: Path, plain: Path, there: Mapping[str, Any]) -> None:
+    """Where the model's own would saturate, if inferry did not widen them."""
+    here = outputs_here(plain)
+    assert np.abs(here["qdq"]).max() > 1
+    assert np.allclose(here["qdq"], there["qdq"][2], rtol=1e-5, atol=1e-5)
+
+
+def outputs_here(repository: Path) -> dict[str, Any]:
+    """What each model says on this CPU."""
+    models = open_repository(str(repository), threads=1)
+    found = {}
+    for name in models.names():
+        session = models.get(name).session
+        (found[name],) = session.run({"x": prepared_models.INPUTS[name]}, ["y"], time.monotonic() + 60)
+    return found
+
+
+def test_the_canary_needs_no_flags(folder: Path, prepared: Path, there: Mapping[str, Any]) -> None:
+    form, why, outputs = DISGUISED.serve(folder, prepared)["conv"]
+    assert (form, outputs) == ("portable", there["conv"][2])
+    assert "it was made on another kind of CPU" in why[-1]
+
+
+def test_without_the_canary_answers_are_wrong(folder: Path, prepared: Path, there: Mapping[str, Any]) -> None:
+    """The check, broken: what it is for. Blocks of 16 channels are read as blocks of 8, and nobody says a word."""
+    if "avx512f" not in cpu_kind.kind():
+        pytest.skip("blocks have 8 channels here as well")
+    broken = Path(shutil.copytree(prepared / "conv", folder / "broken/conv")).parent
+    manifest = broken / "conv/1/prepared.json"
+    value = json.loads(manifest.read_bytes())
+    for form in value["forms"]:
+        form["canary"] = None
+    manifest.write_text(json.dumps(value))
+    form, why, outputs = DISGUISED.serve(folder, broken)["conv"]
+    assert (form, why) == ("native", [""])
+    right = np.array(there["conv"][2])
+    assert np.abs(np.array(outputs) - right).max() > np.abs(right).mean()
