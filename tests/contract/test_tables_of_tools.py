@@ -22,7 +22,9 @@ import pytest
 from inferry.cli.main import main
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.jobs import part_writer, runner
-from inferry.jobs.formats import json_array
+from inferry.jobs.formats import formats, json_array
+from inferry.jobs.formats.block_builder import ReadOptions
+from inferry.jobs.formats.blocks import Cursor, Pace
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.service import Service
@@ -479,22 +481,21 @@ class TestFormats:
         assert ys(predict("polars_views.arrow", "text")[1]) == ["first", "second"]
 
     @pytest.mark.parametrize("name", ["x.feather", "x.orc"])
-    def test_a_run_goes_on_in_the_middle(
-        self, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-    ) -> None:
-        """Parts begin at any row of any batch."""
+    @pytest.mark.parametrize(("start", "stop"), [(0, None), (1, None), (6, 13), (7, 8), (19, None), (20, None)])
+    def test_from_any_row(self, service: Service, tmp_path: Path, name: str, start: int, stop: int | None) -> None:
+        """Runs that go on begin at any row of any batch."""
         table = pa.table({"x": [float(number) for number in range(20)]})
         if name.endswith("orc"):
             orc.write_table(table, tmp_path / name)
         else:
             feather.write_feather(table, tmp_path / name, chunksize=6)
-        monkeypatch.setattr(part_writer, "PART_BYTES", 1)
-        job = Job(input=f"{tmp_path}/{name}", output=f"{tmp_path}/out/", model="one", to="jsonl", batch_size=4)
-        with monkeypatch.context() as patch:
-            patch.setattr(part_writer.PartWriter, "_is_over", lambda writer: len(writer.parts) > 1)
-            assert not runner.run(job, service).finished
-        rows = [json.loads(line) for line in Path(runner.run(job, service).output).read_bytes().splitlines()]
-        assert ys(rows) == table["x"].to_pylist()
+        options = ReadOptions(service.repository.get("one"), (), Pace(4), name)
+        with (tmp_path / name).open("rb") as file:
+            reader = formats.open_reader(formats.named(name.partition(".")[2]), file, options)
+            blocks = [block for chunk in reader.chunks(Cursor(start, start), stop) for block in chunk()]
+        assert [value for block in blocks for value in block.groups[0].feed["x"].ravel()] == [*range(start, stop or 20)]
+        assert [row for block in blocks for row in block.rows] == [*range(start + 1, (stop or 20) + 1)]
+        assert [block.start.row for block in blocks[1:]] == [block.end.row for block in blocks[:-1]]
 
     @pytest.mark.parametrize("to", ["tsv", "feather", "orc", "jsonl.bz2", "csv.xz", "tsv.gz"])
     def test_written(self, predict: Predict, service: Service, tmp_path: Path, to: str) -> None:

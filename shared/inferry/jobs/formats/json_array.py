@@ -5,17 +5,20 @@ import json
 from typing import BinaryIO, cast
 
 from inferry.errors import InvalidFile
-from inferry.jobs.formats.lines import BLOCK, MAX_LINE, Forward, start_of
+from inferry.jobs.formats.lines import BLOCK, MAX_LINE, Forward, readable, start_of
 
+# Bytes in which the first that is no space must be.
+_HEAD = 1 << 12
 _SPACE = " \t\r\n"
 
 
-def begins(text: BinaryIO) -> bool:
-    """Whether the first character that is no space is a bracket."""
-    start = start_of(text)
-    text.seek(start)
-    head = text.read(BLOCK).lstrip()
-    text.seek(0)
+def begins(text: BinaryIO, what: str) -> bool:
+    """Whether the first character that is no space is a bracket. InvalidFile where nothing can be read."""
+    with readable(what):
+        start = start_of(text)
+        text.seek(start)
+        head = text.read(_HEAD).lstrip()
+        text.seek(0)
     return head.startswith(b"[")
 
 

@@ -47,7 +47,7 @@ class JsonLines:
         """InvalidFile when it isn't text, or when its first line is no JSON object."""
         self._options = options
         self._text = opened(file, compression, options.file)
-        self._is_array = json_array.begins(self._text)
+        self._is_array = json_array.begins(self._text, options.file)
         if self._is_array:
             self._text = json_array.as_lines(self._text, options.file)
         self._start = start_of(self._text)
