@@ -214,7 +214,7 @@ def test_from_text(cell: str, datatype: str, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "datatype"), [("1_000", "FP32"), ("1_000", "INT32"), ("1.5", "INT8"), ("", "FP32"), ("yes", "BOOL")]
+    ("cell", "datatype"), [("1_000", "FP32"), ("1_000", "INT32"), ("", "FP32"), ("yes", "BOOL")]
 )
 def test_cells_that_are_no_value(cell: str, datatype: str) -> None:
     with pytest.raises(InvalidRequest, match=f"'{cell}' is found where {datatype} is expected"):
