@@ -597,3 +597,74 @@ class TestDialects:
         assert "--delimiter is one character" in capsys.readouterr().err
         assert main([*asked, "--delimiter", ";", "--decimal", ";"]) == 1
         assert "must differ" in capsys.readouterr().err
+
+
+class TestDryRun:
+    def test_how_files_would_be_read(self, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "in").mkdir()
+        (tmp_path / "in/a.csv").write_text("id,a,b,more\n7,1,2,x\n8,bad,4,y\n9,5,6,z\n")
+        (tmp_path / "in/b.jsonl").write_text('{"c":1}\n')
+        (tmp_path / "in/c.npy").write_bytes((FILES / "numpy_frame.npy").read_bytes())
+        asked = [
+            "batch",
+            f"{tmp_path}/in",
+            f"{tmp_path}/out",
+            "--models",
+            str(models),
+            "--model",
+            "listed",
+            "--dry-run",
+        ]
+        assert main([*asked, "--keep", "id=key"]) == 1
+        said = capsys.readouterr().out.replace(f"{tmp_path}/", "").splitlines()
+        assert said[:6] == [
+            "in/a.csv",
+            "  b, a -> x (FP64, rows have the shape [2])",
+            "  kept: id -> key",
+            "  left out: more",
+            "  row 1: x = [2.0, 1.0]",
+            "  row 2: refused: column 'a': 'bad' is found where FP64 is expected",
+        ]
+        assert said[6] == "in/b.jsonl"
+        assert said[7].startswith("  refused: the lines of in/b.jsonl have the members c")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        "file",
+        [
+            "numpy_frame.npy",
+            "numpy_frames.npz",
+            "pandas.orc",
+            "pandas.feather",
+            "pandas_index.parquet",
+            "pandas_wide.jsonl",
+        ],
+    )
+    def test_every_format(self, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+        asked = [
+            "batch",
+            str(FILES / file),
+            f"{tmp_path}/out",
+            "--models",
+            str(models),
+            "--model",
+            "listed",
+            "--dry-run",
+        ]
+        assert main(asked) == 0
+        first, second = ("[1.0, 2.0]", "[3.0, 4.0]") if file.startswith("numpy") else ("[2.0, 1.0]", "[4.0, 3.0]")
+        said = capsys.readouterr().out.splitlines()
+        assert said[-2:] == [f"  row 1: x = {first}", f"  row 2: x = {second}"]
+        assert "-> x (FP64" in said[1]
+
+
+def test_who_stops_a_run_reads_that_the_next_goes_on(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "run", stopped)
+    asked = ["batch", str(FILES / "pandas_whole.csv"), f"{tmp_path}/out/", "--models", str(models), "--model", "one"]
+    assert main(asked) == 130
+    assert "the same command goes on from what is done" in capsys.readouterr().err

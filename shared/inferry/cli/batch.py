@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, TextIO
 
 from inferry.cli.progress import Display
 from inferry.errors import InferryError, InvalidRequest
-from inferry.jobs import runner
+from inferry.jobs import preview, runner
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.jobs.runs import plan
@@ -57,6 +57,18 @@ def run(job: Job, service: Service, display: Display) -> Summary:
         else:
             display.done(report.rows, report.errors, report.seconds)
     return summary
+
+
+def dry_run(job: Job, service: Service, target: TextIO) -> bool:
+    """Says how each file would be read, and what of it is refused; False when a file is. Nothing is written."""
+    good = True
+    for each in plan.files(job):
+        try:
+            said = preview.preview(each, service)
+        except InferryError as exc:
+            said, good = [f"refused: {exc}"], False
+        target.write(f"{each.input}\n" + "".join(f"  {line}\n" for line in said))
+    return good
 
 
 def run_streams(job: Job, service: Service, source: BinaryIO, target: BinaryIO, said: TextIO) -> bool:

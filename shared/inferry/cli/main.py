@@ -113,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
+    batch.add_argument("--dry-run", action="store_true", help="only show how each file would be read")
     batch.add_argument("--on", choices=("aws", "azure"), help="run it there, and watch it from here")
     batch.add_argument("--runner", dest="batch_runner", help="what runs it there; default: BATCH_RUNNER")
     batch.add_argument("--run", dest="named", default="", metavar="NAME", help="watch the run of this name again")
@@ -234,6 +235,8 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         batch_size=options.batch_size,
         **_reading(options),
     )
+    if options.dry_run:
+        return _dry_run(job, settings)
     if "-" in (options.input, options.output):
         return _run_streams(job, options, settings)
     run = _run_elsewhere if options.on else _run_here
@@ -255,10 +258,24 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
             pusher.start()
         with _below(os.environ.get("TRACEPARENT", ""), settings):
             return batch.run(job, service, display).as_dict()
+    except KeyboardInterrupt:
+        display.say("stopped; the same command goes on from what is done")
+        raise
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _dry_run(job: "Job", settings: Settings) -> int:
+    from inferry.cli import batch
+    from inferry.service import Service
+
+    service = Service.from_settings(settings)
+    try:
+        return 0 if batch.dry_run(job, service, sys.stdout) else 1
+    finally:
+        service.close()
 
 
 def _run_streams(job: "Job", options: argparse.Namespace, settings: Settings) -> int:

@@ -32,6 +32,7 @@ class ArrowRows:
         self._object, schema = opened_object(schema, options)
         self.names = tuple(schema.names)
         self._assigned = assign(schema.names, options.taking(schema.names), options.keep, options.apart, options.file)
+        self.inputs = [(item.columns, item.spec) for item in self._assigned]
         self._types = {field.name: without_views(field.type) for field in schema}
         self.kept: Mapping[str, Any] = {name: self._types[name] for name in options.keep}
 

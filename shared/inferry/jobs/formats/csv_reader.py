@@ -69,6 +69,7 @@ class CsvRows:
             for item in self._assigned:
                 if not item.is_array:
                     check_width(item, options)
+        self.inputs = [(item.columns, item.spec) for item in self._assigned]
         self._nulls = [*NULLS, *[self._dialect.null] * bool(self._dialect.null)]
         read = {name for item in self._assigned for name in item.columns}
         # Arrow has a column once: as text, to carry it over as it is, or as the input's values.

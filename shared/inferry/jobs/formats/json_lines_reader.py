@@ -59,11 +59,11 @@ class JsonLines:
         self._has_features = _FEATURES not in signature.inputs and not options.columns
         self._blocks = self._requests if self.has_requests else self._rows
         required = named.required(options.model)
-        self._inputs = self._members(first, required)
+        self.inputs = self._members(first, required)
         if not self.has_requests:
             self._check_names()
         self._only = required[0].name if len(required) == 1 else None
-        read = {name for names, _ in self._inputs for name in names}
+        read = {name for names, _ in self.inputs for name in names}
         # Members that would make another row of a line, which the quick way doesn't look at.
         others = {*signature.inputs, *[_FEATURES] * self._has_features} - read
         if _FEATURES in read and self._has_features:
@@ -71,7 +71,7 @@ class JsonLines:
         elif options.columns:
             others -= {spec.name for spec in required}
         self._others = [orjson.dumps(name) for name in others]
-        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self._inputs)
+        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self.inputs)
 
     def _members(
         self, first: dict[str, Any], required: Sequence[TensorSpec]
@@ -139,10 +139,10 @@ class JsonLines:
         data = lines.data.removesuffix(b"\n")
         if any(name in data for name in self._others):
             return None
-        found = number_lines.read(data, self._inputs, self._options.keep)
+        found = number_lines.read(data, self.inputs, self._options.keep)
         if found is None and b"\n\n" in data:
             data = b"\n".join(records(data))
-            found = number_lines.read(data, self._inputs, self._options.keep)
+            found = number_lines.read(data, self.inputs, self._options.keep)
         if found is None:
             return None
         count = how_many(data, b"\n") + 1

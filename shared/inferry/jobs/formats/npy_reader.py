@@ -48,6 +48,7 @@ class NpyRows:
             self._stream.be_one_row(self._inputs[0])
             if options.keep:
                 raise InvalidFile(f"{options.file} has no column '{options.keep[0]}' to keep: it is one plain array")
+        self.inputs = [((spec.name,), spec) for spec in self._inputs]
         self.total: int = self._stream.count
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
@@ -78,6 +79,7 @@ class NpzRows:
             members = {spec.name: next(iter(members.values()))}
         self.names = tuple(members)
         self._inputs = _by_name(self.names, options)
+        self.inputs = [((spec.name,), spec) for spec in self._inputs]
         chosen = (*(spec.name for spec in self._inputs), *options.keep)
         self._streams = {
             name: _Stream(

@@ -44,6 +44,7 @@ class ParquetRows:
         self._object, schema = opened_object(schema, options)
         self.names = tuple(schema.names)
         self._assigned = assign(schema.names, options.taking(schema.names), options.keep, options.apart, options.file)
+        self.inputs = [(item.columns, item.spec) for item in self._assigned]
         self._types = {field.name: without_views(field.type) for field in schema}
         # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
         self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())
