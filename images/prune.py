@@ -49,7 +49,7 @@ UNUSED = {
         "numpy/polynomial",
         "numpy/random",
     ),
-    "arrays, CSV and Parquet are all that we use of Arrow": (
+    "arrays, CSV, Parquet, ORC and IPC are all that we use of Arrow": (
         "pyarrow/_acero*",
         "pyarrow/_azurefs*",
         "pyarrow/_dataset*",
@@ -58,7 +58,6 @@ UNUSED = {
         "pyarrow/_gcsfs*",
         "pyarrow/_hdfs*",
         "pyarrow/_json*",
-        "pyarrow/_orc*",
         "pyarrow/_parquet_encryption*",
         "pyarrow/_s3fs*",
         "pyarrow/_substrait*",
