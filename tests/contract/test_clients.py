@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -168,6 +169,28 @@ def test_an_answer_that_is_not_taken_is_given_up(server: Server) -> None:
         port = client.getsockname()[1]
         assert is_held(server, port)
         until(lambda: not is_held(server, port))
+
+
+def resident(server: Server) -> int:
+    """Bytes."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+def test_uploads_that_end_early_leave_no_memory_behind(models: Path) -> None:
+    count, size = 10, 60_000_000
+    with serving(models, MODEL_TIMEOUT="120") as server:
+        server.ask("GET", "/v2/health/live")
+        before = resident(server)
+        with ExitStack() as stack:
+            clients = [stack.enter_context(connected(server)) for _ in range(count)]
+            for client in clients:
+                client.sendall(INFER.format(size + 1).encode())
+            for client in clients:
+                client.sendall(bytes(size))
+            until(lambda: resident(server) > before + count * size * 3 // 4)
+        until(lambda: resident(server) < before + count * size // 4)
 
 
 LARGE = {

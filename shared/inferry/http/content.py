@@ -26,7 +26,7 @@ LARGE_NUMBERS = 4 * 2**20
 class Large(NamedTuple):
     """A body as it came, in parts, with its Content-Encoding; it may have `limit` bytes without."""
 
-    parts: Sequence[bytes]
+    parts: Sequence[bytes | bytearray]
     encoding: str
     limit: int
 
@@ -137,9 +137,9 @@ async def read_body(
     body: Body = message.get("body", b"")
     size = len(body)
     if size > large or message.get("more_body"):
-        parts = await _received(message["body"], receive, limit)
-        size = sum(map(len, parts))
-        body = Large(parts, "", limit) if size > large else b"".join(parts)
+        received = await _received(message["body"], receive, limit)
+        size = len(received)
+        body = Large([received], "", limit) if size > large else bytes(received)
     if seen is not None:
         seen.received = size
     encoding = headers.get(b"content-encoding")
@@ -159,17 +159,19 @@ def _inflated(body: Body, encoding: str, limit: int, large: int) -> Body:
         return Large([body], encoding, limit)
 
 
-async def _received(first: bytes, receive: Receive, limit: int) -> list[bytes]:
-    """The parts of a body that goes on after `first`, or is over the limit already."""
-    chunks, size, more = [first], len(first), True
-    while more and size <= limit:
+async def _received(first: bytes, receive: Receive, limit: int) -> bytearray:
+    """A body that goes on after `first`, or is over the limit already.
+
+    In one block, which goes back to the system: of parts of 256 kB, `process` would keep what lies before the last.
+    """
+    body, more = bytearray(first), True
+    while more and len(body) <= limit:
         message = await receive()
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
+        body += message.get("body", b"")
         more = message.get("more_body", False)
-    if size > limit:
+    if len(body) > limit:
         raise _too_large(limit)
-    return chunks
+    return body
 
 
 class _Member(NamedTuple):
