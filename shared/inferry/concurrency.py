@@ -7,11 +7,13 @@ on a loop.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
     from concurrent.futures import ThreadPoolExecutor
 
 
@@ -67,6 +69,39 @@ class Pause:
 
         await asyncio.sleep(2 * min(now - self._since, self._SOON))
         self._since = time.perf_counter()
+
+
+class Turns:
+    """Turns of an event loop for what takes milliseconds of it: however many want one, the others run in between.
+
+    Whoever has one does its work without waiting for anything.
+    """
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: deque[Future[None]] = deque()
+
+    async def __call__(self) -> None:
+        """Returns in a turn that nobody else has, at once where nobody wants one."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self._taken:
+            turn = loop.create_future()
+            self._waiting.append(turn)
+            await turn
+        else:
+            self._taken = True
+            loop.call_soon(self._next, loop)
+
+    def _next(self, loop: "AbstractEventLoop") -> None:
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else it was cancelled
+                turn.set_result(None)
+                loop.call_soon(self._next, loop)  # behind the work of this one
+                return
+        self._taken = False
 
 
 @coroutine

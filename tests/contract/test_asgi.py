@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import onnx_models
 import pytest
+from inferry.http import management
 from inferry.http.asgi import ASGIApp
+from inferry.http.management import create_management
 from inferry.repository.repository import Repository
 from inferry.service import Service
 from servers import ask
@@ -202,3 +204,24 @@ def test_a_bug_of_ours_in_a_batch_is_a_line_for_each_of_its_requests(
     failed = [answer.headers["x-request-id"] for answer in answers if answer.status_code == 500]
     assert len(failed) >= 2, [answer.text for answer in answers]
     assert sorted(record.getMessage() for record in caplog.records) == [f"request {n} failed" for n in failed]
+
+
+def test_the_first_requests_together_make_one_management(
+    app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def create(*arguments: Any) -> ASGIApp:
+        time.sleep(0.01)  # so that each finds none there
+        made.append(create_management(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(management, "create_management", create)
+    served = app(FILES)
+
+    async def go() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://test") as client:
+            return await asyncio.gather(*(client.get("/v2") for _ in range(20)))
+
+    assert [answer.status_code for answer in asyncio.run(go())] == [200] * 20
+    assert len(made) == 1

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import onnx_models
 import pytest
+from fastapi.openapi.utils import get_openapi
+from inferry.http import docs
 from inferry.http.asgi import ASGIApp
 from inferry.http.routes import ROUTES
 from servers import Answer, Server, ask
@@ -112,3 +114,19 @@ def test_the_page_below_a_prefix(app: Callable[..., ASGIApp]) -> None:
     assert "url: '/prod/openapi.json'" in page
     document = ask(served, "GET", "/prod/openapi.json", root_path="/prod").json()
     assert document["servers"] == [{"url": "/prod"}]
+
+
+def test_the_document_is_made_once_and_shows_what_is_loaded(
+    app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making it takes longer than any other answer, and whoever asks needs no key."""
+    made = []
+    monkeypatch.setattr(docs, "get_openapi", lambda **given: made.append(given) or get_openapi(**given))
+    served = app({"m.onnx": onnx_models.identity(), "n.onnx": onnx_models.identity()})
+    seen = []
+    for name in ("m", "n"):
+        assert ask(served, "GET", f"/v2/models/{name}/ready").status_code == 200
+        infer = ask(served, "GET", "/openapi.json").json()["paths"]["/v2/models/{model}/infer"]["post"]
+        seen.append([*infer["requestBody"]["content"]["application/json"]["examples"]])
+    assert seen == [["m"], ["m", "n"]]
+    assert len(made) == 1

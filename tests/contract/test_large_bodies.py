@@ -1,5 +1,6 @@
 """What a process beside the server makes of bodies is what the server itself makes of them."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -17,6 +19,8 @@ from inferry.app import create_app
 from inferry.http import bodies, content
 from inferry.http.asgi import ASGIApp
 from inferry.http.host import Host
+from inferry.protocol.tensors import DATATYPES, Tensor
+from inferry.protocol.types import InferResponse
 from inferry.server.helper import Helper
 from inferry.service import Service
 from inferry.settings import Settings
@@ -143,3 +147,57 @@ def test_the_health_probe_is_answered_meanwhile(server: Server) -> None:
         worst = max(worst, time.monotonic() - before)
     sender.join()
     assert worst < (time.monotonic() - start) / 2
+
+
+def test_many_that_are_not_large_let_others_in(tmp_path: Path) -> None:
+    """Each takes milliseconds on the event loop, and all of them come at once."""
+    folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.identity("FP32", ("n",))})
+    settings = Settings(model_path=str(folder))
+    body = document(inputs=[{"name": "x", "shape": [3000], "datatype": "FP32", "data": [1] * 3000}])
+    answered: list[str] = []
+
+    async def go() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(served), base_url="http://test") as client:
+
+            async def asked(method: str, path: str, **given: Any) -> None:
+                assert (await client.request(method, path, **given)).status_code == 200
+                answered.append(path)
+
+            await asked("GET", "/v2/models/m/ready")
+            several = (asked("POST", "/v2/models/m/infer", content=body) for _ in range(20))
+            await asyncio.gather(*several, asked("GET", "/v2/health/live"))
+
+    with ExitStack() as stack:
+        helper = Helper()
+        service = Service.from_settings(settings, elsewhere=helper)
+        stack.callback(helper.close)
+        stack.callback(service.close)
+        served = create_app(service, Host(elsewhere=helper))
+        asyncio.run(go())
+    assert len(answered) == 22
+    assert answered.index("/v2/health/live") < 10
+
+
+LONG = "a" * (content.LARGE + 1)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "id_", "large"),
+    [
+        (Tensor("y", DATATYPES["BYTES"], np.array([LONG], object)), None, True),
+        (Tensor("y", DATATYPES["BYTES"], np.array([LONG[:-1]], object)), None, False),
+        (Tensor("y", DATATYPES["FP32"], np.zeros(1, np.float32)), LONG, True),
+        (Tensor("y", DATATYPES["FP32"], np.zeros(1, np.float32)), "a", False),
+    ],
+    ids=["a long string", "a shorter one", "a long id", "a short one"],
+)
+def test_what_has_much_text_is_large(tensor: Tensor, id_: str | None, large: bool) -> None:
+    assert bodies.is_large(InferResponse("m", "1", [tensor], id=id_)) is large
+
+
+def test_an_error_repeats_no_more_of_a_request_than_helps(server: Server) -> None:
+    tensor = {"name": "a" * 1_000_000, "shape": [1], "datatype": "FP32", "data": [1]}
+    answer = server.ask("POST", "/v2/models/floats/infer", document(inputs=[tensor]))
+    assert answer.status == 400
+    assert answer.json["error"].startswith("unexpected inference input 'aaa")
+    assert len(answer.json["error"]) < 20_000

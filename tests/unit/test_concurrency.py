@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 
 import pytest
-from inferry.concurrency import on_loop
+from inferry.concurrency import Turns, on_loop
 
 Steps = list[str]
 
@@ -44,3 +45,46 @@ def test_a_step_by_hand_ends_before_the_wait() -> None:
     coroutine.send(None)
     coroutine.close()
     assert steps == ["started"]
+
+
+async def taking(turns: Turns, steps: Steps) -> None:
+    await turns()
+    steps.append("work")
+
+
+async def looking_on(steps: Steps, until: int) -> None:
+    while steps.count("work") < until:
+        steps.append("another's")
+        await asyncio.sleep(0)
+
+
+def test_others_run_between_two_turns() -> None:
+    steps: Steps = []
+
+    async def scenario() -> None:
+        turns = Turns()
+        await asyncio.gather(*(taking(turns, steps) for _ in range(9)), looking_on(steps, 9))
+        await taking(turns, steps)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert steps.count("work") == 10
+    assert ("work", "work") not in pairwise(steps[:-1])
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_turn_that_is_given_up_goes_to_the_next(early: bool) -> None:
+    steps: Steps = []
+
+    async def scenario() -> None:
+        turns = Turns()
+        first, second, third = (asyncio.ensure_future(taking(turns, steps)) for _ in range(3))
+        await asyncio.sleep(0)
+        if not early:
+            await first
+        second.cancel()
+        await asyncio.gather(first, second, third, return_exceptions=True)
+        assert second.cancelled()
+        await taking(turns, steps)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert steps == ["work"] * 3

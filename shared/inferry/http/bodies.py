@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from inferry.errors import InvalidRequest
 from inferry.http import content
 from inferry.http.asgi import Headers
-from inferry.http.content import LARGE_NUMBERS, Body, Large
+from inferry.http.content import LARGE, LARGE_NUMBERS, Body, Large
 from inferry.protocol import decoder, encoder
 from inferry.protocol import tensors as tensors_of
 from inferry.protocol.json_documents import load
@@ -48,9 +48,13 @@ def line(body: Body, header_length: bytes | None, signature: Signature) -> bytes
 
 def is_large(response: InferResponse) -> bool:
     """Whether its body would take long to write."""
-    elements = 0
+    elements, text = 0, len(response.id or "")
     for tensor in response.outputs:
         elements += tensor.array.size
+        if tensor.datatype.kind == "string" and tensor.array.size <= LARGE_ANSWER:
+            text += sum(map(len, tensor.array.flat))
+    if text > LARGE:
+        return True
     if elements <= LARGE_ANSWER and not (response.classes and elements > LARGE_ROWS):
         return False
     if response.classes:

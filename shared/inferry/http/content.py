@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from inferry.concurrency import Turns
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 from inferry.http.asgi import Headers, Receive
 from inferry.observability.record import Observation
@@ -17,6 +18,8 @@ _MAGIC, _MEMBERS, _STEP = b"\x1f\x8b", 8192, 4096
 # Bytes of a body up to which it is read between two turns of the event loop, whatever is in it: in 40 ms at worst
 # (strings in binary, rows of one number). Numbers in binary are only copied.
 LARGE = 256 * 2**10
+# Bytes up to which it is read as it comes: more, or compressed ones, of several clients are read in turns.
+SMALL = 4096
 LARGE_NUMBERS = 4 * 2**20
 
 
@@ -116,11 +119,16 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, limit: int, seen: Observation | None, large: int
+    headers: Mapping[bytes, bytes],
+    receive: Receive,
+    limit: int,
+    seen: Observation | None,
+    large: int,
+    turns: Turns | None = None,
 ) -> Body:
     """A request's body without its Content-Encoding; as it came if it has over `large` bytes, with that or without.
 
-    RequestTooLarge over `limit` bytes, before and after inflating.
+    RequestTooLarge over `limit` bytes, before and after inflating. What is not small comes in one of the `turns`.
     """
     declared = headers.get(b"content-length", b"")
     if declared.isdigit() and int(declared[:20]) > limit:
@@ -135,6 +143,8 @@ async def read_body(
     if seen is not None:
         seen.received = size
     encoding = headers.get(b"content-encoding")
+    if turns is not None and (size > SMALL or encoding):
+        await turns()
     return _inflated(body, encoding.decode("latin-1"), limit, large) if encoding else body
 
 

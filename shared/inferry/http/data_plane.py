@@ -1,12 +1,13 @@
 """The data plane's routes as plain ASGI; the others are handed to `management`, which is imported when asked for."""
 
 import math
+import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import errors
-from inferry.concurrency import on_loop
+from inferry.concurrency import Turns, on_loop
 from inferry.errors import InferryError, NotSupported, ResponseTooLarge
 from inferry.http import asgi, bodies, content, routes
 from inferry.http.asgi import ASGIApp, Message, Receive, Response, Scope, Send
@@ -56,6 +57,7 @@ class App:
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._large = self._limit if host.elsewhere is None else min(content.LARGE, self._limit)
+        self._turns = None if host.elsewhere is None else Turns()
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
@@ -63,6 +65,7 @@ class App:
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
+        self._making = threading.Lock()
         self._handlers: dict[str, Handler] = {name: getattr(self, name) for name in routes.DATA_PLANE}
 
     async def __call__(  # noqa: C901  one coroutine more is 0.3 us of a request's 20 (Python 3.11, row `overhead`)
@@ -109,7 +112,7 @@ class App:
                     await self._hand_over({**scope, **rest}, receive, send, seen)
                     return
                 try:
-                    body = await read_body(headers, receive, self._limit, seen, self._large)
+                    body = await read_body(headers, receive, self._limit, seen, self._large, self._turns)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
@@ -282,10 +285,15 @@ class App:
         if self._management is None:
             import asyncio
 
-            self._management = await asyncio.get_running_loop().run_in_executor(
-                None, _management, self._service, self._host
-            )
+            return await asyncio.get_running_loop().run_in_executor(None, self._made)
         return self._management
+
+    def _made(self) -> ASGIApp:
+        # One for all of the first requests: each takes 60 ms and a megabyte.
+        with self._making:
+            if self._management is None:
+                self._management = _management(self._service, self._host)
+            return self._management
 
 
 def _deferring(parameters: Mapping[str, str]) -> str:

@@ -19,6 +19,9 @@ from inferry.protocol import types
 
 log = logging.getLogger("inferry")
 
+# Characters of an error's text: names in it may be as long as a request.
+_LONGEST = 16_384
+
 # Every error has its status here or under one of its bases; tests/unit/test_errors.py proves it.
 STATUS: dict[type[InferryError], int] = {
     errors.InvalidRequest: 400,
@@ -59,6 +62,8 @@ def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation |
         seen.reason = reason_of(exc)
     if status == 500:
         text = _logged(exc, seen or context.read(scope))
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST]}..."
     # A lone surrogate of the request's is no text that JSON can hold.
     response = json_response({"error": text.encode(errors="replace").decode()}, status)
     if isinstance(exc, routes.MethodNotAllowed):

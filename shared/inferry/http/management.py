@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.concurrency import Pause
+from inferry.concurrency import Pause, Turns
 from inferry.errors import InferryError, ModelControlDisabled, NotSupported, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
@@ -120,6 +120,7 @@ class Management:
         self._elsewhere = host.elsewhere
         limit = service.settings.max_request_bytes
         self._large = limit if host.elsewhere is None else min(content.LARGE, limit)
+        self._turns = None if host.elsewhere is None else Turns()
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -285,7 +286,8 @@ class Management:
 
     async def _body(self, request: HTTPRequest) -> Body:
         limit = self._service.settings.max_request_bytes
-        return await read_body(dict(request.scope["headers"]), request.receive, limit, observed.get(), self._large)
+        headers, seen = dict(request.scope["headers"]), observed.get()
+        return await read_body(headers, request.receive, limit, seen, self._large, self._turns)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool
