@@ -13,7 +13,7 @@ from inferry.concurrency import Elsewhere, Threads, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
-from inferry.observability.record import Observation, observed
+from inferry.observability.record import RequestRecord, current_record
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
 from inferry.protocol.signature import Feed
@@ -41,17 +41,17 @@ class Account(Timings):
     Left by an exception the request has failed, else `answered` says what it was.
     """
 
-    __slots__ = ("_encoding", "_seen", "_started", "_stats")
+    __slots__ = ("_encoding", "_record", "_started", "_stats")
 
-    def __init__(self, model: Model, seen: Observation | None) -> None:
-        """`seen`: filled in for who looks on."""
+    def __init__(self, model: Model, record: RequestRecord | None) -> None:
+        """`record`: that of the request, where one is kept; it is filled in when the block ends."""
         self.decode = self.queue = self.infer = self.encode = self.batch = 0
         self._stats = stats = model.stats
-        self._seen = seen
+        self._record = record
         stats.in_flight += 1
         self._started = time.perf_counter_ns()
-        if seen is not None:
-            seen.model, seen.version, seen.taken = model.name, model.version, self._started
+        if record is not None:
+            record.model, record.version, record.taken = model.name, model.version, self._started
 
     def __enter__(self) -> "Account":
         return self
@@ -78,14 +78,14 @@ class Account(Timings):
         ended = time.perf_counter_ns()
         self.encode += ended - self._encoding
         self._stats.succeeded(self, rows, ended, received, sent)
-        if self._seen is not None:
-            self._seen.rows = rows
+        if self._record is not None:
+            self._record.rows = rows
             self._show()
 
     def _show(self) -> None:
-        if (seen := self._seen) is not None:
-            seen.decode, seen.queue, seen.infer = self.decode, self.queue, self.infer
-            seen.encode, seen.batch = self.encode, self.batch
+        if (record := self._record) is not None:
+            record.decode, record.queue, record.infer = self.decode, self.queue, self.infer
+            record.encode, record.batch = self.encode, self.batch
 
 
 class Service:
@@ -154,8 +154,8 @@ class Service:
         try:
             return await self._load_until(name, version, deadline)
         finally:
-            if (seen := observed.get()) is not None and name in self.repository.names():
-                seen.loading, seen.loaded = start, time.perf_counter_ns()
+            if (record := current_record.get()) is not None and name in self.repository.names():
+                record.loading, record.loaded = start, time.perf_counter_ns()
 
     async def _load_until(self, name: str, version: str | None, deadline: float) -> Model:
         await on_loop()

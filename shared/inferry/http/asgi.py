@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from inferry.concurrency import on_loop
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -122,17 +122,17 @@ def link(scope: Mapping[str, Any], path: str) -> str:
     return f"{quote(scope.get('root_path', ''))}{path}"
 
 
-def with_headers(send: Send, headers: Headers, seen: Observation | None) -> Send:
-    """`send` that adds these to the answer, and tells `seen` of it; `send` itself when there is nothing to do."""
-    if seen is None and not headers:
+def with_headers(send: Send, headers: Headers, record: RequestRecord | None) -> Send:
+    """`send` that adds these to the response, and fills in `record`; `send` itself when there is nothing to do."""
+    if record is None and not headers:
         return send
 
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message["headers"], *headers]}
-        if seen is not None:
-            seen.status = message.get("status", seen.status)
-            seen.sent += len(message.get("body", b""))
+        if record is not None:
+            record.status = message.get("status", record.status)
+            record.sent += len(message.get("body", b""))
         return send(message)
 
     return send_with_headers

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 from inferry.http.asgi import Headers, Receive
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 
 # zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -116,7 +116,7 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 
 async def read_body(
-    headers: Mapping[bytes, bytes], receive: Receive, limit: int, seen: Observation | None, large: int
+    headers: Mapping[bytes, bytes], receive: Receive, limit: int, record: RequestRecord | None, large: int
 ) -> Body:
     """A request's body without its Content-Encoding; as it came if it has over `large` bytes, with that or without.
 
@@ -132,8 +132,8 @@ async def read_body(
         parts = await _received(message["body"], receive, limit)
         size = sum(map(len, parts))
         body = Large(parts, "", limit) if size > large else b"".join(parts)
-    if seen is not None:
-        seen.received = size
+    if record is not None:
+        record.received = size
     encoding = headers.get(b"content-encoding")
     return _inflated(body, encoding.decode("latin-1"), limit, large) if encoding else body
 

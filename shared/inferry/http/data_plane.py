@@ -15,7 +15,7 @@ from inferry.http.errors import error_response, json_response
 from inferry.http.host import Host
 from inferry.observability import context
 from inferry.observability.catalogue import known_method
-from inferry.observability.record import Observation, looked_at
+from inferry.observability.record import RequestRecord, recording
 from inferry.observability.stats import reason_of
 from inferry.protocol import decoder, types
 from inferry.protocol.signature import Signature
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 _RESPOND_ASYNC = b"respond-async"
 
 
-# What a data-plane handler makes of path parameters, headers, body and scope; it fills in what is observed.
+# What a data-plane handler makes of path parameters, headers, body and scope; it fills in the record.
 Handler: TypeAlias = Callable[
-    [Mapping[str, str], Mapping[bytes, bytes], Body, Scope, Observation | None], Awaitable[Response]
+    [Mapping[str, str], Mapping[bytes, bytes], Body, Scope, RequestRecord | None], Awaitable[Response]
 ]
 
 
@@ -72,14 +72,14 @@ class App:
         if scope["type"] != "http":
             await asgi.not_http(scope["type"], receive, send)
             return
-        seen: Observation | None = None
+        record: RequestRecord | None = None
         handler: Handler | None = None
         method, place, status = "", "", 0
         headers = dict(scope["headers"])
         if self._observer is None:
             added = _added(scope, headers) if context.REQUEST_ID in headers or context.KEY in scope else []
         else:
-            seen, added, receive, send = self._observer.begin(scope, headers, receive, send)
+            record, added, receive, send = self._observer.begin(scope, headers, receive, send)
         try:
             if scope["method"] == "HEAD":
                 send = asgi.without_body(send)
@@ -103,22 +103,22 @@ class App:
                 if handler is None:
                     # Whole, as ASGI has it: below a root "/v2", "/v2/models" would else lose what looks like the root.
                     rest = {"method": route.method, "path": f"{root}{path.rstrip('/') or '/'}", "root_path": root}
-                    if seen is not None:
-                        seen.route = place
-                    send = self._counting(asgi.with_headers(send, added, seen), route)
-                    await self._hand_over({**scope, **rest}, receive, send, seen)
+                    if record is not None:
+                        record.route = place
+                    send = self._counting(asgi.with_headers(send, added, record), route)
+                    await self._hand_over({**scope, **rest}, receive, send, record)
                     return
                 try:
-                    body = await read_body(headers, receive, self._limit, seen, self._large)
+                    body = await read_body(headers, receive, self._limit, record, self._large)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
-                status, body, answer = await handler(parameters, headers, body, scope, seen)
+                status, body, answer = await handler(parameters, headers, body, scope, record)
             except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
-                status, body, answer = error_response(exc, scope, seen)
+                status, body, answer = error_response(exc, scope, record)
             self._answers[method or known_method(scope["method"]), place, status] += 1
-            if seen is not None:
-                seen.status, seen.sent, seen.route = status, len(body), place
+            if record is not None:
+                record.status, record.sent, record.route = status, len(body), place
             answer.append((b"content-length", b"%d" % len(body)))
             answer += added
             if len(body) > asgi.PART and self._elsewhere is not None:
@@ -126,24 +126,24 @@ class App:
             await send({"type": "http.response.start", "status": status, "headers": answer})
             await send({"type": "http.response.body", "body": body})
         except BaseException as exc:
-            if seen is not None:
+            if record is not None:
                 # Nobody is there to answer; nginx has a status for that.
-                seen.status, seen.reason, seen.route = seen.status or 499, reason_of(exc), place
+                record.status, record.reason, record.route = record.status or 499, reason_of(exc), place
             if handler is not None and not status:
                 self._answers[method, place, 499] += 1
             raise
         finally:
-            if seen is not None:
-                seen.end()
+            if record is not None:
+                record.end()
 
-    async def _hand_over(self, scope: Scope, receive: Receive, send: Send, seen: Observation | None) -> None:
+    async def _hand_over(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord | None) -> None:
         await on_loop()
         management = await self._manage()
         if self._max_response or context.max_response(scope)[0]:
-            send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, seen))
+            send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, record))
         if self._elsewhere is not None:
             send = asgi.in_parts(send)
-        with looked_at(seen):
+        with recording(record):
             await management(scope, receive, send)
 
     def _counting(self, send: Send, route: routes.Route) -> Send:
@@ -170,7 +170,7 @@ class App:
         headers: Mapping[bytes, bytes],
         body: Body,
         scope: Scope,
-        seen: Observation | None = None,
+        record: RequestRecord | None = None,
     ) -> Response:
         """The answer to a request of the protocol, with the parameters of its route; its errors are raised."""
         service = self._service
@@ -179,13 +179,13 @@ class App:
         model = service.loaded(name, version)
         if model is None:
             try:
-                with looked_at(seen):
+                with recording(record):
                     model = await service.model(name, version, deadline)
             except BaseException as exc:
                 service.metrics.refused(exc)
                 raise
         signature = model.session.signature
-        with Account(model, seen) as account:
+        with Account(model, record) as account:
             length = headers.get(types.HEADER_LENGTH)
             if large := isinstance(body, Large):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
@@ -216,23 +216,23 @@ class App:
         return await self._elsewhere(bodies.request, body, length, signature, self._references, deadline=deadline)
 
     async def model_ready(
-        self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, seen: Observation | None
+        self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, record: RequestRecord | None
     ) -> Response:
-        with looked_at(seen):
+        with recording(record):
             model = await self._service.model(parameters["model"], parameters.get("version"))
         return json_response({"name": model.name, "ready": True})
 
     async def live(self, *_: Any) -> Response:
         return json_response({"live": True})
 
-    async def ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _record: Any) -> Response:
         if asgi.is_draining(scope):
             return json_response({"live": True, "ready": False}, 503)
         if reason := self._service.not_ready():
             raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
         return json_response({"live": True, "ready": True})
 
-    async def health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _record: Any) -> Response:
         settings, draining = self._service.settings, asgi.is_draining(scope)
         health = {
             "status": "draining" if draining else "ok",
@@ -245,7 +245,7 @@ class App:
         return json_response(health, 503 if draining else 200)
 
     async def metrics(
-        self, _parameters: Any, headers: Mapping[bytes, bytes], _body: bytes, scope: Scope, _seen: Any
+        self, _parameters: Any, headers: Mapping[bytes, bytes], _body: bytes, scope: Scope, _record: Any
     ) -> Response:
         from inferry.observability.sinks import prometheus, sink
 

@@ -13,7 +13,7 @@ from inferry.errors import InferryError
 from inferry.http import routes
 from inferry.http.asgi import Response
 from inferry.observability import context
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 from inferry.observability.stats import reason_of
 from inferry.protocol import types
 
@@ -51,14 +51,14 @@ def json_response(value: Any, status: int = 200) -> Response:
     return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [types.JSON]
 
 
-def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation | None = None) -> Response:
+def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestRecord | None = None) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = described(exc, scope)
-    if seen is not None:
-        seen.reason = reason_of(exc)
+    if record is not None:
+        record.reason = reason_of(exc)
     if status == 500:
-        text = _logged(exc, seen or context.read(scope))
+        text = _logged(exc, record or context.read(scope))
     # A lone surrogate of the request's is no text that JSON can hold.
     response = json_response({"error": text.encode(errors="replace").decode()}, status)
     if isinstance(exc, routes.MethodNotAllowed):
@@ -77,7 +77,7 @@ def described(exc: Exception, scope: Mapping[str, Any]) -> str:
     return str(exc)
 
 
-def _logged(exc: Exception, known: Observation | context.Context) -> str:
+def _logged(exc: Exception, known: RequestRecord | context.Context) -> str:
     """Logs a failure, and returns what its caller may know of it: how to find it in the log."""
     request_id = known.request_id or os.urandom(8).hex()
     extra = {"request_id": request_id, "trace_id": known.trace_id}

@@ -26,7 +26,7 @@ from inferry.http.host import Host
 from inferry.http.routes import DATA_PLANE, PAGES, ROUTES, RouteNotFound
 from inferry.http.row_bodies import RowModel
 from inferry.observability import context
-from inferry.observability.record import observed
+from inferry.observability.record import current_record
 from inferry.protocol import types
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository import metadata
@@ -107,7 +107,7 @@ class _Failures:
         try:
             await self._app(scope, receive, send)
         except Exception as exc:  # noqa: BLE001  every failure becomes an answer
-            await _http(error_response(exc, scope, observed.get()))(scope, receive, send)
+            await _http(error_response(exc, scope, current_record.get()))(scope, receive, send)
 
 
 class Management:
@@ -249,7 +249,7 @@ class Management:
         write: Callable[[Sequence[InferResponse], int, RowModel], bytes],
         deadline: float,
     ) -> HTTPResponse:
-        with Account(model, observed.get()) as account:
+        with Account(model, current_record.get()) as account:
             deadline = min(deadline, account.until(self._service.settings.model_timeout))
             request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
@@ -285,7 +285,8 @@ class Management:
 
     async def _body(self, request: HTTPRequest) -> Body:
         limit = self._service.settings.max_request_bytes
-        return await read_body(dict(request.scope["headers"]), request.receive, limit, observed.get(), self._large)
+        headers, record = dict(request.scope["headers"]), current_record.get()
+        return await read_body(headers, request.receive, limit, record, self._large)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool
@@ -344,4 +345,4 @@ def _http(response: Response) -> HTTPResponse:
 async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     if isinstance(exc, HTTPException):
         exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
-    return _http(error_response(exc, request.scope, observed.get()))
+    return _http(error_response(exc, request.scope, current_record.get()))
