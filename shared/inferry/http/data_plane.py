@@ -23,7 +23,7 @@ from inferry.protocol.types import InferRequest
 from inferry.service import Account, Service
 
 if TYPE_CHECKING:
-    from inferry.http.api_keys import Keys
+    from inferry.http.api_keys import ApiKeys
     from inferry.http.observer import Observer
 
 
@@ -301,12 +301,12 @@ def _added(scope: Scope, headers: Mapping[bytes, bytes]) -> asgi.Headers:
     return [context.answered(request_id)] if request_id else []
 
 
-def _keys(digests: tuple[str, ...]) -> "Keys | None":
+def _keys(digests: tuple[str, ...]) -> "ApiKeys | None":
     if not digests:
         return None
-    from inferry.http.api_keys import Keys
+    from inferry.http.api_keys import ApiKeys
 
-    return Keys(digests)
+    return ApiKeys(digests)
 
 
 def _management(service: Service, host: Host) -> ASGIApp:

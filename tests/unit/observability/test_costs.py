@@ -54,7 +54,7 @@ class Function:
         again = self.push()
         end = sum(batch.size for batch in self.log.farewell(self.at))
         page = sum(len(list(samples(family))) for family in prometheus.families(self.metrics))
-        series = len({key for batch in self.log.farewell(self.at) for key in batch.told})
+        series = len({key for batch in self.log.farewell(self.at) for key in batch.acknowledged})
         return {
             "samples of a scrape": page,
             "series that a process pushes": series,
