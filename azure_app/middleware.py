@@ -14,7 +14,7 @@ import azure.functions as func
 from inferry.http.asgi import ASGIApp, Exchange, Scope
 from inferry.observability.context import KEY, HostContext
 
-# Azure's load balancer gives up on an answer after 230 s. The rest is for the way there and back.
+# Azure's load balancer gives up on a response after 230 s. The rest is for the way there and back.
 LIMIT = 225.0
 _PROBE = ("GET", "HEAD")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -96,7 +96,7 @@ def _parts(url: str) -> tuple[str, str, bytes, bytes]:
 
 
 class Response(func.HttpResponse):
-    """An answer for the host.
+    """A response for the host.
 
     Its headers are a dict, with ASGI's names in lower case: azure.functions takes longer to make its own of them, and
     to read those again, than a small model runs.
@@ -105,7 +105,7 @@ class Response(func.HttpResponse):
     # Plain attributes, instead of properties of azure.functions'.
     status_code: int = 500
     headers: Any = None
-    # Of answers that have no content-type.
+    # Of responses that have no content-type.
     mimetype, charset = "text/plain", "utf-8"
 
     def __init__(self, exchange: Exchange) -> None:

@@ -15,7 +15,7 @@ from functions.sources import CONFIG, SOURCES, decoded, placed, unknown
 if TYPE_CHECKING:
     import asyncio
 
-# Seconds before the end of an invocation at which a prediction is stopped: its answer has to be written and sent.
+# Seconds before the end of an invocation at which a prediction is stopped: its response has to be written and sent.
 MARGIN = 0.5
 
 
@@ -64,8 +64,10 @@ class Gateway:
         else:
             loop = self.open_loop()
             loop.run_until_complete(loop.create_task(answering, context=variables))
-        answer: dict[str, Any] = source({"status": exchange.status, "headers": exchange.headers, "body": exchange.body})
-        return answer
+        response: dict[str, Any] = source(
+            {"status": exchange.status, "headers": exchange.headers, "body": exchange.body}
+        )
+        return response
 
 
 def _source(event: Any, context: Any) -> Any:

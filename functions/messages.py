@@ -97,7 +97,7 @@ class Messages:
             raise failures[0]
 
     def _do(self, item: Item, name: str, until: float, last: bool, attempt: int, in_order: bool = False) -> Any:
-        """Does one thing, and returns what came of it: a report, or where an answer is.
+        """Does one thing, and returns what came of it: a report, or where a response is.
 
         `name`: the message's, where it came by no topic. `last`: it has no other try. `attempt`: which one it is.
         `in_order`: others wait for it.

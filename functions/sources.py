@@ -1,4 +1,4 @@
-"""HTTP events: the request that each stands for, and the answer in the form that its source takes."""
+"""HTTP events: the request that each stands for, and the response in the form that its source takes."""
 
 import binascii
 import itertools
@@ -15,7 +15,7 @@ from inferry.http.asgi import below
 from inferry.http.routes import FIRST_SEGMENTS
 
 # Mangum's handlers without mangum/__init__.py, which imports asyncio: 17 ms of an init of 110 (AMD EPYC, Python 3.11),
-# and `gateway` needs none where an answer waits for nothing. `importlib.util.LazyLoader` doesn't help: the next
+# and `gateway` needs none where a response waits for nothing. `importlib.util.LazyLoader` doesn't help: the next
 # `import asyncio` would load it.
 sys.modules["mangum"] = module_from_spec(find_spec("mangum"))  # type: ignore[arg-type]
 from mangum.handlers import ALB, APIGateway, HTTPGateway  # noqa: E402
@@ -49,7 +49,7 @@ class UnknownEvent(Exception):
 
 
 class _Source:
-    """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
+    """What all sources have. A body stays as it came: one that can't be decoded gets the application's response."""
 
     event: dict[str, Any]
     max_text = MAX_TEXT
@@ -61,15 +61,15 @@ class _Source:
         return (self.event.get("body") or "").encode()
 
     def __call__(self, response: Any) -> dict[str, Any]:
-        """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
-        answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
-        if len(response["body"]) > self.max_text and not answer["isBase64Encoded"]:
-            answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
-        return answer
+        """The response; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
+        event: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
+        if len(response["body"]) > self.max_text and not event["isBase64Encoded"]:
+            event |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
+        return event
 
     @property
     def scope(self) -> Any:
-        """Made once: Mangum looks into it for the answer, too."""
+        """Made once: Mangum looks into it for the response, too."""
         if self._scope is None:  # functools.cached_property takes a lock before Python 3.12
             self._scope = super().scope  # type: ignore[misc]
         return self._scope

@@ -26,12 +26,12 @@ class Queue:
         self._service = JsonService(f"{parts.scheme}://{parts.netloc}/", region, "sqs", setting, env)
 
     def send(self, body: str, attributes: Mapping[str, str]) -> None:
-        """Sends a message. NoAnswer, SendFailed."""
+        """Sends a message. NoResponse, SendFailed."""
         typed = {
             name: {"DataType": "String", "StringValue": _FOREIGN.sub("?", value)[:_LONGEST] or "-"}
             for name, value in attributes.items()
         }
         request = {"QueueUrl": self._url, "MessageBody": body, "MessageAttributes": typed}
-        answer = self._service.call("AmazonSQS.SendMessage", "1.0", request)
-        if answer.status != 200:
-            raise SendFailed(f"{self._url} answers {answer.status}: {answer.body[:500].decode(errors='replace')}")
+        response = self._service.call("AmazonSQS.SendMessage", "1.0", request)
+        if response.status != 200:
+            raise SendFailed(f"{self._url} answers {response.status}: {response.body[:500].decode(errors='replace')}")

@@ -1,4 +1,4 @@
-"""The data plane under every host: a request for a model in, its answer out."""
+"""The data plane under every host: a request for a model in, its response out."""
 
 import math
 import time
@@ -70,11 +70,11 @@ class Account(Timings):
         self.decode = time.perf_counter_ns() - self._started
 
     def inferred(self) -> None:
-        """The answer's tensors are there."""
+        """The response's tensors are there."""
         self._encoding = time.perf_counter_ns()
 
     def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
-        """The answer is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
+        """The response is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
         ended = time.perf_counter_ns()
         self.encode += ended - self._encoding
         self._stats.succeeded(self, rows, ended, received, sent)
@@ -111,7 +111,7 @@ class Service:
         self._preloaded = preloaded
         self._refreshes = bool(self.settings.model_refresh)
         self._refresher = Refresher(repository, self.settings.model_refresh)
-        # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
+        # Sessions use all CPUs themselves: one more thread keeps them busy while a response is taken over.
         self._threads = Threads(cpus() + 1, "inferry-run")
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load")
@@ -173,7 +173,7 @@ class Service:
     async def infer(
         self, model: Model, request: InferRequest, timings: Timings | None = None, deadline: float = math.inf
     ) -> InferResponse:
-        """The answer to a decoded request, not later than `deadline`; what it took is added to `timings`.
+        """The response to a decoded request, not later than `deadline`; what it took is added to `timings`.
 
         InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed; what `references` raises.
         """
@@ -236,7 +236,7 @@ class Service:
         deadline: float = math.inf,
         pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[InferResponse]:
-        """The answers to the `count` rows of `request`: one to all where they may run together, else one to each.
+        """The responses to the `count` rows of `request`: one to all where they may run together, else one to each.
 
         `pause` is awaited between two runs. InvalidRequest where the model takes no rows; otherwise as `infer`.
         """

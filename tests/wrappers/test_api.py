@@ -201,7 +201,7 @@ def test_an_answer_over_the_limit_says_whose_it_is(
     whose = "2000 (MAX_RESPONSE_BYTES)" if setting == "2000" else WHOSE[LIMITS[name]]
     assert (answer["statusCode"], json.loads(answer["body"])["error"]) == (
         413,
-        f"the answer has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
+        f"the response has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
         "('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')",
     )
 

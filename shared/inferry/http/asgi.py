@@ -1,4 +1,4 @@
-"""ASGI: its types, and what an answer passes on its way to the host."""
+"""ASGI: its types, and what a response passes on its way to the host."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,10 +16,10 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-# Status, body and headers of an answer.
+# Status, body and headers of a response.
 Response: TypeAlias = tuple[int, bytes, Headers]
 
-# Bytes of an answer that are sent at once.
+# Bytes of a response that are sent at once.
 PART = 1 << 20
 
 # In the state of a scope while the host is about to end.
@@ -27,7 +27,7 @@ DRAINING = "draining"
 
 
 class Exchange:
-    """A request of a host that has all of it, and the answer, whole: what an application receives and sends."""
+    """A request of a host that has all of it, and the response, whole: what an application receives and sends."""
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         """`read` gives the request's body, when it is asked for: what it raises is the application's to answer."""
@@ -40,11 +40,11 @@ class Exchange:
 
     @property
     def body(self) -> bytes:
-        """The answer's."""
+        """The response's."""
         return b"".join(self._parts)
 
     async def receive(self) -> Message:
-        """The whole body; then, when the answer is complete, that the client has left."""
+        """The whole body; then, when the response is complete, that the client has left."""
         if self._read is not None:
             read, self._read = self._read, None
             return {"type": "http.request", "body": read(), "more_body": False}
@@ -57,7 +57,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """A part of the answer."""
+        """A part of the response."""
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], message["headers"]
             return
@@ -74,7 +74,7 @@ def is_draining(scope: Scope) -> bool:
 
 
 async def respond(response: Response, send: Send) -> None:
-    """Sends a whole answer, its length included."""
+    """Sends a whole response, its length included."""
     status, body, headers = response
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -82,7 +82,7 @@ async def respond(response: Response, send: Send) -> None:
 
 
 def without_body(send: Send) -> Send:
-    """`send` for the answer to HEAD: the headers of GET's."""
+    """`send` for the response to HEAD: the headers of GET's."""
 
     async def send_head(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
@@ -91,7 +91,7 @@ def without_body(send: Send) -> Send:
 
 
 def in_parts(send: Send) -> Send:
-    """`send` for a server of several clients: who takes a large answer quickly keeps the others waiting no longer."""
+    """`send` for a server of several clients: who takes a large response quickly keeps the others waiting no longer."""
 
     async def send_parts(message: Message) -> None:
         body = memoryview(message.get("body", b""))
@@ -118,7 +118,7 @@ def below_base(base: str, root: str, path: str) -> str:
 
 
 def link(scope: Mapping[str, Any], path: str) -> str:
-    """A path of the application's as the client calls it, to be written into an answer."""
+    """A path of the application's as the client calls it, to be written into a response."""
     return f"{quote(scope.get('root_path', ''))}{path}"
 
 
@@ -139,7 +139,7 @@ def with_headers(send: Send, headers: Headers, record: RequestRecord | None) -> 
 
 
 def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Exception], Response]) -> Send:
-    """`send` that asks `check` of the length an answer declares; what it raises is answered instead."""
+    """`send` that asks `check` of the length a response declares; what it raises is answered instead."""
     refused = False
 
     async def send_limited(message: Message) -> None:
@@ -147,7 +147,7 @@ def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Excepti
         if message["type"] == "http.response.start":
             try:
                 check(int(dict(message["headers"]).get(b"content-length", 0)))
-            except Exception as exc:  # noqa: BLE001  whatever it is becomes the answer
+            except Exception as exc:  # noqa: BLE001  whatever it is becomes the response
                 refused = True
                 await respond(refusal(exc), send)
         if not refused:
@@ -157,7 +157,7 @@ def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Excepti
 
 
 async def not_http(kind: str, receive: Receive, send: Send) -> None:
-    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their answer."""
+    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their response."""
     while True:
         message = await receive()
         if kind == "websocket":

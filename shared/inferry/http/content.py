@@ -85,7 +85,7 @@ def choose(accept: str) -> str:
 
 
 def encoded(body: bytes, accept: str) -> tuple[bytes, Headers]:
-    """`body` as an Accept-Encoding header asks for it, and the answer's headers that say so."""
+    """`body` as an Accept-Encoding header asks for it, and the response's headers that say so."""
     encoding = choose(accept)
     if encoding == "identity":
         return body, []

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from inferry.http.observer import Observer
 
 
-# RFC 7240, 4.1: the client will fetch its answer elsewhere.
+# RFC 7240, 4.1: the client will fetch its response elsewhere.
 _RESPOND_ASYNC = b"respond-async"
 
 
@@ -49,7 +49,7 @@ class App:
     ) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
-        self._answers = service.metrics.answers
+        self._responses = service.metrics.responses
         self._host = host = host or Host()
         self._elsewhere = host.elsewhere
         self._guard = host.guard
@@ -68,7 +68,7 @@ class App:
     async def __call__(  # noqa: C901  one coroutine more is 0.3 us of a request's 20 (Python 3.11, row `overhead`)
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
+        """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of a response then."""
         if scope["type"] != "http":
             await asgi.not_http(scope["type"], receive, send)
             return
@@ -113,24 +113,24 @@ class App:
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
-                status, body, answer = await handler(parameters, headers, body, scope, record)
-            except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
-                status, body, answer = error_response(exc, scope, record)
-            self._answers[method or known_method(scope["method"]), place, status] += 1
+                status, body, response_headers = await handler(parameters, headers, body, scope, record)
+            except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes a response
+                status, body, response_headers = error_response(exc, scope, record)
+            self._responses[method or known_method(scope["method"]), place, status] += 1
             if record is not None:
                 record.status, record.sent, record.route = status, len(body), place
-            answer.append((b"content-length", b"%d" % len(body)))
-            answer += added
+            response_headers.append((b"content-length", b"%d" % len(body)))
+            response_headers += added
             if len(body) > asgi.PART and self._elsewhere is not None:
                 send = asgi.in_parts(send)
-            await send({"type": "http.response.start", "status": status, "headers": answer})
+            await send({"type": "http.response.start", "status": status, "headers": response_headers})
             await send({"type": "http.response.body", "body": body})
         except BaseException as exc:
             if record is not None:
                 # Nobody is there to answer; nginx has a status for that.
                 record.status, record.reason, record.route = record.status or 499, reason_of(exc), place
             if handler is not None and not status:
-                self._answers[method, place, 499] += 1
+                self._responses[method, place, 499] += 1
             raise
         finally:
             if record is not None:
@@ -147,11 +147,11 @@ class App:
             await management(scope, receive, send)
 
     def _counting(self, send: Send, route: routes.Route) -> Send:
-        """`send` for an answer of `management`, which counts it by its status."""
+        """`send` for a response of `management`, which counts it by its status."""
 
         def counting(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                self._answers[route.method, route.path, message["status"]] += 1
+                self._responses[route.method, route.path, message["status"]] += 1
             return send(message)
 
         return counting
@@ -172,7 +172,7 @@ class App:
         scope: Scope,
         record: RequestRecord | None = None,
     ) -> Response:
-        """The answer to a request of the protocol, with the parameters of its route; its errors are raised."""
+        """The response to a request of the protocol, with the parameters of its route; its errors are raised."""
         service = self._service
         deadline = context.deadline(scope) if context.KEY in scope else math.inf
         name, version = parameters["model"], parameters.get("version")
@@ -198,14 +198,16 @@ class App:
             accept = headers.get(b"accept-encoding")
             if self._elsewhere is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
-                answer, answer_headers = await self._elsewhere(bodies.answer, response, accept, deadline=deadline)
+                encoded, response_headers = await self._elsewhere(
+                    bodies.of_response, response, accept, deadline=deadline
+                )
             else:
-                answer, answer_headers = bodies.answer(response, accept)
-            self._check_size(scope, len(answer))
-            account.answered(signature.rows(request), received, len(answer))
+                encoded, response_headers = bodies.of_response(response, accept)
+            self._check_size(scope, len(encoded))
+            account.answered(signature.rows(request), received, len(encoded))
         if large:
             await bodies.let_go(request, [response])
-        return 200, answer, answer_headers
+        return 200, encoded, response_headers
 
     async def _large_request(
         self, body: Large, length: bytes | None, signature: Signature, deadline: float
@@ -273,7 +275,7 @@ class App:
             limit, whose = host, passing
         if limit and size > limit:
             raise ResponseTooLarge(
-                f"the answer has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
+                f"the response has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
                 "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
                 "reference ('uri')"
             )
@@ -296,9 +298,9 @@ def _deferring(parameters: Mapping[str, str]) -> str:
 
 
 def _added(scope: Scope, headers: Mapping[bytes, bytes]) -> asgi.Headers:
-    """The headers of an answer that are not its own: of a request that has a name."""
+    """The headers of a response that are not its own: of a request that has a name."""
     request_id = context.request_id(scope.get(context.KEY), headers)
-    return [context.answered(request_id)] if request_id else []
+    return [context.id_header(request_id)] if request_id else []
 
 
 def _keys(digests: tuple[str, ...]) -> "ApiKeys | None":

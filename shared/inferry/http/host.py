@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Host(NamedTuple):
-    """All of it may be missing: a function has one request at a time, and does not live on behind its answer.
+    """All of it may be missing: a function has one request at a time, and does not live on behind its response.
 
     `guard` checks every request; `scrape` is what GET /metrics answers, by its format, where several processes serve
     one port; `background` answers requests that are put off, which is else done by whoever finds their files;

@@ -106,7 +106,7 @@ class _Failures:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
-        except Exception as exc:  # noqa: BLE001  every failure becomes an answer
+        except Exception as exc:  # noqa: BLE001  every failure becomes a response
             await _http(error_response(exc, scope, current_record.get()))(scope, receive, send)
 
 
@@ -197,10 +197,10 @@ class Management:
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         found = request.path_params["request"]
-        answer = await self._in_thread(self._deferred().answer, model, found)
-        if answer is None:
+        response = await self._in_thread(self._deferred().response, model, found)
+        if response is None:
             return self._pending(request, model, found)
-        return _http((500 if answer.failed else 200, answer.content, answer.headers))
+        return _http((500 if response.failed else 200, response.content, response.headers))
 
     async def unsupported(self, request: HTTPRequest) -> HTTPResponse:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
@@ -315,7 +315,7 @@ def _rows(model: Model) -> RowModel:
 
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
-    """Answers a request that was put off; whatever goes wrong is its answer."""
+    """Answers a request that was put off; whatever goes wrong is its response."""
     from inferry.jobs import runner
 
     try:
@@ -328,7 +328,7 @@ def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
         try:
             deferred.fail(job, exc)
         except StoreError:
-            log.exception("the request in %s has no answer", job.input)
+            log.exception("the request in %s has no response", job.input)
 
 
 def _json(value: Any) -> HTTPResponse:
@@ -337,9 +337,9 @@ def _json(value: Any) -> HTTPResponse:
 
 def _http(response: Response) -> HTTPResponse:
     status, body, headers = response
-    answer = HTTPResponse(body, status)
-    answer.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
-    return answer
+    sent = HTTPResponse(body, status)
+    sent.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return sent
 
 
 async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:

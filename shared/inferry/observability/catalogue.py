@@ -67,7 +67,7 @@ DURATION = Metric(
     HISTOGRAM,
     "seconds",
     MODEL,
-    "Time of an answered request, from its body to the answer's bytes",
+    "Time of an answered request, from its body to the response's bytes",
     SECONDS,
 )
 PHASE_SECONDS = Metric(
@@ -90,7 +90,7 @@ BATCH_SIZE = Metric(
     BATCH_ROWS,
 )
 RECEIVED = Metric("inferry_request_bytes_total", COUNTER, "bytes", MODEL, "Bodies of answered infer requests, inflated")
-SENT = Metric("inferry_response_bytes_total", COUNTER, "bytes", MODEL, "Bodies of their answers, as sent")
+SENT = Metric("inferry_response_bytes_total", COUNTER, "bytes", MODEL, "Bodies of their responses, as sent")
 IN_FLIGHT = Metric("inferry_requests_in_flight", GAUGE, "requests", MODEL, "Requests that are being answered now")
 QUEUED = Metric(
     "inferry_requests_queued",

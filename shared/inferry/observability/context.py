@@ -26,7 +26,7 @@ class HostContext(TypedDict, total=False):
     """What a host says of a request.
 
     `deadline`: when it ends the invocation, its margin taken off (seconds on time.monotonic); `max_response`: the bytes
-    of the largest answer that it passes on, and whose limit that is.
+    of the largest response that it passes on, and whose limit that is.
     """
 
     request_id: str
@@ -61,7 +61,7 @@ def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
 def named(
     host: HostContext | None, headers: Mapping[bytes, bytes]
 ) -> tuple[str | bytes, tuple[bytes, bytes], str | bytes]:
-    """The request's id, a new one if need be, the answer's header that repeats it, and what `trace_id` takes.
+    """The request's id, a new one if need be, the response's header that repeats it, and what `trace_id` takes.
 
     The id is text if the host says it, else bytes that can stand in a header and in a line.
     """
@@ -69,7 +69,7 @@ def named(
     if host:
         trace = host.get("trace_id") or trace
         if said := host.get("request_id"):
-            return said, answered(said), trace
+            return said, id_header(said), trace
     asked = headers.get(REQUEST_ID)
     value = _printable(asked) if asked else new_id()
     return value, (REQUEST_ID, value), trace
@@ -101,13 +101,13 @@ def is_cold(scope: Mapping[str, Any]) -> bool:
 
 
 def max_response(scope: Mapping[str, Any]) -> tuple[int, str]:
-    """The bytes that the host passes on of an answer, and whose limit that is; 0 where it has none."""
+    """The bytes that the host passes on of a response, and whose limit that is; 0 where it has none."""
     host: HostContext | None = scope.get(KEY)
     return host.get("max_response", _UNLIMITED) if host else _UNLIMITED
 
 
-def answered(request_id: str) -> tuple[bytes, bytes]:
-    """The header of an answer that repeats its request's id."""
+def id_header(request_id: str) -> tuple[bytes, bytes]:
+    """The header x-request-id of a response, which repeats the id of its request."""
     return REQUEST_ID, _printable(request_id.encode("latin-1", "replace"))
 
 

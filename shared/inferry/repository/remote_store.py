@@ -113,7 +113,7 @@ class RemoteStore(Bucket):
                 pass
 
     def _copy(self, target: Path, file: StoredFile, start: int) -> None:
-        """One piece. The answer names the object it is from, which must be the one that was listed."""
+        """One piece. The response names the object it is from, which must be the one that was listed."""
         end = min(start + PIECE, file.size)
         found = self.backend.get(self._name(file.path), options={"range": (start, end)})
         now = stored(found.meta)

@@ -189,7 +189,7 @@ class Repository:
             self.refresh(only=name)
 
     def _turn(self, name: str) -> threading.Lock:
-        """Held by whoever loads or unloads the model: each answer speaks of its own load."""
+        """Held by whoever loads or unloads the model: each response speaks of its own load."""
         with self._lock:
             return self._turns.setdefault(name, threading.Lock())
 

@@ -1,4 +1,4 @@
-"""Rows of plain values, as people write them, to an inference request, and its answer back to rows."""
+"""Rows of plain values, as people write them, to an inference request, and its response back to rows."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

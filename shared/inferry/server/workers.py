@@ -57,8 +57,8 @@ def _ask(path: Path, form: Format) -> Page | None:
         try:
             connection.connect(str(path))
             connection.sendall(f"{form.name}\n".encode())
-            with connection.makefile("rb") as answer:
-                page: Page = json.loads(answer.read())
+            with connection.makefile("rb") as reply:
+                page: Page = json.loads(reply.read())
                 return page
         except ConnectionRefusedError:
             # Nobody listens: the worker is gone, and did not take its socket along.

@@ -1,4 +1,4 @@
-"""Does what messages say, under any host: jobs until their time is over, requests whose answers are stored."""
+"""Does what messages say, under any host: jobs until their time is over, requests whose responses are stored."""
 
 import asyncio
 import math
@@ -50,7 +50,7 @@ class Worker:
     def run(self, job: Job, until: float | None = None, *, last: bool = False, attempt: int = 1) -> Report:
         """What `jobs.run` says of the job's `attempt`; unfinished, it has to be run again.
 
-        `last`: an error is not tried again. A request that was put off has its answer then, whatever ends the job.
+        `last`: an error is not tried again. A request that was put off has its response then, whatever ends the job.
         """
         deferred = self._deferred(job)
         if deferred is None:
@@ -66,13 +66,13 @@ class Worker:
             raise
 
     def give_up(self, job: Job, exc: Exception) -> None:
-        """Makes `exc` the answer to the request that the job is about, if it is about one that has none."""
+        """Makes `exc` the response to the request that the job is about, if it is about one that has none."""
         if deferred := self._deferred(job):
             with suppress(StoreError):  # what ended the job says more
                 deferred.fail(job, exc)
 
     def _deferred(self, job: Job) -> Deferred | None:
-        """Where the answer to the request is that the job is about; None when it is about none."""
+        """Where the response to the request is that the job is about; None when it is about none."""
         settings = self._service.settings
         deferred = Deferred(settings) if settings.batch_input and settings.batch_output else None
         return deferred if deferred and deferred.is_request(job) else None
@@ -99,12 +99,12 @@ class Worker:
     async def answer(
         self, prediction: Prediction, deadline: float = math.inf, request_id: str = "", *, last: bool = False
     ) -> str:
-        """Stores the answer, which may be an error with its status, and returns its URL.
+        """Stores the response, which may be an error with its status, and returns its URL.
 
-        QueueFull, ModelUnavailable and InferenceTimeout when there may be another one at another time, which has no
-        answer yet unless this was the `last`; StoreError.
+        `last`: nobody will try again. QueueFull, ModelUnavailable and InferenceTimeout: it may go well another time,
+        and nothing is stored unless this try was the last. StoreError.
         """
-        url = self.messages.answer(prediction.name)
+        url = self.messages.response_url(prediction.name)
         host: HostContext = {"deadline": deadline, "request_id": request_id}
         scope = {KEY: host}
         try:
@@ -113,19 +113,19 @@ class Worker:
             if last:
                 await asyncio.to_thread(_store, url, _error(exc, scope))
             raise type(exc)(described(exc, scope)) from exc
-        except Exception as exc:  # noqa: BLE001  whatever it is becomes the answer
+        except Exception as exc:  # noqa: BLE001  whatever it is becomes the response
             content = _error(exc, scope)
         await asyncio.to_thread(_store, url, content)
         return url
 
     async def _predict(self, prediction: Prediction, scope: Scope) -> bytes:
-        """The body of the answer that the data plane would give."""
+        """The body of the response that the data plane would give."""
         path = {"model": self._service.default_model(prediction.model)}
         if prediction.version:
             path["version"] = prediction.version
         _, body, headers = await self._app.infer(path, {}, prediction.body, scope)
         if types.HEADER_LENGTH in dict(headers):
-            raise NotSupported("the answer to a message is JSON: ask for no binary outputs")
+            raise NotSupported("the response to a message is JSON: ask for no binary outputs")
         return body
 
 

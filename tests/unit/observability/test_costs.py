@@ -39,7 +39,7 @@ class Function:
             ended = time.perf_counter_ns() + self.at * 1_000_000 - time.time_ns()
             stats.succeeded(Timings(61_234, 0, 32_123, 18_432), 1, ended, 293, 205)
             self.metrics.cache_hits += 1
-            self.metrics.answers["POST", "/v2/models/{model}/infer", 200] += 1
+            self.metrics.responses["POST", "/v2/models/{model}/infer", 200] += 1
         size = 0
         for batch in self.log.changes(self.metrics.collect(), self.at):
             self.log.taken(batch)

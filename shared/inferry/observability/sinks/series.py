@@ -36,7 +36,7 @@ MOST = 5_000
 
 
 class Acknowledged(NamedTuple):
-    """The newest sample of a series that the store has: its value, None where that isn't known, and its milliseconds."""
+    """The newest sample of a series that the store has: its value, None where unknown, and its milliseconds."""
 
     value: float | None
     at: int
