@@ -49,7 +49,7 @@ class UnknownEvent(Exception):
 
 
 class _Source:
-    """What all sources have. A body stays as it came: one that can't be decoded gets the application's response."""
+    """What the handlers of all sources share. The application decodes the body, so that it can refuse a broken one."""
 
     event: dict[str, Any]
     max_text = MAX_TEXT
@@ -76,14 +76,14 @@ class _Source:
 
 
 class LoadBalancer(_Source, ALB):
-    """Application Load Balancer."""
+    """Events of an Application Load Balancer."""
 
     max_text = 1_000_000 // 3
     max_response = (MAX_BALANCED, "what a load balancer takes from a function")
 
 
 class HTTPApi(_Source, HTTPGateway):
-    """HTTP API, in both of its payload formats, and Function URLs.
+    """Events of an HTTP API of API Gateway, in both of its payload formats, and of Function URLs.
 
     The newer format, which nearly all requests come in, is read and written here: what Mangum does for any application
     takes as long as the prediction of a small model.
@@ -137,7 +137,7 @@ class HTTPApi(_Source, HTTPGateway):
 
 
 class RestApi(_Source, APIGateway):
-    """REST API."""
+    """Events of a REST API of API Gateway."""
 
 
 SOURCES = (HTTPApi, RestApi, LoadBalancer)

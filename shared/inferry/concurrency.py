@@ -35,7 +35,7 @@ class Threads:
         return self._pool
 
     def close(self) -> None:
-        """Lets go of the threads; what runs ends first."""
+        """Ends the threads, once what runs has ended."""
         if self._pool is not None:
             self._pool.shutdown()
 

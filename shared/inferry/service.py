@@ -1,4 +1,4 @@
-"""The data plane under every host: a request for a model in, its response out."""
+"""The data plane on every platform: a request for a model in, its response out."""
 
 import math
 import time
@@ -66,11 +66,11 @@ class Account(Timings):
         return time.monotonic() + seconds - (time.perf_counter_ns() - self._started) / 1e9
 
     def decoded(self) -> None:
-        """The request's tensors are there."""
+        """Call it when the request's tensors are there: the time until now was `decode`."""
         self.decode = time.perf_counter_ns() - self._started
 
     def inferred(self) -> None:
-        """The response's tensors are there."""
+        """Call it when the response's tensors are there: from now on the time is `encode`."""
         self._encoding = time.perf_counter_ns()
 
     def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
@@ -98,9 +98,9 @@ class Service:
         preloaded: bool = True,
         elsewhere: Elsewhere | None = None,
     ) -> None:
-        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end.
+        """`preloaded`: False where the server answers already, not ready, until `preload` has come to its end.
 
-        `elsewhere`: the host's other process, for what would hold up this one.
+        `elsewhere`: the server's other process, for what would hold up this one.
         """
         self._elsewhere = elsewhere
         self.repository = repository
@@ -216,7 +216,7 @@ class Service:
     async def _run_elsewhere(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
         """A run in another process, where ONNX Runtime would hold the interpreter's lock to take all strings over.
 
-        None for other inputs, without a host that has such a process, and for a model that is not in the repository.
+        None for other inputs, without a server that has such a process, and for a model that is not in the repository.
         """
         strings = sum(array.size for array in feed.values() if array.dtype.hasobject)
         if self._elsewhere is None or strings <= STRINGS:
@@ -353,7 +353,7 @@ class Service:
             yield Gauge(catalogue.QUEUED, labels, model.waiting)
 
     def close(self) -> None:
-        """Lets go of the threads; what runs ends first."""
+        """Ends the service's threads, once what runs has ended."""
         self._threads.close()
         self._loaders.close()
         if self._references is not None:

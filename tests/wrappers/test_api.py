@@ -282,7 +282,7 @@ def test_a_prediction_ends_before_the_invocation_does(function: Make, repository
     start = time.monotonic()
     answer = served(events.http_api("POST", "/v2/models/slow/infer", body, {"content-type": JSON}), seconds=1)
     assert answer["statusCode"] == 504
-    assert "the host would have ended the request" in json.loads(answer["body"])["error"]
+    assert "the platform would have ended the request" in json.loads(answer["body"])["error"]
     assert time.monotonic() - start < 1
 
 

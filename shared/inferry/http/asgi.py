@@ -1,4 +1,4 @@
-"""ASGI: its types, and what a response passes on its way to the host."""
+"""ASGI: its types, and what a response passes on its way to the server."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,12 +22,12 @@ Response: TypeAlias = tuple[int, bytes, Headers]
 # Bytes of a response that are sent at once.
 PART = 1 << 20
 
-# In the state of a scope while the host is about to end.
+# In the state of a scope while the server is about to end.
 DRAINING = "draining"
 
 
 class Exchange:
-    """A request of a host that has all of it, and the response, whole: what an application receives and sends."""
+    """A request that is there as a whole, and its response, collected: `receive` and `send` for an application."""
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         """`read` gives the request's body, when it is asked for: what it raises is the application's to answer."""
@@ -40,11 +40,11 @@ class Exchange:
 
     @property
     def body(self) -> bytes:
-        """The response's."""
+        """The body of the response, as far as it was sent."""
         return b"".join(self._parts)
 
     async def receive(self) -> Message:
-        """The whole body; then, when the response is complete, that the client has left."""
+        """ASGI's `receive`: the whole body; then, when the response is complete, that the client has left."""
         if self._read is not None:
             read, self._read = self._read, None
             return {"type": "http.request", "body": read(), "more_body": False}
@@ -57,7 +57,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """A part of the response."""
+        """ASGI's `send`: keeps the start of the response, or a part of its body."""
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], message["headers"]
             return
@@ -69,12 +69,12 @@ class Exchange:
 
 
 def is_draining(scope: Scope) -> bool:
-    """Whether the host is about to end, and only answers what comes in spite of that."""
+    """Whether the server is about to end, and only answers what comes in spite of that."""
     return DRAINING in (scope.get("state") or ())
 
 
 async def respond(response: Response, send: Send) -> None:
-    """Sends a whole response, its length included."""
+    """Sends a response as a whole, with its Content-Length."""
     status, body, headers = response
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -108,12 +108,12 @@ def in_parts(send: Send) -> Send:
 
 
 def below(root: str, path: str) -> str:
-    """A path without the part in front of the application's own; some hosts leave that out themselves."""
+    """A path without the part in front of the application's own; some servers leave that out themselves."""
     return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
 def below_base(base: str, root: str, path: str) -> str:
-    """A path without the host's `root` and the rest of `base` in front, where they are: proxies take some off."""
+    """A path without the server's `root` and the rest of `base` in front, where they are: proxies take some off."""
     return below(below(root, base), below(root, path))
 
 
@@ -157,7 +157,7 @@ def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Excepti
 
 
 async def not_http(kind: str, receive: Receive, send: Send) -> None:
-    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their response."""
+    """Answers what is not HTTP: a lifespan has nothing to start or to stop, and a WebSocket is closed."""
     while True:
         message = await receive()
         if kind == "websocket":

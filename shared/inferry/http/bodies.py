@@ -40,14 +40,14 @@ def request(
 
 
 def line(body: Body, header_length: bytes | None, signature: Signature) -> bytes:
-    """The request in a body as `deferred.line_of`."""
+    """The request in a body as a line of JSON, as `deferred.line_of` makes it; with its errors."""
     from inferry.jobs import deferred
 
     return deferred.line_of(_read(body), header_length, signature)
 
 
 def is_large(response: InferResponse) -> bool:
-    """Whether its body would take long to write."""
+    """Whether the body of this response would take long to write."""
     elements = 0
     for tensor in response.outputs:
         elements += tensor.array.size

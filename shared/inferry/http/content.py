@@ -31,7 +31,7 @@ class Large(NamedTuple):
         return Large, ([*map(pickle.PickleBuffer, self.parts)], self.encoding, self.limit)
 
     def read(self) -> bytes:
-        """All of it. Errors as `inflate`."""
+        """The whole body without its Content-Encoding. Errors as `inflate`."""
         return inflate(b"".join(self.parts), self.encoding, self.limit)
 
     def of_numbers(self, header_length: bytes | None) -> bytes | None:

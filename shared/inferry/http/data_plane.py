@@ -59,7 +59,7 @@ class App:
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
-        # "" at the root; None where the host says it.
+        # "" at the root; None where the platform says it.
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
@@ -68,7 +68,7 @@ class App:
     async def __call__(  # noqa: C901  one coroutine more is 0.3 us of a request's 20 (Python 3.11, row `overhead`)
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of a response then."""
+        """One ASGI connection. Nothing raised reaches the server: some lose the body of a response then."""
         if scope["type"] != "http":
             await asgi.not_http(scope["type"], receive, send)
             return
@@ -157,7 +157,7 @@ class App:
         return counting
 
     def _check(self, check: Callable[..., None], *arguments: Any) -> None:
-        """Counts whom it keeps out."""
+        """Runs a check of a request (its key, its Host), and counts the request as refused when that fails."""
         try:
             check(*arguments)
         except InferryError as exc:
@@ -268,11 +268,11 @@ class App:
         return 200, body, [(b"content-type", form.content_type.encode()), *encoded]
 
     def _check_size(self, scope: Scope, size: int) -> None:
-        """ResponseTooLarge over the smaller of the settings' limit and the host's."""
+        """ResponseTooLarge over the smaller of the settings' limit and the platform's."""
         limit, whose = self._max_response, "MAX_RESPONSE_BYTES"
-        host, passing = context.max_response(scope)
-        if host and (not limit or host < limit):
-            limit, whose = host, passing
+        passed_on, name = context.max_response(scope)
+        if passed_on and (not limit or passed_on < limit):
+            limit, whose = passed_on, name
         if limit and size > limit:
             raise ResponseTooLarge(
                 f"the response has {size} bytes, over {limit} ({whose}): ask for fewer rows or "

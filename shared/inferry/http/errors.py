@@ -71,9 +71,11 @@ def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestReco
 
 
 def described(exc: Exception, scope: Mapping[str, Any]) -> str:
-    """The text of an error, with what can be done where the time of the host was over."""
+    """The text of an error, with what to do where the platform's time for the request is over."""
     if isinstance(exc, errors.InferenceTimeout) and context.deadline(scope) <= time.monotonic():
-        return f"{exc}; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
+        return (
+            f"{exc}; the platform would have ended the request: send fewer rows, or give the function more time or CPUs"
+        )
     return str(exc)
 
 

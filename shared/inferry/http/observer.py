@@ -35,10 +35,10 @@ class Observer:
         Whoever answers the request fills the record in, and ends it.
         """
         started = time.perf_counter_ns()
-        host = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
-        name, header, trace = context.named(host, headers)
+        platform = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
+        name, header, trace = context.named(platform, headers)
         record = self._make_record(scope["method"], scope["path"], name, trace, started)
-        if host and host.get("cold_start"):
+        if platform and platform.get("cold_start"):
             record.cold_start = True
         added = [header]
         if self._tracer and not self._is_probe(scope):

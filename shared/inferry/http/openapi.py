@@ -69,7 +69,7 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
     properties: dict[str, str] = Field(
         description="sha256, size (bytes), producer, opset, threads (where the model has one), numerics "
-        "(what makes results depend on the host), and the "
+        "(what makes results depend on the machine), and the "
         "file's own metadata"
     )
 

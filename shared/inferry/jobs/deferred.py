@@ -40,7 +40,7 @@ class Deferred:
     """Keeps requests and finds their responses. Its methods wait for a store: call them in a thread."""
 
     def __init__(self, settings: Settings) -> None:
-        """NotSupported without the two places."""
+        """NotSupported when the settings name no BATCH_INPUT or no BATCH_OUTPUT."""
         if not (settings.batch_input and settings.batch_output):
             raise NotSupported(
                 "requests can't be answered later here: BATCH_INPUT and BATCH_OUTPUT name no places for them; send the "
@@ -54,7 +54,7 @@ class Deferred:
         return self.keep(model.name, line_of(body, header_length, model.signature))
 
     def keep(self, model: str, line: bytes) -> str:
-        """The same of a request that is a line already. RequestTooLarge."""
+        """Keeps a request that is a line already, and returns its id. RequestTooLarge."""
         if len(line) > MAX_LINE:
             raise RequestTooLarge(
                 f"the request's tensors make a line of {len(line)} bytes, and one that is answered later has at most "
@@ -65,12 +65,12 @@ class Deferred:
         return found
 
     def job(self, model: str, found: str) -> Job:
-        """What has to be done for the response."""
+        """The job whose result is the response to the request of this id."""
         path = _path(model, found)
         return Job(input=f"{self._input}/{path}", output=f"{self._output}/{path}", model=model)
 
     def response(self, model: str, found: str) -> DeferredResponse | None:
-        """The response; None when it isn't there yet. DeferredNotFound when there is no such request, or no longer."""
+        """The response to the request of this id, None while it isn't there. DeferredNotFound: no such request."""
         path = _path(model, found) if _ID.fullmatch(found) else ""
         outputs = open_files(self._output)
         content = outputs.read(_report(path)) if path else None
@@ -84,7 +84,7 @@ class Deferred:
         return None
 
     def is_request(self, job: Job) -> bool:
-        """Whether the job is to answer a request."""
+        """Whether the job is about a request that is answered later."""
         return self._path_of(job) is not None
 
     def last_try(self, job: Job, until: float) -> None:
@@ -93,7 +93,7 @@ class Deferred:
         self._say(job, orjson.dumps(document))
 
     def fail(self, job: Job, exc: Exception) -> None:
-        """Makes what nobody will try again the response to a request that has none. StoreError."""
+        """Makes the error of a last try the response to its request, unless that has one. StoreError."""
         reason = str(exc) if isinstance(exc, InferryError) else "internal error"
         output = f"{self._output}/{self._path_of(job)}"
         self._say(job, Report(FAILED, job.input, output, 0, 0, 0.0, job.model, "", "", "", "", reason).to_json())

@@ -40,7 +40,7 @@ class Request(RequestRecord):
 
     @staticmethod
     def text(events: JsonFormatter, some: "Sequence[Request]") -> bytes:
-        """The lines of requests that are over."""
+        """The lines of requests that are over, one behind the other, each with its line end."""
         return _text(events, some)
 
     def end(self) -> None:

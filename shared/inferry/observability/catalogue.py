@@ -217,5 +217,5 @@ TRITON = tuple(
 
 
 def known_method(method: str) -> str:
-    """An HTTP request's method, as a label has it."""
+    """An HTTP method as a label's value: one that HTTP knows, else a common name for all others."""
     return method if method in METHODS else OTHER_METHOD

@@ -157,7 +157,7 @@ class Metrics:
         return {labels: models.get(labels[:2], self._began) for labels in series}
 
     def triton(self) -> list[Family]:
-        """Triton's metrics of every model."""
+        """The metrics of every model under the names that Triton gives them."""
         found: dict[Metric, dict[Labels, float | Histogram]] = {metric: {} for metric in catalogue.TRITON}
         with self._lock:
             models = list(self._models.items())

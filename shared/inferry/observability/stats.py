@@ -308,7 +308,7 @@ class ModelStats:
         return Duration(sum(failure.count for failure in failures), sum(failure.ns for failure in failures))
 
     def _last_inference(self) -> int:
-        """Milliseconds since the epoch, 0 for none."""
+        """When the last inference ended, in milliseconds since the epoch; 0 before the first."""
         return (self._last + time.time_ns() - time.perf_counter_ns()) // 1_000_000 if self._last else 0
 
     def _executions(self) -> int:

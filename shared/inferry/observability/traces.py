@@ -29,7 +29,7 @@ _METHOD_LENGTH = 20
 
 
 class Tracer:
-    """Makes the spans of requests, with the host's provider when it has set one up, else with one of our own."""
+    """Makes the spans of requests, with the platform's provider when it has set one up, else with one of our own."""
 
     def __init__(self, settings: Settings) -> None:
         provider = trace.get_tracer_provider()
@@ -40,7 +40,7 @@ class Tracer:
         self._tracer = provider.get_tracer("inferry", __version__)
 
     def start(self, scope: Mapping[str, Any], request_id: str, metrics: Metrics) -> "RequestSpan":
-        """The span of a request, below the host's own, if there is one, or the one that its traceparent names.
+        """The span of a request, below the platform's own, if there is one, or the one that its traceparent names.
 
         Names and attributes are those of OpenTelemetry's semantic conventions for HTTP, 1.23 and later.
         """

@@ -27,7 +27,7 @@ def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: st
 
 
 class RemoteStore(Bucket):
-    """The models of a bucket."""
+    """A store of models in a bucket or container: files are fetched into the cache before they are loaded."""
 
     left_out: Sequence[str] = ()
 

@@ -85,7 +85,7 @@ class Repository:
         self._apply(self._scan())
 
     def names(self) -> list[str]:
-        """All models, sorted."""
+        """The names of all models, sorted."""
         return sorted(self._entries)
 
     def versions(self, name: str) -> list[str]:
@@ -181,7 +181,7 @@ class Repository:
                 before.remove()
 
     def _go_back(self, name: str, upload: Upload | None) -> None:
-        """To what there was before a load that failed."""
+        """Takes back what a load that failed has changed."""
         failed = self._discard(name)
         if upload:
             self._uploads[name] = upload

@@ -141,7 +141,7 @@ class Connection(HttpToolsProtocol):
         return self.until <= now or self._stuck <= now
 
     def late(self) -> None:
-        """Ends that."""
+        """Ends what is late: the application gets to know, the request is refused, or the connection is dropped."""
         if self._unsent:
             self.transport.abort()
             return
@@ -237,7 +237,7 @@ def _refusal(status: int, text: str) -> asgi.Response:
 
 
 def _size(scope: Scope) -> int:
-    """Of a request's header, about as it came."""
+    """The size of a request's header in bytes, about as it came."""
     return len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in scope["headers"])
 
 
@@ -286,7 +286,7 @@ class _Joined:
         self._transport.close()
 
     def send(self) -> None:
-        """What was written since the last time."""
+        """Sends what was written since the last time."""
         if self._parts:
             parts, self._parts = self._parts, []
             if sum(map(len, parts)) > _COPIED:

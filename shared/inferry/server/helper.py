@@ -188,7 +188,7 @@ def _send(channel: socket.socket, value: Any) -> None:
 
 
 def _receive(channel: socket.socket) -> Any:
-    """EOFError when the other side has gone."""
+    """What the other side sent. EOFError when it has gone."""
     (count,) = _COUNT.unpack(_read(channel, _COUNT.size))
     text, *buffers = [_read(channel, size) for size in struct.unpack(f"<{count}Q", _read(channel, 8 * count))]
     return pickle.loads(text, buffers=buffers)  # noqa: S301  this server's own, and its helper's

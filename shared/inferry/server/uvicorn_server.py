@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
 
 
 class _Worker(multiprocess.Process):
-    """uvicorn's, with our server in it."""
+    """uvicorn's worker process, with our server in it."""
 
     @property
     def server(self) -> uvicorn.Server:

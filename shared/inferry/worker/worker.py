@@ -1,4 +1,4 @@
-"""Does what messages say, under any host: jobs until their time is over, requests whose responses are stored."""
+"""Does what messages say, on any platform: jobs until their time is over, requests whose responses are stored."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
-from inferry.observability.context import KEY, HostContext
+from inferry.observability.context import KEY, PlatformContext
 from inferry.protocol import types
 from inferry.service import Service
 from inferry.storage.files import open_files, split
@@ -42,7 +42,7 @@ class Worker:
     """Works on a service's behalf. Whoever may send messages needs no API key: the queue decides who that is."""
 
     def __init__(self, service: Service) -> None:
-        """InvalidSettings as `Messages`."""
+        """A worker for the models of `service`, within the places of its settings. InvalidSettings as `Messages`."""
         self.messages = Messages(service.settings)
         self._service = service
         self._app = App(service, keys=())
@@ -89,7 +89,7 @@ class Worker:
         return None if job is None or file_names.is_own(url) else job
 
     def traced(self, name: str, traceparent: str) -> AbstractContextManager[None]:
-        """With TRACES, a span for the block: what is done of a message, below the host's own span."""
+        """With TRACES, a span for the block: what is done of a message, below the platform's own span."""
         if not self._service.settings.traces:
             return nullcontext()
         from inferry.observability.traces import tracer
@@ -105,8 +105,8 @@ class Worker:
         and nothing is stored unless this try was the last. StoreError.
         """
         url = self.messages.response_url(prediction.name)
-        host: HostContext = {"deadline": deadline, "request_id": request_id}
-        scope = {KEY: host}
+        platform: PlatformContext = {"deadline": deadline, "request_id": request_id}
+        scope = {KEY: platform}
         try:
             content = await self._predict(prediction, scope)
         except _RETRIED as exc:

@@ -66,7 +66,7 @@ class RemoteWrite:
             self._poster.close()
 
     def renew(self) -> None:
-        """A new instance, over a new connection."""
+        """Begins anew after a snapshot is restored: a new instance, over a new connection."""
         self._quiet_until = 0.0
         self._keep(None)
         self._log.renew()
