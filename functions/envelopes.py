@@ -97,6 +97,7 @@ def _unwrapped(document: Document) -> Iterator[Item]:
     yield from items(document["Message"], document["MessageId"])
 
 
+# How a form is known, what is in it, and its name in errors. The first that fits counts: test events look like others.
 _OBJECTS, _TOPIC = "an event about objects", "a topic's notification"
 _FORMS: tuple[tuple[Callable[[Document], bool], Callable[[Document], Iterator[Item]], str], ...] = (
     (_is_test, lambda _: iter(()), _OBJECTS),

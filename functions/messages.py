@@ -135,8 +135,8 @@ class Messages:
         return {"answer": url}
 
     def _to_dead_letters(self, item: Item, record: SQSRecord, exc: Exception) -> None:
-        """Sends the item to BATCH_DEAD_LETTERS with the reason; without that queue the message fails, which is for its own
-        queue's policy to deal with."""
+        """Sends the item to BATCH_DEAD_LETTERS with the reason; without that queue the message fails, and
+        its own queue has a policy for that."""
         if self._dead_letters is None:
             raise exc
         self._dead_letters.send(

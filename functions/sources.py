@@ -1,4 +1,7 @@
-"""HTTP events: the request that each stands for, and the response in the form that its source takes."""
+"""HTTP events: the request that each stands for, and the response as its source takes it.
+
+`envelopes` has the events about files.
+"""
 
 import binascii
 import itertools

@@ -310,7 +310,7 @@ def test_a_request_is_in_the_trace_of_its_invocation(app: Server, collector: Rec
     trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
     assert app.ask("GET", "/v2", headers={"traceparent": f"00-{trace}-{parent}-01"}).status == 200
     (span,) = until(lambda: [span for span in collector.spans if span.parent_span_id.hex() == parent], app)
-    assert (span.name, span.kind, span.trace_id.hex()) == ("GET", Span.SPAN_KIND_SERVER, trace)
+    assert (span.name, span.kind, span.trace_id.hex()) == ("GET /v2", Span.SPAN_KIND_SERVER, trace)
 
 
 def invocations(server: Server) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 
@@ -95,15 +96,19 @@ UNREADABLE: dict[str, tuple[str, bytes, str, str]] = {
     "a column twice": ("x.csv", b"p,q,p\n1,2,3\n", "row", "names column 'p' twice"),
     "a column twice in Parquet": ("x.parquet", twice("x"), "row", "has 2 columns of the name 'x'"),
     "a column to keep twice": ("x.parquet", twice("id"), "row", "has 2 columns of the name 'id'"),
-    "columns of a wrong type": ("x.parquet", parquet(a=["one"], b=[1]), "table", "column 'a' of .* holds string"),
-    "floats for integers": ("x.parquet", parquet(a=[1.0], b=[1.5]), "table", "column 'b' of .* holds double"),
-    "text among floats": ("x.parquet", parquet(p=[1.0], q=["2"], r=[3.0]), "row", "column 'q' of .* holds string"),
-    "lists of text": ("x.parquet", parquet(x=[["1", "2", "3"]]), "row", "holds string"),
+    "columns of a wrong type": ("x.parquet", parquet(a=["one"], b=[1]), "table", "column 'a' of .* holds text"),
+    "dates for integers": (
+        "x.parquet",
+        parquet(a=[1.0], b=[date(2024, 2, 9)]),
+        "table",
+        "column 'b' .* holds dates",
+    ),
+    "text among floats": ("x.parquet", parquet(p=[1.0], q=["2"], r=[3.0]), "row", "column 'q' of .* holds text"),
+    "lists of text": ("x.parquet", parquet(x=[["1", "2", "3"]]), "row", "holds text"),
     "an array of text": ("x.npy", npy([["one", "two", "six"]]), "row", "holds <U3, but FP32 is expected"),
     "an array of another shape": ("x.npy", npy(np.ones((5, 4))), "row", r"have the shape \[4\]"),
     "an array of objects": ("x.npy", npy(np.array([{}], object)), "row", "holds Python objects"),
     "a single value": ("x.npy", npy(np.float32(1)), "row", "is a single value"),
-    "an array in columns": ("x.npy", npy(np.asfortranarray(np.ones((5, 3)))), "row", "is in Fortran order"),
     "one array for two inputs": ("x.npy", npy(np.ones(3)), "table", "takes 2 inputs"),
     "arrays of other names": ("x.npz", npz(a=np.ones(3), c=np.ones(3)), "table", "has no array 'b'"),
     "arrays of different lengths": (

@@ -46,7 +46,18 @@ def write_parquet(path: Path) -> int:
     return rows
 
 
-MAKE: dict[str, Callable[[Path], int]] = {"csv": write_csv, "parquet": write_parquet}
+def write_npy(path: Path) -> int:
+    """In Fortran order, as `frame.to_numpy()` is: a row is spread over the whole file."""
+    column = np.random.default_rng(0).normal(size=MEGABYTES * 1_000_000 // (WIDTH * 8) + 1)
+    with path.open("wb") as file:
+        header = {"descr": "<f8", "fortran_order": True, "shape": (len(column), WIDTH)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for _ in range(WIDTH):
+            column.tofile(file)
+    return len(column)
+
+
+MAKE: dict[str, Callable[[Path], int]] = {"csv": write_csv, "parquet": write_parquet, "npy": write_npy}
 
 
 @pytest.mark.parametrize("extension", MAKE)

@@ -62,9 +62,7 @@ def test_a_folder(folder: Path) -> None:
         "in/c.csv: failed: in/c.csv is empty",
         "in/deep/b.csv: 2 rows",
     ]
-    assert (
-        folder / "out/deep/b.csv.jsonl"
-    ).read_text() == '{"id":"8","y":[2.0,2.0,2.0]}\n{"id":"9","y":[4.0,4.0,4.0]}\n'
+    assert (folder / "out/deep/b.csv.jsonl").read_text() == '{"id":8,"y":[2.0,2.0,2.0]}\n{"id":9,"y":[4.0,4.0,4.0]}\n'
     assert written(folder / "out") == [
         "a.jsonl",
         "a.jsonl.errors.jsonl",
@@ -93,7 +91,7 @@ def test_a_file(folder: Path, output: str, expected: str) -> None:
     assert (folder / f"{expected}.report.json").is_file()
     content = (folder / expected).read_bytes()
     if expected.endswith("parquet"):
-        assert pq.read_table(folder / expected)["id"].to_pylist() == ["8", "9"]
+        assert pq.read_table(folder / expected)["id"].to_pylist() == [8, 9]
     else:
         assert content == b'id,y_0,y_1,y_2\n"8",2,2,2\n"9",4,4,4\n'
 

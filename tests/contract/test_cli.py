@@ -216,7 +216,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
         b"a,b,c\n1,2,many\n",
         "row 1, column 'c': 'many' is found where FP32",
     ),
-    "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "'2.5' is found where INT8"),
+    "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "2.5 is no whole number, as INT8 is"),
     "a CSV cell out of range": ("bytes", "x.csv", b"a,b\n1,300\n", "300 is out of range"),
     "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "the line is not CSV in UTF-8: column 'a'"),
     "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "the line is not CSV: field larger"),
@@ -242,7 +242,12 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "a pickle in an NPY file": ("row", "x.npy", npy(np.array([{}], object)), "x.npy holds Python objects"),
     "dates in an NPY file": ("row", "x.npy", npy(np.array([["2026-01-01"] * 3], "M8[D]")), "holds datetime64[D]"),
     "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "a value is out of range for INT8"),
-    "fractions in an NPY file of integers": ("bytes", "x.npy", npy(np.array([[1.5, 2]])), "holds float64, but INT8"),
+    "fractions in an NPY file of integers": (
+        "bytes",
+        "x.npy",
+        npy(np.array([[1.5, 2]])),
+        "no whole number or out of range for INT8",
+    ),
     "a request with more inputs than the model has": (
         "table",
         "-",

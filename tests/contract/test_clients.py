@@ -202,6 +202,15 @@ def test_a_header_that_is_too_large(server: Server, name: str) -> None:
     assert server.ask("GET", "/v2/health/live").status == 200
 
 
+def test_a_connection_that_was_refused_is_closed(server: Server) -> None:
+    """Though requests that came before are answered still: it counts as none of MAX_CONNECTIONS any more."""
+    with connected(server) as client:
+        port = client.getsockname()[1]
+        client.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 7000 + b"GET /")
+        until(lambda: not is_held(server, port))
+    assert "Exception in callback" not in server.log
+
+
 def test_a_header_below_the_limit(server: Server) -> None:
     assert server.ask("GET", "/v2/health/live", headers={"X-A": "a" * 19_000}).status == 200
     # What comes with it in one piece is none of it.

@@ -182,7 +182,7 @@ def test_columns_without_names(predict: Predict) -> None:
         [{"a_out": 1.5, "b_out": 2}, {"a_out": 2.5, "b_out": 3}],
         [],
     )
-    assert predict(b"7,1.5,2\n", "table", header=False, keep=("0",)) == ([{"0": "7", "a_out": 1.5, "b_out": 2}], [])
+    assert predict(b"7,1.5,2\n", "table", header=False, keep=("0",)) == ([{"0": 7, "a_out": 1.5, "b_out": 2}], [])
     said = "has 3 columns without names, but model 'table' takes 2: a, b. Name those that are none of them with --keep"
     with pytest.raises(InvalidFile, match=said):
         predict(b"7,1.5,2\n", "table", header=False)

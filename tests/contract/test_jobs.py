@@ -195,7 +195,7 @@ BAD_ROWS: dict[str, tuple[str, bytes, str, list[Any], list[tuple[int, str | None
             (4, "b", "the value is missing"),
             (5, None, "the line has 3 cells, the header 2"),
             (6, None, "the line has 1 cells, the header 2"),
-            (8, "b", "'1.5' is found where INT64 is expected"),
+            (8, "b", "1.5 is no whole number, as INT64 is"),
             (9, "b", "9999999999999999999 is out of range"),
             (11, None, "not CSV in UTF-8"),
             (12, "a", "'1_2' is found"),
@@ -577,6 +577,8 @@ def test_columns_are_kept(predict: Predict, tmp_path: Path, name: str, to: str) 
     report = predict(name, content, "row", keep=("id", "t"), to=to)
     path = Path(report.output)
     found = pq.read_table(path).to_pylist() if to == "parquet" else map(json.loads, path.read_text().splitlines())
+    if (name, to) == ("x.csv", "jsonl"):
+        expected = [["007", "u"], [9, ""]]  # each cell by itself, and a column of Parquet as a whole
     assert [[row["id"], row["t"]] for row in found] == expected
 
 

@@ -164,7 +164,7 @@ def test_jobs(models: str, tmp_path: Path, alone: Callable[[str], Any], name: st
 @pytest.mark.parametrize("name", MODELS)
 def test_infer_command(models: str, tmp_path: Path, alone: Callable[[str], Any], name: str) -> None:
     np.save(tmp_path / "x.npy", MODELS[name][1])
-    lines = infer.predict(Settings(model_path=models), name, None, f"{tmp_path}/x.npy")
+    lines = infer.predict(Settings(model_path=models), Job(input=f"{tmp_path}/x.npy", output="", model=name))
     assert flat([json.loads(line) for line in lines]) == close(alone(name))
 
 

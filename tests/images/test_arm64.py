@@ -1,4 +1,4 @@
-"""The function's packages for arm64, which the CDK deploys by default: there are all of them, and they predict.
+"""The packages for arm64, which the CDK deploys by default: there are all of them, and they predict.
 
 No image is built for it here: its packages are pruned as the Dockerfile does it, and an emulated processor runs them.
 """
@@ -7,21 +7,25 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import onnx_models
 import prepared_models
 import pytest
 from containers import ROOT, run
 from inferry.cli import main as cli
+from loopback import free_port
 
 PYTHON_ROOT = ROOT / ".tools" / "images" / "arm64"
 QEMU = "qemu-aarch64-static"
 UV = str(Path(sys.executable).with_name("uv"))
 # The C library of AWS's base images is that of Amazon Linux 2023.
 PLATFORM = ("--python-platform", "aarch64-manylinux_2_34", "--only-binary", ":all:")
-EXTRAS = ("--extra", "aws", "--extra", "batch")
+EXTRAS = {"lambda": ("--extra", "aws", "--extra", "batch"), "server": ("--extra", "server")}
 # qemu shows the host's own to programs, and ONNX Runtime doesn't survive the sight of another processor.
 CPUINFO = """processor\t: 0
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs
@@ -33,33 +37,42 @@ CPU revision\t: 1
 """
 
 
-def resolved(python: str) -> str:
-    """The pins of the function's packages, of which each has a wheel."""
+def resolved(image: str, python: str) -> str:
+    """The pins of the image's packages, of which each has a wheel."""
     constraints = ("--quiet", "--no-header", "--constraints", "constraints.txt")
-    return run(UV, "pip", "compile", *constraints, *PLATFORM, *EXTRAS, "--python-version", python, "pyproject.toml")
+    return run(
+        UV, "pip", "compile", *constraints, *PLATFORM, *EXTRAS[image], "--python-version", python, "pyproject.toml"
+    )
 
 
+@pytest.mark.parametrize("image", EXTRAS)
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-def test_every_package_has_a_wheel(python: str) -> None:
-    assert "onnxruntime==" in resolved(python)
+def test_every_package_has_a_wheel(image: str, python: str) -> None:
+    assert "onnxruntime==" in resolved(image, python)
 
 
 @pytest.fixture(scope="module")
 def function(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the image has in /var/task."""
+    """What the image of the functions has in /var/task."""
+    folder = installed("lambda", tmp_path_factory)
+    for name in ("functions", "models"):
+        shutil.copytree(ROOT / name, folder / name)
+    return folder
+
+
+def installed(image: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the image's packages and inferry, pruned."""
     reason = missing()
     if reason:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"NOTHING IS TESTED ON ARM64: {reason}")
     (PYTHON_ROOT / "proc").mkdir(exist_ok=True)
     (PYTHON_ROOT / "proc/cpuinfo").write_text(CPUINFO)
     folder, pins = tmp_path_factory.mktemp("task"), tmp_path_factory.mktemp("pins") / "requirements.txt"
-    pins.write_text(resolved("3.13"))
+    pins.write_text(resolved(image, "3.13"))
     target = ("--quiet", "--target", str(folder))
     run(UV, "pip", "install", *target, *PLATFORM, "--python-version", "3.13", "--requirement", str(pins))
     run(UV, "pip", "install", *target, "--no-deps", ".")
-    emulated(folder, "images/prune.py", str(folder))
-    for name in ("functions", "models"):
-        shutil.copytree(ROOT / name, folder / name)
+    run(*emulation(folder), "images/prune.py", str(folder))
     return folder
 
 
@@ -70,18 +83,24 @@ def missing() -> str:
     return "" if PYTHON_ROOT.exists() else f"{PYTHON_ROOT} is missing: make test-images makes it, with mmdebstrap"
 
 
-def emulated(function: Path, *arguments: str) -> str:
-    """What Python for arm64 prints, with the packages in a folder."""
+def emulation(folder: Path, models: Path | None = None, **env: str) -> tuple[str, ...]:
+    """The command that is Python for arm64, with the packages in a folder."""
     environment = {
-        "PYTHONPATH": str(function),
-        "MODEL_PATH": str(function / "models"),
+        "PYTHONPATH": str(folder),
+        "MODEL_PATH": str(models or folder / "models"),
         "ORT_DISABLE_TELEMETRY": "1",
         # What was pruned too far fails.
         "LD_BIND_NOW": "1",
+        **env,
     }
     given = [part for name, value in environment.items() for part in ("-E", f"{name}={value}")]
     python = str(PYTHON_ROOT / "usr/bin/python3.13")
-    return run(QEMU, "-cpu", "neoverse-n1", "-L", str(PYTHON_ROOT), *given, python, *arguments)
+    return (QEMU, "-cpu", "neoverse-n1", "-L", str(PYTHON_ROOT), *given, python)
+
+
+def emulated(function: Path, *arguments: str) -> str:
+    """What it prints."""
+    return run(*emulation(function), *arguments)
 
 
 def test_the_processor_is_the_other(function: Path) -> None:
@@ -124,3 +143,24 @@ def test_what_x86_prepared(function: Path, tmp_path: Path, monkeypatch: pytest.M
     assert {name: outputs for name, (_, _, outputs) in ours.items()} == {
         name: outputs for name, (_, _, outputs) in theirs.items()
     }
+
+
+def test_the_server_predicts_over_http(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = installed("server", tmp_path_factory)
+    port = free_port()
+    command = emulation(folder, ROOT / "images" / "models", HOST="127.0.0.1", PORT=str(port))
+    server = subprocess.Popen([*command, "-m", "inferry", "serve"], cwd=ROOT)
+    try:
+        ready = [sys.executable, str(ROOT / "deploy" / "server" / "healthy.py")]
+        deadline = time.monotonic() + 120
+        while subprocess.run(ready, env={"PORT": str(port)}, capture_output=True).returncode:
+            assert server.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        inputs = [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2.5, -3]}]
+        request = Request(f"http://127.0.0.1:{port}/v2/models/twice/infer", json.dumps({"inputs": inputs}).encode())
+        with urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["outputs"][0]["data"] == [2.0, 5.0, -6.0]
+    finally:
+        server.kill()
+        server.wait()

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from containers import ROOT, Image, build, inside, inspect, megabytes
+from containers import FUNCTIONS, IMAGES, ROOT, Image, build, inside, inspect, megabytes
 
 CODE = """
 import importlib.util, json, os, pathlib, sys
@@ -43,8 +43,10 @@ def test_it_runs_with_little(image: Image) -> None:
 def test_it_holds_what_it_needs_and_nothing_else(image: Image) -> None:
     root = inspect(image)["Config"]["WorkingDir"]
     found = inside(image, "python3", "-c", f"import os; print(*sorted(os.listdir({root!r})))").split()
-    assert {"inferry", "models", "numpy", "onnxruntime"} <= set(found)
-    assert not {"tests", "docs", "bench", "cdk", ".git", ".env", "pip", "boto3", "uvicorn"} & set(found)
+    assert {"inferry", "numpy", "onnxruntime", *image.own} <= set(found)
+    others = {name for other in IMAGES.values() for name in other.own} - image.own
+    assert not {"tests", "docs", "bench", "cdk", ".git", ".env", "pip", "boto3", *others} & set(found)
+    assert {"models", "pyarrow"} & set(found) == ({"models", "pyarrow"} if image.name in FUNCTIONS else set())
     left = inside(image, "python3", "-c", LEFT, "**/tests", "**/*.pyi", "models/*.py")
     assert left.split() == []
 
@@ -56,8 +58,9 @@ def test_its_size(image: Image, capsys: pytest.CaptureFixture[str]) -> None:
     assert size < image.megabytes
 
 
-DOCS = ROOT / "docs" / "aws.md"
-# A row of its table of what takes the room: folders in backticks, and their megabytes.
+# The page with an image's table.
+DOCS = {"lambda": "aws.md", "server": "server.md"}
+# A row of the table of what takes the room: folders in backticks, and their megabytes.
 ROOM = re.compile(r"^\| (`.+|everything else) \| (\d+) \|$", re.MULTILINE)
 SIZES = """
 import json, pathlib
@@ -67,9 +70,10 @@ print(json.dumps({path.name: size(path) for path in pathlib.Path().iterdir()}))
 """
 
 
-def test_what_takes_the_room(built: dict[str, Image], capsys: pytest.CaptureFixture[str]) -> None:
-    sizes = json.loads(inside(built["lambda"], "python3", "-c", SIZES))
-    rows = ROOM.findall(DOCS.read_text())
+@pytest.mark.parametrize("name", DOCS)
+def test_what_takes_the_room(built: dict[str, Image], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = json.loads(inside(built[name], "python3", "-c", SIZES))
+    rows = ROOM.findall((ROOT / "docs" / DOCS[name]).read_text())
     # The last row has no names, and what no other row has.
     measured = [sum(sizes.pop(name) for name in re.findall("`(.+?)`", part) or [*sizes]) / 1e6 for part, _ in rows]
     with capsys.disabled():

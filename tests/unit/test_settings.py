@@ -1,6 +1,7 @@
 """Settings: from the environment and back, every bad value's message, and the file that lists them."""
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, fields, replace
 from pathlib import Path
@@ -380,11 +381,21 @@ def test_bad_values_in_code() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
+def env_example() -> list[list[tuple[str, ...]]]:
+    """The sections of .env.example: each is headed by comments alone, and has the lines of one name after another."""
+    sections: list[list[tuple[str, ...]]] = []
+    for block in (ROOT / ".env.example").read_text().removesuffix("\n").split("\n\n"):
+        lines = tuple(block.split("\n"))
+        if all(line.startswith("# ") for line in lines):
+            sections.append([])
+        else:
+            sections[-1].append(lines)
+    return sections
+
+
 def test_env_example_lists_every_setting() -> None:
-    """.env.example is the settings, in their order: the help of each, and its default, commented out."""
-    head, *blocks = (ROOT / ".env.example").read_text().removesuffix("\n").split("\n\n")
-    assert all(line.startswith("# ") for line in head.split("\n"))
-    listed = [tuple(block.split("\n")) for block in blocks]
+    """First come the settings, in their order: the help of each, and its default, commented out."""
+    listed, *_ = env_example()
     assert all(item.default is not MISSING for item in fields(Settings))
     formatted: dict[type, Callable[[Any], str]] = {
         str: str,
@@ -401,7 +412,17 @@ def test_env_example_lists_every_setting() -> None:
 
 
 def test_env_example_reads_back_as_the_defaults() -> None:
-    lines = [line.removeprefix("#") for line in (ROOT / ".env.example").read_text().splitlines()]
-    env = dict(line.split("=", 1) for line in lines if line and not line.startswith(" "))
+    settings, *_ = env_example()
+    env = dict(line.removeprefix("#").split("=", 1) for _, line in settings)
     assert env.keys() == DEFAULTS.keys()
     assert Settings.from_env(env) == Settings()
+
+
+def test_env_example_is_one_name_after_another() -> None:
+    """A name of Compose or of the workflow is no setting's; a password has no value."""
+    settings, *others = env_example()
+    lines = [lines for section in others for lines in section]
+    names = [line.partition("=")[0].removeprefix("#") for _, line in lines]
+    assert len({*names, *DEFAULTS}) == len(names) + len(settings)
+    assert all(explained.startswith("# ") and re.fullmatch("#?[A-Z0-9_]+=.*", line) for explained, line in lines)
+    assert all(line.endswith("=") for _, line in lines if re.search("PASSWORD|SECRET|_KEY=", line))

@@ -1,15 +1,21 @@
 """`inferry batch`: the jobs of a file or a folder, their progress, and a summary."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+import json
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO, TextIO
 
 from inferry.cli.progress import Display
-from inferry.errors import InferryError
-from inferry.jobs import runner
+from inferry.errors import InferryError, InvalidRequest
+from inferry.jobs import preview, runner
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.jobs.runs import plan
 from inferry.service import Service
+
+STREAM = "-"
 
 
 @dataclass(slots=True)
@@ -51,6 +57,54 @@ def run(job: Job, service: Service, display: Display) -> Summary:
         else:
             display.done(report.rows, report.errors, report.seconds)
     return summary
+
+
+def dry_run(job: Job, service: Service, target: TextIO) -> bool:
+    """Says how each file would be read, and what of it is refused; False when a file is. Nothing is written."""
+    good = True
+    for each in plan.files(job):
+        try:
+            said = preview.preview(each, service)
+        except InferryError as exc:
+            said, good = [f"refused: {exc}"], False
+        target.write(f"{each.input}\n" + "".join(f"  {line}\n" for line in said))
+    return good
+
+
+def run_streams(job: Job, service: Service, source: BinaryIO, target: BinaryIO, said: TextIO) -> bool:
+    """Runs `job` to the standard output, and from the standard input if that is its input; False when it has failed.
+
+    What comes is read to its end first, as some formats have to be. Errors and a summary go to `said`, a line of JSON
+    each; there is no report, and a run that was ended begins anew.
+    """
+    with TemporaryDirectory(prefix="inferry-") as folder:
+        copy = f"{folder}/standard input"
+        if job.input == STREAM:
+            if not job.format:
+                raise InvalidRequest("standard input has no extension that says its format: give --format")
+            with Path(copy).open("wb") as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        output = f"{folder}/results.{job.to or job.format or Path(job.input).name}"
+        here = replace(job, input=copy if job.input == STREAM else job.input, output=output)
+        try:
+            report = runner.run(here, service)
+        except InferryError as exc:
+            raise type(exc)(str(exc).replace(copy, "standard input")) from exc
+        finally:
+            _copy(Path(f"{output}.errors.jsonl"), said)
+        if not report.failure:
+            with Path(output).open("rb") as file:
+                shutil.copyfileobj(file, target, 1 << 20)
+            target.flush()
+        summary = {"rows": report.rows, "errors": report.errors, "seconds": report.seconds, "model": report.model}
+        said.write(f"{json.dumps(summary)}\n")
+        return not report.failure
+
+
+def _copy(errors: Path, said: TextIO) -> None:
+    if errors.exists():
+        with errors.open() as lines:
+            shutil.copyfileobj(lines, said)
 
 
 def _failed(job: Job, reason: str, summary: Summary, display: Display) -> None:

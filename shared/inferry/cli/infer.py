@@ -22,17 +22,22 @@ from inferry.service import Service
 from inferry.settings import Settings
 
 
-def predict(settings: Settings, name: str, version: str | None, source: str, header: bool | None = None) -> list[str]:
-    """The predictions for the rows in `source` (a path, a URL, or - for JSON on stdin), one JSON object per row.
+def predict(settings: Settings, job: Job) -> list[str]:
+    """The predictions for the rows in the job's input (a path, a URL, or - for JSON on stdin), one JSON object per row.
 
-    `header`: whether the first line of CSV names the columns, where the user says it.
-    InvalidRequest when the file can't be read, or when a row of it can't be predicted.
+    ModelNotFound, and errors of the model's file; InvalidRequest when the input can't be read, or when a row of it
+    can't be predicted.
     """
     service = Service.from_settings(settings)
     try:
-        if source == "-" or source.lower().endswith(".json"):
-            return asyncio.run(_document(service, name, version, source))
-        return _file(service, Job(input=source, output="", model=name, version=version, header=header))
+        # What is wrong with the model comes first: no input would help.
+        repository = service.repository
+        if repository.problems and not repository.names():
+            raise InvalidRequest(f"there is no model to predict with: {repository.problems[0]}")
+        repository.get(service.default_model(job.model or None), job.version)
+        if job.input == "-" or job.input.lower().endswith(".json"):
+            return asyncio.run(_document(service, job.model, job.version, job.input))
+        return _file(service, job)
     finally:
         service.close()
 

@@ -18,7 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from inferry import __version__
-from inferry.errors import InferryError, InvalidSettings
+from inferry.errors import InferryError, InvalidRequest, InvalidSettings
 from inferry.observability import logs
 from inferry.settings import Settings
 
@@ -54,6 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 log = logging.getLogger("inferry")
 
 _SETTINGS = ("model_path", "model_name", "host", "port", "workers", "batch_runner")
+# How CSV files are written that aren't as most are.
+_DIALECT = {
+    "delimiter": "between the cells of CSV; default: a comma, of .tsv a tab",
+    "decimal": "before the fraction of numbers in CSV; default: a point",
+    "quote": "around cells of CSV; default: a double quote",
+    "escape": "before a quote in a cell of CSV; default: none, it is written twice",
+    "null": "a cell of CSV that is a missing value, beside the usual ones, as \\N",
+}
 # Not a setting: the parent tells its workers.
 _WORKERS = "INFERRY_WORKERS"
 
@@ -79,24 +87,33 @@ def _parser() -> argparse.ArgumentParser:
     infer.add_argument(
         "--input", required=True, metavar="FILE", help="a file of rows or its URL, or - for JSON on stdin"
     )
-    _add_header(infer)
+    _add_reading(infer)
     infer.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     infer.set_defaults(run=_infer)
 
     batch = commands.add_parser("batch", help="predict files of any size, with the results in files")
-    batch.add_argument("input", metavar="IN", help="a file or a folder, or the URL of one (s3, az, gs)")
-    batch.add_argument("output", metavar="OUT", help="where the results go: likewise")
+    batch.add_argument(
+        "input",
+        metavar="IN",
+        help="a file, a folder or a pattern as 'in/*.csv', or its URL (s3, az, gs); - for standard input",
+    )
+    batch.add_argument("output", metavar="OUT", help="where the results go: likewise, - for standard output")
     batch.add_argument("--model", default="", metavar="MODEL", help="as for infer; default: DEFAULT_MODEL")
     batch.add_argument("--models", dest="model_path", metavar="PATH", help="folder or URL; default: MODEL_PATH")
     batch.add_argument("--format", default="", help="of the input; default: what its extension says")
     batch.add_argument("--to", default="", metavar="FORMAT", help="of the results; default: the extension of OUT")
     batch.add_argument(
-        "--keep", default="", metavar="COLUMNS", help="columns to carry over, NAME or NAME=AS, comma-separated"
+        "--keep",
+        type=_names,
+        default=(),
+        metavar="COLUMNS",
+        help="columns to carry over, NAME or NAME=AS, comma-separated; '*': all",
     )
-    _add_header(batch)
+    _add_reading(batch)
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
+    batch.add_argument("--dry-run", action="store_true", help="only show how each file would be read")
     batch.add_argument("--on", choices=("aws", "azure"), help="run it there, and watch it from here")
     batch.add_argument("--runner", dest="batch_runner", help="what runs it there; default: BATCH_RUNNER")
     batch.add_argument("--run", dest="named", default="", metavar="NAME", help="watch the run of this name again")
@@ -129,7 +146,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_header(parser: argparse.ArgumentParser) -> None:
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """What says how a file is read."""
+    parser.add_argument(
+        "--drop", type=_names, default=(), metavar="NAMES", help="columns that are no inputs, and not kept by '*'"
+    )
+    parser.add_argument(
+        "--columns", type=_names, default=(), metavar="NAMES", help="of the only input's values; '*': all of the file's"
+    )
+    for name, said in _DIALECT.items():
+        parser.add_argument(f"--{name}", default="", metavar="TEXT" if name == "null" else "CHARACTER", help=said)
     parser.add_argument(
         "--header", action=argparse.BooleanOptionalAction, help="whether the first line of CSV names the columns"
     )
@@ -150,9 +176,11 @@ def _key(_: argparse.Namespace, __: Settings) -> int:
 
 def _infer(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import infer
+    from inferry.jobs.runner import Job
 
     settings, name, version = _model(options.model, settings)
-    for line in infer.predict(settings, name, version, options.input, options.header):
+    job = Job(input=options.input, output="", model=name, version=version, **_reading(options))
+    for line in infer.predict(settings, job):
         print(line)
     return 0
 
@@ -163,6 +191,18 @@ def _model(named: str, settings: Settings) -> tuple[Settings, str, str | None]:
         return dataclasses.replace(settings, model_path=named), "", None
     name, _, version = named.partition("/")
     return settings, name, version or None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Comma-separated ones."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """A job's members for the options of `_add_reading`."""
+    return {"columns": options.columns, "drop": options.drop, "header": options.header} | {
+        name: getattr(options, name).replace("\\t", "\t") for name in _DIALECT
+    }
 
 
 def _errors(text: str) -> int | float:
@@ -183,7 +223,6 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.jobs.runner import Job
 
     settings, name, version = _model(options.model, settings)
-    keep = tuple(column.strip() for column in options.keep.split(",") if column.strip())
     job = Job(
         input=options.input,
         output=options.output,
@@ -191,11 +230,15 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         version=version,
         format=options.format,
         to=options.to,
-        keep=keep,
+        keep=options.keep,
         max_errors=options.max_errors,
         batch_size=options.batch_size,
-        header=options.header,
+        **_reading(options),
     )
+    if options.dry_run:
+        return _dry_run(job, settings)
+    if "-" in (options.input, options.output):
+        return _run_streams(job, options, settings)
     run = _run_elsewhere if options.on else _run_here
     summary = run(job, options, settings, Display(sys.stderr))
     if options.json:
@@ -215,10 +258,39 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
             pusher.start()
         with _below(os.environ.get("TRACEPARENT", ""), settings):
             return batch.run(job, service, display).as_dict()
+    except KeyboardInterrupt:
+        display.say("stopped; the same command goes on from what is done")
+        raise
     finally:
         service.close()
         if pusher:
             pusher.close()
+
+
+def _dry_run(job: "Job", settings: Settings) -> int:
+    from inferry.cli import batch
+    from inferry.service import Service
+
+    service = Service.from_settings(settings)
+    try:
+        return 0 if batch.dry_run(job, service, sys.stdout) else 1
+    finally:
+        service.close()
+
+
+def _run_streams(job: "Job", options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import batch
+    from inferry.service import Service
+
+    if options.output != "-" or options.on:
+        raise InvalidRequest(
+            "what is predicted from standard input goes to standard output: give - twice, without --on"
+        )
+    service = Service.from_settings(settings)
+    try:
+        return 0 if batch.run_streams(job, service, sys.stdin.buffer, sys.stdout.buffer, sys.stderr) else 1
+    finally:
+        service.close()
 
 
 def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]:

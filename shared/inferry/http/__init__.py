@@ -1,1 +1,1 @@
-"""The routes."""
+"""The routes and what stands before them: keys, limits, bodies, documentation."""

@@ -51,7 +51,8 @@ class Limits:
 class PartWriter:
     """Makes the parts of `results`: those that there are already count, gaps between them are filled.
 
-    `kept`: columns to carry over, each by the name that it has in the results.
+    `kept`: columns to carry over, each by the name that it has in the results; `constants`: those of them that have one
+    value in all rows.
     """
 
     def __init__(
@@ -65,10 +66,12 @@ class PartWriter:
         progress: Callable[[Progress], None],
         share: Callable[[int], float],
         threads: int,
+        constants: Mapping[str, Any],
     ) -> None:
         self.writer = writer
         self._reader, self._predictor, self._results = reader, predictor, results
         self._kept = kept
+        self._constants = constants
         self._limits = limits
         self._report = progress
         self._threads = min(max(threads, THREADS), MOST_THREADS)
@@ -145,7 +148,8 @@ class PartWriter:
         return self._predictor.is_quick
 
     def _encoded(self, answer: Answer) -> tuple[Any, Answer]:
-        columns = answer.block.kept
+        rows = len(answer.block.rows)
+        columns = {**answer.block.kept, **{name: [value] * rows for name, value in self._constants.items()}}
         answer.block.kept = {name: columns[column] for name, column in self._kept.items()}
         return self.writer.encode(answer), answer
 

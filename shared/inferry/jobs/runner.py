@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from inferry.cpus import session_threads
 from inferry.errors import (
@@ -25,7 +27,7 @@ from inferry.errors import (
 )
 from inferry.jobs import file_names, kept_names
 from inferry.jobs.formats import formats
-from inferry.jobs.formats.block_builder import ReadOptions
+from inferry.jobs.formats.block_builder import Dialect, ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
 from inferry.jobs.formats.formats import FORMATS, Format
 from inferry.jobs.part_writer import PART_SECONDS, Counts, Limits, PartWriter, Progress
@@ -33,6 +35,7 @@ from inferry.jobs.places import Place
 from inferry.jobs.predictor import Predictor
 from inferry.jobs.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
 from inferry.jobs.results import Part, Results
+from inferry.runtime import columns as named
 from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
@@ -48,7 +51,11 @@ FEW = 64
 CAREFUL, MOST_CAREFUL = 8, 1
 CAREFUL_SECONDS = 1.0
 # What is one stream of compressed bytes is read from its start.
-_CUT = ("jsonl", "csv", "parquet", "npy")
+_CUT = ("jsonl", "csv", "tsv", "parquet", "npy")
+
+
+# Options that came later: where they aren't given, what was done before they came stays done.
+_LATER = ("columns", "drop", *Dialect._fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,9 @@ class Job:
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
     `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
-    it might be a row; `part`: only these rows, whose results are published by a later run without it.
+    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `drop`: columns that
+    are neither inputs nor kept by "*"; `delimiter` to `null`: a `Dialect`; `part`: only these rows, whose results are
+    published by a later run without it.
     """
 
     input: str
@@ -80,6 +89,13 @@ class Job:
     max_errors: int | float | None = None
     batch_size: int = 0
     header: bool | None = None
+    columns: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    delimiter: str = ""
+    decimal: str = ""
+    quote: str = ""
+    escape: str = ""
+    null: str = ""
     part: Slice | None = None
 
 
@@ -112,8 +128,19 @@ def run(
 
 def check(job: Job, service: Service) -> None:
     """InvalidRequest for what is wrong with a job whatever its file holds."""
-    if job.keep:
-        kept_names.columns(job.keep, service.repository.get(service.default_model(job.model), job.version))
+    if job.keep or job.columns:
+        model = service.repository.get(service.default_model(job.model), job.version)
+        kept_names.columns(job.keep, model)
+        check_columns(job, model)
+
+
+def check_columns(job: Job, model: Model) -> None:
+    """InvalidRequest where the job names columns of a model whose inputs have names enough."""
+    if job.columns and len(inputs := named.required(model)) != 1:
+        raise InvalidRequest(
+            f"--columns names the values of a model's only input, but model '{model.name}' takes {len(inputs)}, each "
+            f"in a column of its name: {named.some([spec.name for spec in inputs])}"
+        )
 
 
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
@@ -191,6 +218,10 @@ class JobRun:
         # With one format for all, all names become longer or none does.
         if job.to and not job.format and job.output.endswith("/") and self._to == self._from:
             self._place.check_neighbour()
+        self.kept: dict[str, str] = {}
+        """The columns to carry over by the names that they get, once the file is open."""
+        self.partition: dict[str, Any] = {}
+        """Those of them that are keys of Hive's partitions, with their values."""
         self._metrics = service.metrics
         settings = service.settings
         self._timeout = settings.model_timeout
@@ -231,8 +262,26 @@ class JobRun:
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
-        columns = tuple(dict.fromkeys(kept_names.columns(self._job.keep, self._model).values()))
-        options = ReadOptions(self._model, columns, pace, self._job.input, self._job.header)
+        job = self._job
+        check_columns(job, self._model)
+        partition = kept_names.partition(job.input)
+        apart = tuple(name for name in kept_names.named(job.keep) if name not in partition)
+        dialect = Dialect(job.delimiter, job.decimal, job.quote, job.escape, job.null)
+        dialect.check()
+        options = ReadOptions(self._model, (), pace, job.input, job.header, job.columns, (*apart, *job.drop), dialect)
+        if not job.keep:
+            return formats.open_reader(self._from, file, options)
+        found: tuple[str, ...] = ()
+        if partition or kept_names.ALL in job.keep:
+            # A column of the file goes before a folder of the same name.
+            found = formats.open_reader(self._from, file, replace(options, apart=job.drop)).names
+            partition = {name: value for name, value in partition.items() if name not in found}
+            file.seek(0)
+        self.kept = kept_names.columns(job.keep, self._model, (*found, *partition), job.drop)
+        self.partition = {name: partition[name] for name in self.kept.values() if name in partition}
+        apart = tuple(name for name in kept_names.named(job.keep) if name not in self.partition)
+        columns = tuple(dict.fromkeys(name for name in self.kept.values() if name not in self.partition))
+        options = replace(options, keep=columns, apart=tuple(dict.fromkeys((*apart, *job.drop))))
         return formats.open_reader(self._from, file, options)
 
     def opened(self) -> BinaryIO:
@@ -289,13 +338,15 @@ class JobRun:
         most = {1: 0, 2: CAREFUL}.get(attempt, MOST_CAREFUL)
         predictor = Predictor(self._model, self._job.batch_size, self._timeout, most)
         reader = self.reader(file, predictor.pace)
-        keep = kept_names.columns(self._job.keep, self._model)
+        keep = self.kept
         if keep and reader.has_requests:
             raise NotSupported("requests of the protocol have no columns that --keep could carry over")
         if not reader.has_requests:
             predictor.check_rows()
             self._settle(reader, predictor)
         types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
+        constants = {name: self.partition[column] for name, column in keep.items() if column in self.partition}
+        types |= {name: np.asarray(value).dtype for name, value in constants.items() if value is not None}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
         kept_names.check_header(getattr(writer, "header", bytes)(), keep)
         limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
@@ -305,7 +356,9 @@ class JobRun:
             done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
             return min(done, 1.0)
 
-        return PartWriter(reader, predictor, writer, keep, self._results, limits, progress, share, self._threads)
+        return PartWriter(
+            reader, predictor, writer, keep, self._results, limits, progress, share, self._threads, self.partition
+        )
 
     def _settle(self, reader: Reader, predictor: Predictor) -> None:
         """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
@@ -396,4 +449,5 @@ def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
     options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
+    options += tuple((item, value) for item in _LATER if (value := getattr(job, item)))
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]

@@ -1,7 +1,8 @@
 """The names of a row's values, and what the columns of a table and the members of an object are to a model."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from inferry.errors import InvalidFile, InvalidRequest
@@ -9,6 +10,9 @@ from inferry.protocol.signature import Signature, TensorSpec
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""
+
+# What pandas calls an index without a name, in CSV and in Parquet.
+_INDEX = re.compile(r"|__index_level_\d+__")
 
 
 class TakesRows(Protocol):
@@ -22,16 +26,25 @@ class TakesRows(Protocol):
     def columns(self) -> tuple[str, ...]: ...
 
 
+class Chosen(NamedTuple):
+    """A model whose only input's values are in the columns that a job names, whatever else a file has."""
+
+    name: str
+    signature: Signature
+    columns: tuple[str, ...]
+
+
 class Assigned(NamedTuple):
-    """An input and the columns that make a row of it."""
+    """An input and the columns that make a row of it; `is_chosen`: a job has named them."""
 
     spec: TensorSpec
     columns: tuple[str, ...]
+    is_chosen: bool = False
 
     @property
     def is_array(self) -> bool:
         """Whether a cell of CSV is a whole row of several values: a JSON array."""
-        if self.columns != (self.spec.name,):
+        if self.columns != (self.spec.name,) and (len(self.columns) > 1 or not self.is_chosen):
             return False
         if self.spec.shape is None:  # a text may look like an array
             return self.spec.datatype.kind != "string"
@@ -50,18 +63,26 @@ def names(model: TakesRows) -> tuple[str, ...]:
 
 
 def listed(model: TakesRows, found: Collection[str]) -> tuple[str, ...]:
-    """The config's columns where they, and not the input itself, are the values of a model's only input."""
+    """The columns, the config's or the job's, that are the values of a model's only input."""
     specs = required(model)
-    return model.columns if len(specs) == 1 and specs[0].name not in found else ()
+    return model.columns if len(specs) == 1 and (isinstance(model, Chosen) or specs[0].name not in found) else ()
 
 
-def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
-    """The columns of each input: those of its name, else for a model of one input the config's or all but the kept.
+def inputs_among(found: Iterable[str], apart: Collection[str]) -> tuple[str, ...]:
+    """The columns of a file that may be a row's values: neither named as something else nor the index of pandas."""
+    return tuple(name for name in found if name not in apart and not _INDEX.fullmatch(name))
 
-    InvalidFile says which columns are missing, or there twice.
+
+def assign(
+    found: Sequence[str], model: TakesRows, keep: Sequence[str], apart: Sequence[str], file: str
+) -> list[Assigned]:
+    """The columns of each input: those of its name, else for a model of one input the config's or all that may be.
+
+    `apart`: columns that may not. InvalidFile says which columns are missing, or there twice.
     """
     _check_there(keep, found, file, "to keep")
-    assigned = _assigned(found, model, keep, file)
+    _check_there(apart, found, file, "to keep or to drop")
+    assigned = _assigned(found, model, apart, file)
     counts = Counter(found)
     twice = [name for name in (*keep, *(name for item in assigned for name in item.columns)) if counts[name] > 1]
     if twice:
@@ -69,15 +90,18 @@ def assign(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: st
     return assigned
 
 
-def _assigned(found: Sequence[str], model: TakesRows, keep: Sequence[str], file: str) -> list[Assigned]:
+def _assigned(found: Sequence[str], model: TakesRows, apart: Sequence[str], file: str) -> list[Assigned]:
     specs = required(model)
+    if isinstance(model, Chosen):
+        _check_there(model.columns, found, file, "that --columns names")
+        return [Assigned(specs[0], model.columns, is_chosen=True)]
     if not {spec.name for spec in specs} - set(found):
         return [Assigned(spec, (spec.name,)) for spec in specs]
     if len(specs) != 1:
         _check_there([spec.name for spec in specs], found, file, f"that model '{model.name}' takes")
     if model.columns:
         _check_there(model.columns, found, file, f"that config.json of model '{model.name}' names")
-    return [Assigned(specs[0], model.columns or tuple(name for name in found if name not in keep))]
+    return [Assigned(specs[0], model.columns or inputs_among(found, apart))]
 
 
 def of_object(found: Mapping[str, Any], model: TakesRows) -> dict[str, Any]:
@@ -89,13 +113,28 @@ def of_object(found: Mapping[str, Any], model: TakesRows) -> dict[str, Any]:
     values = {name: found[name] for name in inputs if name in found}
     columns = listed(model, found)
     if any(name in found for name in columns):
-        values[required(model)[0].name] = [found.get(name) for name in columns]
+        row = [found.get(name) for name in columns]
+        values[required(model)[0].name] = row if len(row) > 1 else row[0]
     if not values:
         raise InvalidRequest(
             f"the row has none of the names that model '{model.name}' takes, {some(columns or tuple(inputs))}; "
             f"its own are {some(tuple(found))}"
         )
     return {spec.name: None for spec in required(model)} | values
+
+
+def none_of(found: Sequence[str], model: TakesRows, file: str) -> str:
+    """Says that a file of objects with the members `found` has none of the model's names, and what to give."""
+    specs, wanted = required(model), names(model)
+    said = (
+        f"the lines of {file} have the members {some(found)}, but none that model '{model.name}' takes: {some(wanted)}"
+    )
+    close = [each for each in found if each.strip().casefold() in {name.strip().casefold() for name in wanted}]
+    if close or len(specs) != 1:
+        renamed = f"'{close[0]}'" if close else "them"
+        return f"{said}. Rename {renamed}"
+    example = ",".join(name for name in found if "," not in name)
+    return f"{said}. Say which of them are the values of a row: --columns {example[:200]}, or --columns '*' for all"
 
 
 def is_header(cells: Sequence[str], given: bool | None, file: str) -> bool:
@@ -139,7 +178,13 @@ def some(found: Sequence[str]) -> str:
 def _check_there(wanted: Sequence[str], found: Sequence[str], file: str, what: str) -> None:
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise InvalidFile(f"{file} has no column '{missing[0]}' {what}; its columns are {some(found)}")
+        raise InvalidFile(f"{file} has no column '{missing[0]}' {what}; {_meant(missing[0], found)}{some(found)}")
+
+
+def _meant(name: str, found: Sequence[str]) -> str:
+    """Asks for the name that differs from a missing one only in case or space, before the list of all names."""
+    close = [each for each in found if each.strip().casefold() == name.strip().casefold()]
+    return f"did you mean '{close[0]}'? Its columns are " if close else "its columns are "
 
 
 def _is_number(cell: str) -> bool:

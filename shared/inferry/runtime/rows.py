@@ -1,6 +1,7 @@
 """Rows of plain values, as people write them, to an inference request, and its response back to rows."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from inferry.runtime.columns import NULLS, Assigned, TakesRows
 _TOGETHER = 1024
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False}
+_WORDS = ("true", "false")
+# What a program with floats alone may write for an integer.
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 
 
 def to_request(rows: Sequence[Any], model: TakesRows) -> InferRequest:
@@ -55,6 +59,14 @@ def from_text(cell: str, datatype: Datatype) -> Any:
         return cell
     if datatype.kind == "bool" and cell.lower() in _BOOLS:
         return _BOOLS[cell.lower()]
+    if datatype.is_number and cell.lower() in _WORDS:
+        return int(_BOOLS[cell.lower()])
+    if datatype.is_integer and _FLOAT.fullmatch(cell):
+        from decimal import Decimal  # for few: servers don't need it
+
+        if (whole := Decimal(cell)) != whole.to_integral_value():
+            raise InvalidRequest(f"{cell[:40]} is no whole number, as {datatype.name} is")
+        return int(whole)
     try:
         # Python's own numbers may have underscores in them.
         number = float(cell.replace("_", "?")) if datatype.is_float else int(cell.replace("_", "?"))

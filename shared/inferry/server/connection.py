@@ -282,7 +282,8 @@ class _Joined:
         self._transport.write_eof()
 
     def close(self) -> None:
-        self.send()
+        with suppress(RuntimeError):  # of what was answered behind `write_eof`, or to a client that has left
+            self.send()
         self._transport.close()
 
     def send(self) -> None:

@@ -35,6 +35,8 @@ log = logging.getLogger("inferry")
 # It has the memory of the largest body that came, which goes back with it.
 IDLE_SECONDS = 30.0
 _SOCKET_BYTES = 1 << 20
+# How often a process is killed until its work has ended.
+_KILL_SECONDS = 0.1
 # Strings that are made, or written down, at a time: each batch holds the interpreter's lock for two milliseconds.
 _STRINGS = 20_000
 _COUNT = struct.Struct("<Q")
@@ -80,10 +82,11 @@ class Helper:
         try:
             done, value = await asyncio.shield(work)
         except asyncio.CancelledError:
-            # Nobody wants it any more, and nothing else ends it.
-            if self._process is not None:
-                self._process.kill()
-            await asyncio.wait([work])
+            # Nobody wants it any more, and nothing else ends it. Its process may only be about to start.
+            while not work.done():
+                if self._process is not None:
+                    self._process.kill()
+                await asyncio.wait([work], timeout=_KILL_SECONDS)
             work.exception()  # that it was killed
             raise
         self._idle = loop.call_later(IDLE_SECONDS, self._retire)

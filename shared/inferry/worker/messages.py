@@ -85,7 +85,7 @@ class Messages:
         given = {"output": "", "model": self._model, **document}
         if part := given.get("part"):
             given["part"] = Slice(Cursor(*part["start"]), part["stop"])
-        return Job(**{**given, "keep": tuple(given.get("keep", ()))})
+        return Job(**given | {name: tuple(given[name]) for name in ("keep", "columns", "drop") if name in given})
 
     def checked(self, job: Job) -> Job:
         """The job with its output and model filled in. DataRefused when it is about a place of others."""
@@ -185,5 +185,8 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "max_errors": (_is_limit, "a count, or a share from 0 to 1"),
     "batch_size": (_is_count, "a number of rows"),
     "header": (lambda value: isinstance(value, bool), "true or false"),
+    "columns": (_is_names, "an array of strings"),
+    "drop": (_is_names, "an array of strings"),
+    **dict.fromkeys(("delimiter", "decimal", "quote", "escape", "null"), _TEXT),
     "part": (_is_part, "an object with the cursor 'start' and the row 'stop', as a plan has it"),
 }

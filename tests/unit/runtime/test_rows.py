@@ -203,6 +203,11 @@ def test_a_model_that_requires_no_input(session: Callable[..., Session]) -> None
         ("nan", "FP64", math.nan),
         (" 7 ", "INT8", 7),
         ("9007199254740993", "INT64", 2**53 + 1),
+        ("3.0", "INT8", 3),
+        ("-12345678901234567.00", "INT64", -12345678901234567),
+        ("1e3", "INT64", 1000),
+        ("True", "FP32", 1),
+        ("FALSE", "INT8", 0),
         ("TRUE", "BOOL", True),
         ("0", "BOOL", False),
         ("1_000", "BYTES", "1_000"),
@@ -213,12 +218,16 @@ def test_from_text(cell: str, datatype: str, expected: Any) -> None:
     assert repr(from_text(cell, DATATYPES[datatype])) == repr(expected)
 
 
-@pytest.mark.parametrize(
-    ("cell", "datatype"), [("1_000", "FP32"), ("1_000", "INT32"), ("1.5", "INT8"), ("", "FP32"), ("yes", "BOOL")]
-)
+@pytest.mark.parametrize(("cell", "datatype"), [("1_000", "FP32"), ("1_000", "INT32"), ("", "FP32"), ("yes", "BOOL")])
 def test_cells_that_are_no_value(cell: str, datatype: str) -> None:
     with pytest.raises(InvalidRequest, match=f"'{cell}' is found where {datatype} is expected"):
         from_text(cell, DATATYPES[datatype])
+
+
+@pytest.mark.parametrize("cell", ["1.5", "15e-1", "0.1"])
+def test_cells_that_are_not_whole(cell: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{cell} is no whole number, as INT8 is"):
+        from_text(cell, DATATYPES["INT8"])
 
 
 @pytest.mark.parametrize("cell", ["1e400", "-1e400", "1" + "0" * 400, "1e0400", "-9.9E+999"])

@@ -98,6 +98,21 @@ def test_what_is_given_up_does_not_run_on(helper: Helper) -> None:
     run(scenario)
 
 
+def test_what_is_given_up_before_it_begins_does_not_run_either(helper: Helper) -> None:
+    """Its process is started meanwhile, and those behind it wait."""
+
+    async def scenario() -> None:
+        work = asyncio.ensure_future(helper(time.sleep, 600, deadline=soon()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert helper._process is None
+        work.cancel()
+        assert await helper(math.sqrt, 4, deadline=soon()) == 2
+        assert work.cancelled()
+
+    run(scenario)
+
+
 def test_it_ends_when_nobody_needs_it(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
 

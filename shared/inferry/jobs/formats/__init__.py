@@ -1,1 +1,1 @@
-"""Readers and writers, one per format."""
+"""Readers and writers of files, by format, and what several formats share."""

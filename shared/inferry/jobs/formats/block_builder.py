@@ -1,8 +1,8 @@
 """Rows that are read one by one, into a block: those that fit the model in groups of one shape, the others rejected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -11,16 +11,44 @@ from inferry.errors import InvalidRequest
 from inferry.jobs.formats.blocks import Block, Cursor, Group, Pace, Rejected
 from inferry.jobs.formats.lines import EXCERPT
 from inferry.protocol.signature import TensorSpec, fits
-from inferry.protocol.tensors import Array, joined
+from inferry.protocol.tensors import Array, Datatype, joined
 from inferry.runtime import rows
+from inferry.runtime.columns import Chosen, TakesRows, inputs_among
 from inferry.runtime.model import Model
+
+ALL = ("*",)
+# The largest integer up to which floats have all.
+EXACT = 1 << 53
+
+
+class Dialect(NamedTuple):
+    """How a CSV file is written, where it isn't as most are: one character each, and a text for missing values."""
+
+    delimiter: str = ""
+    decimal: str = ""
+    quote: str = ""
+    escape: str = ""
+    null: str = ""
+
+    def check(self) -> None:
+        """InvalidRequest for what is no dialect."""
+        for name, value in self._replace(null="")._asdict().items():
+            if len(value) > 1 or not value.isascii() or {value} & {"\r", "\n", "\0"}:
+                raise InvalidRequest(f"--{name} is one character of ASCII, got {value!r}")
+        given = [value for value in self._replace(null="") if value]
+        if len(set(given)) != len(given):
+            raise InvalidRequest(f"--delimiter, --decimal, --quote and --escape must differ, got {' '.join(given)}")
+
+
+USUAL = Dialect()
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """What a reader must know: the model, the columns to carry over, how large blocks may be, the file's name.
 
-    `header`: whether the first line of CSV names the columns, where the user has said it.
+    `header`: whether the first line of CSV names the columns, where the user has said it; `columns`: those of the
+    model's only input, ALL for all that a file has; `apart`: those that are no inputs unless `columns` names them.
     """
 
     model: Model
@@ -28,6 +56,18 @@ class ReadOptions:
     pace: Pace
     file: str
     header: bool | None = None
+    columns: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    dialect: Dialect = USUAL
+
+    def taking(self, found: Iterable[str]) -> TakesRows:
+        """The model as the job's columns have it, of a file that has the columns `found`."""
+        if not self.columns:
+            return self.model
+        chosen = self.columns
+        if chosen == ALL:
+            chosen = inputs_among(found, self.apart)
+        return Chosen(self.model.name, self.model.signature, chosen)
 
 
 class BlockBuilder:
@@ -65,7 +105,13 @@ class BlockBuilder:
     def _array(self, spec: TensorSpec, value: Any) -> Array:
         if value is None and (not spec.is_fixed or spec.fitted(()) is None):
             raise InvalidRequest("the value is missing")
-        array = rows.tensor(spec, [value], self._model.name).array
+        try:
+            array = rows.tensor(spec, [value], self._model.name).array
+        except InvalidRequest:
+            other = _other(value, spec.datatype)
+            if other == value and repr(other) == repr(value):
+                raise
+            array = rows.tensor(spec, [other], self._model.name).array
         if not fits(array.shape, spec.shape):
             raise InvalidRequest(
                 f"each row of input '{spec.name}' for model '{self._model.name}' must have {spec.rows}, "
@@ -102,6 +148,17 @@ class BlockBuilder:
             self._rejected,
             raw=lambda position: legible(self._raw[position]),
         )
+
+
+def _other(value: Any, datatype: Datatype) -> Any:
+    """Booleans as numbers, and floats without a fraction as integers, where these are wanted."""
+    if isinstance(value, list):
+        return [_other(item, datatype) for item in value]
+    if isinstance(value, bool):
+        return int(value) if datatype.is_number else value
+    if isinstance(value, float) and datatype.is_integer and value.is_integer() and abs(value) <= EXACT:
+        return int(value)
+    return value
 
 
 def legible(raw: Any) -> Any:

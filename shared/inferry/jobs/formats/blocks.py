@@ -88,6 +88,10 @@ class Reader(Protocol):
     """Rows of the whole file, where it says."""
     has_requests: bool
     """Whether each row is a request of the protocol."""
+    inputs: Sequence[tuple[Sequence[str], TensorSpec]]
+    """The model's inputs with the columns that each is in."""
+    names: tuple[str, ...]
+    """Of the file's columns; of the members of the first line, where lines have their own."""
     kept: Mapping[str, Any]
     """What the columns to keep hold, as a type of Arrow's or NumPy's; those that hold anything are left out."""
 

@@ -6,7 +6,7 @@ from inferry.errors import InvalidRequest
 from inferry.protocol.tensors import Array, Datatype, bfloat16_from_float32
 
 # NumPy's kinds of numbers that may become a datatype of each kind.
-_FROM = {"float": "fiu", "integer": "iu", "bool": "b", "string": "OUT"}
+_FROM = {"float": "fiub", "integer": "iubf", "bool": "b", "string": "OUT"}
 
 
 def cast(values: Array, datatype: Datatype, what: str) -> tuple[Array, Array | None]:
@@ -40,9 +40,12 @@ def _floats(values: Array, datatype: Datatype) -> tuple[Array, Array | None]:
 
 
 def _integers(values: Array, datatype: Datatype) -> tuple[Array, Array | None]:
-    if values.dtype == datatype.dtype or not values.size:
+    if values.dtype == datatype.dtype or not values.size or values.dtype.kind == "b":
         return values.astype(datatype.dtype, copy=False), None
     limits = np.iinfo(datatype.dtype)
+    if values.dtype.kind == "f":
+        lost = ~((np.trunc(values) == values) & (values >= float(limits.min)) & (values < float(limits.max) + 1))
+        return np.where(lost, 0, values).astype(datatype.dtype), lost if lost.any() else None
     if values.min() >= limits.min and values.max() <= limits.max:
         return values.astype(datatype.dtype), None
     # Python's numbers compare exactly with NumPy's of any size.

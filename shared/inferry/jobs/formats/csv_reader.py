@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -11,8 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs.formats.block_builder import BlockBuilder, ReadOptions
+from inferry.jobs.formats.block_builder import EXACT, BlockBuilder, ReadOptions
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace
+from inferry.jobs.formats.kept_columns import CELLS
 from inferry.jobs.formats.lines import (
     FEW,
     Lines,
@@ -29,10 +31,11 @@ from inferry.jobs.formats.row_counter import RowCounter
 from inferry.jobs.formats.tables import check_width, to_block
 from inferry.protocol.signature import TensorSpec
 from inferry.runtime import rows
-from inferry.runtime.columns import NULLS, assign, by_position, is_header
+from inferry.runtime.columns import NULLS, Assigned, assign, by_position, is_header
 
 # A number beyond the largest has an exponent of three digits, or over 200 digits.
-_BEYOND = re.compile(rb"[0-9.][eE]\+?[0-9]{3}|[0-9]{200}")
+_NUMBER = re.compile(r"[+-]?[0-9]*d?[0-9]*([eE][+-]?[0-9]+)?")
+_BEYOND = re.compile(rb"[0-9.,][eE]\+?[0-9]{3}|[0-9]{200}")
 # Wider than the datatypes, so that it is `casting` that says what doesn't fit.
 _ARROW = {"float": pa.float64(), "integer": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
 
@@ -45,53 +48,75 @@ class CsvRows:
 
     total = None
     has_requests = False
+    _delimiter = ","
 
     def __init__(self, file: BinaryIO, compression: str, options: ReadOptions) -> None:
         """InvalidFile when it isn't text, or when its columns don't make the model's inputs."""
         self._options = options
+        self._dialect = options.dialect._replace(
+            delimiter=options.dialect.delimiter or self._delimiter,
+            decimal=options.dialect.decimal or ".",
+            quote=options.dialect.quote or '"',
+        )
+        self._quoted = (self._dialect.quote + self._dialect.escape).encode()
         self._text = opened(file, compression, options.file)
         self._names, self._start = self._header()
-        self.kept = dict.fromkeys(options.keep, pa.string())
+        self.names = tuple(self._names)
+        self.kept = dict.fromkeys(options.keep, CELLS)
         self._is_narrow = len(self._names) == 1
-        self._assigned = assign(self._names, options.model, options.keep, options.file)
+        with self._hinted():
+            self._assigned = assign(self._names, options.taking(self._names), options.keep, options.apart, options.file)
+            for item in self._assigned:
+                if not item.is_array:
+                    check_width(item, options)
+        self.inputs = [(item.columns, item.spec) for item in self._assigned]
+        self._nulls = [*NULLS, *[self._dialect.null] * bool(self._dialect.null)]
         read = {name for item in self._assigned for name in item.columns}
         # Arrow has a column once: as text, to carry it over as it is, or as the input's values.
-        self._is_slow = any(item.is_array for item in self._assigned) or not read.isdisjoint(options.keep)
+        self._is_kept_apart = not read.isdisjoint(options.keep)
+        self._is_slow = any(item.is_array for item in self._assigned)
+        first = self._first()
+        self._kept_types = dict.fromkeys(options.keep, pa.string())
+        self._types = dict(self._kept_types)
         for item in self._assigned:
-            if not item.is_array:
-                check_width(item, options)
-        self._types = dict.fromkeys(options.keep, pa.string()) | {
-            name: _arrow(item.spec) for item in self._assigned for name in item.columns
-        }
+            for name in item.columns:
+                self._types[name] = _arrow(item.spec, self._pointed(first.get(name, "")))
+
+        self._whole = [
+            name
+            for item in self._assigned
+            for name in item.columns
+            if item.spec.datatype.is_integer and pa.types.is_floating(self._types[name])
+        ]
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         counter, offset = RowCounter(start.row, stop), start.offset or self._start
-        for lines in read_lines(self._text, offset, self._options.pace, self._options.file, quoted=True):
+        for lines in read_lines(self._text, offset, self._options.pace, self._options.file, quoted=self._quoted):
             yield counter.chunk(partial(self._table, lines), partial(self._numbered, lines, stop))
             if counter.is_over:
                 return
 
     def _numbered(self, lines: Lines, stop: int | None, table: pa.Table | None, row: int) -> list[Block]:
         if stop is not None and (table is None or row + len(table) > stop):
-            lines = head(lines, stop - row, quoted=True, blank=self._is_narrow)
+            lines = head(lines, stop - row, quoted=self._quoted, blank=self._is_narrow)
             table = self._table(lines)
         return list(self._blocks(lines, table, row))
 
     def borders(self, rows: int) -> Iterator[Cursor]:
-        return borders(self._text, self._start, rows, self._options.file, quoted=True, blank=self._is_narrow)
+        return borders(self._text, self._start, rows, self._options.file, quoted=self._quoted, blank=self._is_narrow)
 
     def _header(self) -> tuple[list[str], int]:
         start = start_of(self._text)
-        first = next(read_lines(self._text, start, Pace(1), self._options.file, quoted=True), Lines(b"", start))
+        first = next(read_lines(self._text, start, Pace(1), self._options.file, quoted=self._quoted), Lines(b"", start))
         try:
-            cells = next(csv.reader([first.data.decode().rstrip("\r\n")]), [])
+            cells = next(self._csv([first.data.decode().rstrip("\r\n")]), [])
             if not cells and first.data and self._options.header is False:
                 cells = [""]  # the missing value of a lone column
         except (UnicodeDecodeError, csv.Error) as exc:
             raise InvalidFile(f"the first line of {self._options.file} can't be read: {exc}") from exc
         if not cells or first.oversize:
             raise InvalidFile(f"the first line of {self._options.file} must name the columns: it is empty or too long")
-        named = is_header(cells, self._options.header, self._options.file)
+        named = is_header([self._pointed(cell) for cell in cells], self._options.header, self._options.file)
         names = cells if named else self._by_position(len(cells))
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -100,16 +125,27 @@ class CsvRows:
             )
         return names, first.end if named else start
 
+    def _first(self) -> dict[str, str]:
+        """The cells of the first row; none when it isn't like others."""
+        lines = next(read_lines(self._text, self._start, Pace(1), self._options.file, quoted=self._quoted), None)
+        try:
+            cells = next(self._csv([lines.data.decode()]), []) if lines else []
+        except (UnicodeDecodeError, csv.Error):
+            cells = []
+        return dict(zip(self._names, cells, strict=True)) if len(cells) == len(self._names) else {}
+
     def _by_position(self, count: int) -> list[str]:
-        return by_position(count, self._options.model, self._options.keep, self._options.file)
+        model = self._options.taking(map(str, range(count)))
+        return by_position(count, model, self._options.apart, self._options.file)
 
     def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:
-            yield to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end)
+            kept = self._parsed(lines, self._kept_types) if self._is_kept_apart else None
+            yield to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end, kept)
         elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
             yield self._careful(lines, row)
         else:
-            for half in halves(lines, quoted=True):
+            for half in halves(lines, quoted=self._quoted):
                 for block in self._blocks(half, self._table(half), row):
                     yield block
                     row = block.end.row
@@ -120,21 +156,48 @@ class CsvRows:
         # escaped quotes, which are no CSV, for a part of a text.
         if lines.oversize or self._is_slow or lines.data.count(b"\r") != lines.data.count(b"\r\n"):
             return None
-        if b'\\"' in lines.data:
+        if not self._dialect.escape and b'\\"' in lines.data:
             return None
         try:
-            table = arrow_csv.read_csv(
-                pa.py_buffer(lines.data),
-                arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
-                arrow_csv.ParseOptions(newlines_in_values=b'"' in lines.data, ignore_empty_lines=not self._is_narrow),
-                arrow_csv.ConvertOptions(
-                    include_columns=list(self._types), column_types=self._types, null_values=NULLS
-                ),
-            )
+            table = self._parsed(lines, self._types)
         except pa.ArrowInvalid:
             return None
-        # Arrow takes a number beyond all others for infinity.
-        return None if _has_infinity(table) and _BEYOND.search(lines.data) else table
+        # Arrow takes a number beyond all others for infinity, and has no whole one beyond the exact.
+        if _has_infinity(table) and _BEYOND.search(lines.data):
+            return None
+        return None if any(_is_inexact(table.column(name)) for name in self._whole) else table
+
+    def _parsed(self, lines: Lines, types: Mapping[str, pa.DataType]) -> pa.Table:
+        """ArrowInvalid where a line has too few or too many cells, or a cell another type."""
+        dialect = self._dialect
+        table = arrow_csv.read_csv(
+            pa.py_buffer(lines.data),
+            arrow_csv.ReadOptions(column_names=self._names, block_size=len(lines.data) + 1, use_threads=False),
+            arrow_csv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote,
+                escape_char=dialect.escape or False,
+                newlines_in_values=self._quoted[:1] in lines.data,
+                ignore_empty_lines=not self._is_narrow,
+            ),
+            arrow_csv.ConvertOptions(
+                include_columns=list(types),
+                column_types=types,
+                null_values=self._nulls,
+                decimal_point=dialect.decimal,
+            ),
+        )
+        if not dialect.null:
+            return table
+        # To Arrow a text is missing in all of these cells, or in none.
+        missing = pa.scalar(None, pa.string())
+        columns = {
+            name: pc.if_else(pc.equal(column, dialect.null), missing, column)
+            if pa.types.is_string(column.type)
+            else column
+            for name, column in zip(table.column_names, table.columns, strict=True)
+        }
+        return pa.table(columns)
 
     def _careful(self, lines: Lines, row: int) -> Block:
         """The same for lines that need a look each."""
@@ -142,7 +205,7 @@ class CsvRows:
         if lines.oversize:
             builder.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
             return builder.block(lines.end)
-        for line in records(lines.data, quoted=True, blank=self._is_narrow):
+        for line in records(lines.data, quoted=self._quoted, blank=self._is_narrow):
             try:
                 cells = self._cells(line)
             except InvalidRequest as exc:
@@ -153,7 +216,7 @@ class CsvRows:
 
     def _cells(self, line: bytes) -> dict[str, str]:
         try:
-            cells = next(csv.reader([line.decode(errors="surrogateescape")], strict=True)) or [""]
+            cells = next(self._csv([line.decode(errors="surrogateescape")], strict=True)) or [""]
         except csv.Error as exc:
             hint = '; a quote in a cell is written twice, not as \\"' if b'\\"' in line else ""
             raise InvalidRequest(f"the line is not CSV: {exc}{hint}") from exc
@@ -171,12 +234,59 @@ class CsvRows:
             parsed: list[Any] = []
             for name in item.columns:
                 try:
-                    parsed.append(rows.from_cell(cells[name], item))
+                    parsed.append(self._value(cells[name], item))
                 except InvalidRequest as exc:
                     builder.reject(str(exc), cells, name)
                     return
             values[item.spec.name] = parsed[0] if len(parsed) == 1 else parsed
-        builder.add(values, line, [cells[name] for name in self._options.keep])
+        null = self._dialect.null
+        kept = [None if null and cells[name] == null else cells[name] for name in self._options.keep]
+        builder.add(values, line, kept)
+
+    def _value(self, cell: str, item: Assigned) -> Any:
+        datatype = item.spec.datatype
+        if self._dialect.null and cell == self._dialect.null:
+            if datatype.is_float and not item.is_array:
+                return None
+            raise InvalidRequest("the value is missing")
+        if self._dialect.decimal != "." and "." in cell and datatype.is_number and not item.is_array:
+            raise InvalidRequest(f"{cell[:40]!r} has a point, but fractions are behind a {self._dialect.decimal!r}")
+        return rows.from_cell(self._pointed(cell) if datatype.is_number and not item.is_array else cell, item)
+
+    def _pointed(self, cell: str) -> str:
+        """A number with a point before its fraction. One that has a point where it is written with a comma is none."""
+        decimal = self._dialect.decimal
+        if decimal == "." or not _NUMBER.fullmatch(cell.replace(decimal, "d")):
+            return cell
+        return cell.replace(decimal, ".")
+
+    def _csv(self, lines: list[str], *, strict: bool = False) -> Iterator[list[str]]:
+        dialect = self._dialect
+        return csv.reader(
+            lines,
+            delimiter=dialect.delimiter,
+            quotechar=dialect.quote,
+            escapechar=dialect.escape or None,
+            strict=strict,
+        )
+
+    @contextmanager
+    def _hinted(self) -> Iterator[None]:
+        """Says which delimiter a file seems to have whose columns aren't found."""
+        try:
+            yield
+        except InvalidFile as exc:
+            seen = [each for each in ";\t|" if len(self._names) == 1 and each in self._names[0]]
+            if not seen or self._options.dialect.delimiter:
+                raise
+            shown = "\\t" if seen[0] == "\t" else seen[0]
+            raise InvalidFile(f"{exc}. Its cells seem to be apart by that: --delimiter '{shown}'") from exc
+
+
+class TsvRows(CsvRows):
+    """The same with tabs."""
+
+    _delimiter = "\t"
 
 
 def _has_infinity(table: pa.Table) -> bool:
@@ -192,5 +302,15 @@ def _is_text(cell: str) -> bool:
     return True
 
 
-def _arrow(spec: TensorSpec) -> pa.DataType:
+def _is_inexact(column: pa.ChunkedArray) -> bool:
+    """Whether a float in it may be another number than the text was."""
+    return bool(pc.any(pc.greater_equal(pc.abs(column), float(EXACT))).as_py())
+
+
+def _arrow(spec: TensorSpec, first: str) -> pa.DataType:
+    """The type to read a column in whose first cell is this: others that fit the input are quick to read too."""
+    if spec.datatype.is_number and first.lower() in ("true", "false"):
+        return pa.bool_()
+    if spec.datatype.is_integer and "." in first:
+        return pa.float64()
     return pa.uint64() if spec.datatype.name == "UINT64" else _ARROW[spec.datatype.kind]

@@ -1,7 +1,9 @@
 """The formats of batch jobs' files, by extension: what reads their rows, and what writes answers."""
 
+import bz2
 import gzip
-from collections.abc import Iterable, Mapping, Sequence
+import lzma
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, Protocol
@@ -27,7 +29,7 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A format's name, and the compression around it: "", "gzip" or "zstd"."""
+    """A format's name, and the compression around it: "", "gzip", "zstd", "bz2" or "xz"."""
 
     name: str
     compression: str = ""
@@ -42,12 +44,15 @@ FORMATS = {
     "jsonl": ("json_lines_reader:JsonLines", "json_writer:JsonAnswers"),
     "csv": ("csv_reader:CsvRows", "table_writers:CsvAnswers"),
     "parquet": ("parquet_reader:ParquetRows", "table_writers:ParquetAnswers"),
+    "tsv": ("csv_reader:TsvRows", "table_writers:TsvAnswers"),
+    "feather": ("arrow_reader:ArrowRows", "table_writers:ArrowAnswers"),
+    "orc": ("arrow_reader:OrcRows", "table_writers:OrcAnswers"),
     "npy": ("npy_reader:NpyRows", "npy_writer:NpyAnswers"),
     "npz": ("npy_reader:NpzRows", "npy_writer:NpzAnswers"),
 }
-COMPRESSED = ("jsonl", "csv")
-_EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst"}
-_SYNONYMS = {"ndjson": "jsonl", "pq": "parquet"}
+COMPRESSED = ("jsonl", "csv", "tsv")
+_EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst", "bz2": ".bz2", "xz": ".xz"}
+_SYNONYMS = {"ndjson": "jsonl", "json": "jsonl", "pq": "parquet", "arrow": "feather"}
 
 
 def named(name: str) -> Format:
@@ -55,7 +60,8 @@ def named(name: str) -> Format:
     found = of_file(f"x.{name.lstrip('.')}")
     if found is None:
         raise InvalidRequest(
-            f"unknown format {name[:40]!r}; there are {', '.join(FORMATS)}, and .gz or .zst of {', '.join(COMPRESSED)}"
+            f"unknown format {name[:40]!r}; there are {', '.join(FORMATS)}, and .gz, .zst, .bz2 or .xz of "
+            f"{', '.join(COMPRESSED)}"
         )
     return found
 
@@ -119,7 +125,12 @@ def _zstd(content: bytes) -> bytes:
     return compressed
 
 
-_COMPRESS = {"gzip": lambda content: gzip.compress(content, 6, mtime=0), "zstd": _zstd}
+_COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda content: gzip.compress(content, 6, mtime=0),
+    "zstd": _zstd,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}
 
 
 def _found(name: str) -> Any:

@@ -1,14 +1,15 @@
-"""JSON Lines: a row or a request of the protocol on each line in, an answer on each line out."""
+"""JSON Lines, or an array of them: a row or a request of the protocol on each line in, an answer on each line out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Any, BinaryIO
 
 import orjson
 
-from inferry.errors import InvalidRequest
-from inferry.jobs.formats import number_lines
+from inferry.errors import InvalidFile, InvalidRequest
+from inferry.jobs.formats import json_array, number_lines
 from inferry.jobs.formats.block_builder import BlockBuilder, ReadOptions, legible
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Pace, numbers
 from inferry.jobs.formats.lines import (
@@ -32,6 +33,8 @@ from inferry.runtime import columns as named
 from inferry.runtime import rows
 
 _FEATURES = "features"
+# Lines that are looked at before a file is refused for the names of their members.
+LOOKED_AT = 100
 
 
 class JsonLines:
@@ -44,26 +47,50 @@ class JsonLines:
         """InvalidFile when it isn't text, or when its first line is no JSON object."""
         self._options = options
         self._text = opened(file, compression, options.file)
+        self._is_array = json_array.begins(self._text)
+        if self._is_array:
+            self._text = json_array.as_lines(self._text, options.file)
         self._start = start_of(self._text)
         first = self._first()
-        self.has_requests = "inputs" in first and "inputs" not in options.model.session.signature.inputs
+        signature = options.model.session.signature
+        self.has_requests = "inputs" in first and "inputs" not in signature.inputs and not options.columns
+        self.names = tuple(first)
+        self._model = options.taking(first)
+        self._has_features = _FEATURES not in signature.inputs and not options.columns
         self._blocks = self._requests if self.has_requests else self._rows
-        self._inputs = self._members(first)
         required = named.required(options.model)
+        self.inputs = self._members(first, required)
+        if not self.has_requests:
+            self._check_names()
         self._only = required[0].name if len(required) == 1 else None
-        read = {name for names, _ in self._inputs for name in names}
+        read = {name for names, _ in self.inputs for name in names}
         # Members that would make another row of a line, which the quick way doesn't look at.
-        others = {*options.model.session.signature.inputs, _FEATURES} - read if _FEATURES not in read else ()
+        others = {*signature.inputs, *[_FEATURES] * self._has_features} - read
+        if _FEATURES in read and self._has_features:
+            others = set()
+        elif options.columns:
+            others -= {spec.name for spec in required}
         self._others = [orjson.dumps(name) for name in others]
-        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self._inputs)
+        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self.inputs)
 
-    def _members(self, first: dict[str, Any]) -> list[tuple[tuple[str, ...], TensorSpec]]:
+    def _members(
+        self, first: dict[str, Any], required: Sequence[TensorSpec]
+    ) -> list[tuple[tuple[str, ...], TensorSpec]]:
         """The members of the first line that each input is in."""
-        model = self._options.model
-        required = named.required(model)
-        if len(required) == 1 and _FEATURES in first and _FEATURES not in model.session.signature.inputs:
+        if len(required) == 1 and _FEATURES in first and self._has_features:
             return [((_FEATURES,), required[0])]
-        return [(named.listed(model, first) or (spec.name,), spec) for spec in required]
+        return [(named.listed(self._model, first) or (spec.name,), spec) for spec in required]
+
+    def _check_names(self) -> None:
+        """InvalidFile when the first lines have members, and none that the model takes: no other line will do."""
+        takes = {*self._options.model.signature.inputs, *self._model.columns, *[_FEATURES] * self._has_features}
+        members: dict[str, None] = {}
+        for value in islice(self._objects(), LOOKED_AT):
+            if not takes.isdisjoint(value):
+                return
+            members |= dict.fromkeys(value)
+        if members:
+            raise InvalidFile(named.none_of(tuple(members), self._model, self._options.file))
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
         row, offset = start.row, start.offset or self._start
@@ -78,15 +105,19 @@ class JsonLines:
                 return
 
     def borders(self, rows: int) -> Iterator[Cursor]:
+        if self._is_array:  # it is read from its start
+            return iter(())
         return borders(self._text, self._start, rows, self._options.file)
 
     def _first(self) -> dict[str, Any]:
         """The first line that is an object; what the lines are must not depend on a broken one."""
+        return next(self._objects(), {})
+
+    def _objects(self) -> Iterator[dict[str, Any]]:
         for lines in read_lines(self._text, self._start, Pace(1000), self._options.file):
             for line in records(lines.data):
                 with suppress(InvalidRequest):
-                    return _object(line)
-        return {}
+                    yield _object(line)
 
     def _rows(self, lines: Lines, row: int) -> Iterator[Block]:
         if lines.oversize:
@@ -108,10 +139,10 @@ class JsonLines:
         data = lines.data.removesuffix(b"\n")
         if any(name in data for name in self._others):
             return None
-        found = number_lines.read(data, self._inputs, self._options.keep)
+        found = number_lines.read(data, self.inputs, self._options.keep)
         if found is None and b"\n\n" in data:
             data = b"\n".join(records(data))
-            found = number_lines.read(data, self._inputs, self._options.keep)
+            found = number_lines.read(data, self.inputs, self._options.keep)
         if found is None:
             return None
         count = how_many(data, b"\n") + 1
@@ -143,8 +174,8 @@ class JsonLines:
 
     def _values(self, value: dict[str, Any]) -> dict[str, Any]:
         """The value of each input in a line's object."""
-        model = self._options.model
-        if _FEATURES in value and _FEATURES not in model.session.signature.inputs:
+        model = self._model
+        if _FEATURES in value and self._has_features:
             features = value[_FEATURES]
             if not isinstance(features, dict):
                 return {name: values[0] for name, values in rows.columns([features], model).items()}

@@ -23,7 +23,8 @@ class JsonAnswers:
         self._model = model
         self._specs = model.session.signature.outputs
         self._keep = keep
-        self._types = {name: _checked(name, held) for name, held in kept.items()}
+        self._cells = {name for name, held in kept.items() if isinstance(held, str)}
+        self._types = {name: _checked(name, held) for name, held in kept.items() if name not in self._cells}
         self._encode = self._responses if requests else self._rows
 
     def encode(self, answer: Answer) -> bytes:
@@ -41,11 +42,18 @@ class JsonAnswers:
 
     def _rows(self, answer: Answer) -> bytes:
         kept = {name: _chosen(answer.block.kept[name], self._types.get(name), answer) for name in self._keep}
-        columns = {name: Texts(of_values(values)) for name, values in kept.items()}
+        columns = {name: Texts(self._texts(name, values)) for name, values in kept.items()}
         for name, values in answer.outputs.items():
             columns[name] = _output_texts(values, self._specs[name].datatype.name)
         first, *others = (orjson.dumps(name) + b":" for name in columns)
         return lines(b"{" + first, list(columns.values()), [b"," + name for name in others], b"}\n")
+
+    def _texts(self, name: str, values: Sequence[Any]) -> list[bytes]:
+        if name not in self._cells:
+            return of_values(values)
+        from inferry.jobs.formats.kept_columns import json_of_cell
+
+        return list(map(json_of_cell, values))
 
     def _responses(self, answer: Answer) -> bytes:
         requests = answer.block.requests

@@ -12,7 +12,11 @@ import pyarrow.parquet as pq
 
 from inferry.errors import NotSupported
 
+CELLS = "cells"
+"""What a reader of CSV says that a column holds: texts, and numbers where printing these gives the same text."""
+
 _UUID = "arrow.uuid"
+_MOST = 1 << 63
 # The largest integer up to which floats have all.
 _EXACT = 1 << 53
 
@@ -63,6 +67,8 @@ def check_parquet(held: pa.DataType, column: str) -> None:
 
 def known_type(held: Any, column: str, format_: str) -> pa.DataType:
     """Arrow's type of what a reader says of a column: the type itself, or NumPy's. NotSupported when Arrow has none."""
+    if held == CELLS:
+        return pa.string()
     if not isinstance(held, np.dtype):
         return held
     try:
@@ -72,6 +78,33 @@ def known_type(held: Any, column: str, format_: str) -> pa.DataType:
     for _ in held.shape:
         found = pa.list_(found)
     return found
+
+
+def of_cells(cells: pa.Array, held: pa.DataType) -> bool:
+    """Whether all of a column's cells are numbers of this type that are printed as they are written."""
+    try:
+        numbers = cells.cast(held)
+    except pa.ArrowInvalid:
+        return False
+    return all(map(_is_printed, numbers.to_pylist(), cells.to_pylist()))
+
+
+def _is_printed(number: Any, cell: Any) -> bool:
+    if number is None:
+        return cell is None
+    return str(number) == cell and math.isfinite(number)
+
+
+def json_of_cell(cell: str | None) -> bytes:
+    """A cell as JSON: a number as it is, if printing it gives this text."""
+    if cell is None:
+        return b"null"
+    try:
+        number = float(cell) if "." in cell or "e" in cell else int(cell)
+    except ValueError:
+        return orjson.dumps(cell)
+    is_json = _is_printed(number, cell) and (isinstance(number, float) or -_MOST <= number < _MOST)
+    return cell.encode() if is_json else orjson.dumps(cell)
 
 
 def without_views(held: pa.DataType) -> pa.DataType:

@@ -1,12 +1,15 @@
 """Text files in blocks of whole lines: never more of a file in memory than a block, whatever its size."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from functools import partial
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -21,6 +24,9 @@ MAX_LINE = 16 << 20
 EXCERPT = 1000
 # So many lines are looked at one by one where a block holds something unexpected.
 FEW = 32
+
+# Bytes of compressed data that are read at a time, and of memory that its dictionary may take (xz -9 takes 65 MiB).
+_PIECE, _XZ = 1 << 16, 128 << 20
 
 _BOM = b"\xef\xbb\xbf"
 _FOREIGN = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK": "a ZIP archive", b"\x1f\x8b": "compressed with gzip"}
@@ -41,7 +47,7 @@ class Lines:
 
 
 def opened(file: BinaryIO, compression: str, what: str) -> BinaryIO:
-    """The text of a file, compressed with "gzip", "zstd" or nothing (""). InvalidFile when it is something else."""
+    """The text of a file, compressed as a format says, or not. InvalidFile when it is something else."""
     text = _INFLATING[compression](file)
     with readable(what):
         head = text.read(3)
@@ -71,8 +77,11 @@ def readable(what: str) -> Iterator[None]:
         raise InvalidFile(f"{what} can't be read: {exc}") from exc
 
 
-def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bool = False) -> Iterator[Lines]:
-    """Blocks of `pace.rows` lines from `offset`, a line border; `quoted`: quotes may hold line ends, as in CSV."""
+def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bytes = b"") -> Iterator[Lines]:
+    """Blocks of `pace.rows` lines from `offset`, a line border.
+
+    `quoted`: the quote between which line ends may be, as in CSV, and what escapes it, where something does.
+    """
     with readable(what):
         text.seek(offset)
         rest, size = b"", FIRST
@@ -93,9 +102,9 @@ def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bo
                 return
 
 
-def records(data: bytes, *, quoted: bool = False, blank: bool = False) -> list[bytes]:
+def records(data: bytes, *, quoted: bytes = b"", blank: bool = False) -> list[bytes]:
     """The rows of a block without their line ends: lines that are not empty, and empty ones where `blank`."""
-    if not quoted or b'"' not in data:
+    if not quoted or quoted[:1] not in data:
         lines = data.split(b"\n")
     else:
         ends = line_ends(data, quoted).tolist()
@@ -105,21 +114,21 @@ def records(data: bytes, *, quoted: bool = False, blank: bool = False) -> list[b
     return [line.rstrip(b"\r") for line in lines if blank or _holds_something(line, quoted)]
 
 
-def _holds_something(line: bytes, quoted: bool) -> bool:
+def _holds_something(line: bytes, quoted: bytes) -> bool:
     """Whether a line is a row: space is a value in CSV, and nothing in JSON."""
-    return bool(line.strip(b"\r\n")) and (quoted or not line.isspace())
+    return bool(line.strip(b"\r\n")) and (bool(quoted) or not line.isspace())
 
 
-def halves(lines: Lines, *, quoted: bool = False) -> tuple[Lines, Lines]:
+def halves(lines: Lines, *, quoted: bytes = b"") -> tuple[Lines, Lines]:
     """The first half of a block of several lines, and the rest."""
     ends = line_ends(lines.data, quoted)
     # Quotes that are out of order may leave one line only: its half is cut at any line end, to get on.
     if len(ends) < 2:
-        ends = line_ends(lines.data, quoted=False)
+        ends = line_ends(lines.data, quoted=b"")
     return _cut(lines, int(ends[(len(ends) - 1) // 2]))
 
 
-def head(lines: Lines, count: int, *, quoted: bool = False, blank: bool = False) -> Lines:
+def head(lines: Lines, count: int, *, quoted: bytes = b"", blank: bool = False) -> Lines:
     """The first `count` rows; all when there are fewer."""
     start = 0
     for end in line_ends(lines.data, quoted).tolist():
@@ -134,12 +143,16 @@ def _cut(lines: Lines, end: int) -> tuple[Lines, Lines]:
     return Lines(lines.data[:end], lines.offset), Lines(lines.data[end:], lines.offset + end)
 
 
-def line_ends(data: bytes, quoted: bool) -> Array:
+def line_ends(data: bytes, quoted: bytes) -> Array:
     """The offsets behind every line end, those inside of quotes left out."""
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets == ord("\n"))
-    if quoted and b'"' in data:
-        before = np.searchsorted(np.flatnonzero(octets == ord('"')), ends)
+    if quoted and quoted[:1] in data:
+        quotes = octets == ord(quoted[:1])
+        if len(quoted) > 1 and quoted[1:] in data:  # what is escaped is no quote
+            plain = data.replace(quoted[1:] * 2, b"  ").replace(quoted[1:] + quoted[:1], b"  ")
+            quotes = np.frombuffer(plain, np.uint8) == ord(quoted[:1])
+        before = np.searchsorted(np.flatnonzero(quotes), ends)
         ends = ends[before % 2 == 0]
     return ends + 1
 
@@ -149,14 +162,14 @@ def how_many(data: bytes, octet: bytes) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(octet)))
 
 
-def _last_end(data: bytes, quoted: bool) -> int:
-    if quoted and b'"' in data:
+def _last_end(data: bytes, quoted: bytes) -> int:
+    if quoted and quoted[:1] in data:
         ends = line_ends(data, quoted)
         return int(ends[-1]) if len(ends) else 0
     return data.rfind(b"\n") + 1
 
 
-def _parts(data: bytes, pace: Pace, quoted: bool) -> Iterator[bytes]:
+def _parts(data: bytes, pace: Pace, quoted: bytes) -> Iterator[bytes]:
     if how_many(data, b"\n") <= pace.rows:
         if data:
             yield data
@@ -171,7 +184,7 @@ def _parts(data: bytes, pace: Pace, quoted: bool) -> Iterator[bytes]:
 
 
 def borders(
-    text: BinaryIO, offset: int, rows: int, what: str, *, quoted: bool = False, blank: bool = False
+    text: BinaryIO, offset: int, rows: int, what: str, *, quoted: bytes = b"", blank: bool = False
 ) -> Iterator[Cursor]:
     """A line border about every `rows` rows; neither the first line nor the end."""
     row = since = 0
@@ -192,26 +205,20 @@ def _skip_line(text: BinaryIO, data: bytes) -> tuple[bytes, int]:
     return head + tail[end:], size + end
 
 
-class _Forward(io.RawIOBase):
+class Forward(io.RawIOBase):
     """A stream that can only be read on, with the seeks that reading lines needs: back to the start, and ahead."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._restart()
-
-    def _restart(self) -> None:
-        import pyarrow as pa
-
-        self._file.seek(0)
-        self._stream = pa.CompressedInputStream(pa.PythonFile(_Lent(self._file), "r"), "zstd")
-        self._position = 0
+    def __init__(self, begin: Callable[[], Any]) -> None:
+        """`begin` gives the stream from its start, something to `read`."""
+        self._begin = begin
+        self._stream, self._position = begin(), 0
 
     def readable(self) -> bool:
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if offset < self._position:
-            self._restart()
+            self._stream, self._position = self._begin(), 0
         while self._position < offset and self.read(min(BLOCK, offset - self._position)):
             pass
         return self._position
@@ -220,6 +227,42 @@ class _Forward(io.RawIOBase):
         data: bytes = self._stream.read(size)
         self._position += len(data)
         return data
+
+
+def _zstd(file: BinaryIO) -> Any:
+    import pyarrow as pa
+
+    file.seek(0)
+    return pa.CompressedInputStream(pa.PythonFile(_Lent(file), "r"), "zstd")
+
+
+class _Inflated:
+    """The content of streams behind each other that bz2 or lzma has compressed, never more of it than is asked for."""
+
+    def __init__(self, file: BinaryIO, make: Callable[[], Any]) -> None:
+        file.seek(0)
+        self._file, self._make = file, make
+        self._decompressor, self._rest = make(), b""
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._decompressor.eof:
+                # Zeros may stand between streams of xz.
+                self._rest = self._decompressor.unused_data.lstrip(b"\0") or self._file.read(_PIECE).lstrip(b"\0")
+                if not self._rest:
+                    return b""
+                self._decompressor = self._make()
+            elif self._decompressor.needs_input and not self._rest:
+                self._rest = self._file.read(_PIECE)
+                if not self._rest:
+                    raise EOFError
+            given, self._rest = self._rest, b""
+            try:
+                data: bytes = self._decompressor.decompress(given, size)
+            except lzma.LZMAError as exc:
+                raise OSError(str(exc)) from exc
+            if data:
+                return data
 
 
 class _Lent(io.RawIOBase):
@@ -235,8 +278,14 @@ class _Lent(io.RawIOBase):
         return self._file.read(size)
 
 
+def _xz() -> Any:
+    return lzma.LZMADecompressor(memlimit=_XZ)
+
+
 _INFLATING: dict[str, Callable[[BinaryIO], BinaryIO]] = {
     "": lambda file: file,
     "gzip": lambda file: cast("BinaryIO", gzip.GzipFile(fileobj=file)),
-    "zstd": lambda file: cast("BinaryIO", _Forward(file)),
+    "zstd": lambda file: cast("BinaryIO", Forward(partial(_zstd, file))),
+    "bz2": lambda file: cast("BinaryIO", Forward(partial(_Inflated, file, bz2.BZ2Decompressor))),
+    "xz": lambda file: cast("BinaryIO", Forward(partial(_Inflated, file, _xz))),
 }

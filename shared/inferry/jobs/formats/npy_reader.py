@@ -2,9 +2,12 @@
 
 import io
 import math
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -19,8 +22,8 @@ from inferry.protocol.tensors import Array, Shape, aligned, empty
 
 # Bytes of a block: the largest rows are not too many at once.
 BLOCK = 4 << 20
-# Bytes of an array in Fortran order, whose rows lie all over it: it is read as a whole.
-FORTRAN = 64 << 20
+# Bytes of an array in Fortran order, whose rows lie all over it, that are turned at a time.
+WINDOW = 32 << 20
 
 
 class NpyRows:
@@ -36,6 +39,7 @@ class NpyRows:
         self._stream = _Stream(file, size, options.file)
         self.kept: Mapping[str, Any] = {}
         fields = self._stream.dtype.names
+        self.names = fields or ()
         if fields:
             self._inputs = _by_name(fields, options)
             self.kept = {name: self._stream.dtype[name] for name in options.keep}
@@ -44,6 +48,7 @@ class NpyRows:
             self._stream.be_one_row(self._inputs[0])
             if options.keep:
                 raise InvalidFile(f"{options.file} has no column '{options.keep[0]}' to keep: it is one plain array")
+        self.inputs = [((spec.name,), spec) for spec in self._inputs]
         self.total: int = self._stream.count
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
@@ -72,7 +77,9 @@ class NpzRows:
         if len(members) == 1 and not options.keep:
             spec = _only(options)
             members = {spec.name: next(iter(members.values()))}
-        self._inputs = _by_name(tuple(members), options)
+        self.names = tuple(members)
+        self._inputs = _by_name(self.names, options)
+        self.inputs = [((spec.name,), spec) for spec in self._inputs]
         chosen = (*(spec.name for spec in self._inputs), *options.keep)
         self._streams = {
             name: _Stream(
@@ -110,7 +117,9 @@ def to_block(arrays: Mapping[str, Array], inputs: list[TensorSpec], options: Rea
         feed[spec.name] = aligned(values)
         if lost is not None:
             for at in np.flatnonzero(lost.reshape(count, -1).any(axis=1)).tolist():
-                bad[at] = (spec.name, f"a value is out of range for {spec.datatype.name}")
+                is_float = array.dtype.kind == "f" and spec.datatype.is_integer
+                said = "missing, no whole number or out of range" if is_float else "out of range"
+                bad[at] = (spec.name, f"a value is {said} for {spec.datatype.name}")
     kept = {name: arrays[name] for name in options.keep}
     all_rows = numbers(row, count)
     start, end = Cursor(row, row), Cursor(row + count, row + count)
@@ -162,13 +171,81 @@ def _by_name(names: tuple[str, ...], options: ReadOptions) -> list[TensorSpec]:
     return required
 
 
-def _in_c_order(file: BinaryIO, size: int, shape: Shape, dtype: "np.dtype[Any]", what: str) -> BinaryIO:
-    if size > FORTRAN:
-        raise InvalidFile(
-            f"{what} is in Fortran order, and with {size} bytes too large to turn: save np.ascontiguousarray(...) of it"
-        )
-    array: Array = np.ndarray(shape, dtype, file.read(size), order="F")
-    return io.BytesIO(array.tobytes())
+class _ByRow(io.RawIOBase):
+    """The bytes of an array whose columns lie behind each other, row by row; never more in memory than WINDOW, twice.
+
+    `offset`: of the array in the file; `is_own`: nobody else closes it.
+    """
+
+    def __init__(
+        self, file: BinaryIO, offset: int, shape: Shape, dtype: "np.dtype[Any]", what: str, is_own: bool
+    ) -> None:
+        self._file, self._offset, self._what = file, offset, what
+        self._count, self._row, self._dtype = shape[0], shape[1:], dtype
+        self._columns = math.prod(self._row)
+        self._is_own = is_own
+        self._next = 0
+        self._left = memoryview(b"")
+
+    def close(self) -> None:
+        if self._is_own:
+            self._file.close()
+        super().close()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """To where a row begins."""
+        self._next, self._left = offset // max(self._columns * self._dtype.itemsize, 1), memoryview(b"")
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = self._window()
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+    def _window(self) -> memoryview:
+        """The next rows."""
+        size = self._dtype.itemsize
+        rows = min(max(WINDOW // (self._columns * size), 1), self._count - self._next)
+        found = empty((self._columns, rows), self._dtype)
+        pieces = found.view(np.uint8).reshape(self._columns, rows * size)
+        for column in range(self._columns):
+            self._file.seek(self._offset + (column * self._count + self._next) * size)
+            _fill(self._file, memoryview(pieces[column]), self._what, self._count)
+        self._next += rows
+        together = np.ascontiguousarray(found.reshape(*reversed(self._row), rows).T)
+        return memoryview(together.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+
+
+def _on_disk(file: BinaryIO, size: int, what: str) -> BinaryIO:
+    """An archive's member, which can be read only from its start, in a file of its own that nobody else sees."""
+    with ExitStack() as on_failure:
+        copy = on_failure.enter_context(tempfile.TemporaryFile())
+        try:
+            shutil.copyfileobj(file, copy, 1 << 20)
+        except (EOFError, zlib.error, zipfile.BadZipFile) as exc:
+            raise InvalidFile(f"{what} can't be read: {exc}") from exc
+        except OSError as exc:
+            raise InvalidFile(
+                f"{what} is in Fortran order, for which its {size} bytes are copied to {tempfile.gettempdir()}: {exc}. "
+                "Make room there, or save np.ascontiguousarray(...) of it"
+            ) from exc
+        on_failure.pop_all()
+    return cast("BinaryIO", copy)
+
+
+def _fill(file: BinaryIO, view: memoryview, what: str, promised: int) -> None:
+    """Reads as many bytes as there is room for. InvalidFile when there are fewer."""
+    try:
+        while view:
+            count = file.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise InvalidFile(f"{what} is cut off: its header promises {promised} rows")
+            view = view[count:]
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
+        raise InvalidFile(f"{what} can't be read: {exc}") from exc
 
 
 class _Stream:
@@ -180,7 +257,11 @@ class _Stream:
         if not shape:
             raise InvalidFile(f"{what} is a single value: its first axis must be the rows")
         if fortran and len(shape) > 1:
-            self._file, self._data = _in_c_order(file, size - self._data, shape, self.dtype, what), 0
+            is_archived = isinstance(file, zipfile.ZipExtFile)
+            if is_archived:
+                file, self._data = _on_disk(file, size - self._data, what), 0
+            by_row = _ByRow(file, self._data, shape, self.dtype, what, is_archived)
+            self._file, self._data = cast("BinaryIO", by_row), 0
         self.count, self._row = shape[0], shape[1:]
         self.row_bytes = math.prod(self._row) * self.dtype.itemsize
         if self.count and not self.row_bytes:
@@ -210,12 +291,5 @@ class _Stream:
     def _read(self, rows: int) -> Array:
         block = empty((rows, *self._row), self.dtype)
         view = memoryview(block.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-        try:
-            while view:
-                count = self._file.readinto(view)  # type: ignore[attr-defined]
-                if not count:
-                    raise InvalidFile(f"{self._what} is cut off: its header promises {self.count} rows")
-                view = view[count:]
-        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
-            raise InvalidFile(f"{self._what} can't be read: {exc}") from exc
+        _fill(self._file, view, self._what, self.count)
         return block

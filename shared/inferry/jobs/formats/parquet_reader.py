@@ -12,7 +12,7 @@ from inferry.errors import InvalidFile
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Chunk, Cursor, chunk
 from inferry.jobs.formats.kept_columns import without_views
-from inferry.jobs.formats.tables import to_block
+from inferry.jobs.formats.tables import opened_object, to_block, without_object
 from inferry.runtime.columns import assign
 
 # Bytes of each column that are read at a time, and of all columns together.
@@ -40,14 +40,20 @@ class ParquetRows:
             if _magic(file) == b"PARE":
                 raise InvalidFile(_ENCRYPTED.format(options.file)) from exc
             raise InvalidFile(f"{options.file} is not a Parquet file: {exc}") from exc
-        self._assigned = assign(schema.names, options.model, options.keep, options.file)
         _check_encryption(file, self._metadata, options.file)
+        self._object, schema = opened_object(schema, options)
+        self.names = tuple(schema.names)
+        self._assigned = assign(schema.names, options.taking(schema.names), options.keep, options.apart, options.file)
+        self.inputs = [(item.columns, item.spec) for item in self._assigned]
         self._types = {field.name: without_views(field.type) for field in schema}
         # Arrow's own readers take UUIDs for bytes unless they are told otherwise, which the oldest can't be.
         self._types |= dict.fromkeys(_uuids(self._metadata), pa.uuid())
         self.kept = {name: self._types[name] for name in options.keep}
         columns = dict.fromkeys((*(name for item in self._assigned for name in item.columns), *options.keep))
         self._columns = list(columns)
+        if self._object:
+            inside = {field.name for field in self._object.type} - set(self._metadata.schema.to_arrow_schema().names)
+            self._columns = [*(name for name in columns if name not in inside), self._object.name]
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
         self._file = pq.ParquetFile(
             pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer, pre_buffer=False
@@ -63,7 +69,7 @@ class ParquetRows:
                 continue
             if row >= end:
                 return
-            for batch in _ahead(self._batches(group, row - first)):
+            for batch in ahead(self._batches(group, row - first)):
                 for rows in self._pieces(batch.slice(0, end - row)):
                     yield chunk(to_block, rows, self._assigned, self._options, Cursor(row, row), row + len(rows))
                     row += len(rows)
@@ -75,7 +81,7 @@ class ParquetRows:
         start = 0
         while start < len(batch):
             rows = batch.slice(start, self._options.pace.rows)
-            yield self._plain(pa.Table.from_batches([rows]))
+            yield self._plain(without_object(pa.Table.from_batches([rows]), self._object))
             start += len(rows)
 
     def _plain(self, table: pa.Table) -> pa.Table:
@@ -125,7 +131,7 @@ def _check_encryption(file: BinaryIO, metadata: pq.FileMetaData, name: str) -> N
         raise InvalidFile(_ENCRYPTED.format(name))
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The same, each read while what is before it is worked on: reading takes longer than a quick model does."""
     with ThreadPoolExecutor(1, "inferry-parse") as pool:
         following = pool.submit(next, batches, None)

@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, groupby
 from typing import Any, BinaryIO
 
@@ -16,9 +17,11 @@ import pyarrow.parquet as pq
 from inferry.errors import NotSupported
 from inferry.jobs.formats.blocks import Answer, Values, other_shape
 from inferry.jobs.formats.kept_columns import (
+    CELLS,
     check_parquet,
     converted,
     known_type,
+    of_cells,
     text,
     text_type,
     to_array,
@@ -67,6 +70,10 @@ class ParquetAnswers(_Tables):
     def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
         """NotSupported for columns to keep that Parquet can't hold."""
         super().__init__(model, keep, requests, kept)
+        self._check()
+        self._cells = [name for name, held in kept.items() if held == CELLS]
+
+    def _check(self) -> None:
         for name, held in self._kept_types.items():
             check_parquet(held, name)
 
@@ -91,11 +98,16 @@ class ParquetAnswers(_Tables):
         schema = self._schema(parts)
         tables = (self._table(part, schema) for part in parts if part)
         first = next(tables, None) or self._nothing()
-        with pq.ParquetWriter(target, first.schema, use_dictionary=False) as writer:
+        with self._writer(target, first.schema) as write:
             for table in chain((first,), tables):
                 if table.schema != first.schema:
                     raise NotSupported(_SEVERAL)
-                writer.write_table(table)
+                write(table)
+
+    @contextmanager
+    def _writer(self, target: BinaryIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+        with pq.ParquetWriter(target, schema, use_dictionary=False) as writer:
+            yield writer.write_table
 
     def _schema(self, parts: Iterable[bytes]) -> Mapping[str, pa.DataType]:
         """The types of kept columns that aren't known before all parts are there."""
@@ -105,13 +117,22 @@ class ParquetAnswers(_Tables):
             for name in names:
                 if (held := batch.schema.field(name).type) not in found[name]:
                     found[name].append(held)
-        types = {name: unified(found[name]) for name in names}
+        types = {name: unified(found[name]) for name in names} | self._numbers_of_cells(parts)
         doubtful = [name for name in names if {*found[name]} - {types[name], pa.null()}]
         for batch in _batches(parts if doubtful else ()):
             for name in doubtful:
                 if not _fits(batch.column(name), types[name]):
                     types[name] = pa.string()
         return types
+
+    def _numbers_of_cells(self, parts: Iterable[bytes]) -> dict[str, pa.DataType]:
+        """The types of cells that are all of them numbers; text has the type that it has."""
+        types = {name: [pa.int64(), pa.float64()] for name in self._cells}
+        for batch in _batches(parts if types else ()):
+            for name, held in types.items():
+                held[:] = [each for each in held if of_cells(batch.column(name), each)]
+            types = {name: held for name, held in types.items() if held}
+        return {name: held[0] for name, held in types.items()}
 
     def _table(self, part: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
         batches = []
@@ -128,6 +149,39 @@ class ParquetAnswers(_Tables):
         """A file without rows has its columns too."""
         columns = {name: pa.array([], self._kept_types.get(name, pa.string())) for name in self._keep}
         return pa.table(columns | {name: _lists(_no_rows(spec), spec) for name, spec in self._specs.items()})
+
+
+class ArrowAnswers(ParquetAnswers):
+    """The same in a file of Arrow's IPC, which can hold every type."""
+
+    _format = "feather"
+
+    def _check(self) -> None:
+        pass
+
+    @contextmanager
+    def _writer(self, target: BinaryIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+        with pa.ipc.new_file(target, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+            yield writer.write_table
+
+
+class OrcAnswers(ParquetAnswers):
+    """The same in ORC."""
+
+    _format = "orc"
+
+    def _check(self) -> None:
+        pass
+
+    @contextmanager
+    def _writer(self, target: BinaryIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+        from pyarrow import orc
+
+        try:
+            with orc.ORCWriter(target) as writer:
+                yield writer.write
+        except pa.ArrowException as exc:
+            raise NotSupported(f"the results hold what ORC has no form for: {exc}; write parquet") from exc
 
 
 def _stream(batches: Iterable[pa.RecordBatch]) -> bytes:
@@ -160,11 +214,13 @@ class CsvAnswers(_Tables):
     """An output of several values has a column for each, NAME_0 and so on; one of any shape is JSON in a cell."""
 
     _format = "csv"
+    _delimiter = ","
 
     def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
         """NotSupported for columns to keep that CSV can't hold."""
         super().__init__(model, keep, requests, kept)
-        self._types = {name: text_type(held, name, "csv") for name, held in self._kept_types.items()}
+        self._types = {name: text_type(held, name, self._format) for name, held in self._kept_types.items()}
+        self._write = arrow_csv.WriteOptions(include_header=False, delimiter=self._delimiter)
         taken = set(self._specs)
         self._wide = {name for name, spec in self._specs.items() if taken.isdisjoint(_parts(spec))}
 
@@ -174,7 +230,8 @@ class CsvAnswers(_Tables):
             return b""
         if not self._keep and (numbers := self._numbers(answer)):
             columns = [Texts(_cells_of_numbers(values)) for values in numbers]
-            return text_lines(b"", columns, [b","] * (len(columns) - 1), b"\n")
+            lines = text_lines(b"", columns, [b","] * (len(columns) - 1), b"\n")
+            return lines if self._delimiter == "," else lines.replace(b",", self._delimiter.encode())
         kept = {
             name: to_text(column, self._types.get(name, column.type)) for name, column in self._kept(answer).items()
         }
@@ -182,7 +239,7 @@ class CsvAnswers(_Tables):
         for name, values in answer.outputs.items():
             cells |= self._cells(values, self._specs[name])
         sink = pa.BufferOutputStream()
-        arrow_csv.write_csv(pa.table(cells), sink, _WRITE)
+        arrow_csv.write_csv(pa.table(cells), sink, self._write)
         text: bytes = sink.getvalue().to_pybytes()
         return text
 
@@ -231,11 +288,15 @@ class CsvAnswers(_Tables):
         for spec in self._specs.values():
             names += self._cells(_no_rows(spec), spec)
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerow(names)
+        csv.writer(text, lineterminator="\n", delimiter=self._delimiter).writerow(names)
         return text.getvalue().encode()
 
 
-_WRITE = arrow_csv.WriteOptions(include_header=False)
+class TsvAnswers(CsvAnswers):
+    """The same with tabs."""
+
+    _format = "tsv"
+    _delimiter = "\t"
 
 
 def _cells_of_numbers(values: Array) -> list[bytes]:

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from inferry.errors import InvalidFile, InvalidRequest
-from inferry.jobs.formats.block_builder import ReadOptions
+from inferry.jobs.formats import conversions
+from inferry.jobs.formats.block_builder import ALL, ReadOptions
 from inferry.jobs.formats.blocks import Block, Cursor, Group, Rejected, numbers
 from inferry.jobs.formats.casting import cast
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, Shape, aligned, empty
-from inferry.runtime.columns import Assigned, some
+from inferry.runtime.columns import Assigned, names, required, some
 
 
 def check_width(assigned: Assigned, options: ReadOptions) -> None:
@@ -33,16 +34,49 @@ def _of_columns(count: int) -> Shape:
     return (count,) if count > 1 else ()
 
 
+def opened_object(schema: pa.Schema, options: ReadOptions) -> tuple[pa.Field | None, pa.Schema]:
+    """The column of objects whose members are what the model takes, and the columns with these in its place.
+
+    None where the columns themselves have a name that the model takes, or no such column is there.
+    """
+    chosen = () if options.columns == ALL else options.columns
+    wanted = {*(chosen or names(options.model))}
+    if wanted.isdisjoint(schema.names) and not any(spec.name in schema.names for spec in required(options.model)):
+        for field in schema:
+            if pa.types.is_struct(field.type) and wanted <= {member.name for member in field.type}:
+                others = {other.name: other for other in schema if other.name != field.name}
+                return field, pa.schema(({member.name: member for member in field.type} | others).values())
+    return None, schema
+
+
+def without_object(table: pa.Table, field: pa.Field | None) -> pa.Table:
+    """The table with the members of that column in its place."""
+    if field is None:
+        return table
+    column = table.column(field.name).combine_chunks()
+    members = dict(zip([member.name for member in field.type], column.flatten(), strict=True))
+    others = table.drop_columns([field.name])
+    return pa.table(members | {name: others.column(name) for name in others.column_names})
+
+
 def to_block(
-    table: pa.Table, assigned: Sequence[Assigned], options: ReadOptions, start: Cursor, end_offset: int
+    table: pa.Table,
+    assigned: Sequence[Assigned],
+    options: ReadOptions,
+    start: Cursor,
+    end_offset: int,
+    carried: pa.Table | None = None,
 ) -> Block:
-    """A block of a table's rows; those that don't fit are rejected. InvalidFile when a column is of a wrong type."""
+    """A block of a table's rows; those that don't fit are rejected. InvalidFile when a column is of a wrong type.
+
+    `carried`: the columns to keep, where they are others than those of the same name in `table`.
+    """
     columns = [_Column.of(table, item, options) for item in assigned]
     bad: dict[int, tuple[str, str]] = {}
     for column in columns:
         bad = column.bad | bad
     good = np.array([row for row in range(len(table)) if row not in bad], np.int64) if bad else np.arange(len(table))
-    kept = table.select(list(dict.fromkeys(options.keep)))
+    kept = (table if carried is None else carried).select(list(dict.fromkeys(options.keep)))
     names = {*options.keep, *(name for item in assigned for name in item.columns)}
     shown = [name for name in table.column_names if name in names]
 
@@ -265,22 +299,36 @@ def _plain(
     array: pa.Array, spec: TensorSpec, name: str, options: ReadOptions, bad: dict[int, tuple[str, str]]
 ) -> Array:
     """A column of plain values as NumPy's; missing ones are NaN where the input is a float, else their rows are bad."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+    datatype = spec.datatype
+    array = conversions.without_extension(array)
     if pa.types.is_null(array.type):
-        array = array.cast(_NULLS[spec.datatype.kind])
-    fits = _READS[spec.datatype.kind]
-    if not any(test(array.type) for test in fits):
+        array = array.cast(_NULLS[datatype.kind])
+    held, wrong = array.type, dict[int, str]()
+    values: Array | None = None
+    if datatype.is_number and pa.types.is_boolean(held):
+        array = array.cast(pa.uint8())
+    elif datatype.is_float and pa.types.is_decimal(held):
+        values = conversions.from_decimals(array)
+    elif datatype.is_integer and (pa.types.is_decimal(held) or pa.types.is_floating(held)):
+        values, wrong = conversions.to_whole(array, datatype)
+    elif datatype.kind == "string" and conversions.is_binary(held):
+        values, wrong = conversions.to_text(array)
+        array = pa.array(values, pa.string())
+        values = None
+    elif not any(test(held) for test in _READS[datatype.kind]):
         raise InvalidFile(
-            f"column '{name}' of {options.file} holds {array.type}, but {spec.datatype.name} is expected for input "
-            f"'{spec.name}' of model '{options.model.name}'"
+            f"column '{name}' of {options.file} holds {conversions.words(held)}, but {datatype.name} is expected for "
+            f"input '{spec.name}' of model '{options.model.name}'"
         )
-    if array.null_count and not spec.datatype.is_float:
+    bad |= {at: (name, why) for at, why in wrong.items()}
+    if values is not None:
+        return values
+    if array.null_count and not datatype.is_float:
         for row in np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False)).tolist():
             bad[row] = (name, "the value is missing")
-        array = array.fill_null(_NOTHING[spec.datatype.kind])
-    values: Array = array.to_numpy(zero_copy_only=False)
-    return values
+        array = array.fill_null(_NOTHING[datatype.kind])
+    found: Array = array.to_numpy(zero_copy_only=False)
+    return found
 
 
 def _is_list(type_: pa.DataType) -> bool:

@@ -1,6 +1,7 @@
 """What `inferry batch` and runs of many files do: which files, each with its results' place, and which are cut."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -29,6 +30,10 @@ def files(job: Job) -> Iterator[Job]:
 
 def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
     """The same with the size of each file, where a listing has said it."""
+    base, pattern = _glob(job.input)
+    if pattern:
+        yield from _matching(job, base, pattern)
+        return
     if not _is_folder(job.input):
         target = f"{job.output}/" if _is_folder(job.output) and not job.output.endswith("/") else job.output
         yield replace(job, output=target), None
@@ -52,6 +57,43 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
         # Where the output of one run is the input of the next, its results are meant.
         if not _is_own(f"{source}{file.path}"):
             yield replace(job, input=f"{source}{file.path}", output=f"{output}{folder}"), file.size
+
+
+def _glob(url: str) -> tuple[str, str]:
+    """The folder and the pattern below it of a URL or a path with * in it, or ? and [; "" for the place of one file."""
+    magic = re.search(r"[*?[]" if "://" not in url else r"[*[]", url)
+    if not magic or ("://" not in url and Path(url).exists()):
+        return url, ""
+    base = url[: url.rfind("/", 0, magic.start()) + 1]
+    return base or "./", url[len(base) :]
+
+
+def _matching(job: Job, base: str, pattern: str) -> Iterator[tuple[Job, int | None]]:
+    """The files that a pattern finds, whatever their extensions are: * and ? stop at "/", and ** doesn't."""
+    output = f"{job.output.rstrip('/')}/"
+    keep_apart(base, output)
+    found = open_files(base).list()
+    tables = file_names.tables(found, base)
+    is_meant = re.compile(_expression(pattern), re.DOTALL)
+    chosen = [file for file in found if is_meant.fullmatch(file.path) and not file_names.is_mark(file.path)]
+    if not chosen:
+        raise InvalidRequest(f"no files to predict: none of the {len(found)} below {base} is called {pattern}")
+    for file in chosen:
+        if table := next((tables[folder] for folder in tables if file.path.startswith(folder)), None):
+            raise table.refuse()
+        folder, _ = split(file.path)
+        if not _is_own(f"{base}{file.path}"):
+            yield replace(job, input=f"{base}{file.path}", output=f"{output}{folder}"), file.size
+
+
+def _expression(pattern: str) -> str:
+    """A pattern of the shell as a regular expression."""
+    kinds = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^/\]]+\])", pattern)
+    return "".join(
+        kinds.get(piece) or (piece.replace("[!", "[^") if re.fullmatch(r"\[.+\]", piece) else re.escape(piece))
+        for piece in pieces
+    )
 
 
 def _is_own(url: str) -> bool:

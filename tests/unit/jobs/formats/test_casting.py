@@ -39,10 +39,26 @@ def test_values(values: Any, datatype: str, expected: list[Any], lost: list[bool
 
 
 @pytest.mark.parametrize(
+    ("values", "datatype", "expected", "lost"),
+    [
+        ([1.0, -3.0], "INT64", [1, -3], None),
+        ([1.0, 1.5, np.nan, np.inf, -np.inf], "INT8", [1, 0, 0, 0, 0], [False, True, True, True, True]),
+        ([127.0, 128.0, -128.0, -129.0], "INT8", [127, 0, -128, 0], [False, True, False, True]),
+        ([2.0**62, 2.0**63, -(2.0**63)], "INT64", [2**62, 0, -(2**63)], [False, True, False]),
+        ([2.0**63, 2.0**64, -1.0], "UINT64", [2**63, 0, 0], [False, True, True]),
+        ([True, False], "FP32", [1.0, 0.0], None),
+        ([True, False], "UINT8", [1, 0], None),
+    ],
+)
+def test_whole_floats_and_booleans(values: Any, datatype: str, expected: Any, lost: Any) -> None:
+    found, mask = cast(np.array(values), DATATYPES[datatype], "x")
+    assert (found.tolist(), found.dtype) == (expected, DATATYPES[datatype].dtype)
+    assert (None if mask is None else mask.tolist()) == lost
+
+
+@pytest.mark.parametrize(
     ("values", "datatype"),
     [
-        (np.array([1.0]), "INT64"),
-        (np.array([True]), "FP32"),
         (np.array([1]), "BOOL"),
         (np.array(["1"]), "FP32"),
         (np.array([1]), "BYTES"),

@@ -16,7 +16,12 @@ from inferry.jobs.formats.formats import FORMATS, Format, named, of_file
         ("x.parquet.gz", None),
         ("x.npy", Format("npy")),
         ("x.npz", Format("npz")),
-        ("x.json", None),
+        ("x.json", Format("jsonl")),
+        ("x.tsv.xz", Format("tsv", "xz")),
+        ("x.csv.bz2", Format("csv", "bz2")),
+        ("x.arrow", Format("feather")),
+        ("x.orc", Format("orc")),
+        ("x.orc.gz", None),
         ("x.gz", None),
         ("csv", None),
         ("x", None),
@@ -35,5 +40,7 @@ def test_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["xml", "", "npy.gz", "gz"])
 def test_unknown_names(name: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"unknown format .* there are jsonl, csv, parquet, npy, npz"):
+    with pytest.raises(
+        InvalidRequest, match=r"unknown format .* there are jsonl, csv, parquet, tsv, feather, orc, npy, npz"
+    ):
         named(name)

@@ -21,8 +21,8 @@ def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "FIRST", 7)
 
 
-@given(TEXTS, ENDS, st.integers(1, 4), st.booleans(), st.booleans())
-def test_every_row_comes_once(texts: list[bytes], end: bytes, most: int, last: bool, quoted: bool) -> None:
+@given(TEXTS, ENDS, st.integers(1, 4), st.booleans(), st.sampled_from([b"", b'"', b'"\\']))
+def test_every_row_comes_once(texts: list[bytes], end: bytes, most: int, last: bool, quoted: bytes) -> None:
     data = end.join(texts) + (end if last else b"")
     blocks = list(read_lines(BytesIO(data), 0, Pace(most), "x", quoted=quoted))
     assert b"".join(block.data for block in blocks) == data
@@ -43,22 +43,22 @@ def test_every_row_comes_once(texts: list[bytes], end: bytes, most: int, last: b
 def test_empty_lines_may_be_rows(texts: list[bytes], end: bytes, most: int, count: int) -> None:
     """Each of them, however the text is cut; what is behind the last line end is no line."""
     data = b"".join(text + end for text in texts)
-    blocks = list(read_lines(BytesIO(data), 0, Pace(most), "x", quoted=True))
-    assert [record for block in blocks for record in records(block.data, quoted=True, blank=True)] == texts
-    first = head(Lines(data, 0), count, quoted=True, blank=True)
-    assert records(first.data, quoted=True, blank=True) == texts[:count]
-    rows = [row for row, _ in borders(BytesIO(data), 0, 2, "x", quoted=True, blank=True)]
+    blocks = list(read_lines(BytesIO(data), 0, Pace(most), "x", quoted=b'"'))
+    assert [record for block in blocks for record in records(block.data, quoted=b'"', blank=True)] == texts
+    first = head(Lines(data, 0), count, quoted=b'"', blank=True)
+    assert records(first.data, quoted=b'"', blank=True) == texts[:count]
+    rows = [row for row, _ in borders(BytesIO(data), 0, 2, "x", quoted=b'"', blank=True)]
     offsets = [len(b"".join(text + end for text in texts[:row])) for row in rows]
-    assert [offset for _, offset in borders(BytesIO(data), 0, 2, "x", quoted=True, blank=True)] == offsets
+    assert [offset for _, offset in borders(BytesIO(data), 0, 2, "x", quoted=b'"', blank=True)] == offsets
 
 
 @given(TEXTS, st.integers(1, 20))
 def test_halves_and_heads(texts: list[bytes], count: int) -> None:
     whole = Lines(b"".join(text + b"\n" for text in texts), 5)
-    rows = records(whole.data, quoted=True)
-    assert records(head(whole, count, quoted=True).data, quoted=True) == rows[:count]
+    rows = records(whole.data, quoted=b'"')
+    assert records(head(whole, count, quoted=b'"').data, quoted=b'"') == rows[:count]
     if len(texts) > 1:
-        first, second = halves(whole, quoted=True)
+        first, second = halves(whole, quoted=b'"')
         assert (first.data + second.data, first.offset, first.end, second.end) == (
             whole.data,
             5,
@@ -67,7 +67,7 @@ def test_halves_and_heads(texts: list[bytes], count: int) -> None:
         )
         assert first.data
         assert second.data
-        assert records(first.data, quoted=True) + records(second.data, quoted=True) == rows
+        assert records(first.data, quoted=b'"') + records(second.data, quoted=b'"') == rows
 
 
 def test_borders() -> None:

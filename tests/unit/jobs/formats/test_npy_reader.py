@@ -1,5 +1,6 @@
 """NPY files whose rows are laid out in other ways: over the whole array, and a row that is all of it."""
 
+import errno
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from arrayfiles import npy
+from arrayfiles import npy, npz
 from inferry.errors import InvalidFile
 from inferry.jobs.formats import npy_reader
 from inferry.jobs.formats.block_builder import ReadOptions
@@ -35,17 +36,41 @@ def rows(array: Any, wanted: ReadOptions, start: int = 0) -> list[Any]:
 
 
 @pytest.mark.parametrize("start", [0, 2])
-def test_fortran_order(wanted: ReadOptions, start: int) -> None:
+@pytest.mark.parametrize("window", [1, 24, 48, 71, 1 << 20])
+def test_fortran_order(wanted: ReadOptions, monkeypatch: pytest.MonkeyPatch, start: int, window: int) -> None:
+    """Rows of 24 bytes, turned one at a time, two, and all."""
+    monkeypatch.setattr(npy_reader, "WINDOW", window)
     assert rows(np.asfortranarray(ARRAY), wanted, start) == ARRAY[start:].tolist()
 
 
-def test_a_large_array_in_fortran_order_is_refused(wanted: ReadOptions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npy_reader, "FORTRAN", ARRAY.nbytes - 1)
-    with pytest.raises(
-        InvalidFile, match=r"x\.npy is in Fortran order, and with 96 bytes too large to turn: save np.asc"
-    ):
-        rows(np.asfortranarray(ARRAY), wanted)
-    assert rows(ARRAY, wanted) == ARRAY.tolist()
+@pytest.mark.parametrize("dtype", [">f4", "<f4", "f2", ">f2", ">f8", ">i4", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_byte_orders_and_sizes(wanted: ReadOptions, dtype: str, order: Any) -> None:
+    array = (ARRAY % 2).astype(dtype, order=order)
+    assert rows(array, wanted) == (ARRAY % 2).tolist()
+
+
+def test_one_row_in_fortran_order(wanted: ReadOptions) -> None:
+    assert rows(np.asfortranarray(ARRAY[1]), wanted) == [ARRAY[1].tolist()]
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_archive_in_fortran_order(wanted: ReadOptions, monkeypatch: pytest.MonkeyPatch, save: Any) -> None:
+    monkeypatch.setattr(npy_reader, "WINDOW", 48)
+    file = BytesIO()
+    save(file, x=np.asfortranarray(ARRAY), other=ARRAY)
+    reader = npy_reader.NpzRows(file, "", wanted)
+    blocks = [block for chunk in reader.chunks(Cursor(1, 1)) for block in chunk()]
+    assert [row for block in blocks for group in block.groups for row in group.feed["x"].tolist()] == ARRAY[1:].tolist()
+
+
+def test_an_archive_in_fortran_order_that_finds_no_room(wanted: ReadOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(npy_reader.shutil, "copyfileobj", full)
+    with pytest.raises(InvalidFile, match=r"x in x\.npy is in Fortran order, .* 96 bytes are copied to .*: .*No space"):
+        npy_reader.NpzRows(BytesIO(npz(x=np.asfortranarray(ARRAY))), "", wanted)
 
 
 def test_one_row(wanted: ReadOptions) -> None:

@@ -34,11 +34,12 @@ FUNCTION = {
 
 @dataclass(frozen=True)
 class Image:
-    """An image of the project; `megabytes`: how much it may have on top of its base."""
+    """An image of the project; `megabytes`: what it may have on top of its base; `own`: what the others have not."""
 
     name: str
     dockerfile: str
     megabytes: int
+    own: frozenset[str]
 
     @property
     def tag(self) -> str:
@@ -47,8 +48,14 @@ class Image:
 
 IMAGES = {
     image.name: image
-    for image in (Image("lambda", "functions/Dockerfile", 190), Image("azure", "azure_app/Dockerfile", 200))
+    for image in (
+        Image("lambda", "functions/Dockerfile", 190, frozenset({"functions", "awslambdaric"})),
+        Image("azure", "azure_app/Dockerfile", 200, frozenset({"azure_app", "azure"})),
+        Image("server", "deploy/server/Dockerfile", 165, frozenset({"uvicorn", "uvloop"})),
+    )
 }
+# Those with models in them.
+FUNCTIONS = ("lambda", "azure")
 
 
 def missing() -> str:

@@ -1,0 +1,82 @@
+"""Everything that compose.yaml has, brought up once for all tests."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import compose
+import onnx_models
+import pytest
+from compose import COMPOSE, Platform
+from containers import ROOT
+from standins import (
+    MLFLOW_IMAGE,
+    PARTS,
+    STANDINS,
+    build_mlflow,
+    build_server,
+    build_standins,
+    eventually,
+    missing,
+    podman,
+)
+
+
+@pytest.fixture(scope="session")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    reason = missing(COMPOSE)
+    if reason and os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(f"COMPOSE IS NOT TESTED: {reason}")
+    build_server()
+    build_mlflow()
+    build_standins(*PARTS)
+    with compose.started(tmp_path_factory.mktemp("compose")) as platform:
+        yield platform
+
+
+class Registered(NamedTuple):
+    """A version of a model in MLflow's registry, and the id of the model that it is."""
+
+    name: str
+    version: str
+    id: str
+
+    @property
+    def path(self) -> str:
+        return f"/v2/models/{self.id}/infer"
+
+
+def register(platform: Platform, folder: Path, name: str, model: bytes) -> Registered:
+    """By MLflow's own client, in a container beside its server."""
+    (folder / "model.onnx").write_bytes(model)
+    volumes = {folder: "/models", STANDINS / "client": "/client", ROOT / "tests" / "platform": "/tests"}
+    given = [part for item in volumes.items() for part in ("--volume", f"{item[0]}:{item[1]}:ro")]
+    env = {
+        "PYTHONPATH": "/client",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "ORT_DISABLE_TELEMETRY": "1",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    given += [part for item in env.items() for part in ("--env", "=".join(item))]
+    network = ("--network", f"{compose.PROJECT}_front", "--name", f"{compose.PROJECT}_client", "--user", "0:0")
+    command = ("--entrypoint", "python3", MLFLOW_IMAGE, "/tests/register.py", "/models/model.onnx", name)
+    said = json.loads(podman("run", "--rm", *network, *given, *command).splitlines()[-1])
+    assert said["source"] == f"models:/{said['id']}"
+    return Registered(name, said["version"], said["id"])
+
+
+@pytest.fixture(scope="session")
+def twice(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Registered:
+    """A model that doubles its input, out of MLflow's registry, and served."""
+    registered = register(platform, tmp_path_factory.mktemp("twice"), "twice", onnx_models.scaled())
+    eventually(lambda: platform.ask(registered.path, inputs()).status == 200)
+    return registered
+
+
+def inputs(rows: int = 1) -> dict[str, object]:
+    data = [float(number) for number in range(3 * rows)]
+    return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 3], "data": data}]}
