@@ -81,7 +81,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ASGIApp, AS
         stack.callback(helper.close)
         stack.callback(beside.close)
         direct = create_app(here)
-        for module, name in ((content, "LARGE"), (bodies, "LARGE_ANSWER"), (bodies, "LARGE_ROWS")):
+        for module, name in ((content, "LARGE"), (bodies, "LARGE_RESPONSE"), (bodies, "LARGE_ROWS")):
             patch.setattr(module, name, -1)
         yield direct, create_app(beside, Host(elsewhere=helper))
 
@@ -125,7 +125,7 @@ def test_large_requests_of_a_server(server: Server) -> None:
 
 def test_many_strings(server: Server) -> None:
     """More than a server's own process takes over: the model runs beside it."""
-    strings = [f"{number}é" for number in range(bodies.LARGE_ANSWER + 5)]
+    strings = [f"{number}é" for number in range(bodies.LARGE_RESPONSE + 5)]
     tensor = {"name": "x", "shape": [len(strings)], "datatype": "BYTES", "data": strings}
     answer = server.ask("POST", "/v2/models/texts/infer", document(inputs=[tensor]))
     assert answer.json["outputs"] == [{"name": "y", **{key: tensor[key] for key in ("shape", "datatype", "data")}}]
