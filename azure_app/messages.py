@@ -1,4 +1,4 @@
-"""Invocations by the queue: each message done, sent again to go on, or put aside with the reason."""
+"""Invocations by the queue: each message done, sent again to go on, or moved to the poison queue."""
 
 import asyncio
 import json
@@ -50,7 +50,8 @@ class Messages:
     async def __call__(
         self, message: func.QueueMessage, context: func.Context, again: func.Out[str], dead_letters: func.Out[str]
     ) -> None:
-        """Errors that may be none another time are raised: the host shows the message again, or puts it aside.
+        """Does what the message says. An error that may not come again is raised: the host delivers the message
+        once more, or moves it to the poison queue after too many tries.
 
         Texts are the queue's own, which neither the host nor azure.functions en- or decodes.
         """
@@ -75,7 +76,7 @@ class Messages:
     async def _done(
         self, message: func.QueueMessage, body: bytes, context: func.Context, until: float
     ) -> Mapping[str, Any]:
-        """What came of it: `state` is a report's."""
+        """Does what the message says, and returns the state of its job: FINISHED, FAILED or UNFINISHED."""
         document = envelopes.unwrapped(_document(body))
         attempt = message.dequeue_count or 1
         last = attempt >= self._tries
@@ -118,7 +119,7 @@ def _put(dead_letters: func.Out[str], note: bytes, name: str, reason: str, conte
     dead_letters.set(encoded(note))
     known = read({"headers": [(b"traceparent", context.trace_context.trace_parent.encode())]})
     ids = {"request_id": context.invocation_id, "trace_id": known.trace_id}
-    log.error("message %s is put aside: %s", name, reason, extra=ids)
+    log.error("message %s moved to the dead letters: %s", name, reason, extra=ids)
 
 
 def _document(body: bytes) -> Any:
@@ -130,7 +131,8 @@ def _document(body: bytes) -> Any:
 
 
 def _note(body: bytes, name: str, error: str, reason: str) -> bytes | None:
-    """What is put aside; None when it fits into no message: then the host puts the body aside, as it came."""
+    """The message for the poison queue; None when it would be too large or is no text: then the host moves the body
+    there, as it came."""
     try:
         document = {"error": error, "reason": reason, "message": name, "body": body.decode()}
     except UnicodeDecodeError:

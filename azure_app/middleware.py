@@ -12,9 +12,9 @@ from urllib.parse import unquote
 
 import azure.functions as func
 from inferry.http.asgi import ASGIApp, Exchange, Scope
-from inferry.observability.context import KEY, HostContext
+from inferry.observability.context import KEY, PlatformContext
 
-# Azure's load balancer gives up on an answer after 230 s. The rest is for the way there and back.
+# Azure's load balancer gives up on a response after 230 s. The rest is for the way there and back.
 LIMIT = 225.0
 _PROBE = ("GET", "HEAD")
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -47,16 +47,16 @@ class Middleware:
         self._cold = True
 
     async def answer(self, req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-        """An invocation; the host goes by the names of the parameters."""
+        """The response to an invocation. The host goes by the names of the parameters."""
         exchange = Exchange(req.get_body)
         await self._app(self._scope(req, context), exchange.receive, exchange.send)
         return Response(exchange)
 
     def _scope(self, request: func.HttpRequest, context: func.Context) -> Scope:
         scheme, path, raw, query = _parts(request.url)
-        host: HostContext = {"deadline": time.monotonic() + LIMIT}
+        platform: PlatformContext = {"deadline": time.monotonic() + LIMIT}
         if self._cold:
-            host["cold_start"], self._cold = True, False
+            platform["cold_start"], self._cold = True, False
         given = request.headers
         # The dict below the headers: they look for each name in lower case again.
         given = getattr(given, "__http_headers__", given)
@@ -68,7 +68,7 @@ class Middleware:
             headers.append((b"traceparent", parent.encode()))
         # A caller's own id for the request stays: it is in the logs of more than this app.
         if "x-request-id" not in given:
-            host["request_id"] = context.invocation_id
+            platform["request_id"] = context.invocation_id
         return {
             "type": "http",
             "asgi": _ASGI,
@@ -82,7 +82,7 @@ class Middleware:
             "headers": headers,
             "server": None,
             "client": None,
-            KEY: host,
+            KEY: platform,
         }
 
 
@@ -96,7 +96,7 @@ def _parts(url: str) -> tuple[str, str, bytes, bytes]:
 
 
 class Response(func.HttpResponse):
-    """An answer for the host.
+    """A response for the host.
 
     Its headers are a dict, with ASGI's names in lower case: azure.functions takes longer to make its own of them, and
     to read those again, than a small model runs.
@@ -105,7 +105,7 @@ class Response(func.HttpResponse):
     # Plain attributes, instead of properties of azure.functions'.
     status_code: int = 500
     headers: Any = None
-    # Of answers that have no content-type.
+    # Of responses that have no content-type.
     mimetype, charset = "text/plain", "utf-8"
 
     def __init__(self, exchange: Exchange) -> None:

@@ -1,4 +1,4 @@
-"""The Lambda function behind queues and buckets: files that arrive, jobs, and requests whose answers are stored."""
+"""The Lambda function behind queues and buckets: files that arrive, jobs, and requests whose responses are stored."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""What is sent after the answer: an internal extension, a thread of the runtime that Lambda waits for.
+"""What is sent after the response: an internal extension, a thread of the runtime that Lambda waits for.
 
-Lambda hands an invocation's answer to its caller when the runtime has it, and freezes the environment when the runtime
-and every extension ask for the next event. The time between is ours, and delays nobody.
+Lambda hands an invocation's response to its caller once the runtime has it, and freezes the environment when the
+runtime and every extension ask for the next event. The time between is ours, and delays nobody.
 """
 
 import http.client
@@ -40,7 +40,7 @@ class Extension:
         threading.Thread(target=self._run, name="inferry-extension", daemon=True).start()
 
     def answered(self) -> None:
-        """The handler of an invocation is done; its answer is on the way."""
+        """The handler of an invocation is done; its response is on the way."""
         self._answered.release()
 
     def _run(self) -> None:
@@ -51,7 +51,7 @@ class Extension:
                 self._answered.acquire(timeout=max(left, 0))
                 self._after()
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            log.warning("nothing is sent after answers any more: the extension's API fails: %s", exc)
+            log.warning("nothing is sent after responses any more: the extension's API fails: %s", exc)
             self._connection.close()
 
     def _next(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""An invocation by HTTP as ASGI, with what Lambda knows of the request told to the application."""
+"""Invocations by HTTP as ASGI requests, with what Lambda knows of each in the scope."""
 
 import os
 import time
@@ -8,14 +8,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from inferry.http.asgi import ASGIApp, Exchange
-from inferry.observability.context import KEY, HostContext
+from inferry.observability.context import KEY, PlatformContext
 
 from functions.sources import CONFIG, SOURCES, decoded, placed, unknown
 
 if TYPE_CHECKING:
     import asyncio
 
-# Seconds before the end of an invocation at which a prediction is stopped: its answer has to be written and sent.
+# Seconds before the end of an invocation at which a prediction is stopped: its response has to be written and sent.
 MARGIN = 0.5
 
 
@@ -40,19 +40,19 @@ class Gateway:
         return self._loop
 
     def __call__(self, event: Any, context: Any) -> dict[str, Any]:
-        """An invocation. UnknownEvent."""
+        """The response to an HTTP event, in the form that its source takes. UnknownEvent when it is no HTTP event."""
         source = _source(event, context)
         scope = source.scope
         scope["root_path"], path = placed(event)
         scope["path"] = scope["root_path"] + path
-        host: HostContext = {
+        platform: PlatformContext = {
             "request_id": event["requestContext"].get("requestId") or context.aws_request_id,
             "trace_id": _trace_id(os.environ),
             "deadline": time.monotonic() + context.get_remaining_time_in_millis() / 1000 - MARGIN,
             "cold_start": self._cold,
             "max_response": source.max_response,
         }
-        scope[KEY] = host
+        scope[KEY] = platform
         self._cold = False
         exchange = Exchange(partial(decoded, source.body, event.get("isBase64Encoded", False)))
         answering = self.app(scope, exchange.receive, exchange.send)
@@ -64,8 +64,10 @@ class Gateway:
         else:
             loop = self.open_loop()
             loop.run_until_complete(loop.create_task(answering, context=variables))
-        answer: dict[str, Any] = source({"status": exchange.status, "headers": exchange.headers, "body": exchange.body})
-        return answer
+        response: dict[str, Any] = source(
+            {"status": exchange.status, "headers": exchange.headers, "body": exchange.body}
+        )
+        return response
 
 
 def _source(event: Any, context: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Events from JSON, and answers to JSON, by orjson.
+"""Events from JSON, and responses to JSON, by orjson.
 
-What Lambda's runtime does it with takes longer for the JSON around a small request and its answer than a small model
+What Lambda's runtime does it with takes longer for the JSON around a small request and its response than a small model
 for its prediction.
 """
 

@@ -1,4 +1,4 @@
-"""Invocations by queues and buckets: each message done, put back, sent again to go on, or put aside with the reason."""
+"""Invocations by queues and buckets: each message done, put back, sent again to go on, or sent to the dead letters."""
 
 import asyncio
 import json
@@ -79,7 +79,7 @@ class Messages:
         try:
             found = items(record.body)
         except InferryError as exc:
-            self._put_aside(Item(record.body), record, exc)
+            self._to_dead_letters(Item(record.body), record, exc)
             return
         # Also of a message that was in work when its invocation was ended: nobody says which one it was ended by.
         attempt = int(record.attributes.approximate_receive_count)
@@ -92,12 +92,12 @@ class Messages:
                 if not is_final(exc):
                     failures.append(exc)
                     continue
-                self._put_aside(item, record, exc)
+                self._to_dead_letters(item, record, exc)
         if failures:
             raise failures[0]
 
     def _do(self, item: Item, name: str, until: float, last: bool, attempt: int, in_order: bool = False) -> Any:
-        """Does one thing, and returns what came of it: a report, or where an answer is.
+        """Does one thing, and returns what came of it: a report, or where a response is.
 
         `name`: the message's, where it came by no topic. `last`: it has no other try. `attempt`: which one it is.
         `in_order`: others wait for it.
@@ -134,14 +134,15 @@ class Messages:
         url = self._loop.run_until_complete(self._worker.answer(prediction, until, request_id, last=last))
         return {"answer": url}
 
-    def _put_aside(self, item: Item, record: SQSRecord, exc: Exception) -> None:
-        """Where no queue for it is known, the message fails, and its own queue puts it aside when it has enough."""
+    def _to_dead_letters(self, item: Item, record: SQSRecord, exc: Exception) -> None:
+        """Sends the item to BATCH_DEAD_LETTERS with the reason; without that queue the message fails, and
+        its own queue has a policy for that."""
         if self._dead_letters is None:
             raise exc
         self._dead_letters.send(
             item.body, {"reason": str(exc), "error": type(exc).__name__, "message": record.message_id}
         )
-        log.error("message %s is put aside: %s", record.message_id, exc)
+        log.error("message %s moved to the dead letters: %s", record.message_id, exc)
 
 
 def _queue(url: str, setting: str, env: Mapping[str, str]) -> Queue | None:

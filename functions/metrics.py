@@ -99,12 +99,12 @@ def _extension(
                 send()
             except Exception:
                 # Lambda waits for the extension: without it each invocation would last until its time is over.
-                log.exception("metrics or spans were not sent after an answer")
+                log.exception("metrics or spans were not sent after a response")
 
     try:
         extension = Extension(after, address)
     except OSError as exc:
-        log.warning("metrics and spans are not sent after answers: %s", exc)
+        log.warning("metrics and spans are not sent after responses: %s", exc)
         return None
 
     def end(*_: Any) -> None:

@@ -8,7 +8,7 @@ from inferry.worker.steps import Document, RunSteps
 
 
 class Runs:
-    """The worker's runs, on AWS."""
+    """The steps of a run of many files, as the state machine of AWS Step Functions asks for them."""
 
     def __init__(self, steps: RunSteps) -> None:
         self._steps = steps

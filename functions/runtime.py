@@ -33,7 +33,7 @@ _BUFFER = 64 * 1024
 
 
 class RuntimeClient(LambdaRuntimeClient):  # type: ignore[misc]
-    """Takes events and hands in answers. Errors of invocations, and what is said of an init, stay with AWS's client."""
+    """Takes events and hands in responses. Errors, of invocations and of an init, stay with AWS's client."""
 
     marshaller = Marshaller()
 
@@ -60,7 +60,7 @@ class RuntimeClient(LambdaRuntimeClient):  # type: ignore[misc]
         content_type: str = "application/json",
         invocation_id: str | None = None,
     ) -> None:
-        """Hands in the answer to an event. LambdaRuntimeClientError when Lambda refuses it, OSError."""
+        """Hands in the response to an event. LambdaRuntimeClientError when Lambda refuses it, OSError."""
         path = f"{_INVOCATION}/{invoke_id}/response"
         body = result_data if isinstance(result_data, bytes) else result_data.encode()
         headers = f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"

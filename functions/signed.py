@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from inferry.cloud.http_client import Answer, Poster
+from inferry.cloud.http_client import Poster, Response
 from inferry.cloud.sigv4 import Environment, Signer, now
 
 _SECONDS = 5.0
@@ -24,8 +24,8 @@ class JsonService:
         self._signer = Signer(region, service)
         self._credentials = Environment(env)
 
-    def call(self, target: str, version: str, request: Mapping[str, Any]) -> Answer:
-        """The answer to an operation ("AmazonSQS.SendMessage") of a service with this version of JSON. NoAnswer."""
+    def call(self, target: str, version: str, request: Mapping[str, Any]) -> Response:
+        """The response to an operation ("AmazonSQS.SendMessage") of a service with this version of JSON. NoResponse."""
         body = json.dumps(request).encode()
         headers = {"Content-Type": f"application/x-amz-json-{version}", "X-Amz-Target": target}
         deadline = time.monotonic() + _SECONDS

@@ -18,7 +18,7 @@ from inferry.http.asgi import below
 from inferry.http.routes import FIRST_SEGMENTS
 
 # Mangum's handlers without mangum/__init__.py, which imports asyncio: 17 ms of an init of 110 (AMD EPYC, Python 3.11),
-# and `gateway` needs none where an answer waits for nothing. `importlib.util.LazyLoader` doesn't help: the next
+# and `gateway` needs none where a response waits for nothing. `importlib.util.LazyLoader` doesn't help: the next
 # `import asyncio` would load it.
 sys.modules["mangum"] = module_from_spec(find_spec("mangum"))  # type: ignore[arg-type]
 from mangum.handlers import ALB, APIGateway, HTTPGateway  # noqa: E402
@@ -52,7 +52,7 @@ class UnknownEvent(Exception):
 
 
 class _Source:
-    """What all sources have. A body stays as it came: one that can't be decoded gets the application's answer."""
+    """What the handlers of all sources share. The application decodes the body, so that it can refuse a broken one."""
 
     event: dict[str, Any]
     max_text = MAX_TEXT
@@ -64,29 +64,29 @@ class _Source:
         return (self.event.get("body") or "").encode()
 
     def __call__(self, response: Any) -> dict[str, Any]:
-        """The answer; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
-        answer: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
-        if len(response["body"]) > self.max_text and not answer["isBase64Encoded"]:
-            answer |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
-        return answer
+        """The response; a large text in base64, as in JSON its quotes are two characters, and others up to six."""
+        event: dict[str, Any] = super().__call__(response)  # type: ignore[misc]
+        if len(response["body"]) > self.max_text and not event["isBase64Encoded"]:
+            event |= {"body": binascii.b2a_base64(response["body"], newline=False).decode(), "isBase64Encoded": True}
+        return event
 
     @property
     def scope(self) -> Any:
-        """Made once: Mangum looks into it for the answer, too."""
+        """Made once: Mangum looks into it for the response, too."""
         if self._scope is None:  # functools.cached_property takes a lock before Python 3.12
             self._scope = super().scope  # type: ignore[misc]
         return self._scope
 
 
 class LoadBalancer(_Source, ALB):
-    """Application Load Balancer."""
+    """Events of an Application Load Balancer."""
 
     max_text = 1_000_000 // 3
     max_response = (MAX_BALANCED, "what a load balancer takes from a function")
 
 
 class HTTPApi(_Source, HTTPGateway):
-    """HTTP API, in both of its payload formats, and Function URLs.
+    """Events of an HTTP API of API Gateway, in both of its payload formats, and of Function URLs.
 
     The newer format, which nearly all requests come in, is read and written here: what Mangum does for any application
     takes as long as the prediction of a small model.
@@ -140,7 +140,7 @@ class HTTPApi(_Source, HTTPGateway):
 
 
 class RestApi(_Source, APIGateway):
-    """REST API."""
+    """Events of a REST API of API Gateway."""
 
 
 SOURCES = (HTTPApi, RestApi, LoadBalancer)

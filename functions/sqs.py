@@ -16,7 +16,7 @@ class SendFailed(Exception):
 
 
 class Queue:
-    """The queue at a URL."""
+    """A queue of SQS, by its URL."""
 
     def __init__(self, url: str, setting: str, env: Mapping[str, str]) -> None:
         """`env`: AWS_REGION, and the credentials. InvalidSettings, which names `setting`, when the URL is none."""
@@ -26,12 +26,12 @@ class Queue:
         self._service = JsonService(f"{parts.scheme}://{parts.netloc}/", region, "sqs", setting, env)
 
     def send(self, body: str, attributes: Mapping[str, str]) -> None:
-        """Sends a message. NoAnswer, SendFailed."""
+        """Sends a message. NoResponse when SQS does not answer, SendFailed when it refuses."""
         typed = {
             name: {"DataType": "String", "StringValue": _FOREIGN.sub("?", value)[:_LONGEST] or "-"}
             for name, value in attributes.items()
         }
         request = {"QueueUrl": self._url, "MessageBody": body, "MessageAttributes": typed}
-        answer = self._service.call("AmazonSQS.SendMessage", "1.0", request)
-        if answer.status != 200:
-            raise SendFailed(f"{self._url} answers {answer.status}: {answer.body[:500].decode(errors='replace')}")
+        response = self._service.call("AmazonSQS.SendMessage", "1.0", request)
+        if response.status != 200:
+            raise SendFailed(f"{self._url} answers {response.status}: {response.body[:500].decode(errors='replace')}")

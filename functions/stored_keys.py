@@ -25,7 +25,7 @@ def settings(env: Mapping[str, str]) -> dict[str, str]:
 
 def _value(env: Mapping[str, str]) -> dict[str, Any]:
     # Only where they are needed: the init of other functions doesn't wait for these imports.
-    from inferry.cloud.http_client import NoAnswer
+    from inferry.cloud.http_client import NoResponse
 
     from functions.signed import JsonService
 
@@ -34,13 +34,13 @@ def _value(env: Mapping[str, str]) -> dict[str, Any]:
     endpoint, region = _endpoint(secret, env)
     service = JsonService(endpoint, region, "secretsmanager", SECRET, env)
     try:
-        answer = service.call("secretsmanager.GetSecretValue", "1.1", request)
-    except NoAnswer as exc:
+        response = service.call("secretsmanager.GetSecretValue", "1.1", request)
+    except NoResponse as exc:
         raise InvalidSettings(f"{SECRET} {secret}: {exc}") from exc
-    if answer.status != 200:
-        said = answer.body[:500].decode(errors="replace")
-        raise InvalidSettings(f"{SECRET} {secret}: Secrets Manager answers {answer.status}: {said}")
-    return _document(secret, answer.body)
+    if response.status != 200:
+        said = response.body[:500].decode(errors="replace")
+        raise InvalidSettings(f"{SECRET} {secret}: Secrets Manager answers {response.status}: {said}")
+    return _document(secret, response.body)
 
 
 def _endpoint(secret: str, env: Mapping[str, str]) -> tuple[str, str]:
@@ -60,9 +60,9 @@ def _region(secret: str, env: Mapping[str, str]) -> str:
     return region
 
 
-def _document(secret: str, answer: bytes) -> dict[str, Any]:
+def _document(secret: str, body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(json.loads(answer)["SecretString"])
+        found = json.loads(json.loads(body)["SecretString"])
     except (ValueError, LookupError, TypeError) as exc:
         # Not what it is: that may be printed in a log.
         raise InvalidSettings(f"{SECRET} {secret}: its value is no JSON object of up to 60 KB") from exc

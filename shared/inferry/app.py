@@ -31,7 +31,7 @@ CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "retry-
 
 
 def create_app(service: Service, host: Host | None = None) -> ASGIApp:
-    """The application over a service; the same on every `host`. It has no lifespan: `service` is ready as it is."""
+    """The application over a service; `host`: what its server gives. No lifespan: `service` is ready as it is."""
     settings = service.settings
     app = App(service, settings.api_keys, _observer(service), host)
     origins = settings.cors_origins

@@ -1,9 +1,9 @@
-"""Threads that are made when their first work comes, and answers that wait for something.
+"""Threads that are made when their first work comes, and coroutines that say when they need an event loop.
 
-Most answers of a loaded model wait for nothing. A host that has one request at a time may take such an answer's first
-step itself, `coroutine.send(None)`, and is done: an event loop costs more than the prediction of a small model, and
-asyncio more to import than all of inferry. What does wait says so first (`on_loop`), so that the host can run the rest
-on a loop.
+Most predictions of a loaded model wait for nothing. A caller that has one request at a time may take the first step of
+its coroutine itself, `coroutine.send(None)`, and is done: an event loop costs more than the prediction of a small
+model, and asyncio more to import than all of inferry. What does wait says so first (`on_loop`), so that the caller
+can run the rest on a loop.
 """
 
 import time
@@ -37,7 +37,7 @@ class Threads:
         return self._pool
 
     def close(self) -> None:
-        """Lets go of the threads; what runs ends first."""
+        """Ends the threads, once what runs has ended."""
         if self._pool is not None:
             self._pool.shutdown()
 

@@ -9,7 +9,7 @@ InferryError
 |   +-- InvalidFile           a batch job's file can't be read, or doesn't fit the model at all
 |   +-- TooManyErrors         more rows of a batch job failed than it allows
 +-- NotSupported              a part of the protocol that inferry doesn't offer
-+-- ResponseTooLarge          the answer is over MAX_RESPONSE_BYTES
++-- ResponseTooLarge          the response is over MAX_RESPONSE_BYTES
 +-- KeyMissing                API_KEYS are set, and the request has no key
 +-- KeyRefused                the request's key is none of API_KEYS
 +-- OriginRefused             the request comes from a page of a site that CORS_ORIGINS doesn't name
@@ -17,12 +17,12 @@ InferryError
 +-- DataRefused               a tensor's URI is not below any of DATA_PREFIXES
 +-- ModelControlDisabled      load or unload without MODEL_CONTROL
 +-- ModelNotFound             no such model or version in the repository
-+-- DeferredNotFound          no request with this id waits for its answer, or has one
++-- DeferredNotFound          no request with this id waits for its response, or has one
 +-- ModelUnavailable          the model is there and can't be served; says why
 |   +-- InvalidModel          its file or its config is broken, or of a kind that can't be carried
 |   +-- StoreError            its files can't be read from the store
 +-- QueueFull                 more requests wait for the model than its config allows
-+-- InferenceTimeout          the request's time was over before its answer was there
++-- InferenceTimeout          the request's time was over before its response was there
 +-- InferenceFailed           ONNX Runtime failed on a request that fits the model
 +-- JobFailed                 a batch job met an error that nobody expected, a bug
 +-- InvalidSettings           a setting that can't be used
@@ -66,7 +66,7 @@ class NotSupported(InferryError):
 
 
 class ResponseTooLarge(InferryError):
-    """The answer is over MAX_RESPONSE_BYTES."""
+    """The response is over MAX_RESPONSE_BYTES."""
 
 
 class KeyMissing(InferryError):
@@ -98,7 +98,7 @@ class ModelNotFound(InferryError):
 
 
 class DeferredNotFound(InferryError):
-    """No request with this id waits for its answer, or has one."""
+    """No request with this id waits for its response, or has one."""
 
 
 class ModelUnavailable(InferryError):
@@ -118,7 +118,7 @@ class QueueFull(InferryError):
 
 
 class InferenceTimeout(InferryError):
-    """The request's time was over before its answer was there.
+    """The request's time was over before its response was there.
 
     `queue` and `infer`: the nanoseconds that it had waited for its run, and that this had taken, where that is known.
     """

@@ -1,4 +1,4 @@
-"""The data plane under every host: a request for a model in, its answer out."""
+"""The data plane on every platform: a request for a model in, its response out."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from inferry.concurrency import Elsewhere, Threads, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
-from inferry.observability.record import Observation, observed
+from inferry.observability.record import RequestRecord, current_record
 from inferry.observability.registry import Gauge
 from inferry.observability.stats import Timings
 from inferry.protocol.signature import Feed
@@ -41,17 +41,17 @@ class Account(Timings):
     Left by an exception the request has failed, else `answered` says what it was.
     """
 
-    __slots__ = ("_encoding", "_seen", "_started", "_stats")
+    __slots__ = ("_encoding", "_record", "_started", "_stats")
 
-    def __init__(self, model: Model, seen: Observation | None) -> None:
-        """`seen`: filled in for who looks on."""
+    def __init__(self, model: Model, record: RequestRecord | None) -> None:
+        """`record`: that of the request, where one is kept; it is filled in when the block ends."""
         self.decode = self.queue = self.infer = self.encode = self.batch = 0
         self._stats = stats = model.stats
-        self._seen = seen
+        self._record = record
         stats.in_flight += 1
         self._started = time.perf_counter_ns()
-        if seen is not None:
-            seen.model, seen.version, seen.taken = model.name, model.version, self._started
+        if record is not None:
+            record.model, record.version, record.taken = model.name, model.version, self._started
 
     def __enter__(self) -> "Account":
         return self
@@ -66,26 +66,26 @@ class Account(Timings):
         return time.monotonic() + seconds - (time.perf_counter_ns() - self._started) / 1e9
 
     def decoded(self) -> None:
-        """The request's tensors are there."""
+        """Call it when the request's tensors are there: the time until now was `decode`."""
         self.decode = time.perf_counter_ns() - self._started
 
     def inferred(self) -> None:
-        """The answer's tensors are there."""
+        """Call it when the response's tensors are there: from now on the time is `encode`."""
         self._encoding = time.perf_counter_ns()
 
     def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
-        """The answer is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
+        """The response is there, to so many rows; its body has `sent` bytes, the request's has `received`."""
         ended = time.perf_counter_ns()
         self.encode += ended - self._encoding
         self._stats.succeeded(self, rows, ended, received, sent)
-        if self._seen is not None:
-            self._seen.rows = rows
+        if self._record is not None:
+            self._record.rows = rows
             self._show()
 
     def _show(self) -> None:
-        if (seen := self._seen) is not None:
-            seen.decode, seen.queue, seen.infer = self.decode, self.queue, self.infer
-            seen.encode, seen.batch = self.encode, self.batch
+        if (record := self._record) is not None:
+            record.decode, record.queue, record.infer = self.decode, self.queue, self.infer
+            record.encode, record.batch = self.encode, self.batch
 
 
 class Service:
@@ -98,9 +98,9 @@ class Service:
         preloaded: bool = True,
         elsewhere: Elsewhere | None = None,
     ) -> None:
-        """`preloaded`: False where the host answers already, not ready, until `preload` has come to its end.
+        """`preloaded`: False where the server answers already, not ready, until `preload` has come to its end.
 
-        `elsewhere`: the host's other process, for what would hold up this one.
+        `elsewhere`: the server's other process, for what would hold up this one.
         """
         self._elsewhere = elsewhere
         self.repository = repository
@@ -111,7 +111,7 @@ class Service:
         self._preloaded = preloaded
         self._refreshes = bool(self.settings.model_refresh)
         self._refresher = Refresher(repository, self.settings.model_refresh)
-        # Sessions use all CPUs themselves: one more thread keeps them busy while an answer is taken over.
+        # Sessions use all CPUs themselves: one more thread keeps them busy while a response is taken over.
         self._threads = Threads(cpus() + 1, "inferry-run")
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load")
@@ -154,8 +154,8 @@ class Service:
         try:
             return await self._load_until(name, version, deadline)
         finally:
-            if (seen := observed.get()) is not None and name in self.repository.names():
-                seen.loading, seen.loaded = start, time.perf_counter_ns()
+            if (record := current_record.get()) is not None and name in self.repository.names():
+                record.loading, record.loaded = start, time.perf_counter_ns()
 
     async def _load_until(self, name: str, version: str | None, deadline: float) -> Model:
         await on_loop()
@@ -173,7 +173,7 @@ class Service:
     async def infer(
         self, model: Model, request: InferRequest, timings: Timings | None = None, deadline: float = math.inf
     ) -> InferResponse:
-        """The answer to a decoded request, not later than `deadline`; what it took is added to `timings`.
+        """The response to a decoded request, not later than `deadline`; what it took is added to `timings`.
 
         InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed; what `references` raises.
         """
@@ -216,7 +216,7 @@ class Service:
     async def _run_elsewhere(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
         """A run in another process, where ONNX Runtime would hold the interpreter's lock to take all strings over.
 
-        None for other inputs, without a host that has such a process, and for a model that is not in the repository.
+        None for other inputs, without a server that has such a process, and for a model that is not in the repository.
         """
         strings = sum(array.size for array in feed.values() if array.dtype.hasobject)
         if self._elsewhere is None or strings <= STRINGS:
@@ -236,7 +236,7 @@ class Service:
         deadline: float = math.inf,
         pause: Callable[[], Awaitable[None]] | None = None,
     ) -> list[InferResponse]:
-        """The answers to the `count` rows of `request`: one to all where they may run together, else one to each.
+        """The responses to the `count` rows of `request`: one to all where they may run together, else one to each.
 
         `pause` is awaited between two runs. InvalidRequest where the model takes no rows; otherwise as `infer`.
         """
@@ -353,7 +353,7 @@ class Service:
             yield Gauge(catalogue.QUEUED, labels, model.waiting)
 
     def close(self) -> None:
-        """Lets go of the threads; what runs ends first."""
+        """Ends the service's threads, once what runs has ended."""
         self._threads.close()
         self._loaders.close()
         if self._references is not None:

@@ -250,7 +250,7 @@ def test_poison_is_put_aside_at_once_with_the_reason(app: Server, storage: Stora
     note = json.loads(message)
     assert (note["error"], note["body"], note.keys()) == (error, body, {"error", "reason", "message", "body"})
     assert reason in note["reason"]
-    assert f"message {note['message']} is put aside: {note['reason']}" in app.log
+    assert f"message {note['message']} moved to the dead letters: {note['reason']}" in app.log
     assert app.log.count("(Failed)") == failed
 
 

@@ -170,7 +170,7 @@ def test_an_answer_up_to_the_limit(app: Callable[..., ASGIApp], method: str, pat
     over = ask(limited(app, size - 1), method, path, json=body, headers=plain)
     assert (over.status_code, over.headers["content-type"]) == (413, "application/json")
     assert over.json() == {
-        "error": f"the answer has {size} bytes, over {size - 1} (MAX_RESPONSE_BYTES): ask for fewer rows or outputs, "
+        "error": f"the response has {size} bytes, over {size - 1} (MAX_RESPONSE_BYTES): ask for fewer rows or outputs, "
         "for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')"
     }
 

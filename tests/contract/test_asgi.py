@@ -117,7 +117,7 @@ PREDICTIONS = [
     ("/predict", {"features": [[10**6]]}),
     ("/v1/models/slow:predict", {"instances": [10**6]}),
 ]
-HINT = "; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
+HINT = "; the platform would have ended the request: send fewer rows, or give the function more time or CPUs"
 
 
 @pytest.mark.parametrize(("path", "body"), PREDICTIONS)

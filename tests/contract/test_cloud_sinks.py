@@ -20,7 +20,7 @@ from botocore.credentials import Credentials as TheirCredentials
 from gate import gate
 from inferry import errors
 from inferry.cloud.entra import ManagedIdentity
-from inferry.cloud.http_client import NoAnswer
+from inferry.cloud.http_client import NoResponse
 from inferry.cloud.sigv4 import Credentials, Environment, Signer
 from inferry.errors import InvalidSettings
 from inferry.observability.registry import Metrics
@@ -122,7 +122,7 @@ def happened(metrics: Metrics) -> None:
         metrics.job_file(name, "2")
     metrics.refused(errors.ModelNotFound())
     metrics.cold_start(0.5)
-    metrics.answers["POST", "/v2/models/{model}/infer", 200] += 2
+    metrics.responses["POST", "/v2/models/{model}/infer", 200] += 2
 
 
 FEW = {
@@ -463,7 +463,7 @@ def test_credentials_of_a_container_or_a_restored_snapshot() -> None:
         assert len(asked) == 1
         environment._poster.close()  # type: ignore[union-attr]
         refused = Environment({**env, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "another"})
-        with pytest.raises(NoAnswer, match="answers 403"):
+        with pytest.raises(NoResponse, match="answers 403"):
             refused.get(time.monotonic() + 5)
         refused._poster.close()  # type: ignore[union-attr]
 

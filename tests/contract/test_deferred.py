@@ -116,17 +116,17 @@ def test_whoever_finds_the_file_answers(deferred: tuple[Deferred, Service]) -> N
     subject, service = deferred
     model = service.repository.get("digits")
     found = subject.submit(model, BODY, None)
-    assert subject.answer("digits", found) is None
+    assert subject.response("digits", found) is None
     job = Messages(service.settings).of_file(subject.job("digits", found).input)
     assert job is not None
     assert job.model == "digits"  # whatever BATCH_MODEL says
     assert runner.run(job, service).finished
-    answer = subject.answer("digits", found)
+    answer = subject.response("digits", found)
     assert answer is not None
     content: Any = json.loads(answer.content)
     assert (answer.failed, content["id"], content["outputs"][0]["data"]) == (False, "seven", [7])
     with pytest.raises(DeferredNotFound):
-        subject.answer("newsline", found)
+        subject.response("newsline", found)
 
 
 def test_a_request_with_references_is_refused(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ class Host:
 
     @property
     def answer(self) -> tuple[bool, Any] | None:
-        answer = self.deferred.answer("m", self.found)
+        answer = self.deferred.response("m", self.found)
         return None if answer is None else (answer.failed, json.loads(answer.content))
 
 

@@ -185,9 +185,9 @@ ENDS: dict[str, tuple[tuple[int, Any], str]] = {
     ),
     "busy": (
         (400, {"__type": "ThrottlingException", "message": "slowly"}),
-        "Step Functions gives no answer to DescribeExecution: ThrottlingException: slowly",
+        "Step Functions did not answer DescribeExecution: ThrottlingException: slowly",
     ),
-    "broken": ((500, {}), "Step Functions gives no answer to DescribeExecution: 500"),
+    "broken": ((500, {}), "Step Functions did not answer DescribeExecution: 500"),
 }
 
 

@@ -19,8 +19,6 @@ from inferry.app import create_app
 from inferry.http import bodies, content
 from inferry.http.asgi import ASGIApp
 from inferry.http.host import Host
-from inferry.protocol.tensors import DATATYPES, Tensor
-from inferry.protocol.types import InferResponse
 from inferry.server.helper import Helper
 from inferry.service import Service
 from inferry.settings import Settings
@@ -81,7 +79,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ASGIApp, AS
         stack.callback(helper.close)
         stack.callback(beside.close)
         direct = create_app(here)
-        for module, name in ((content, "LARGE"), (bodies, "LARGE_ANSWER"), (bodies, "LARGE_ROWS")):
+        for module, name in ((content, "LARGE"), (bodies, "LARGE_RESPONSE"), (bodies, "LARGE_ROWS")):
             patch.setattr(module, name, -1)
         yield direct, create_app(beside, Host(elsewhere=helper))
 
@@ -125,7 +123,7 @@ def test_large_requests_of_a_server(server: Server) -> None:
 
 def test_many_strings(server: Server) -> None:
     """More than a server's own process takes over: the model runs beside it."""
-    strings = [f"{number}é" for number in range(bodies.LARGE_ANSWER + 5)]
+    strings = [f"{number}é" for number in range(bodies.LARGE_RESPONSE + 5)]
     tensor = {"name": "x", "shape": [len(strings)], "datatype": "BYTES", "data": strings}
     answer = server.ask("POST", "/v2/models/texts/infer", document(inputs=[tensor]))
     assert answer.json["outputs"] == [{"name": "y", **{key: tensor[key] for key in ("shape", "datatype", "data")}}]
@@ -176,23 +174,6 @@ def test_many_that_are_not_large_let_others_in(tmp_path: Path) -> None:
         asyncio.run(go())
     assert len(answered) == 22
     assert answered.index("/v2/health/live") < 10
-
-
-LONG = "a" * (content.LARGE + 1)
-
-
-@pytest.mark.parametrize(
-    ("tensor", "id_", "large"),
-    [
-        (Tensor("y", DATATYPES["BYTES"], np.array([LONG], object)), None, True),
-        (Tensor("y", DATATYPES["BYTES"], np.array([LONG[:-1]], object)), None, False),
-        (Tensor("y", DATATYPES["FP32"], np.zeros(1, np.float32)), LONG, True),
-        (Tensor("y", DATATYPES["FP32"], np.zeros(1, np.float32)), "a", False),
-    ],
-    ids=["a long string", "a shorter one", "a long id", "a short one"],
-)
-def test_what_has_much_text_is_large(tensor: Tensor, id_: str | None, large: bool) -> None:
-    assert bodies.is_large(InferResponse("m", "1", [tensor], id=id_)) is large
 
 
 def test_an_error_repeats_no_more_of_a_request_than_helps(server: Server) -> None:

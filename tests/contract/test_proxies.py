@@ -164,7 +164,7 @@ def test_a_proxy_that_refuses_has_sent_nothing(certificate: Path) -> None:
             Settings(remote_write_url="https://store.example/write"),
             {"HTTPS_PROXY": no_proxy.url.removesuffix("/write")},
         )
-        with pytest.raises(PushFailed, match=r"store.example gives no answer: OSError Tunnel connection failed: 501"):
+        with pytest.raises(PushFailed, match=r"store.example does not answer: OSError Tunnel connection failed: 501"):
             sink.push(Metrics().collect(), time.monotonic() + 5)
         sink._poster.close()
     assert sink._kept is not None

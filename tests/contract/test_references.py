@@ -469,7 +469,7 @@ def test_moving_tensors_ends_before_the_host_ends_it(
 
     answer = infer(hosted, "m", [at(f"{folder.url}/x")])
     assert answer.status_code == 504
-    assert "its tensors were read or written; the host would have ended the request" in answer.json()["error"]
+    assert "its tensors were read or written; the platform would have ended the request" in answer.json()["error"]
 
 
 def test_requests_beside_one_that_waits_for_its_tensors(

@@ -87,7 +87,7 @@ def test_requests_by_route_and_status(app: Callable[..., ASGIApp]) -> None:
     ]
     for method, path, body in asked:
         ask(served, method, path, content=body)
-    assert dict(served._service.metrics.answers) == {
+    assert dict(served._service.metrics.responses) == {
         ("POST", "/v2/models/{model}/infer", 200): 2,
         ("POST", "/v2/models/{model}/versions/{version}/infer", 400): 1,
         ("GET", "/v2/health/live", 200): 1,
@@ -111,7 +111,7 @@ def test_a_client_that_goes_away_is_counted(app: Callable[..., ASGIApp]) -> None
     scope = {"type": "http", "method": "POST", "path": "/v2/models/quick/infer", "headers": []}
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(served(scope, gone, send))
-    assert dict(served._service.metrics.answers) == {("POST", "/v2/models/{model}/infer", 499): 1}
+    assert dict(served._service.metrics.responses) == {("POST", "/v2/models/{model}/infer", 499): 1}
 
 
 def test_a_scrape_holds_up_no_request(app: Callable[..., ASGIApp]) -> None:

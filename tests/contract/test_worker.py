@@ -190,7 +190,7 @@ def test_what_may_go_well_another_time_is_no_answer(worker: Worker, tmp_path: Pa
     with pytest.raises(ModelUnavailable, match="broken"):
         answer(worker, request([1], model_name="broken"))
     turns = {"inputs": [{"name": "turns", "datatype": "INT64", "shape": [1], "data": [10**9]}]}
-    with pytest.raises(InferenceTimeout, match="the host would have ended the request"):
+    with pytest.raises(InferenceTimeout, match="the platform would have ended the request"):
         answer(worker, json.dumps({"model_name": "slow", **turns}).encode(), deadline=time.monotonic() + 0.5)
     assert not (tmp_path / "out").exists()
 

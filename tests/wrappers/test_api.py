@@ -201,7 +201,7 @@ def test_an_answer_over_the_limit_says_whose_it_is(
     whose = "2000 (MAX_RESPONSE_BYTES)" if setting == "2000" else WHOSE[LIMITS[name]]
     assert (answer["statusCode"], json.loads(answer["body"])["error"]) == (
         413,
-        f"the answer has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
+        f"the response has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
         "('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')",
     )
 
@@ -282,7 +282,7 @@ def test_a_prediction_ends_before_the_invocation_does(function: Make, repository
     start = time.monotonic()
     answer = served(events.http_api("POST", "/v2/models/slow/infer", body, {"content-type": JSON}), seconds=1)
     assert answer["statusCode"] == 504
-    assert "the host would have ended the request" in json.loads(answer["body"])["error"]
+    assert "the platform would have ended the request" in json.loads(answer["body"])["error"]
     assert time.monotonic() - start < 1
 
 

@@ -202,7 +202,7 @@ def test_poison(handle: Callable[..., Done], files: Path, caplog: pytest.LogCapt
         "body": json.dumps(told),
     }
     said: dict[str, Any] = vars(caplog.records[-1])
-    assert said["message"].startswith(f"message {ID} is put aside: unknown model 'absent'")
+    assert said["message"].startswith(f"message {ID} moved to the dead letters: unknown model 'absent'")
     assert (said["levelname"], said["request_id"], said["trace_id"]) == ("ERROR", "i", TRACE)
 
 

@@ -26,14 +26,14 @@ class Display:
         self._start = self._next = clock()
 
     def start(self, name: str) -> None:
-        """A file's turn has come."""
+        """Begins a file (or run) of this name: what follows is about it."""
         self._number += 1
         self._name = name
         self._start = self._clock()
         self._next = self._start + self._every
 
     def show(self, progress: Progress) -> None:
-        """How far it is; most calls write nothing."""
+        """Shows how far the file is. It may be called often: most calls write nothing."""
         now = self._clock()
         if now < self._next:
             return
@@ -43,15 +43,15 @@ class Display:
         self._write(f"{CLEAR}{bar}" if self._terminal else f"{bar}\n")
 
     def done(self, rows: int, errors: int, seconds: float) -> None:
-        """The file has its results."""
+        """Ends the file: it has its results."""
         self._end(f"{_many(rows, 'row')}, {_many(errors, 'error')}, {seconds:.1f} s")
 
     def failed(self, reason: str) -> None:
-        """The file has none."""
+        """Ends the file, which has no results for this reason."""
         self._end(f"failed: {reason}")
 
     def say(self, text: str) -> None:
-        """A line about none of the files."""
+        """Writes a line that is about none of the files."""
         self._write(f"{CLEAR if self._terminal else ''}{text}\n")
 
     def _end(self, text: str) -> None:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from inferry.cloud.http_client import NoAnswer, Poster
+from inferry.cloud.http_client import NoResponse, Poster
 from inferry.errors import InvalidSettings
 
 _API_VERSION = "2019-08-01"
@@ -39,17 +39,17 @@ class ManagedIdentity:
         self._until = 0.0
 
     def token(self, deadline: float) -> str:
-        """NoAnswer when there is none until `deadline`."""
+        """NoResponse when there is none until `deadline`."""
         if time.time() > self._until - _REFRESH_SECONDS:
             self._token, self._until = self._fetch(deadline)
         return self._token
 
     def _fetch(self, deadline: float) -> tuple[str, float]:
-        answer = self._poster.get({"X-IDENTITY-HEADER": self._secret, "Metadata": "true"}, deadline)
-        if answer.status != 200:
-            raise NoAnswer(f"the managed identity answers {answer.status} when it is asked for a token")
+        response = self._poster.get({"X-IDENTITY-HEADER": self._secret, "Metadata": "true"}, deadline)
+        if response.status != 200:
+            raise NoResponse(f"the managed identity answers {response.status} when it is asked for a token")
         try:
-            found = json.loads(answer.body)
+            found = json.loads(response.body)
             return str(found["access_token"]), float(found["expires_on"])
         except (ValueError, LookupError, TypeError) as exc:
-            raise NoAnswer("the managed identity has no token in its answer") from exc
+            raise NoResponse("the managed identity has no token in its response") from exc

@@ -19,7 +19,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from inferry import __version__
 from inferry.errors import InvalidSettings
 
-_MAX_ANSWER = 1 << 16
+_MAX_BODY = 1 << 16
 _CONNECTIONS: dict[str, type[http.client.HTTPConnection]] = {
     "http": http.client.HTTPConnection,
     "https": http.client.HTTPSConnection,
@@ -27,15 +27,15 @@ _CONNECTIONS: dict[str, type[http.client.HTTPConnection]] = {
 _USER_AGENT = f"inferry/{__version__}"
 
 
-class Answer(NamedTuple):
-    """A response, with at most 64 KiB of its body."""
+class Response(NamedTuple):
+    """The status, at most 64 KiB of the body, and the headers of an HTTP response."""
 
     status: int
     body: bytes
     headers: Message
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """The server can't be reached, is too slow, or doesn't speak HTTP; `sent` when the request may have reached it."""
 
     def __init__(self, reason: str, sent: bool = False) -> None:
@@ -44,7 +44,7 @@ class NoAnswer(Exception):
 
 
 class Poster:
-    """Requests to `url`, one at a time."""
+    """A client for one URL, which sends one request at a time and keeps the connection open between them."""
 
     def __init__(self, url: str, setting: str, env: Mapping[str, str] | None = None) -> None:
         """`env` may name a proxy: HTTPS_PROXY, HTTP_PROXY and NO_PROXY. InvalidSettings, which names `setting`, when
@@ -61,12 +61,12 @@ class Poster:
         self._connection: http.client.HTTPConnection | None = None
         self._sent = False
 
-    def post(self, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
-        """NoAnswer when there is none at `deadline` (time.monotonic)."""
+    def post(self, body: bytes, headers: Mapping[str, str], deadline: float) -> Response:
+        """The response to a POST. NoResponse when there is none at `deadline` (time.monotonic)."""
         return self._ask("POST", body, headers, deadline)
 
-    def get(self, headers: Mapping[str, str], deadline: float) -> Answer:
-        """The same without a body."""
+    def get(self, headers: Mapping[str, str], deadline: float) -> Response:
+        """The response to a GET. NoResponse when there is none at `deadline` (time.monotonic)."""
         return self._ask("GET", None, headers, deadline)
 
     def close(self) -> None:
@@ -75,11 +75,11 @@ class Poster:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Answer:
+    def _ask(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Response:
         self._sent = False
         return self._tried(method, body, headers, deadline)
 
-    def _tried(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Answer:
+    def _tried(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Response:
         if self._connection is not None and _ended(self._connection):
             self.close()
         kept = self._connection is not None
@@ -90,22 +90,22 @@ class Poster:
             # Servers close idle connections, and a function that was frozen meanwhile didn't hear of it.
             if kept and isinstance(exc, ConnectionError):
                 return self._tried(method, body, headers, deadline)
-            raise NoAnswer(f"{self.host} gives no answer: {type(exc).__name__} {exc}".strip(), self._sent) from exc
+            raise NoResponse(f"{self.host} does not answer: {type(exc).__name__} {exc}".strip(), self._sent) from exc
 
-    def _once(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Answer:
+    def _once(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Response:
         connection = self._connection or self._open(_left(deadline))
         self._connection = connection
-        connection.response_class = partial(_Response, deadline)  # type: ignore[assignment]
+        connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(_left(deadline))
         self._sent = True
         connection.request(method, self.target, body, {"User-Agent": _USER_AGENT, **self._pass(), **headers})
-        response = connection.getresponse()
-        answer = Answer(response.status, response.read(_MAX_ANSWER), response.headers)
-        if not response.isclosed():  # more of it would come
+        received = connection.getresponse()
+        response = Response(received.status, received.read(_MAX_BODY), received.headers)
+        if not received.isclosed():  # more of it would come
             self.close()
-        return answer
+        return response
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:
         url, proxy = self._url, self._proxy
@@ -153,7 +153,7 @@ def _authorization(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
 
 
-class _Response(http.client.HTTPResponse):
+class _TimedResponse(http.client.HTTPResponse):
     """Reads until a deadline: a server that sends a byte a second would never run into a socket's timeout."""
 
     def __init__(self, deadline: float, sock: socket.socket, *args: Any, **options: Any) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from inferry.cloud.http_client import NoAnswer, Poster
+from inferry.cloud.http_client import NoResponse, Poster
 from inferry.errors import InvalidSettings
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -102,29 +102,29 @@ class Environment:
             self._until = float("inf")
 
     def get(self, deadline: float) -> Credentials:
-        """Credentials that are good for some minutes. NoAnswer when they can't be had until `deadline`."""
+        """Credentials that are good for some minutes. NoResponse when they can't be had until `deadline`."""
         if self._found is None or time.time() > self._until - _REFRESH_SECONDS:
             self._found, self._until = self._fetch(deadline)
         return self._found
 
     def _fetch(self, deadline: float) -> tuple[Credentials, float]:
         assert self._poster is not None
-        answer = self._poster.get(self._authorization(), deadline)
-        if answer.status != 200:
-            raise NoAnswer(f"{self._poster.host} answers {answer.status} when it is asked for credentials")
+        response = self._poster.get(self._authorization(), deadline)
+        if response.status != 200:
+            raise NoResponse(f"{self._poster.host} answers {response.status} when it is asked for credentials")
         try:
-            found = json.loads(answer.body)
+            found = json.loads(response.body)
             until = datetime.fromisoformat(found["Expiration"]).timestamp() if "Expiration" in found else float("inf")
             return Credentials(found["AccessKeyId"], found["SecretAccessKey"], found.get("Token", "")), until
         except (ValueError, LookupError, TypeError) as exc:
-            raise NoAnswer(f"{self._poster.host} has no credentials in its answer") from exc
+            raise NoResponse(f"{self._poster.host} has no credentials in its response") from exc
 
     def _authorization(self) -> dict[str, str]:
         file = self._env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
         try:
             token = Path(file).read_text() if file else self._env.get("AWS_CONTAINER_AUTHORIZATION_TOKEN")
         except OSError as exc:
-            raise NoAnswer(f"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE can't be read: {exc.strerror}") from exc
+            raise NoResponse(f"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE can't be read: {exc.strerror}") from exc
         return {"Authorization": token} if token else {}
 
 

@@ -10,7 +10,7 @@ from inferry.errors import KeyMissing, KeyRefused
 _SCHEME = b"bearer "
 
 
-class Keys:
+class ApiKeys:
     """The keys whose SHA-256 digests, in hex, are `digests`."""
 
     def __init__(self, digests: Iterable[str]) -> None:
@@ -31,7 +31,7 @@ class Keys:
 
 
 def new() -> tuple[str, str]:
-    """A random key of 256 bits, and its digest."""
+    """A new random key of 256 bits for a client, and its SHA-256 in hex for the settings."""
     key = secrets.token_urlsafe(32)
     return key, hashlib.sha256(key.encode()).hexdigest()
 

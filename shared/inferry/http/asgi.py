@@ -1,11 +1,11 @@
-"""ASGI: its types, and what an answer passes on its way to the host."""
+"""ASGI: its types, and what a response passes on its way to the server."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from inferry.concurrency import on_loop
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,18 +16,18 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = list[tuple[bytes, bytes]]
-# Status, body and headers of an answer.
+# Status, body and headers of a response.
 Response: TypeAlias = tuple[int, bytes, Headers]
 
-# Bytes of an answer that are sent at once.
+# Bytes of a response that are sent at once.
 PART = 1 << 20
 
-# In the state of a scope while the host is about to end.
+# In the state of a scope while the server is about to end.
 DRAINING = "draining"
 
 
 class Exchange:
-    """A request of a host that has all of it, and the answer, whole: what an application receives and sends."""
+    """A request that is there as a whole, and its response, collected: `receive` and `send` for an application."""
 
     def __init__(self, read: Callable[[], bytes]) -> None:
         """`read` gives the request's body, when it is asked for: what it raises is the application's to answer."""
@@ -40,11 +40,11 @@ class Exchange:
 
     @property
     def body(self) -> bytes:
-        """The answer's."""
+        """The body of the response, as far as it was sent."""
         return b"".join(self._parts)
 
     async def receive(self) -> Message:
-        """The whole body; then, when the answer is complete, that the client has left."""
+        """ASGI's `receive`: the whole body; then, when the response is complete, that the client has left."""
         if self._read is not None:
             read, self._read = self._read, None
             return {"type": "http.request", "body": read(), "more_body": False}
@@ -57,7 +57,7 @@ class Exchange:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """A part of the answer."""
+        """ASGI's `send`: keeps the start of the response, or a part of its body."""
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], message["headers"]
             return
@@ -69,12 +69,12 @@ class Exchange:
 
 
 def is_draining(scope: Scope) -> bool:
-    """Whether the host is about to end, and only answers what comes in spite of that."""
+    """Whether the server is about to end, and only answers what comes in spite of that."""
     return DRAINING in (scope.get("state") or ())
 
 
 async def respond(response: Response, send: Send) -> None:
-    """Sends a whole answer, its length included."""
+    """Sends a response as a whole, with its Content-Length."""
     status, body, headers = response
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -82,7 +82,7 @@ async def respond(response: Response, send: Send) -> None:
 
 
 def without_body(send: Send) -> Send:
-    """`send` for the answer to HEAD: the headers of GET's."""
+    """`send` for the response to HEAD: the headers of GET's."""
 
     async def send_head(message: Message) -> None:
         await send({**message, "body": b""} if message["type"] == "http.response.body" else message)
@@ -91,7 +91,7 @@ def without_body(send: Send) -> Send:
 
 
 def in_parts(send: Send) -> Send:
-    """`send` for a server of several clients: who takes a large answer quickly keeps the others waiting no longer."""
+    """`send` for a server of several clients: who takes a large response quickly keeps the others waiting no longer."""
 
     async def send_parts(message: Message) -> None:
         body = memoryview(message.get("body", b""))
@@ -108,38 +108,38 @@ def in_parts(send: Send) -> Send:
 
 
 def below(root: str, path: str) -> str:
-    """A path without the part in front of the application's own; some hosts leave that out themselves."""
+    """A path without the part in front of the application's own; some servers leave that out themselves."""
     return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
 def below_base(base: str, root: str, path: str) -> str:
-    """A path without the host's `root` and the rest of `base` in front, where they are: proxies take some off."""
+    """A path without the server's `root` and the rest of `base` in front, where they are: proxies take some off."""
     return below(below(root, base), below(root, path))
 
 
 def link(scope: Mapping[str, Any], path: str) -> str:
-    """A path of the application's as the client calls it, to be written into an answer."""
+    """A path of the application's as the client calls it, to be written into a response."""
     return f"{quote(scope.get('root_path', ''))}{path}"
 
 
-def with_headers(send: Send, headers: Headers, seen: Observation | None) -> Send:
-    """`send` that adds these to the answer, and tells `seen` of it; `send` itself when there is nothing to do."""
-    if seen is None and not headers:
+def with_headers(send: Send, headers: Headers, record: RequestRecord | None) -> Send:
+    """`send` that adds these to the response, and fills in `record`; `send` itself when there is nothing to do."""
+    if record is None and not headers:
         return send
 
     def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message["headers"], *headers]}
-        if seen is not None:
-            seen.status = message.get("status", seen.status)
-            seen.sent += len(message.get("body", b""))
+        if record is not None:
+            record.status = message.get("status", record.status)
+            record.sent += len(message.get("body", b""))
         return send(message)
 
     return send_with_headers
 
 
 def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Exception], Response]) -> Send:
-    """`send` that asks `check` of the length an answer declares; what it raises is answered instead."""
+    """`send` that asks `check` of the length a response declares; what it raises is answered instead."""
     refused = False
 
     async def send_limited(message: Message) -> None:
@@ -147,7 +147,7 @@ def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Excepti
         if message["type"] == "http.response.start":
             try:
                 check(int(dict(message["headers"]).get(b"content-length", 0)))
-            except Exception as exc:  # noqa: BLE001  whatever it is becomes the answer
+            except Exception as exc:  # noqa: BLE001  whatever it is becomes the response
                 refused = True
                 await respond(refusal(exc), send)
         if not refused:
@@ -157,7 +157,7 @@ def limited(send: Send, check: Callable[[int], None], refusal: Callable[[Excepti
 
 
 async def not_http(kind: str, receive: Receive, send: Send) -> None:
-    """There is nothing to start or to stop, and no WebSocket; hosts that ask get their answer."""
+    """Answers what is not HTTP: a lifespan has nothing to start or to stop, and a WebSocket is closed."""
     while True:
         message = await receive()
         if kind == "websocket":

@@ -1,4 +1,4 @@
-"""What is made of bodies alone: requests of those that come, those of answers. Large ones are for `Host.elsewhere`.
+"""What is made of bodies alone: requests of those that come, those of responses. Large ones are for `Host.elsewhere`.
 
 All functions take and give what goes from one process to another.
 """
@@ -17,9 +17,9 @@ from inferry.protocol.signature import Signature
 from inferry.protocol.tensors import Tensor
 from inferry.protocol.types import InferRequest, InferResponse
 
-# What an answer may hold to be written between two turns of the event loop: numbers in JSON, and rows of /predict or
+# What a response may hold to be written between two turns of the event loop: numbers in JSON, and rows of /predict or
 # classes, each of which takes as long as some ten numbers.
-LARGE_ANSWER = 2**16
+LARGE_RESPONSE = 2**16
 LARGE_ROWS = 2**12
 
 
@@ -40,22 +40,22 @@ def request(
 
 
 def line(body: Body, header_length: bytes | None, signature: Signature) -> bytes:
-    """The request in a body as `deferred.line_of`."""
+    """The request in a body as a line of JSON, as `deferred.line_of` makes it; with its errors."""
     from inferry.jobs import deferred
 
     return deferred.line_of(_read(body), header_length, signature)
 
 
 def is_large(response: InferResponse) -> bool:
-    """Whether its body would take long to write."""
+    """Whether the body of this response would take long to write."""
     elements, text = 0, len(response.id or "")
     for tensor in response.outputs:
         elements += tensor.array.size
-        if tensor.datatype.kind == "string" and tensor.array.size <= LARGE_ANSWER:
+        if tensor.datatype.kind == "string" and tensor.array.size <= LARGE_RESPONSE:
             text += sum(map(len, tensor.array.flat))
     if text > LARGE:
         return True
-    if elements <= LARGE_ANSWER and not (response.classes and elements > LARGE_ROWS):
+    if elements <= LARGE_RESPONSE and not (response.classes and elements > LARGE_ROWS):
         return False
     if response.classes:
         return True
@@ -68,8 +68,8 @@ def is_large(response: InferResponse) -> bool:
     return numbers > LARGE_NUMBERS or others > 0 or not numbers
 
 
-def answer(response: InferResponse, accept: bytes | None) -> tuple[bytes, Headers]:
-    """The body of an answer and its headers, under an Accept-Encoding header. InvalidRequest as `encoder.encode`."""
+def of_response(response: InferResponse, accept: bytes | None) -> tuple[bytes, Headers]:
+    """The body of a response and its headers, under an Accept-Encoding header. InvalidRequest as `encoder.encode`."""
     body, headers = encoder.encode(response)
     if not accept:
         return body, headers
@@ -78,9 +78,9 @@ def answer(response: InferResponse, accept: bytes | None) -> tuple[bytes, Header
 
 
 async def let_go(request: InferRequest, responses: Sequence[InferResponse]) -> None:
-    """Frees what a large request and the answers to it hold, without keeping others waiting."""
+    """Frees what a large request and the responses to it hold, without keeping others waiting."""
     tensors = [*request.inputs.values(), *(tensor for response in responses for tensor in response.outputs)]
-    arrays = [tensor.array for tensor in tensors if tensor.array.size > LARGE_ANSWER and tensor.array.dtype.hasobject]
+    arrays = [tensor.array for tensor in tensors if tensor.array.size > LARGE_RESPONSE and tensor.array.dtype.hasobject]
     if arrays:
         import asyncio
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 from inferry.concurrency import Turns
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
 from inferry.http.asgi import Headers, Receive
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 
 # zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -34,7 +34,7 @@ class Large(NamedTuple):
         return Large, ([*map(pickle.PickleBuffer, self.parts)], self.encoding, self.limit)
 
     def read(self) -> bytes:
-        """All of it. Errors as `inflate`."""
+        """The whole body without its Content-Encoding. Errors as `inflate`."""
         return inflate(b"".join(self.parts), self.encoding, self.limit)
 
     def of_numbers(self, header_length: bytes | None) -> bytes | None:
@@ -88,7 +88,7 @@ def choose(accept: str) -> str:
 
 
 def encoded(body: bytes, accept: str) -> tuple[bytes, Headers]:
-    """`body` as an Accept-Encoding header asks for it, and the answer's headers that say so."""
+    """`body` as an Accept-Encoding header asks for it, and the response's headers that say so."""
     encoding = choose(accept)
     if encoding == "identity":
         return body, []
@@ -122,7 +122,7 @@ async def read_body(
     headers: Mapping[bytes, bytes],
     receive: Receive,
     limit: int,
-    seen: Observation | None,
+    record: RequestRecord | None,
     large: int,
     turns: Turns | None = None,
 ) -> Body:
@@ -140,8 +140,8 @@ async def read_body(
         received = await _received(message["body"], receive, limit)
         size = len(received)
         body = Large([received], "", limit) if size > large else bytes(received)
-    if seen is not None:
-        seen.received = size
+    if record is not None:
+        record.received = size
     encoding = headers.get(b"content-encoding")
     if turns is not None and (size > SMALL or encoding):
         await turns()

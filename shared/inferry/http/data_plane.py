@@ -16,7 +16,7 @@ from inferry.http.errors import error_response, json_response
 from inferry.http.host import Host
 from inferry.observability import context
 from inferry.observability.catalogue import known_method
-from inferry.observability.record import Observation, looked_at
+from inferry.observability.record import RequestRecord, recording
 from inferry.observability.stats import reason_of
 from inferry.protocol import decoder, types
 from inferry.protocol.signature import Signature
@@ -24,17 +24,17 @@ from inferry.protocol.types import InferRequest
 from inferry.service import Account, Service
 
 if TYPE_CHECKING:
-    from inferry.http.api_keys import Keys
+    from inferry.http.api_keys import ApiKeys
     from inferry.http.observer import Observer
 
 
-# RFC 7240, 4.1: the client will fetch its answer elsewhere.
+# RFC 7240, 4.1: the client will fetch its response elsewhere.
 _RESPOND_ASYNC = b"respond-async"
 
 
-# What a data-plane handler makes of path parameters, headers, body and scope; it fills in what is observed.
+# What a data-plane handler makes of path parameters, headers, body and scope; it fills in the record.
 Handler: TypeAlias = Callable[
-    [Mapping[str, str], Mapping[bytes, bytes], Body, Scope, Observation | None], Awaitable[Response]
+    [Mapping[str, str], Mapping[bytes, bytes], Body, Scope, RequestRecord | None], Awaitable[Response]
 ]
 
 
@@ -50,7 +50,7 @@ class App:
     ) -> None:
         """`keys`: the digests of those that requests must bring one of; empty: they need none."""
         self._service = service
-        self._answers = service.metrics.answers
+        self._responses = service.metrics.responses
         self._host = host = host or Host()
         self._elsewhere = host.elsewhere
         self._guard = host.guard
@@ -61,7 +61,7 @@ class App:
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
-        # "" at the root; None where the host says it.
+        # "" at the root; None where the platform says it.
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
         self._management: ASGIApp | None = None
@@ -71,18 +71,18 @@ class App:
     async def __call__(  # noqa: C901  one coroutine more is 0.3 us of a request's 20 (Python 3.11, row `overhead`)
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """One ASGI connection. Nothing raised reaches the host: some hosts lose the body of an answer then."""
+        """One ASGI connection. Nothing raised reaches the server: some lose the body of a response then."""
         if scope["type"] != "http":
             await asgi.not_http(scope["type"], receive, send)
             return
-        seen: Observation | None = None
+        record: RequestRecord | None = None
         handler: Handler | None = None
         method, place, status = "", "", 0
         headers = dict(scope["headers"])
         if self._observer is None:
             added = _added(scope, headers) if context.REQUEST_ID in headers or context.KEY in scope else []
         else:
-            seen, added, receive, send = self._observer.begin(scope, headers, receive, send)
+            record, added, receive, send = self._observer.begin(scope, headers, receive, send)
         try:
             if scope["method"] == "HEAD":
                 send = asgi.without_body(send)
@@ -106,61 +106,61 @@ class App:
                 if handler is None:
                     # Whole, as ASGI has it: below a root "/v2", "/v2/models" would else lose what looks like the root.
                     rest = {"method": route.method, "path": f"{root}{path.rstrip('/') or '/'}", "root_path": root}
-                    if seen is not None:
-                        seen.route = place
-                    send = self._counting(asgi.with_headers(send, added, seen), route)
-                    await self._hand_over({**scope, **rest}, receive, send, seen)
+                    if record is not None:
+                        record.route = place
+                    send = self._counting(asgi.with_headers(send, added, record), route)
+                    await self._hand_over({**scope, **rest}, receive, send, record)
                     return
                 try:
-                    body = await read_body(headers, receive, self._limit, seen, self._large, self._turns)
+                    body = await read_body(headers, receive, self._limit, record, self._large, self._turns)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
-                status, body, answer = await handler(parameters, headers, body, scope, seen)
-            except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes an answer
-                status, body, answer = error_response(exc, scope, seen)
-            self._answers[method or known_method(scope["method"]), place, status] += 1
-            if seen is not None:
-                seen.status, seen.sent, seen.route = status, len(body), place
-            answer.append((b"content-length", b"%d" % len(body)))
-            answer += added
+                status, body, response_headers = await handler(parameters, headers, body, scope, record)
+            except Exception as exc:  # noqa: BLE001  the last resort: every failure becomes a response
+                status, body, response_headers = error_response(exc, scope, record)
+            self._responses[method or known_method(scope["method"]), place, status] += 1
+            if record is not None:
+                record.status, record.sent, record.route = status, len(body), place
+            response_headers.append((b"content-length", b"%d" % len(body)))
+            response_headers += added
             if len(body) > asgi.PART and self._elsewhere is not None:
                 send = asgi.in_parts(send)
-            await send({"type": "http.response.start", "status": status, "headers": answer})
+            await send({"type": "http.response.start", "status": status, "headers": response_headers})
             await send({"type": "http.response.body", "body": body})
         except BaseException as exc:
-            if seen is not None:
+            if record is not None:
                 # Nobody is there to answer; nginx has a status for that.
-                seen.status, seen.reason, seen.route = seen.status or 499, reason_of(exc), place
+                record.status, record.reason, record.route = record.status or 499, reason_of(exc), place
             if handler is not None and not status:
-                self._answers[method, place, 499] += 1
+                self._responses[method, place, 499] += 1
             raise
         finally:
-            if seen is not None:
-                seen.end()
+            if record is not None:
+                record.end()
 
-    async def _hand_over(self, scope: Scope, receive: Receive, send: Send, seen: Observation | None) -> None:
+    async def _hand_over(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord | None) -> None:
         await on_loop()
         management = await self._manage()
         if self._max_response or context.max_response(scope)[0]:
-            send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, seen))
+            send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, record))
         if self._elsewhere is not None:
             send = asgi.in_parts(send)
-        with looked_at(seen):
+        with recording(record):
             await management(scope, receive, send)
 
     def _counting(self, send: Send, route: routes.Route) -> Send:
-        """`send` for an answer of `management`, which counts it by its status."""
+        """`send` for a response of `management`, which counts it by its status."""
 
         def counting(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                self._answers[route.method, route.path, message["status"]] += 1
+                self._responses[route.method, route.path, message["status"]] += 1
             return send(message)
 
         return counting
 
     def _check(self, check: Callable[..., None], *arguments: Any) -> None:
-        """Counts whom it keeps out."""
+        """Runs a check of a request (its key, its Host), and counts the request as refused when that fails."""
         try:
             check(*arguments)
         except InferryError as exc:
@@ -173,22 +173,22 @@ class App:
         headers: Mapping[bytes, bytes],
         body: Body,
         scope: Scope,
-        seen: Observation | None = None,
+        record: RequestRecord | None = None,
     ) -> Response:
-        """The answer to a request of the protocol, with the parameters of its route; its errors are raised."""
+        """The response to a request of the protocol, with the parameters of its route; its errors are raised."""
         service = self._service
         deadline = context.deadline(scope) if context.KEY in scope else math.inf
         name, version = parameters["model"], parameters.get("version")
         model = service.loaded(name, version)
         if model is None:
             try:
-                with looked_at(seen):
+                with recording(record):
                     model = await service.model(name, version, deadline)
             except BaseException as exc:
                 service.metrics.refused(exc)
                 raise
         signature = model.session.signature
-        with Account(model, seen) as account:
+        with Account(model, record) as account:
             length = headers.get(types.HEADER_LENGTH)
             if large := isinstance(body, Large):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
@@ -201,14 +201,16 @@ class App:
             accept = headers.get(b"accept-encoding")
             if self._elsewhere is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
-                answer, answer_headers = await self._elsewhere(bodies.answer, response, accept, deadline=deadline)
+                encoded, response_headers = await self._elsewhere(
+                    bodies.of_response, response, accept, deadline=deadline
+                )
             else:
-                answer, answer_headers = bodies.answer(response, accept)
-            self._check_size(scope, len(answer))
-            account.answered(signature.rows(request), received, len(answer))
+                encoded, response_headers = bodies.of_response(response, accept)
+            self._check_size(scope, len(encoded))
+            account.answered(signature.rows(request), received, len(encoded))
         if large:
             await bodies.let_go(request, [response])
-        return 200, answer, answer_headers
+        return 200, encoded, response_headers
 
     async def _large_request(
         self, body: Large, length: bytes | None, signature: Signature, deadline: float
@@ -219,23 +221,23 @@ class App:
         return await self._elsewhere(bodies.request, body, length, signature, self._references, deadline=deadline)
 
     async def model_ready(
-        self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, seen: Observation | None
+        self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, record: RequestRecord | None
     ) -> Response:
-        with looked_at(seen):
+        with recording(record):
             model = await self._service.model(parameters["model"], parameters.get("version"))
         return json_response({"name": model.name, "ready": True})
 
     async def live(self, *_: Any) -> Response:
         return json_response({"live": True})
 
-    async def ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def ready(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _record: Any) -> Response:
         if asgi.is_draining(scope):
             return json_response({"live": True, "ready": False}, 503)
         if reason := self._service.not_ready():
             raise errors.ModelUnavailable(f"not ready: {reason}; POST /v2/repository/index says more")
         return json_response({"live": True, "ready": True})
 
-    async def health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _seen: Any) -> Response:
+    async def health(self, _parameters: Any, _headers: Any, _body: bytes, scope: Scope, _record: Any) -> Response:
         settings, draining = self._service.settings, asgi.is_draining(scope)
         health = {
             "status": "draining" if draining else "ok",
@@ -248,7 +250,7 @@ class App:
         return json_response(health, 503 if draining else 200)
 
     async def metrics(
-        self, _parameters: Any, headers: Mapping[bytes, bytes], _body: bytes, scope: Scope, _seen: Any
+        self, _parameters: Any, headers: Mapping[bytes, bytes], _body: bytes, scope: Scope, _record: Any
     ) -> Response:
         from inferry.observability.sinks import prometheus, sink
 
@@ -269,14 +271,14 @@ class App:
         return 200, body, [(b"content-type", form.content_type.encode()), *encoded]
 
     def _check_size(self, scope: Scope, size: int) -> None:
-        """ResponseTooLarge over the smaller of the settings' limit and the host's."""
+        """ResponseTooLarge over the smaller of the settings' limit and the platform's."""
         limit, whose = self._max_response, "MAX_RESPONSE_BYTES"
-        host, passing = context.max_response(scope)
-        if host and (not limit or host < limit):
-            limit, whose = host, passing
+        passed_on, name = context.max_response(scope)
+        if passed_on and (not limit or passed_on < limit):
+            limit, whose = passed_on, name
         if limit and size > limit:
             raise ResponseTooLarge(
-                f"the answer has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
+                f"the response has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
                 "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
                 "reference ('uri')"
             )
@@ -304,17 +306,17 @@ def _deferring(parameters: Mapping[str, str]) -> str:
 
 
 def _added(scope: Scope, headers: Mapping[bytes, bytes]) -> asgi.Headers:
-    """The headers of an answer that are not its own: of a request that has a name."""
+    """The headers of a response that are not its own: of a request that has a name."""
     request_id = context.request_id(scope.get(context.KEY), headers)
-    return [context.answered(request_id)] if request_id else []
+    return [context.id_header(request_id)] if request_id else []
 
 
-def _keys(digests: tuple[str, ...]) -> "Keys | None":
+def _keys(digests: tuple[str, ...]) -> "ApiKeys | None":
     if not digests:
         return None
-    from inferry.http.api_keys import Keys
+    from inferry.http.api_keys import ApiKeys
 
-    return Keys(digests)
+    return ApiKeys(digests)
 
 
 def _management(service: Service, host: Host) -> ASGIApp:

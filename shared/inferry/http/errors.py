@@ -13,7 +13,7 @@ from inferry.errors import InferryError
 from inferry.http import routes
 from inferry.http.asgi import Response
 from inferry.observability import context
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 from inferry.observability.stats import reason_of
 from inferry.protocol import types
 
@@ -54,14 +54,14 @@ def json_response(value: Any, status: int = 200) -> Response:
     return status, orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY), [types.JSON]
 
 
-def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation | None = None) -> Response:
+def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestRecord | None = None) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = described(exc, scope)
-    if seen is not None:
-        seen.reason = reason_of(exc)
+    if record is not None:
+        record.reason = reason_of(exc)
     if status == 500:
-        text = _logged(exc, seen or context.read(scope))
+        text = _logged(exc, record or context.read(scope))
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]}..."
     # A lone surrogate of the request's is no text that JSON can hold.
@@ -76,13 +76,15 @@ def error_response(exc: Exception, scope: Mapping[str, Any], seen: Observation |
 
 
 def described(exc: Exception, scope: Mapping[str, Any]) -> str:
-    """The text of an error, with what can be done where the time of the host was over."""
+    """The text of an error, with what to do where the platform's time for the request is over."""
     if isinstance(exc, errors.InferenceTimeout) and context.deadline(scope) <= time.monotonic():
-        return f"{exc}; the host would have ended the request: send fewer rows, or give the host more time or CPUs"
+        return (
+            f"{exc}; the platform would have ended the request: send fewer rows, or give the function more time or CPUs"
+        )
     return str(exc)
 
 
-def _logged(exc: Exception, known: Observation | context.Context) -> str:
+def _logged(exc: Exception, known: RequestRecord | context.Context) -> str:
     """Logs a failure, and returns what its caller may know of it: how to find it in the log."""
     request_id = known.request_id or os.urandom(8).hex()
     extra = {"request_id": request_id, "trace_id": known.trace_id}

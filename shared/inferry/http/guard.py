@@ -51,7 +51,7 @@ class Guard:
 
 
 def guard(settings: Settings) -> Guard | None:
-    """The one that a server of these settings needs."""
+    """The guard that a server of these settings needs; None where it has API keys or is not on loopback."""
     return Guard(settings) if _is_loopback(settings.host) and not settings.api_keys else None
 
 

@@ -1,4 +1,4 @@
-"""What a host gives to the application that it serves."""
+"""What a server gives to the application that it serves."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class Host(NamedTuple):
-    """All of it may be missing: a function has one request at a time, and does not live on behind its answer.
+    """The parts of a server that the application uses where they are there.
+
+    A function needs none: it has one request at a time, and does not live on behind its response.
 
     `guard` checks every request; `scrape` is what GET /metrics answers, by its format, where several processes serve
     one port; `background` answers requests that are put off, which is else done by whoever finds their files;

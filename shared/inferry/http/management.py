@@ -26,7 +26,7 @@ from inferry.http.host import Host
 from inferry.http.routes import DATA_PLANE, PAGES, ROUTES, RouteNotFound
 from inferry.http.row_bodies import RowModel
 from inferry.observability import context
-from inferry.observability.record import observed
+from inferry.observability.record import current_record
 from inferry.protocol import types
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository import metadata
@@ -106,8 +106,8 @@ class _Failures:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
-        except Exception as exc:  # noqa: BLE001  every failure becomes an answer
-            await _http(error_response(exc, scope, observed.get()))(scope, receive, send)
+        except Exception as exc:  # noqa: BLE001  every failure becomes a response
+            await _http(error_response(exc, scope, current_record.get()))(scope, receive, send)
 
 
 class Management:
@@ -198,10 +198,10 @@ class Management:
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         found = request.path_params["request"]
-        answer = await self._in_thread(self._deferred().answer, model, found)
-        if answer is None:
+        response = await self._in_thread(self._deferred().response, model, found)
+        if response is None:
             return self._pending(request, model, found)
-        return _http((500 if answer.failed else 200, answer.content, answer.headers))
+        return _http((500 if response.failed else 200, response.content, response.headers))
 
     async def unsupported(self, request: HTTPRequest) -> HTTPResponse:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
@@ -250,7 +250,7 @@ class Management:
         write: Callable[[Sequence[InferResponse], int, RowModel], bytes],
         deadline: float,
     ) -> HTTPResponse:
-        with Account(model, observed.get()) as account:
+        with Account(model, current_record.get()) as account:
             deadline = min(deadline, account.until(self._service.settings.model_timeout))
             request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
@@ -286,8 +286,8 @@ class Management:
 
     async def _body(self, request: HTTPRequest) -> Body:
         limit = self._service.settings.max_request_bytes
-        headers, seen = dict(request.scope["headers"]), observed.get()
-        return await read_body(headers, request.receive, limit, seen, self._large, self._turns)
+        headers, record = dict(request.scope["headers"]), current_record.get()
+        return await read_body(headers, request.receive, limit, record, self._large, self._turns)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool
@@ -316,7 +316,7 @@ def _rows(model: Model) -> RowModel:
 
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
-    """Answers a request that was put off; whatever goes wrong is its answer."""
+    """Answers a request that was put off; whatever goes wrong is its response."""
     from inferry.jobs import runner
 
     try:
@@ -329,7 +329,7 @@ def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
         try:
             deferred.fail(job, exc)
         except StoreError:
-            log.exception("the request in %s has no answer", job.input)
+            log.exception("the request in %s has no response", job.input)
 
 
 def _json(value: Any) -> HTTPResponse:
@@ -338,12 +338,12 @@ def _json(value: Any) -> HTTPResponse:
 
 def _http(response: Response) -> HTTPResponse:
     status, body, headers = response
-    answer = HTTPResponse(body, status)
-    answer.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
-    return answer
+    sent = HTTPResponse(body, status)
+    sent.raw_headers = [*headers, (b"content-length", b"%d" % len(body))]
+    return sent
 
 
 async def _error(request: HTTPRequest, exc: Exception) -> HTTPResponse:
     if isinstance(exc, HTTPException):
         exc = RouteNotFound(f"there is nothing at {request.url.path!r}")
-    return _http(error_response(exc, request.scope, observed.get()))
+    return _http(error_response(exc, request.scope, current_record.get()))

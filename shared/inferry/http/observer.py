@@ -1,4 +1,4 @@
-"""How every request is seen: with an id, for a line of the log, and for a trace."""
+"""What is kept of every request: its id, its line in the log, its trace."""
 
 import time
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from inferry.http.asgi import Headers, Message, Receive, Scope, Send, below, below_base
 from inferry.observability import context
 from inferry.observability.access_log import PROBES, Request
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 from inferry.observability.registry import Metrics
 from inferry.settings import Settings
 
@@ -21,7 +21,7 @@ class Observer:
     """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`."""
 
     def __init__(self, settings: Settings, metrics: Metrics, tracer: "Tracer | None") -> None:
-        self._seen = Request if settings.log_format == "json" else Observation
+        self._make_record = Request if settings.log_format == "json" else RequestRecord
         self._payloads = settings.log_payloads
         self._tracer = tracer
         self._metrics = metrics
@@ -29,29 +29,29 @@ class Observer:
 
     def begin(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
-    ) -> tuple[Observation, Headers, Receive, Send]:
-        """What is seen of a request that comes, its answer's headers, and how it is read and answered from now on.
+    ) -> tuple[RequestRecord, Headers, Receive, Send]:
+        """The record of a request that comes, headers for its response, and `receive` and `send` to use from now on.
 
-        Whoever answers it fills in what it knows, and says when it ends.
+        Whoever answers the request fills the record in, and ends it.
         """
         started = time.perf_counter_ns()
-        host = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
-        name, header, trace = context.named(host, headers)
-        seen = self._seen(scope["method"], scope["path"], name, trace, started)
-        if host and host.get("cold_start"):
-            seen.cold_start = True
+        platform = scope[context.KEY] if context.KEY in scope else None  # noqa: SIM401  a call for every request
+        name, header, trace = context.named(platform, headers)
+        record = self._make_record(scope["method"], scope["path"], name, trace, started)
+        if platform and platform.get("cold_start"):
+            record.cold_start = True
         added = [header]
         if self._tracer and not self._is_probe(scope):
-            seen.span = span = self._tracer.start(scope, seen.request_id, self._metrics)
-            seen.trace = span.trace_id
+            record.span = span = self._tracer.start(scope, record.request_id, self._metrics)
+            record.trace = span.trace_id
             added += span.headers
         if self._payloads:
-            seen.payloads = payloads = _Payloads(scope, self._payloads)
+            record.payloads = payloads = _Payloads(scope, self._payloads)
             receive, send = payloads.received(receive), payloads.sent(send)
-        return seen, added, receive, send
+        return record, added, receive, send
 
     def _is_probe(self, scope: Scope) -> bool:
-        """Machines ask them every few seconds."""
+        """Whether it asks for liveness or readiness, as machines do every few seconds: that is not worth a trace."""
         root, path = scope.get("root_path", ""), scope["path"]
         return (below_base(self._base, root, path) if self._base else below(root, path)).rstrip("/") in PROBES
 

@@ -15,7 +15,7 @@ from inferry.runtime.model import Model
 
 
 class Error(BaseModel):
-    """Every answer but a 200: what came, what was expected, what to do."""
+    """Every response but a 200: what came, what was expected, what to do."""
 
     error: str
 
@@ -69,7 +69,7 @@ class ModelMetadata(BaseModel):
     outputs: list[TensorMetadata]
     properties: dict[str, str] = Field(
         description="sha256, size (bytes), producer, opset, threads (where the model has one), numerics "
-        "(what makes results depend on the host), and the "
+        "(what makes results depend on the machine), and the "
         "file's own metadata"
     )
 
@@ -102,12 +102,12 @@ class InferResponse(BaseModel):
 
 
 class Deferred(BaseModel):
-    """A request that has no answer yet."""
+    """A request that has no response yet."""
 
     id: str
     model_name: str
     status: str = Field(description="pending")
-    url: str = Field(description="where the answer will be")
+    url: str = Field(description="where the response will be")
 
 
 _LABELS = "the names of an output's scores, in their order, by output; where they are known"
@@ -212,10 +212,10 @@ REQUESTS: dict[str, Any] = {
 }
 
 
-# Whose answer may not be there yet: of `infer` when the client prefers so.
+# Whose response may not be there yet: of `infer` when the client prefers so.
 LATER = ("infer", "deferred")
 
-# Answers that are not, or not only, JSON.
+# The content types of responses that are not, or not only, JSON.
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TEXT = {"schema": {"type": "string"}}
 _CONTENT: dict[str, dict[str, Any]] = {
@@ -272,19 +272,19 @@ def status(route: Route) -> int:
 
 
 def responses(route: Route) -> dict[int | str, dict[str, Any]]:
-    """The answers of a route: its own, and the protocol's error object for everything else."""
+    """The responses of a route: its own, and the protocol's error object for everything else."""
     error = {"model": Error, "description": "Error"}
     if route.operation == "unsupported":
         return {501: {**error, "description": "Not offered"}, "default": error}
-    answer: dict[str, Any] = {"description": "OK"}
+    response: dict[str, Any] = {"description": "OK"}
     if model := RESPONSES.get(route.operation):
-        answer["model"] = model
+        response["model"] = model
     if content := _CONTENT.get(route.operation):
-        answer["content"] = {name: dict(value) for name, value in content.items()}
+        response["content"] = {name: dict(value) for name, value in content.items()}
     also: dict[int | str, dict[str, Any]] = (
         {202: {"model": Deferred, "description": "Not yet"}} if route.operation in LATER else {}
     )
-    return {status(route): answer, **also, "default": error}
+    return {status(route): response, **also, "default": error}
 
 
 def add_examples(document: dict[str, Any], models: Iterable[Model]) -> None:

@@ -74,8 +74,10 @@ def _shared_memory(kind: str) -> tuple[Route, ...]:
 
 ROUTES = (
     *_of_model("POST", "/infer", "infer", "Predict: tensors in, tensors out, as JSON or binary"),
-    Route("POST", "/v2/models/{model}/requests", "defer", "Predict later: the same request, its answer to be fetched"),
-    Route("GET", "/v2/models/{model}/requests/{request}", "deferred", "The answer to a request, once it is there"),
+    Route(
+        "POST", "/v2/models/{model}/requests", "defer", "Predict later: the same request, its response to be fetched"
+    ),
+    Route("GET", "/v2/models/{model}/requests/{request}", "deferred", "The response to a request, once it is there"),
     *_of_model("GET", "/ready", "model_ready", "Whether the model can serve"),
     Route("GET", "/v2/health/live", "live", "Whether the server runs", "Health", public=True),
     Route("GET", "/v2/health/ready", "ready", "Whether the server can take requests", "Health", public=True),

@@ -67,14 +67,14 @@ def instances(given: Document, model: RowModel) -> tuple[InferRequest, int]:
 
 
 def predictions(responses: Sequence[InferResponse], count: int, model: RowModel) -> bytes:
-    """The answer of /predict to `count` rows."""
+    """The response of /predict to `count` rows."""
     found = rows.from_responses(responses, count, model.row_outputs)
     head = {"model_name": model.name, "model_version": model.version, "predictions": found}
     return _json({**head, **_classes(responses, count, model)})
 
 
 def v1_predictions(responses: Sequence[InferResponse], count: int, model: RowModel) -> bytes:
-    """The answer of KServe v1 to `count` rows."""
+    """The response of KServe v1 to `count` rows."""
     found: list[Any] = rows.from_responses(responses, count, model.row_outputs)
     if len(model.signature.outputs) == 1:
         found = [value for row in found for value in row.values()]
@@ -82,7 +82,7 @@ def v1_predictions(responses: Sequence[InferResponse], count: int, model: RowMod
 
 
 def _classes(responses: Sequence[InferResponse], count: int, model: RowModel) -> dict[str, Any]:
-    """The members of an answer that name the classes of `count` rows, of one response to all or of one to each."""
+    """The members of a response that name the classes of `count` rows, of one response to all or of one to each."""
     rows_of_each = count // len(responses)
     found = [_named(response, rows_of_each, model) for response in responses]
     known = [classes for classes in found if classes is not None]

@@ -1,4 +1,4 @@
-"""Requests that are answered later: each is a file of one line below BATCH_INPUT, and its result is the answer.
+"""Requests that are answered later: each is a file of one line below BATCH_INPUT, and its result is the response.
 
 Whatever works on the files that arrive there answers them as well; nobody else needs to know of them.
 """
@@ -28,7 +28,7 @@ _PATH = re.compile(f"{REQUESTS}/[^/]+/{_ID.pattern}\\.jsonl")
 MARGIN = 60.0
 
 
-class Answer(NamedTuple):
+class DeferredResponse(NamedTuple):
     """What became of a request: `content` is the protocol's response or, where `failed`, its error object."""
 
     content: bytes
@@ -37,10 +37,10 @@ class Answer(NamedTuple):
 
 
 class Deferred:
-    """Keeps requests and finds their answers. Its methods wait for a store: call them in a thread."""
+    """Keeps requests and finds their responses. Its methods wait for a store: call them in a thread."""
 
     def __init__(self, settings: Settings) -> None:
-        """NotSupported without the two places."""
+        """NotSupported when the settings name no BATCH_INPUT or no BATCH_OUTPUT."""
         if not (settings.batch_input and settings.batch_output):
             raise NotSupported(
                 "requests can't be answered later here: BATCH_INPUT and BATCH_OUTPUT name no places for them; send the "
@@ -50,11 +50,11 @@ class Deferred:
         self._output = settings.batch_output.rstrip("/")
 
     def submit(self, model: Model, body: bytes, header_length: bytes | None) -> str:
-        """The id under which the request in `body` waits for its answer. InvalidRequest when it can have none."""
+        """The id under which the request in `body` waits for its response. InvalidRequest when it can have none."""
         return self.keep(model.name, line_of(body, header_length, model.signature))
 
     def keep(self, model: str, line: bytes) -> str:
-        """The same of a request that is a line already. RequestTooLarge."""
+        """Keeps a request that is a line already, and returns its id. RequestTooLarge."""
         if len(line) > MAX_LINE:
             raise RequestTooLarge(
                 f"the request's tensors make a line of {len(line)} bytes, and one that is answered later has at most "
@@ -65,26 +65,26 @@ class Deferred:
         return found
 
     def job(self, model: str, found: str) -> Job:
-        """What has to be done for the answer."""
+        """The job whose result is the response to the request of this id."""
         path = _path(model, found)
         return Job(input=f"{self._input}/{path}", output=f"{self._output}/{path}", model=model)
 
-    def answer(self, model: str, found: str) -> Answer | None:
-        """The answer; None when it isn't there yet. DeferredNotFound when there is no such request, or no longer."""
+    def response(self, model: str, found: str) -> DeferredResponse | None:
+        """The response to the request of this id, None while it isn't there. DeferredNotFound: no such request."""
         path = _path(model, found) if _ID.fullmatch(found) else ""
         outputs = open_files(self._output)
         content = outputs.read(_report(path)) if path else None
         report = Report.from_json(content) if content else None
         if report is not None and report.finished:
-            return _answer(outputs, path, report)
+            return _response(outputs, path, report)
         if content and report is None and (reason := _given_up(content)):
             return _failed(reason)
         if not path or self._inputs().stat(path) is None:
-            raise DeferredNotFound(f"model '{model}' has no request {found[:40]!r} to answer; answers expire")
+            raise DeferredNotFound(f"model '{model}' has no request {found[:40]!r} to answer; responses expire")
         return None
 
     def is_request(self, job: Job) -> bool:
-        """Whether the job is to answer a request."""
+        """Whether the job is about a request that is answered later."""
         return self._path_of(job) is not None
 
     def last_try(self, job: Job, until: float) -> None:
@@ -93,7 +93,7 @@ class Deferred:
         self._say(job, orjson.dumps(document))
 
     def fail(self, job: Job, exc: Exception) -> None:
-        """Makes what nobody will try again the answer to a request that has none. StoreError."""
+        """Makes the error of a last try the response to its request, unless that has one. StoreError."""
         reason = str(exc) if isinstance(exc, InferryError) else "internal error"
         output = f"{self._output}/{self._path_of(job)}"
         self._say(job, Report(FAILED, job.input, output, 0, 0, 0.0, job.model, "", "", "", "", reason).to_json())
@@ -133,19 +133,19 @@ def _report(path: str) -> str:
     return f"{path}.report.json"
 
 
-def _answer(outputs: Files, path: str, report: Report) -> Answer:
+def _response(outputs: Files, path: str, report: Report) -> DeferredResponse:
     if report.state == FINISHED and not report.errors:
         body, headers = text_bodies.to_body((outputs.read(path) or b"").strip())
-        return Answer(body, False, headers)
+        return DeferredResponse(body, False, headers)
     return _failed(report.reason or _first(outputs.read(f"{path}.errors.jsonl")))
 
 
-def _failed(reason: str) -> Answer:
-    return Answer(orjson.dumps({"error": reason}), True, [types.JSON])
+def _failed(reason: str) -> DeferredResponse:
+    return DeferredResponse(orjson.dumps({"error": reason}), True, [types.JSON])
 
 
 def _given_up(content: bytes) -> str:
-    """Why a request whose last try is over will have no answer; empty while it may have one."""
+    """Why a request whose last try is over will have no response; empty while it may have one."""
     try:
         said = orjson.loads(content)
         return str(said["reason"]) if said["until"] < time.time() else ""
@@ -154,4 +154,4 @@ def _given_up(content: bytes) -> str:
 
 
 def _first(errors: bytes | None) -> Any:
-    return orjson.loads(errors.splitlines()[0])["reason"] if errors else "the request has no answer"
+    return orjson.loads(errors.splitlines()[0])["reason"] if errors else "the request has no response"

@@ -42,7 +42,7 @@ def ordered_map(
 
 
 class _Line:
-    """What the threads share."""
+    """What the threads of an `ordered_map` share: the chunks to take, and what was made of them, in order."""
 
     def __init__(
         self, chunks: Iterable[Any], act: Callable[[Any], Any], shared: Callable[[], bool], then: Any, threads: int
@@ -55,7 +55,7 @@ class _Line:
         self._made: queue.Queue[Future[list[Any]] | None] = queue.Queue(threads)
 
     def work(self) -> None:
-        """Takes chunks until there are none."""
+        """What each thread does: takes chunks, and works on their items, until there are none."""
         while (taken := self._take()) is not None:
             chunk, future = taken
             try:
@@ -91,12 +91,12 @@ class _Line:
             return chunk, future
 
     def made(self) -> Generator[Any]:
-        """What was made of each item."""
+        """The results of all items, in order."""
         while (future := self._made.get()) is not None:
             yield from future.result()
 
     def drain(self) -> None:
-        """Lets a thread go on that waits for room."""
+        """Takes results out that nobody wants, so that a thread that waits for room can go on."""
         try:
             while True:
                 self._made.get_nowait()

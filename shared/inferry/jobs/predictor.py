@@ -130,7 +130,7 @@ class Predictor:
         return len(lengths) == 1 and lengths != {()} and self._proof.verdict.rows in (PROVEN, UNPROVEN)
 
     def _most(self, feed: Feed) -> int:
-        """Rows of a run."""
+        """How many rows a run may have at most."""
         if self._proof.verdict.rows == SINGLE:
             return 1
         return self._limit or _batch_size(feed, self._growth)

@@ -42,7 +42,7 @@ class Report:
         return no_results(self.output, self.rows, self.errors)
 
     def to_json(self) -> bytes:
-        """As `from_json` reads it."""
+        """The report as a document of JSON, which `from_json` reads."""
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod

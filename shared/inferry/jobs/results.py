@@ -37,7 +37,7 @@ class Part:
 
     @classmethod
     def of(cls, name: str) -> "Part":
-        """The part that a name says."""
+        """The part that the name of its file says."""
         *counts, last = name.split("-")
         row, offset, end_row, end_offset, rows, errors, milliseconds = map(int, counts)
         start, end = Cursor(row, offset), Cursor(end_row, end_offset)
@@ -56,7 +56,7 @@ class Results:
 
     @property
     def url(self) -> str:
-        """Where the results are."""
+        """The URL of the results."""
         return f"{self._files.url.rstrip('/')}/{self.name}" if self._files.url else self.name
 
     def report(self) -> Report | None:
@@ -150,7 +150,7 @@ class _Contents(Iterable[bytes]):
 
 
 def error_line(rejected: Rejected) -> bytes:
-    """A line of NAME.errors.jsonl."""
+    """The line of NAME.errors.jsonl for a row without a result."""
     try:
         return orjson.dumps(rejected, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:  # text with half a surrogate pair in it

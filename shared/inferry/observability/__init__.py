@@ -1,1 +1,1 @@
-"""What is seen of the work: logs, traces, metrics."""
+"""What can be observed of the work: logs, traces, metrics."""

@@ -16,7 +16,7 @@ import orjson
 from inferry.observability import context, logs
 from inferry.observability.catalogue import PHASES
 from inferry.observability.logs import JsonFormatter, log
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 
 # Asked for every few seconds by machines, of a server that isn't ready as well: their lines are for LOG_LEVEL=DEBUG.
 PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
@@ -27,20 +27,20 @@ _PATH_LENGTH = 200
 _ROOM = logs.MOST - 1
 
 
-class Request(Observation):
-    """What is seen of a request that has a line in the log."""
+class Request(RequestRecord):
+    """The record of a request that has a line in the log."""
 
     __slots__ = ()
 
     @property
     def level(self) -> int:
-        """The line's."""
+        """The level of the line in the log: DEBUG for probes, which machines send every few seconds, else INFO."""
         quiet = self.route in PROBES if self.status == 200 else (self.status, self.route) == _NOT_READY
         return logging.DEBUG if quiet else logging.INFO
 
     @staticmethod
     def text(events: JsonFormatter, some: "Sequence[Request]") -> bytes:
-        """The lines of requests that are over."""
+        """The lines of requests that are over, one behind the other, each with its line end."""
         return _text(events, some)
 
     def end(self) -> None:
@@ -69,80 +69,81 @@ def _text(events: JsonFormatter, requests: Sequence[Request]) -> bytes:
     try:
         return _filled(events, requests, offset)
     except TypeError:  # an id or a path that is no text for JSON, or that has what stands for a place in a template
-        return b"".join([_line(events, seen, offset) for seen in requests])
+        return b"".join([_line(events, record, offset) for record in requests])
 
 
 def _filled(events: JsonFormatter, requests: Sequence[Request], offset: int) -> bytes:
     """What `_line` makes of each, in a quarter of the time of those that there are most of."""
     more = events.more()
     end = (b"," + orjson.dumps(more)[1:].replace(b"%", b"%%") if more else b"}") + b"\n"
-    plain_ids = context.are_plain_ids([seen.name for seen in requests])
-    plain_traces = context.are_plain_traces([seen.trace for seen in requests])
+    plain_ids = context.are_plain_ids([record.name for record in requests])
+    plain_traces = context.are_plain_traces([record.trace for record in requests])
     trace_id = context.TRACE_ID
     path = model = version = ""
     template = stamp = b""
     stamped = 0
     templates: list[bytes] = []
     values: list[Any] = []
-    for seen in requests:
-        if not seen.taken or seen.status != 200 or seen.batch or seen.loaded or seen.cold_start or seen.payloads:
+    for record in requests:
+        is_plain = record.taken and record.status == 200
+        if not is_plain or record.batch or record.loaded or record.cold_start or record.payloads:
             templates.append(b"%b")
-            values.append(_line(events, seen, offset))
+            values.append(_line(events, record, offset))
             continue
-        if seen.path != path or seen.version != version or seen.model != model:
-            path, model, version = seen.path, seen.model, seen.version
-            template = _template(events, seen.method, path[:_PATH_LENGTH], model, version) + end
-        if (now := (seen.ended + offset) // 1_000_000) != stamped:
+        if record.path != path or record.version != version or record.model != model:
+            path, model, version = record.path, record.model, record.version
+            template = _template(events, record.method, path[:_PATH_LENGTH], model, version) + end
+        if (now := (record.ended + offset) // 1_000_000) != stamped:
             stamped, stamp = now, logs.timestamp(now).encode()
-        took = (seen.ended - seen.started) / 1e6
+        took = (record.ended - record.started) / 1e6
         templates.append(template)
         values += (
             took,
             stamp,
-            seen.name if plain_ids else orjson.dumps(seen.request_id)[1:-1],
-            seen.trace[trace_id] if plain_traces else orjson.dumps(seen.trace_id)[1:-1],
+            record.name if plain_ids else orjson.dumps(record.request_id)[1:-1],
+            record.trace[trace_id] if plain_traces else orjson.dumps(record.trace_id)[1:-1],
             took,
-            seen.received,
-            seen.sent,
-            seen.rows,
-            seen.decode / 1e6,
-            seen.queue / 1e6,
-            seen.infer / 1e6,
-            seen.encode / 1e6,
+            record.received,
+            record.sent,
+            record.rows,
+            record.decode / 1e6,
+            record.queue / 1e6,
+            record.infer / 1e6,
+            record.encode / 1e6,
         )
     return b"".join(templates) % tuple(values)
 
 
-def _line(events: JsonFormatter, seen: Request, offset: int) -> bytes:
-    return events.event(seen.level, _LOCATION, _message(seen), _fields(seen), seen.ended + offset) + b"\n"
+def _line(events: JsonFormatter, record: Request, offset: int) -> bytes:
+    return events.event(record.level, _LOCATION, _message(record), _fields(record), record.ended + offset) + b"\n"
 
 
-def _message(seen: Request) -> str:
-    took = _ms(seen.ended - seen.started)
-    return f"{seen.method} {seen.path[:_PATH_LENGTH]} {seen.status} in {took:.3f} ms"
+def _message(record: Request) -> str:
+    took = _ms(record.ended - record.started)
+    return f"{record.method} {record.path[:_PATH_LENGTH]} {record.status} in {took:.3f} ms"
 
 
-def _fields(seen: Request) -> dict[str, Any]:
+def _fields(record: Request) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "request_id": seen.request_id,
-        "trace_id": seen.trace_id,
-        "cold_start": seen.cold_start,
-        "method": seen.method,
-        "path": seen.path[:_PATH_LENGTH],
-        "status": seen.status,
-        "outcome": _outcome(seen.reason, seen.status),
-        "duration_ms": _ms(seen.ended - seen.started),
-        "request_bytes": seen.received,
-        "response_bytes": seen.sent if seen.method != "HEAD" else 0,
+        "request_id": record.request_id,
+        "trace_id": record.trace_id,
+        "cold_start": record.cold_start,
+        "method": record.method,
+        "path": record.path[:_PATH_LENGTH],
+        "status": record.status,
+        "outcome": _outcome(record.reason, record.status),
+        "duration_ms": _ms(record.ended - record.started),
+        "request_bytes": record.received,
+        "response_bytes": record.sent if record.method != "HEAD" else 0,
     }
-    if seen.taken:
-        fields |= {"model": seen.model, "version": seen.version, "rows": seen.rows}
-        fields |= {f"{part}_ms": _ms(getattr(seen, part)) for part in PHASES}
-        if seen.batch:
-            fields["batch_rows"] = seen.batch
-    if seen.loaded:
-        fields["load_ms"] = _ms(seen.loaded - seen.loading)
-    return fields | (seen.payloads.fields() if seen.payloads else {})
+    if record.taken:
+        fields |= {"model": record.model, "version": record.version, "rows": record.rows}
+        fields |= {f"{part}_ms": _ms(getattr(record, part)) for part in PHASES}
+        if record.batch:
+            fields["batch_rows"] = record.batch
+    if record.loaded:
+        fields["load_ms"] = _ms(record.loaded - record.loading)
+    return fields | (record.payloads.fields() if record.payloads else {})
 
 
 def _outcome(reason: str, status: int) -> str:

@@ -67,7 +67,7 @@ DURATION = Metric(
     HISTOGRAM,
     "seconds",
     MODEL,
-    "Time of an answered request, from its body to the answer's bytes",
+    "Time of an answered request, from its body to the response's bytes",
     SECONDS,
 )
 PHASE_SECONDS = Metric(
@@ -90,7 +90,7 @@ BATCH_SIZE = Metric(
     BATCH_ROWS,
 )
 RECEIVED = Metric("inferry_request_bytes_total", COUNTER, "bytes", MODEL, "Bodies of answered infer requests, inflated")
-SENT = Metric("inferry_response_bytes_total", COUNTER, "bytes", MODEL, "Bodies of their answers, as sent")
+SENT = Metric("inferry_response_bytes_total", COUNTER, "bytes", MODEL, "Bodies of their responses, as sent")
 IN_FLIGHT = Metric("inferry_requests_in_flight", GAUGE, "requests", MODEL, "Requests that are being answered now")
 QUEUED = Metric(
     "inferry_requests_queued",
@@ -217,5 +217,5 @@ TRITON = tuple(
 
 
 def known_method(method: str) -> str:
-    """An HTTP request's method, as a label has it."""
+    """An HTTP method as a label's value: one that HTTP knows, else a common name for all others."""
     return method if method in METHODS else OTHER_METHOD

@@ -1,6 +1,7 @@
 """What is known of a request beside its content: who asked, and until when.
 
-A host puts what it knows at `scope["inferry"]`. The headers x-request-id and traceparent stand in for its two ids.
+A platform's wrapper (Lambda's, Azure's) puts what it knows at `scope["inferry"]`. The headers x-request-id and
+traceparent stand in for its two ids.
 """
 
 import math
@@ -22,11 +23,12 @@ _UNLIMITED = (0, "")
 _PRINTABLE = bytes(byte if 0x20 < byte < 0x7F else 0x3F for byte in range(256))
 
 
-class HostContext(TypedDict, total=False):
-    """What a host says of a request.
+class PlatformContext(TypedDict, total=False):
+    """What a platform, such as Lambda or Azure Functions, says of a request: `scope["inferry"]`, all of it optional.
 
-    `deadline`: when it ends the invocation, its margin taken off (seconds on time.monotonic); `max_response`: the bytes
-    of the largest answer that it passes on, and whose limit that is.
+    `deadline`: when the platform ends the invocation, less a margin (seconds on time.monotonic); `cold_start`: whether
+    the request is the first of its process; `max_response`: how many bytes a response may have to be passed on, and the
+    name of that limit.
     """
 
     request_id: str
@@ -37,7 +39,7 @@ class HostContext(TypedDict, total=False):
 
 
 class Context(NamedTuple):
-    """Empty ids are unknown ones; without a host's limit `deadline` is infinite."""
+    """What is known of a request: empty ids are unknown ones; without a platform's limit `deadline` is infinite."""
 
     request_id: str = ""
     trace_id: str = ""
@@ -46,68 +48,68 @@ class Context(NamedTuple):
 
 
 def read(scope: Mapping[str, Any]) -> Context:
-    """The context of an ASGI scope."""
+    """The context of a request, by its ASGI scope: what the platform says, else what the headers say."""
     return Context(*ids(scope), deadline(scope), is_cold(scope))
 
 
 def ids(scope: Mapping[str, Any]) -> tuple[str, str]:
-    """Of the request and of its trace; empty ones are unknown."""
+    """The ids of a request and of its trace; empty ones are unknown."""
     headers = dict(scope.get("headers") or ())
-    host: HostContext | None = scope.get(KEY)
-    said = host.get("trace_id") if host else ""
-    return request_id(host, headers), trace_id(said or headers.get(_TRACEPARENT, b""))
+    platform: PlatformContext | None = scope.get(KEY)
+    said = platform.get("trace_id") if platform else ""
+    return request_id(platform, headers), trace_id(said or headers.get(_TRACEPARENT, b""))
 
 
 def named(
-    host: HostContext | None, headers: Mapping[bytes, bytes]
+    platform: PlatformContext | None, headers: Mapping[bytes, bytes]
 ) -> tuple[str | bytes, tuple[bytes, bytes], str | bytes]:
-    """The request's id, a new one if need be, the answer's header that repeats it, and what `trace_id` takes.
+    """The request's id, a new one if need be, the response's header that repeats it, and what `trace_id` takes.
 
-    The id is text if the host says it, else bytes that can stand in a header and in a line.
+    The id is text if the platform says it, else bytes that can stand in a header and in a line.
     """
     trace: str | bytes = headers.get(_TRACEPARENT, b"")
-    if host:
-        trace = host.get("trace_id") or trace
-        if said := host.get("request_id"):
-            return said, answered(said), trace
+    if platform:
+        trace = platform.get("trace_id") or trace
+        if said := platform.get("request_id"):
+            return said, id_header(said), trace
     asked = headers.get(REQUEST_ID)
     value = _printable(asked) if asked else new_id()
     return value, (REQUEST_ID, value), trace
 
 
-def request_id(host: HostContext | None, headers: Mapping[bytes, bytes]) -> str:
-    """The id that the host says, or else the client; empty when neither does."""
-    said = host.get("request_id", "") if host else ""
+def request_id(platform: PlatformContext | None, headers: Mapping[bytes, bytes]) -> str:
+    """The id that the platform says, or else the client; empty when neither does."""
+    said = platform.get("request_id", "") if platform else ""
     if said or REQUEST_ID not in headers:
         return said
     return _printable(headers[REQUEST_ID]).decode()
 
 
 def new_id() -> bytes:
-    """For a request that has none: 64 random bits."""
+    """An id for a request that has none: 64 random bits, in hex."""
     return os.urandom(8).hex().encode()
 
 
 def deadline(scope: Mapping[str, Any]) -> float:
-    """When the host ends the request, on time.monotonic; infinite where it doesn't."""
-    host: HostContext | None = scope.get(KEY)
-    return host.get("deadline", math.inf) if host else math.inf
+    """When the platform ends the request, on time.monotonic; infinite where it doesn't."""
+    platform: PlatformContext | None = scope.get(KEY)
+    return platform.get("deadline", math.inf) if platform else math.inf
 
 
 def is_cold(scope: Mapping[str, Any]) -> bool:
-    """Whether the request is the first of its process, as far as the host says."""
-    host: HostContext | None = scope.get(KEY)
-    return bool(host and host.get("cold_start"))
+    """Whether the request is the first of its process, as far as the platform says."""
+    platform: PlatformContext | None = scope.get(KEY)
+    return bool(platform and platform.get("cold_start"))
 
 
 def max_response(scope: Mapping[str, Any]) -> tuple[int, str]:
-    """The bytes that the host passes on of an answer, and whose limit that is; 0 where it has none."""
-    host: HostContext | None = scope.get(KEY)
-    return host.get("max_response", _UNLIMITED) if host else _UNLIMITED
+    """How many bytes of a response the platform passes on, 0 for any number, and the name of that limit."""
+    platform: PlatformContext | None = scope.get(KEY)
+    return platform.get("max_response", _UNLIMITED) if platform else _UNLIMITED
 
 
-def answered(request_id: str) -> tuple[bytes, bytes]:
-    """The header of an answer that repeats its request's id."""
+def id_header(request_id: str) -> tuple[bytes, bytes]:
+    """The header x-request-id of a response, which repeats the id of its request."""
     return REQUEST_ID, _printable(request_id.encode("latin-1", "replace"))
 
 
@@ -130,10 +132,10 @@ def trace_id(trace: str | bytes) -> str:
 
 
 def are_plain_ids(ids: Sequence[Any]) -> bool:
-    """Whether all can stand in JSON as they are."""
+    """Whether all of these ids are bytes that JSON takes without escapes."""
     try:
         joined = b"".join(ids)
-    except TypeError:  # a host's id
+    except TypeError:  # a platform's id
         return False
     return b'"' not in joined and b"\\" not in joined
 
@@ -142,7 +144,7 @@ def are_plain_traces(traces: Sequence[Any]) -> bool:
     """Whether all are traceparents as most are: `trace_id` would find the id of each at TRACE_ID."""
     try:
         joined = b",".join(traces) + b","
-    except TypeError:  # a host's id
+    except TypeError:  # a platform's id
         return False
     # The versions' first digits are that far apart.
     apart = len(_TRACE) + 1

@@ -37,7 +37,7 @@ class Line(Protocol):
 
     @property
     def level(self) -> int:
-        """As `logging` has it."""
+        """The level of the line, as a number of `logging`."""
 
     @staticmethod
     def text(events: "JsonFormatter", some: Sequence[Any]) -> bytes:
@@ -72,7 +72,7 @@ class JsonFormatter(logging.Formatter):
         return _json({**head, **fields, **self.more()})
 
     def head(self, level: str, location: str, message: str, timestamp: str) -> dict[str, Any]:
-        """What every line begins with."""
+        """The members that every line begins with."""
         return {
             "level": level,
             "location": location,
@@ -82,7 +82,7 @@ class JsonFormatter(logging.Formatter):
         }
 
     def more(self) -> Mapping[str, str]:
-        """What a platform's lines end with."""
+        """The members that every line ends with, where a platform has its own, such as a trace of X-Ray."""
         return {}
 
 
@@ -166,7 +166,7 @@ class Escaped(logging.Filter):
     """Keeps a text log's records to a line each: the lines of a traceback, which may say anything, are indented."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True: every record goes on."""
+        """Changes the record in place, and returns True: every record is logged."""
         message = record.getMessage()
         if (escaped := printable(message)) != message:
             record.msg, record.args = escaped, None
@@ -177,14 +177,14 @@ class Escaped(logging.Filter):
 
 
 class Rendered(logging.Filter):
-    """Makes a record's message its whole line, for the handlers of a host that takes messages and nothing else."""
+    """Makes a record's message its whole line, for the handlers of a platform that takes messages and nothing else."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
         self._formatter = formatter
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """True: every record goes on."""
+        """Changes the record in place, and returns True: every record is logged."""
         record.msg, record.args, record.exc_info = self._formatter.format(record), None, None
         return True
 
@@ -246,7 +246,7 @@ def record(level: int, function: str, message: str, fields: Mapping[str, Any]) -
 def configure(settings: Settings, formatter: logging.Formatter | None = None, *, hosted: bool = False) -> None:
     """Sets the level, and with LOG_FORMAT=json the form, of what inferry and its server log.
 
-    Lines go to stderr, or with `hosted` through the handlers that the host has set up. `formatter` is its own for
+    Lines go to stderr, or with `hosted` through the handlers that the platform has set up. `formatter` is its own for
     JSON, Powertools' for example.
     """
     _flush()
@@ -276,7 +276,7 @@ def _handler(formatter: logging.Formatter) -> logging.Handler:
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """None for a stream that is no file."""
+    """The file descriptor of a stream, None for one that is no file."""
     try:
         return stream.fileno()
     except OSError:

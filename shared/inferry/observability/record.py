@@ -1,4 +1,4 @@
-"""What is seen of one request on its way: by whom it was predicted, how long each part took, why it failed."""
+"""The record of one request on its way: which model predicted it, how long each part took, why it failed."""
 
 import time
 from collections.abc import Iterator
@@ -11,21 +11,21 @@ from inferry.observability.stats import Timings
 
 
 class Span(Protocol):
-    """Of a trace."""
+    """The span of a request in a trace, as `traces` makes it; only the end of the request is its business here."""
 
-    def end(self, seen: "Observation") -> None:
-        """The answer is sent."""
+    def end(self, record: "RequestRecord") -> None:
+        """Ends the span: the response is sent."""
 
 
 class Payloads(Protocol):
-    """The starts of the two bodies."""
+    """The first bytes of the bodies of request and response, where LOG_PAYLOADS asks for them."""
 
     def fields(self) -> dict[str, str]:
-        """By their names in the log."""
+        """The text of each body, by its field in the line of the log."""
 
 
-class Observation(Timings):
-    """Filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
+class RequestRecord(Timings):
+    """One request, filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
 
     # Written and read several times as fast as attributes whose defaults are the class's.
     __slots__ = (
@@ -72,28 +72,28 @@ class Observation(Timings):
         if self.span is not None:
             self.span.end(self)
 
-    # Read when they are asked for, which is when nobody waits for the answer any more.
+    # Read when they are asked for, which is when nobody waits for the response any more.
 
     @property
     def request_id(self) -> str:
-        """The one that the answer repeats."""
+        """The id of the request, which the header x-request-id of the response repeats."""
         return self.name if isinstance(self.name, str) else self.name.decode()
 
     @property
     def trace_id(self) -> str:
-        """Empty without a trace."""
+        """The id of the trace that the request belongs to; empty without one."""
         return context.trace_id(self.trace)
 
 
-# What is seen of the request that a service, or an endpoint, works for; None where nobody looks.
-observed: ContextVar[Observation | None] = ContextVar("inferry.observation", default=None)
+# The record of the request that a service, or an endpoint, works for; None where nobody keeps one.
+current_record: ContextVar[RequestRecord | None] = ContextVar("inferry.observation", default=None)
 
 
 @contextmanager
-def looked_at(seen: Observation | None) -> Iterator[None]:
-    """Makes `seen` the one that is `observed` inside."""
-    token = observed.set(seen)
+def recording(record: RequestRecord | None) -> Iterator[None]:
+    """Makes `record` the `current_record` inside the block."""
+    token = current_record.set(record)
     try:
         yield
     finally:
-        observed.reset(token)
+        current_record.reset(token)

@@ -58,9 +58,9 @@ class Metrics:
             metric: {} if metric.labels else {(): 0} for metric in counters
         }
         self._loaded: dict[Labels, float] = {}
-        # Plain numbers: every request adds to them. Of answers by method, route and status.
+        # Plain numbers: every request adds to them. Of responses by method, route and status.
         self.cache_hits = 0
-        self.answers: defaultdict[tuple[str, str, int], int] = defaultdict(int)
+        self.responses: defaultdict[tuple[str, str, int], int] = defaultdict(int)
         for stats in self._models.values():
             stats.reset()
 
@@ -140,7 +140,7 @@ class Metrics:
             found[catalogue.LAST_LOAD].update(self._loaded)
         found[catalogue.CACHE_HITS][()] = self.cache_hits
         found[catalogue.HTTP_REQUESTS].update(
-            {(method, route, str(status)): count for (method, route, status), count in self.answers.copy().items()}
+            {(method, route, str(status)): count for (method, route, status), count in self.responses.copy().items()}
         )
         found[catalogue.BUILD_INFO][(__version__,)] = 1
         for labels, stats in models:
@@ -157,7 +157,7 @@ class Metrics:
         return {labels: models.get(labels[:2], self._began) for labels in series}
 
     def triton(self) -> list[Family]:
-        """Triton's metrics of every model."""
+        """The metrics of every model under the names that Triton gives them."""
         found: dict[Metric, dict[Labels, float | Histogram]] = {metric: {} for metric in catalogue.TRITON}
         with self._lock:
             models = list(self._models.items())

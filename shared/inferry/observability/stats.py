@@ -75,7 +75,7 @@ class Duration:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Timings:
-    """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the answer.
+    """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the response.
 
     `batch` counts the rows of the batch that it ran in, 0 when it was in none.
     """
@@ -150,7 +150,7 @@ class ModelStats:
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
         self._batches: defaultdict[int, _Runs] = defaultdict(_Runs)
         self._sizes: Counter[int] = Counter()
-        # Numbers that are not added up yet: eight for each answer, two for each run. Extending a list is atomic.
+        # Numbers that are not added up yet: eight for each response, two for each run. Extending a list is atomic.
         self._answered: list[int] = []
         self._runs: list[int] = []
         self._last = 0
@@ -162,7 +162,7 @@ class ModelStats:
             self._batched = batched
 
     def succeeded(self, timings: Timings, rows: int, ended: int, received: int = 0, sent: int = 0) -> None:
-        """A request of `rows` rows was answered; its body had `received` bytes, the answer's `sent`.
+        """A request of `rows` rows was answered; its body had `received` bytes, the response's `sent`.
 
         `ended` is the moment, of time.perf_counter_ns.
 
@@ -308,7 +308,7 @@ class ModelStats:
         return Duration(sum(failure.count for failure in failures), sum(failure.ns for failure in failures))
 
     def _last_inference(self) -> int:
-        """Milliseconds since the epoch, 0 for none."""
+        """When the last inference ended, in milliseconds since the epoch; 0 before the first."""
         return (self._last + time.time_ns() - time.perf_counter_ns()) // 1_000_000 if self._last else 0
 
     def _executions(self) -> int:

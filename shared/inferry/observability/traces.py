@@ -9,7 +9,7 @@ from typing import Any
 from inferry import __version__
 from inferry.errors import InvalidSettings
 from inferry.observability.catalogue import known_method
-from inferry.observability.record import Observation
+from inferry.observability.record import RequestRecord
 from inferry.observability.registry import Metrics
 from inferry.observability.stats import reason_of
 from inferry.settings import Settings
@@ -29,7 +29,7 @@ _METHOD_LENGTH = 20
 
 
 class Tracer:
-    """Makes the spans of requests, with the host's provider when it has set one up, else with one of our own."""
+    """Makes the spans of requests, with the platform's provider when it has set one up, else with one of our own."""
 
     def __init__(self, settings: Settings) -> None:
         provider = trace.get_tracer_provider()
@@ -40,7 +40,7 @@ class Tracer:
         self._tracer = provider.get_tracer("inferry", __version__)
 
     def start(self, scope: Mapping[str, Any], request_id: str, metrics: Metrics) -> "RequestSpan":
-        """The span of a request, below the host's own, if there is one, or the one that its traceparent names.
+        """The span of a request, below the platform's own, if there is one, or the one that its traceparent names.
 
         Names and attributes are those of OpenTelemetry's semantic conventions for HTTP, 1.23 and later.
         """
@@ -117,7 +117,7 @@ def tracer(settings: Settings) -> Tracer:
 
 
 class RequestSpan:
-    """A request's span; those below it are made when it ends, of what was seen."""
+    """A request's span; the spans below it are made from the request's record when it ends."""
 
     def __init__(self, tracer: trace.Tracer, span: Span, start: int, name: str, metrics: Metrics) -> None:
         self._tracer = tracer
@@ -129,47 +129,47 @@ class RequestSpan:
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The answer's traceparent, by which a client finds the trace."""
+        """The response's traceparent, by which a client finds the trace."""
         carrier: dict[str, str] = {}
         propagate.inject(carrier, trace.set_span_in_context(self._span))
         return [(name.encode(), value.encode()) for name, value in carrier.items() if name == "traceparent"]
 
-    def end(self, seen: Observation) -> None:
-        """The answer is sent."""
-        offset = self._start - seen.started
-        self._span.set_attribute("http.response.status_code", seen.status)
-        if seen.route:
+    def end(self, record: RequestRecord) -> None:
+        """Ends the span once the response is sent, with the attributes and the child spans that `record` tells."""
+        offset = self._start - record.started
+        self._span.set_attribute("http.response.status_code", record.status)
+        if record.route:
             # Known now: a path is no name, there are as many as models.
-            self._span.update_name(f"{self._name} {seen.route}")
-            self._span.set_attribute("http.route", seen.route)
-        if seen.loaded:
-            self._child("load", seen.loading + offset, seen.loaded - seen.loading, {})
-        if seen.taken:
-            self._span.set_attributes({"inferry.model": seen.model, "inferry.version": seen.version})
-            self._predicted(seen, seen.taken + offset)
+            self._span.update_name(f"{self._name} {record.route}")
+            self._span.set_attribute("http.route", record.route)
+        if record.loaded:
+            self._child("load", record.loading + offset, record.loaded - record.loading, {})
+        if record.taken:
+            self._span.set_attributes({"inferry.model": record.model, "inferry.version": record.version})
+            self._predicted(record, record.taken + offset)
             here = self._span.get_span_context()
-            if seen.status == 200 and here.trace_flags.sampled:
-                took = seen.decode + seen.queue + seen.infer + seen.encode
-                self._metrics.model(seen.model, seen.version).traced(took, self.trace_id, f"{here.span_id:016x}")
-        if seen.reason:
-            self._span.set_attribute("error.type", seen.reason)
-        if seen.status >= 500:
+            if record.status == 200 and here.trace_flags.sampled:
+                took = record.decode + record.queue + record.infer + record.encode
+                self._metrics.model(record.model, record.version).traced(took, self.trace_id, f"{here.span_id:016x}")
+        if record.reason:
+            self._span.set_attribute("error.type", record.reason)
+        if record.status >= 500:
             self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end(seen.ended + offset)
+        self._span.end(record.ended + offset)
 
-    def _predicted(self, seen: Observation, taken: int) -> None:
-        attributes: dict[str, Any] = {"inferry.rows": seen.rows, "inferry.queue_ms": seen.queue / 1e6}
-        ready = taken + seen.decode
+    def _predicted(self, record: RequestRecord, taken: int) -> None:
+        attributes: dict[str, Any] = {"inferry.rows": record.rows, "inferry.queue_ms": record.queue / 1e6}
+        ready = taken + record.decode
         parent = self._span
-        if seen.batch:
+        if record.batch:
             # From the moment that a request waits for its batch to the end of the run that it shares.
-            rows = {"inferry.batch_rows": seen.batch}
-            parent = self._child("batch", ready, seen.queue + seen.infer, rows)
-        elif seen.reason and seen.queue:
+            rows = {"inferry.batch_rows": record.batch}
+            parent = self._child("batch", ready, record.queue + record.infer, rows)
+        elif record.reason and record.queue:
             # Its time was over here, or soon after.
-            self._child("queue", ready, seen.queue, {})
-        if seen.infer:
-            self._child("infer", ready + seen.queue, seen.infer, attributes, parent)
+            self._child("queue", ready, record.queue, {})
+        if record.infer:
+            self._child("infer", ready + record.queue, record.infer, attributes, parent)
 
     def _child(self, name: str, start: int, took: int, attributes: dict[str, Any], parent: Span | None = None) -> Span:
         context = trace.set_span_in_context(parent or self._span)

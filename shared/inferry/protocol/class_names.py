@@ -1,4 +1,4 @@
-"""The class names of outputs: whether those of a config.json fit a model, and which classes an answer's values are."""
+"""The class names of outputs: whether those of a config.json fit a model, and which classes a response's values are."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

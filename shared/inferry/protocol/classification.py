@@ -13,7 +13,7 @@ MAX_CLASSES = 1_000_000
 
 
 def applied(response: InferResponse) -> list[Tensor]:
-    """The outputs of an answer, those that are to be said by class so."""
+    """The outputs of a response, those that are to be said by class so."""
     classes = response.classes or {}
     return [top(tensor, *classes[tensor.name]) if tensor.name in classes else tensor for tensor in response.outputs]
 

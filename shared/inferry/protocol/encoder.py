@@ -9,7 +9,7 @@ from inferry.protocol.types import HEADER_LENGTH, JSON, OCTETS, URI, InferRespon
 
 
 def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The body and the headers of an answer: JSON, with the binary outputs behind it when there are any."""
+    """The body and the headers of a response: JSON, with the binary outputs behind it when there are any."""
     outputs, tail = [], []
     binary, stored = response.binary, response.stored or ()
     for tensor in _classified(response) if response.classes else response.outputs:
@@ -23,17 +23,17 @@ def encode(response: InferResponse) -> tuple[bytes, list[tuple[bytes, bytes]]]:
             # What `to_list` does of numbers, without the call.
             output["data"] = tensor.array.ravel() if tensor.datatype.code else to_list(tensor)
         outputs.append(output)
-    answer: dict[str, Any] = {
+    document: dict[str, Any] = {
         "model_name": response.model_name,
         "model_version": response.model_version,
         "outputs": outputs,
     }
     if response.stored:
         # Not at the outputs: C++ clients take those that have parameters for binary ones.
-        answer["parameters"] = {f"{URI}:{name}": uri for name, uri in response.stored.items()}
+        document["parameters"] = {f"{URI}:{name}": uri for name, uri in response.stored.items()}
     if response.id is not None:
-        answer["id"] = response.id
-    text = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+        document["id"] = response.id
+    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
     if not tail:
         return text, [JSON]
     return b"".join((text, *tail)), [OCTETS, (HEADER_LENGTH, b"%d" % len(text))]

@@ -73,7 +73,7 @@ def _parse_tokens(text: bytes) -> Any:
         try:
             document = json.loads(text.decode(), parse_float=_float, parse_int=_integer)
             if b"\\u" in text:
-                json.dumps(document, ensure_ascii=False).encode()  # finds lone surrogates, which no answer could repeat
+                json.dumps(document, ensure_ascii=False).encode()  # no lone surrogates, which no response could repeat
             return document
         except RecursionError as exc:
             raise InvalidRequest("the request's JSON is nested too deep") from exc

@@ -169,7 +169,7 @@ def _ragged(count: int | None, shape: Shape, what: str) -> InvalidRequest:
 
 
 def kind(value: Any) -> str:
-    """What a JSON value is, for messages."""
+    """The kind of a JSON value in words ("an array", "a string"), for messages."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:

@@ -93,7 +93,7 @@ class References:
                 )
 
     def close(self) -> None:
-        """Lets go of the threads."""
+        """Ends the threads that read and write files."""
         self._pool.shutdown()
 
     async def _in_thread(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:

@@ -57,7 +57,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def rows(self) -> str:
-        """The shape of its rows, for messages."""
+        """The shape of a row of this tensor, for messages."""
         return "any shape" if self.row is None else f"the shape {list(self.row)}"
 
 

@@ -39,7 +39,7 @@ def of_request(request: InferRequest) -> bytes:
 
 
 def of_response(response: InferResponse) -> bytes:
-    """The line of an answer, which is its JSON where it has no binary outputs."""
+    """The line of a response, which is its JSON where it has no binary outputs."""
     body, headers = encoder.encode(response)
     size = dict(headers).get(HEADER_LENGTH)
     return body if size is None else _line(body[: int(size)], [memoryview(body)[int(size) :]])
@@ -60,7 +60,7 @@ def to_request(line: bytes, known: Known) -> InferRequest:
 
 
 def to_body(line: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:
-    """The body of an answer and its headers, from a line of `of_response`."""
+    """The body of a response and its headers, from a line of `of_response`."""
     # No string of JSON holds these bytes: a quote in one is escaped.
     text, before, tail = line.rpartition(_BEFORE)
     if not before:

@@ -81,7 +81,7 @@ class Classes(NamedTuple):
 
 @dataclass(slots=True, eq=False, repr=False)
 class InferResponse:
-    """An inference's answer; `binary` names the outputs to send as bytes, `stored` says where others were written.
+    """An inference's response; `binary` names the outputs to send as bytes, `stored` says where others were written.
 
     `classes` has those outputs that are to be sent as their best classes, which `outputs` have as they are.
     """

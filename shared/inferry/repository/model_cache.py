@@ -142,7 +142,7 @@ def publish(staged: Path, final: Path, wanted: Mapping[str, StoredFile]) -> None
 
 
 def no_space(cache: Path, wanted: Mapping[str, StoredFile]) -> StoreError:
-    """Says how much is missing."""
+    """The error of a cache without room, which says how much is missing."""
     needed, free = sum(file.size for file in wanted.values()), disk_usage(cache).free
     missing = max(needed - free, 0)
     return StoreError(f"no space in {cache}: {needed} bytes are needed, {free} free, {missing} missing")

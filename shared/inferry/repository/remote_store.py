@@ -27,7 +27,7 @@ def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: st
 
 
 class RemoteStore(Bucket):
-    """The models of a bucket."""
+    """A store of models in a bucket or container: files are fetched into the cache before they are loaded."""
 
     left_out: Sequence[str] = ()
 
@@ -113,7 +113,7 @@ class RemoteStore(Bucket):
                 pass
 
     def _copy(self, target: Path, file: StoredFile, start: int) -> None:
-        """One piece. The answer names the object it is from, which must be the one that was listed."""
+        """One piece. The response names the object it is from, which must be the one that was listed."""
         end = min(start + PIECE, file.size)
         found = self.backend.get(self._name(file.path), options={"range": (start, end)})
         now = stored(found.meta)

@@ -85,7 +85,7 @@ class Repository:
         self._apply(self._scan())
 
     def names(self) -> list[str]:
-        """All models, sorted."""
+        """The names of all models, sorted."""
         return sorted(self._entries)
 
     def versions(self, name: str) -> list[str]:
@@ -181,7 +181,7 @@ class Repository:
                 before.remove()
 
     def _go_back(self, name: str, upload: Upload | None) -> None:
-        """To what there was before a load that failed."""
+        """Takes back what a load that failed has changed."""
         failed = self._discard(name)
         if upload:
             self._uploads[name] = upload
@@ -189,7 +189,7 @@ class Repository:
             self.refresh(only=name)
 
     def _turn(self, name: str) -> threading.Lock:
-        """Held by whoever loads or unloads the model: each answer speaks of its own load."""
+        """Held by whoever loads or unloads the model: each response speaks of its own load."""
         with self._lock:
             return self._turns.setdefault(name, threading.Lock())
 

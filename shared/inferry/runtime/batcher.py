@@ -99,7 +99,7 @@ class Batcher:
             self._give_up(waiting)
 
     def _give_up(self, waiting: _Waiting) -> None:
-        """Nobody wants the answer any more: its place is free, and a run that is for nobody else ends."""
+        """Nobody wants the response any more: its place is free, and a run that is for nobody else ends."""
         if waiting in self._waiting:
             self._waiting.remove(waiting)
         elif self._batch and waiting in self._running and _is_for_nobody(self._running):

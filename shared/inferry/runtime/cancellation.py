@@ -26,7 +26,7 @@ class Cancellation:
                 self._work.terminate = True
 
     def begin(self, work: Terminable) -> None:
-        """The run begins."""
+        """Notes that the run begins: from now on `cancel` ends this `work`."""
         self.began = time.perf_counter_ns()
         with self._lock:
             self._work = work

@@ -171,7 +171,7 @@ def by_position(count: int, model: TakesRows, keep: Sequence[str], file: str) ->
 
 
 def some(found: Sequence[str]) -> str:
-    """The first names of many."""
+    """The first of many names, for messages."""
     return ", ".join(found[:20]) + (f" and {len(found) - 20} more" if len(found) > 20 else "")
 
 

@@ -39,7 +39,7 @@ def kind() -> str:
 
 
 def architecture() -> str:
-    """As `uname -m` has it."""
+    """The architecture of this CPU, as `uname -m` has it."""
     return os.uname().machine
 
 

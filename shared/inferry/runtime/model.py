@@ -81,7 +81,7 @@ class Model:
 
     @property
     def signature(self) -> Signature:
-        """What it takes and gives."""
+        """The model's inputs and outputs: what requests are checked against."""
         return self.session.signature
 
     @property

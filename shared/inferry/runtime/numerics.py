@@ -1,4 +1,4 @@
-"""What in a model's graph makes its results depend on the host, read out of the ONNX file.
+"""What in a model's graph makes its results depend on the machine, read out of the ONNX file.
 
 Two kinds are known. A tree ensemble adds up its trees in another order with another number of threads. And a product
 of uint8 and int8 is added up in 16 bits by ONNX Runtime on x86 CPUs with AVX2 and without VNNI: two neighbouring
@@ -52,7 +52,7 @@ _DEPTH = 100
 
 
 class Numerics(NamedTuple):
-    """The operators whose results depend on the host.
+    """The operators whose results depend on the machine.
 
     `trees` on the number of threads; `mixed`, products of uint8 and int8, on the kind of CPU, unless they are
     `widened`: ONNX Runtime can multiply uint8 by uint8 in their place. `dynamic` on the other rows of a run, which
@@ -85,7 +85,7 @@ class _Node(NamedTuple):
 
 
 def notes(numerics: Numerics, threads: int) -> list[str]:
-    """What to know of a model before its results of two hosts are compared; `threads` 0: the config names none."""
+    """What to know of a model before its results of two machines are compared; `threads` 0: the config names none."""
     found = []
     if numerics.trees and threads:
         names = ", ".join(numerics.trees)

@@ -26,7 +26,7 @@ def _signed(number: int) -> int:
 
 
 def text(value: Value) -> str:
-    """A field's UTF-8. ValueError when it is none."""
+    """The text of a field. ValueError when it is not UTF-8."""
     return str(value, "utf-8") if isinstance(value, memoryview) else str(value)
 
 

@@ -75,7 +75,7 @@ class RowProof:
 
     @property
     def verdict(self) -> Verdict:
-        """What is known now."""
+        """What is known of the model's rows now; that of earlier processes is read at the first look."""
         if self._verdict.rows == UNPROVEN and self._verdicts and not self._was_read:
             self._was_read = True
             self._verdict = self._verdicts.read(self._digest) or self._verdict
@@ -275,13 +275,13 @@ class _Generator:
         self._random = Random(0)  # noqa: S311
 
     def uniform(self, shape: Shape) -> Array:
-        """Between 0 and 1, neither of them included."""
+        """Random numbers between 0 and 1, neither of them included."""
         bits = np.frombuffer(self._random.randbytes(4 * math.prod(shape)), "<u4")
         numbers: Array = (bits.reshape(shape) + 0.5) / 2**32
         return numbers
 
     def normal(self, shape: Shape) -> Array:
-        """Of mean 0 and variance 1, by Box and Muller."""
+        """Normally distributed random numbers of mean 0 and variance 1, by Box and Muller."""
         numbers: Array = np.sqrt(-2 * np.log(self.uniform(shape))) * np.cos(2 * np.pi * self.uniform(shape))
         return numbers
 

@@ -1,4 +1,4 @@
-"""Rows of plain values, as people write them, to an inference request, and its answer back to rows."""
+"""Rows of plain values, as people write them, to an inference request, and its response back to rows."""
 
 import math
 import re
@@ -116,13 +116,13 @@ class Gathered:
         self._joined: list[InferResponse] = []
 
     def add(self, response: InferResponse) -> None:
-        """The next row's."""
+        """Adds the response to the next row."""
         self._single.append(response)
         if len(self._single) == _TOGETHER:
             self._join()
 
     def all(self) -> list[InferResponse]:
-        """One response to all rows, or one to each."""
+        """The responses: a single one to all rows, or one to each."""
         if not self._joined:
             return self._single
         self._join()

@@ -194,5 +194,5 @@ class Scheduler:
 
 
 def count_elements(feed: Feed) -> int:
-    """Elements of all inputs together."""
+    """How many elements all inputs have together."""
     return sum(map(_size, feed.values()))

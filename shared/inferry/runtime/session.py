@@ -89,7 +89,7 @@ class Session:
             raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
         session._model_bytes = None  # it would keep them for ever
         self.notes = numerics.notes(file.numerics._replace(widened=is_widened), options.threads)
-        """What to know before results of two hosts are compared."""
+        """What to know before results of two machines are compared."""
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us
         self._file = file
@@ -120,7 +120,7 @@ class Session:
 
     @property
     def file(self) -> ModelFile:
-        """What the file says of itself."""
+        """What the ONNX file says of itself, as `onnx_file.read` has it: producer, opsets, files of external data."""
         return self._file
 
     @property
@@ -224,7 +224,7 @@ def saturates() -> bool:
 
 
 def session_options(threads: int) -> Any:
-    """ONNX Runtime's, for a session of so many threads."""
+    """ONNX Runtime's options for a session of so many threads."""
     session = ort.SessionOptions()
     session.log_severity_level = _LOG_FATAL
     session.intra_op_num_threads = threads

@@ -48,7 +48,7 @@ class Verdicts:
         return None
 
     def write(self, digest: str, verdict: Verdict) -> None:
-        """Keeps it for the next process."""
+        """Keeps the verdict for the next process."""
         if self._kept is None:
             return
         content = orjson.dumps({**verdict._asdict(), "outputs": sorted(verdict.outputs)})

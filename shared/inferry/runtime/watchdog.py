@@ -23,7 +23,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def watch(self, work: Terminable, deadline: float) -> None:
-        """From now on, until `release`."""
+        """Watches this work until `release`: past `deadline` (seconds on `clock`) its `terminate` is set."""
         self._watched[id(work)] = (deadline, work)
         # The thread looks at the latest when it said it would: most runs need not wake it.
         if deadline < self._next:
@@ -37,7 +37,7 @@ class Watchdog:
         self._watched.pop(id(work), None)
 
     def is_idle(self) -> bool:
-        """Whether there is nothing to watch."""
+        """Whether no work is watched at this moment."""
         return not self._watched
 
     def _start(self) -> None:

@@ -22,7 +22,7 @@ from inferry.settings import Settings
 _LINE_SECONDS = 0.05
 # As much may be read at once, of whatever comes together.
 _CHUNK = 256 * 1024
-# Parts of an answer that are larger together are not copied into one.
+# Parts of a response that are larger together are not copied into one.
 _COPIED = 64 * 1024
 # A connection that is closed while its client still sends is reset, and the client may never see why.
 _LINGER_SECONDS = 1.0
@@ -56,8 +56,8 @@ class Limits(NamedTuple):
 class Connection(HttpToolsProtocol):
     """uvicorn's, which ends what comes too slowly or is too much, and the request of a client that is gone.
 
-    It needs one system call per answer, where uvicorn writes the head and the body apart. What the log has of requests
-    comes behind their answers, of many by one more: soon, but not at once.
+    It needs one system call per response, where uvicorn writes the head and the body apart. What the log has of
+    requests comes behind their responses, of many by one more: soon, but not at once.
     """
 
     _turn: "_Turn | None" = None  # of the process's one loop
@@ -79,7 +79,7 @@ class Connection(HttpToolsProtocol):
         # A header (its scope) or a body (its cycle), and when it must have come, as the loop's clock has it.
         self._awaited: object = None
         self.until = math.inf
-        # Bytes of answers that the client has not taken, and until when it may leave it at that.
+        # Bytes of responses that the client has not taken, and until when it may leave it at that.
         self._unsent, self._stuck = 0, math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -111,7 +111,7 @@ class Connection(HttpToolsProtocol):
             self._unfinished(cycle)
             return
         self._seen = 0
-        # Behind an answer only empty lines may come without a request.
+        # Behind a response only empty lines may come without a request.
         self.until = self.loop.time() + self._limits.idle if cycle.response_complete else math.inf
         if self.flow.read_paused and not self.pipeline:
             # Nobody reads on when the body is whole, and only who reads hears that the client is gone.
@@ -128,7 +128,7 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(_LAST_SECONDS, self.timeout_keep_alive_handler)
 
     def timeout_keep_alive_handler(self) -> None:
-        # It is set when an answer is sent, though the next header may have begun before.
+        # It is set when a response is sent, though the next header may have begun before.
         if self.cycle is None or self.cycle.scope is self.scope:
             super().timeout_keep_alive_handler()
 
@@ -141,7 +141,7 @@ class Connection(HttpToolsProtocol):
         return self.until <= now or self._stuck <= now
 
     def late(self) -> None:
-        """Ends that."""
+        """Ends what is late: the application gets to know, the request is refused, or the connection is dropped."""
         if self._unsent:
             self.transport.abort()
             return
@@ -237,7 +237,7 @@ def _refusal(status: int, text: str) -> asgi.Response:
 
 
 def _size(scope: Scope) -> int:
-    """Of a request's header, about as it came."""
+    """The size of a request's header in bytes, about as it came."""
     return len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(n) + len(v) + 4 for n, v in scope["headers"])
 
 
@@ -267,7 +267,7 @@ class _Joined:
         self._transport = transport
         self._turn = turn
         self._parts: list[bytes] = []
-        self.is_closing = transport.is_closing  # asked for at every answer
+        self.is_closing = transport.is_closing  # asked for at every response
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -287,7 +287,7 @@ class _Joined:
         self._transport.close()
 
     def send(self) -> None:
-        """What was written since the last time."""
+        """Sends what was written since the last time."""
         if self._parts:
             parts, self._parts = self._parts, []
             if sum(map(len, parts)) > _COPIED:

@@ -1,4 +1,4 @@
-"""A process beside the server that does what would hold up its event loop: the bodies of large requests and answers.
+"""A process beside the server that does what would hold up its event loop: the bodies of large requests and responses.
 
 A thread would not do: whatever parses JSON holds the interpreter's lock until it is through. What goes over is pickled,
 arrays and bodies beside the pickle, so that neither side copies them while it holds that lock.
@@ -68,7 +68,7 @@ class Helper:
                 return await self._asked(function, arguments)
         except TimeoutError as exc:
             raise InferenceTimeout(
-                "the time for this request was over while its body, or that of its answer, was worked on"
+                "the time for this request was over while its body, or that of its response, was worked on"
             ) from exc
 
     def close(self) -> None:
@@ -105,8 +105,8 @@ class Helper:
         channel = self._connected()
         try:
             _send(channel, (function, arguments))
-            answer: tuple[bool, Any] = _receive(channel)
-            return answer
+            reply: tuple[bool, Any] = _receive(channel)
+            return reply
         except (OSError, EOFError) as exc:
             status = self._ended()
             raise InferenceFailed(
@@ -163,13 +163,13 @@ def main(descriptor: int) -> None:
 
 def _answer(channel: socket.socket, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        answer = True, _beside(function(*arguments))
+        reply = True, _beside(function(*arguments))
     except InferryError as exc:
-        answer = False, exc.with_traceback(None)
+        reply = False, exc.with_traceback(None)
     except Exception as exc:
         log.exception("a large body could not be worked on")
-        answer = False, RuntimeError(f"{type(exc).__name__}: {exc}")
-    _send(channel, answer)
+        reply = False, RuntimeError(f"{type(exc).__name__}: {exc}")
+    _send(channel, reply)
 
 
 def _beside(value: Any) -> Any:
@@ -191,7 +191,7 @@ def _send(channel: socket.socket, value: Any) -> None:
 
 
 def _receive(channel: socket.socket) -> Any:
-    """EOFError when the other side has gone."""
+    """What the other side sent. EOFError when it has gone."""
     (count,) = _COUNT.unpack(_read(channel, _COUNT.size))
     text, *buffers = [_read(channel, size) for size in struct.unpack(f"<{count}Q", _read(channel, 8 * count))]
     return pickle.loads(text, buffers=buffers)  # noqa: S301  this server's own, and its helper's

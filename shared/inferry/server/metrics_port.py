@@ -51,7 +51,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Twice a second."""
+        """Closes connections that take too long; it is called twice a second."""
         now = time.monotonic()
         for request, until in [*self._open.items()]:
             if until <= now:
@@ -59,7 +59,7 @@ class _Server(ThreadingHTTPServer):
                     request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left, or was made to, is no event."""
+        """Logs nothing: a client that left, or was made to, is no event."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -85,4 +85,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "inferry"
 
     def log_message(self, *_: Any) -> None:
-        """Scrapes are no events."""
+        """Logs nothing: scrapes are no events."""

@@ -121,7 +121,7 @@ class _Server(uvicorn.Server):
             super().handle_exit(signal.SIGTERM, None)
 
     def _drain(self) -> None:
-        """From now on every answer is the last of its connection, and the server is not ready."""
+        """From now on every response is the last of its connection, and the server is not ready."""
         self.lifespan.state[asgi.DRAINING] = True
         for connection in self._connections():
             if connection.cycle is not None and not connection.cycle.response_complete:
@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
 
 
 class _Worker(multiprocess.Process):
-    """uvicorn's, with our server in it."""
+    """uvicorn's worker process, with our server in it."""
 
     @property
     def server(self) -> uvicorn.Server:

@@ -26,7 +26,7 @@ class Workers:
         self._folder = folder
 
     def join(self, metrics: Metrics) -> None:
-        """This process is one of them from now on."""
+        """Makes this process one of them: others can ask it for its metrics from now on."""
         path = self._folder / str(os.getpid())
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
@@ -34,7 +34,7 @@ class Workers:
         threading.Thread(target=_answer, args=(listener, metrics), name="inferry-scrape", daemon=True).start()
 
     def text(self, form: Format) -> str:
-        """What all of them say, in this format."""
+        """The metrics of all processes together, in this format."""
         pages = (_ask(path, form) for path in sorted(self._folder.iterdir()))
         return prometheus.joined((page for page in pages if page is not None), form)
 
@@ -57,8 +57,8 @@ def _ask(path: Path, form: Format) -> Page | None:
         try:
             connection.connect(str(path))
             connection.sendall(f"{form.name}\n".encode())
-            with connection.makefile("rb") as answer:
-                page: Page = json.loads(answer.read())
+            with connection.makefile("rb") as reply:
+                page: Page = json.loads(reply.read())
                 return page
         except ConnectionRefusedError:
             # Nobody listens: the worker is gone, and did not take its socket along.

@@ -68,6 +68,6 @@ def _retries() -> "RetryConfig":
 
 
 def stored(meta: "ObjectMeta") -> StoredFile:
-    # Azure quotes the tag in an answer's header and not in a listing.
+    # Azure quotes the tag in a response's header and not in a listing.
     tag = (meta["e_tag"] or "").strip('"') or f"{meta['size']}-{meta['last_modified'].isoformat()}"
     return StoredFile(meta["path"], meta["size"], tag)

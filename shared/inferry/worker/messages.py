@@ -16,9 +16,9 @@ from inferry.protocol.references import Prefix
 from inferry.settings import Settings
 from inferry.storage.files import keep_apart
 
-# Below BATCH_OUTPUT: the answers to requests.
+# Below BATCH_OUTPUT: the responses to requests.
 ANSWERS = "answers"
-# A request's own id names its answer when it can name a file.
+# A request's own id names its response when it can name a file.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _SHAPES = (
     "a message must be a JSON object: a job with 'input', 'output' and 'model', or a request of the protocol with "
@@ -27,7 +27,7 @@ _SHAPES = (
 
 
 class Prediction(NamedTuple):
-    """A request of the protocol, `body`, as it came; `name` is what its answer is called."""
+    """A request of the protocol, `body`, as it came; `name` is what its response is called."""
 
     model: str
     version: str | None
@@ -70,8 +70,8 @@ class Messages:
         """
         return None if url.endswith("/") else self.checked(Job(input=url, output="", model=self._model))
 
-    def answer(self, name: str) -> str:
-        """Where the answer to the request of this name goes. InvalidRequest without BATCH_OUTPUT."""
+    def response_url(self, name: str) -> str:
+        """The URL of the file for the response to the request of this name. InvalidRequest without BATCH_OUTPUT."""
         return f"{self._output_prefix()}/{ANSWERS}/{name}.json"
 
     def job(self, document: Mapping[str, Any]) -> Job:
@@ -109,7 +109,7 @@ class Messages:
 
     def _output_prefix(self) -> str:
         if not self._output:
-            raise InvalidRequest("BATCH_OUTPUT, where results and answers go, isn't set")
+            raise InvalidRequest("BATCH_OUTPUT, where results and responses go, isn't set")
         return self._output
 
 

@@ -1,4 +1,4 @@
-"""Runs of many files, as hosts hear of them: begin one, do one of its jobs, end it."""
+"""Runs of many files, step by step as platforms call them: begin a run, do one of its jobs, end it."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ class RunSteps:
         }
 
     def knows(self, document: Any) -> bool:
-        """Whether it is about a run."""
+        """Whether the document of a message is a step of a run."""
         return isinstance(document, dict) and any(isinstance(document.get(step), dict) for step in self._steps)
 
     def do(self, document: Document, until: float, *, last: bool = False, attempt: int = 1) -> dict[str, Any]:

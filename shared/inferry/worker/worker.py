@@ -1,4 +1,4 @@
-"""Does what messages say, under any host: jobs until their time is over, requests whose answers are stored."""
+"""Does what messages say, on any platform: jobs until their time is over, requests whose responses are stored."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ from inferry.jobs import file_names, runner
 from inferry.jobs.deferred import Deferred
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
-from inferry.observability.context import KEY, HostContext
+from inferry.observability.context import KEY, PlatformContext
 from inferry.protocol import types
 from inferry.service import Service
 from inferry.storage.files import open_files, split
@@ -42,7 +42,7 @@ class Worker:
     """Works on a service's behalf. Whoever may send messages needs no API key: the queue decides who that is."""
 
     def __init__(self, service: Service) -> None:
-        """InvalidSettings as `Messages`."""
+        """A worker for the models of `service`, within the places of its settings. InvalidSettings as `Messages`."""
         self.messages = Messages(service.settings)
         self._service = service
         self._app = App(service, keys=())
@@ -50,7 +50,7 @@ class Worker:
     def run(self, job: Job, until: float | None = None, *, last: bool = False, attempt: int = 1) -> Report:
         """What `jobs.run` says of the job's `attempt`; unfinished, it has to be run again.
 
-        `last`: an error is not tried again. A request that was put off has its answer then, whatever ends the job.
+        `last`: an error is not tried again. A request that was put off has its response then, whatever ends the job.
         """
         deferred = self._deferred(job)
         if deferred is None:
@@ -66,13 +66,13 @@ class Worker:
             raise
 
     def give_up(self, job: Job, exc: Exception) -> None:
-        """Makes `exc` the answer to the request that the job is about, if it is about one that has none."""
+        """Makes `exc` the response to the request that the job is about, if it is about one that has none."""
         if deferred := self._deferred(job):
             with suppress(StoreError):  # what ended the job says more
                 deferred.fail(job, exc)
 
     def _deferred(self, job: Job) -> Deferred | None:
-        """Where the answer to the request is that the job is about; None when it is about none."""
+        """Where the response to the request is that the job is about; None when it is about none."""
         settings = self._service.settings
         deferred = Deferred(settings) if settings.batch_input and settings.batch_output else None
         return deferred if deferred and deferred.is_request(job) else None
@@ -89,7 +89,7 @@ class Worker:
         return None if job is None or file_names.is_own(url) else job
 
     def traced(self, name: str, traceparent: str) -> AbstractContextManager[None]:
-        """With TRACES, a span for the block: what is done of a message, below the host's own span."""
+        """With TRACES, a span for the block: what is done of a message, below the platform's own span."""
         if not self._service.settings.traces:
             return nullcontext()
         from inferry.observability.traces import tracer
@@ -99,33 +99,33 @@ class Worker:
     async def answer(
         self, prediction: Prediction, deadline: float = math.inf, request_id: str = "", *, last: bool = False
     ) -> str:
-        """Stores the answer, which may be an error with its status, and returns its URL.
+        """Stores the response, which may be an error with its status, and returns its URL.
 
-        QueueFull, ModelUnavailable and InferenceTimeout when there may be another one at another time, which has no
-        answer yet unless this was the `last`; StoreError.
+        `last`: nobody will try again. QueueFull, ModelUnavailable and InferenceTimeout: it may go well another time,
+        and nothing is stored unless this try was the last. StoreError.
         """
-        url = self.messages.answer(prediction.name)
-        host: HostContext = {"deadline": deadline, "request_id": request_id}
-        scope = {KEY: host}
+        url = self.messages.response_url(prediction.name)
+        platform: PlatformContext = {"deadline": deadline, "request_id": request_id}
+        scope = {KEY: platform}
         try:
             content = await self._predict(prediction, scope)
         except _RETRIED as exc:
             if last:
                 await asyncio.to_thread(_store, url, _error(exc, scope))
             raise type(exc)(described(exc, scope)) from exc
-        except Exception as exc:  # noqa: BLE001  whatever it is becomes the answer
+        except Exception as exc:  # noqa: BLE001  whatever it is becomes the response
             content = _error(exc, scope)
         await asyncio.to_thread(_store, url, content)
         return url
 
     async def _predict(self, prediction: Prediction, scope: Scope) -> bytes:
-        """The body of the answer that the data plane would give."""
+        """The body of the response that the data plane would give."""
         path = {"model": self._service.default_model(prediction.model)}
         if prediction.version:
             path["version"] = prediction.version
         _, body, headers = await self._app.infer(path, {}, prediction.body, scope)
         if types.HEADER_LENGTH in dict(headers):
-            raise NotSupported("the answer to a message is JSON: ask for no binary outputs")
+            raise NotSupported("the response to a message is JSON: ask for no binary outputs")
         return body
 
 

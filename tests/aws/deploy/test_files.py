@@ -207,7 +207,7 @@ def test_a_request_that_is_answered_later(files: Files, api: str) -> None:
     for key in (f"input/requests/{name}", f"output/requests/{name}", f"output/requests/{name}.report.json"):
         files.s3.delete_object(Bucket=files.names["Files"], Key=key)
     gone = ask("GET", url)
-    assert (gone.status_code, "answers expire" in gone.json()["error"]) == (404, True)
+    assert (gone.status_code, "responses expire" in gone.json()["error"]) == (404, True)
 
 
 def test_a_request_that_is_refused_at_once(files: Files, api: str) -> None:

@@ -162,7 +162,7 @@ def test_a_prediction_ends_before_lambda_ends_it(tiny: Emulator) -> None:
     status, text = error(tiny.invoke(SLOW))
     assert time.monotonic() - start < SECONDS
     assert status == 504
-    assert "the host would have ended the request" in text
+    assert "the platform would have ended the request" in text
     # Lambda would have ended the process.
     assert tiny.runtimes() == before
 

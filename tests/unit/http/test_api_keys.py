@@ -5,10 +5,10 @@ import hashlib
 import pytest
 from inferry.errors import KeyMissing, KeyRefused
 from inferry.http import api_keys
-from inferry.http.api_keys import Keys
+from inferry.http.api_keys import ApiKeys
 
-KEYS = Keys([hashlib.sha256(key).hexdigest() for key in (b"first", b"second")])
-UPPER = Keys([hashlib.sha256(b"first").hexdigest().upper()])
+KEYS = ApiKeys([hashlib.sha256(key).hexdigest() for key in (b"first", b"second")])
+UPPER = ApiKeys([hashlib.sha256(b"first").hexdigest().upper()])
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_new_keys() -> None:
     assert len({key for key, _ in pairs}) == 100
     for key, digest in pairs:
         assert len(key) == 43
-        Keys([digest]).check({b"x-api-key": key.encode()})
+        ApiKeys([digest]).check({b"x-api-key": key.encode()})

@@ -104,9 +104,9 @@ def test_a_later_version_of_traceparent_may_have_more() -> None:
         (scope(x_request_id="a" * 5000), b"a" * 100),
     ],
 )
-def test_answered(given: dict[str, Any], expected: bytes) -> None:
+def test_id_header(given: dict[str, Any], expected: bytes) -> None:
     request_id, _ = context.ids(given)
-    assert context.answered(request_id) == (b"x-request-id", expected)
+    assert context.id_header(request_id) == (b"x-request-id", expected)
 
 
 def test_new_ids() -> None:

@@ -39,7 +39,7 @@ class Function:
             ended = time.perf_counter_ns() + self.at * 1_000_000 - time.time_ns()
             stats.succeeded(Timings(61_234, 0, 32_123, 18_432), 1, ended, 293, 205)
             self.metrics.cache_hits += 1
-            self.metrics.answers["POST", "/v2/models/{model}/infer", 200] += 1
+            self.metrics.responses["POST", "/v2/models/{model}/infer", 200] += 1
         size = 0
         for batch in self.log.changes(self.metrics.collect(), self.at):
             self.log.taken(batch)
@@ -54,7 +54,7 @@ class Function:
         again = self.push()
         end = sum(batch.size for batch in self.log.farewell(self.at))
         page = sum(len(list(samples(family))) for family in prometheus.families(self.metrics))
-        series = len({key for batch in self.log.farewell(self.at) for key in batch.told})
+        series = len({key for batch in self.log.farewell(self.at) for key in batch.acknowledged})
         return {
             "samples of a scrape": page,
             "series that a process pushes": series,

@@ -250,7 +250,7 @@ def test_reasons(exc: BaseException, later: str, early: str) -> None:
 def test_what_a_process_did() -> None:
     metrics = Metrics()
     for status in (200, 200, 404):
-        metrics.answers["GET", "/v2/models/{model}", status] += 1
+        metrics.responses["GET", "/v2/models/{model}", status] += 1
     metrics.loaded("m", "1", 0.25)
     metrics.load_failed("n", "1")
     metrics.cache_hits += 2
@@ -296,7 +296,7 @@ def test_a_process_that_starts_from_the_memory_of_another_has_done_nothing() -> 
     failed(stats, errors.QueueFull(), 1)
     metrics.cold_start(1)
     metrics.cache_hits += 1
-    metrics.answers["GET", "/v2", 200] += 1
+    metrics.responses["GET", "/v2", 200] += 1
     metrics.loaded("m", "1", 1)
     stats.traced(5, "f" * 32, "f" * 16)
     metrics.reset()
@@ -350,7 +350,7 @@ def busy() -> Metrics:
     metrics.job_file("m", "1")
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
-    metrics.answers["POST", "/v2/models/{model}/infer", 200] += 2
+    metrics.responses["POST", "/v2/models/{model}/infer", 200] += 2
     metrics.watch(
         lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
     )

@@ -142,7 +142,7 @@ def test_jobs(name: str) -> None:
 def test_requests(members: dict[str, Any], model: str, version: str | None, name: str) -> None:
     body = json.dumps({**members, "inputs": []}).encode()
     assert messages().read(body, ID) == Prediction(model, version, body, name)
-    assert messages().answer(name) == f"{OUTPUT}/answers/{name}.json"
+    assert messages().response_url(name) == f"{OUTPUT}/answers/{name}.json"
 
 
 SHAPES = (
@@ -269,7 +269,7 @@ def test_without_settings() -> None:
     nowhere = Messages(Settings())
     with pytest.raises(DataRefused, match="is not below BATCH_INPUT or one of"):
         nowhere.of_file("s3://b/a.csv")
-    with pytest.raises(InvalidRequest, match="BATCH_OUTPUT, where results and answers go, isn't set"):
-        nowhere.answer("a")
+    with pytest.raises(InvalidRequest, match="BATCH_OUTPUT, where results and responses go, isn't set"):
+        nowhere.response_url("a")
     with pytest.raises(InvalidRequest, match="BATCH_OUTPUT"):
         messages(batch_output="").of_file(FILE)

@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from inferry.errors import InvalidRequest, InvalidSettings
 from inferry.jobs.runs.run import Run
 
-# Seconds for an answer, and how often one is asked for that may come another time.
+# Seconds for a response, and how often one is asked for that may come another time.
 SECONDS, ATTEMPTS = 10.0, 5
 _ARN = re.compile(r"arn:aws[a-z-]*:states:([a-z0-9-]+):(\d{12}):stateMachine:([\w-]+)")
 _BUSY = ("ThrottlingException", "ServiceUnavailable")
@@ -58,7 +58,7 @@ class StepFunctions:
             error, status = exc.response["Error"], exc.response["ResponseMetadata"]["HTTPStatusCode"]
             text = ": ".join(filter(None, (error["Code"], error.get("Message"))))
             if status >= 500 or error["Code"] in _BUSY:
-                raise InvalidRequest(f"Step Functions gives no answer to {action}: {text}") from exc
+                raise InvalidRequest(f"Step Functions did not answer {action}: {text}") from exc
             raise InvalidRequest(f"Step Functions refuses {action}: {text}") from exc
         except BotoCoreError as exc:
             raise InvalidRequest(f"Step Functions can't be asked for {action}: {exc}") from exc

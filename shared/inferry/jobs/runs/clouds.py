@@ -24,22 +24,22 @@ FIRST, LAST, TIMES = 1.0, 15.0, 5.0
 
 
 class Display(Protocol):
-    """Who shows what becomes of a run."""
+    """Shows what becomes of a run, as `cli.progress.Display` does."""
 
     def start(self, name: str) -> None:
-        """A file's turn has come, or the run's."""
+        """Begins a file or a run of this name: what follows is about it."""
 
     def show(self, progress: Progress) -> None:
-        """How far it is; it is called often."""
+        """Shows how far it is; it is called often."""
 
     def done(self, rows: int, errors: int, seconds: float) -> None:
-        """It has its results."""
+        """Ends it: it has its results."""
 
     def failed(self, reason: str) -> None:
-        """It has none."""
+        """Ends it, without results for this reason."""
 
     def say(self, text: str) -> None:
-        """A line about none of the files."""
+        """Writes a line that is about none of the files."""
 
 
 class Cloud(Protocol):

@@ -28,7 +28,7 @@ class Merged(NamedTuple):
 
     @property
     def said(self) -> str:
-        """In a line."""
+        """The summary of the run in one line."""
         return f"{self.failed} of {self.files} files have no results; {self.report} says why"
 
 

@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Outcome":
-        """The outcome that a name says."""
+        """The outcome that the name of its file says."""
         file, part, state, rows, errors, milliseconds = name.split("-")
         number = int(part) if part else None
         return cls(int(file), number, state, int(rows), int(errors), int(milliseconds) / 1000)
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def report(self) -> str:
-        """The URL of the report of all."""
+        """The URL of the report of the run."""
         return f"{self.output}/{self._report}"
 
     def planned(self, kind: str) -> str:
@@ -95,12 +95,12 @@ class Run:
         return plan
 
     def plan(self) -> Plan | None:
-        """None before it is there, and after `forget`."""
+        """The plan of the run; None before there is one, and after `forget`."""
         content = self._store.read(f"{self._folder}/{_PLAN}")
         return Plan(**orjson.loads(content)) if content else None
 
     def jobs(self, kind: str) -> Iterator[bytes]:
-        """What was planned, a job at a time."""
+        """The lines of the planned jobs of a kind, SLICES or FILES, one at a time."""
         found = self._store.stat(f"{self._folder}/{kind}.jsonl")
         if found is not None:
             with BufferedReader(cast("RawIOBase", self._store.open(found))) as file:
@@ -114,7 +114,7 @@ class Run:
             self._store.delete([self._path(outcome)])
 
     def outcomes(self) -> dict[tuple[int, int | None], Outcome]:
-        """All that are known, by file and slice."""
+        """The outcomes of all jobs that have one, by the numbers of their file and slice (None: the file itself)."""
         found = sorted(self._known(), key=lambda outcome: _RANKS.index(outcome.state))
         return {(outcome.file, outcome.slice): outcome for outcome in found}
 
@@ -129,15 +129,15 @@ class Run:
         return Progress(rows, errors, min(len(found) / max(plan.files + plan.slices, 1), 1.0))
 
     def reason(self, outcome: Outcome) -> str:
-        """Why a job failed."""
+        """Why the job with this outcome failed."""
         return (self._store.read(self._path(outcome)) or b"").decode(errors="replace")
 
     def open_report(self) -> AbstractContextManager[BinaryIO]:
-        """The report of all, to write to."""
+        """Opens the report of the run, to be written."""
         return self._store.write(self._report)
 
     def read_report(self) -> bytes | None:
-        """The report of all, None before there is one."""
+        """The report of the run as JSON, None before there is one."""
         return self._store.read(self._report)
 
     def forget(self) -> None:

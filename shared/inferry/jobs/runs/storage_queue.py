@@ -17,7 +17,7 @@ from inferry.jobs.runs.queue_text import decoded, encoded
 
 T = TypeVar("T")
 
-# Seconds for an answer, and how often one is asked for that may come another time.
+# Seconds for a response, and how often one is asked for that may come another time.
 SECONDS, ATTEMPTS = 30, 4
 # Messages that are put at once, and those that are taken from an iterable before.
 WRITERS, AHEAD = 8, 512

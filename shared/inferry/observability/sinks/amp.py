@@ -12,7 +12,7 @@ _HOST = re.compile(r"://aps-workspaces(?:-fips)?\.([a-z0-9-]+)\.")
 
 
 class ManagedPrometheus(RemoteWrite):
-    """REMOTE_WRITE_URL is the workspace's, and names the region; for other hosts AWS_REGION does."""
+    """REMOTE_WRITE_URL is the workspace's, and names the region; for other addresses AWS_REGION does."""
 
     def __init__(self, settings: Settings, env: Mapping[str, str]) -> None:
         super().__init__(settings, env)
@@ -24,7 +24,7 @@ class ManagedPrometheus(RemoteWrite):
         self._credentials = sigv4.Environment(env)
 
     def headers(self, body: bytes, deadline: float) -> Mapping[str, str]:
-        """Signed at this moment."""
+        """The headers of a push, with a signature (SigV4) of this moment."""
         credentials = self._credentials.get(deadline)
         url = self._settings.remote_write_url
         return self._signer.headers("POST", url, super().headers(body, deadline), body, credentials, sigv4.now())

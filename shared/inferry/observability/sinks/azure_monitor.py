@@ -17,5 +17,5 @@ class AzureMonitor(RemoteWrite):
         self._identity = ManagedIdentity(env, _RESOURCE)
 
     def headers(self, body: bytes, deadline: float) -> Mapping[str, str]:
-        """With a token that is good for some minutes."""
+        """The headers of a push, with a token of the managed identity that is good for some minutes."""
         return {**super().headers(body, deadline), "Authorization": f"Bearer {self._identity.token(deadline)}"}

@@ -82,10 +82,10 @@ class EMF:
                 line.flush_metrics()
 
     def close(self, deadline: float) -> None:
-        """All is printed."""
+        """Does nothing: `push` has printed all."""
 
     def renew(self) -> None:
-        """Nothing was printed."""
+        """Forgets what was printed: the next push prints all that the metrics count from then on."""
         self._last: dict[tuple[str, Labels], float | Histogram] = {}
 
     def _prints(self, metric: Metric) -> bool:

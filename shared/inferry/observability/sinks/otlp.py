@@ -55,7 +55,7 @@ class OTLP:
             raise PushFailed(self._reason.last)
 
     def close(self, deadline: float) -> None:
-        """OTLP has no word for the end of a series."""
+        """Does nothing: OTLP has no word for the end of a series."""
         self._exporter.shutdown()
 
     def renew(self) -> None:

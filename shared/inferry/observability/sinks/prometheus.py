@@ -46,7 +46,7 @@ def text(metrics: Metrics, form: Format = TEXT) -> str:
 
 
 def families(metrics: Metrics) -> list[Family]:
-    """What a scrape gets of a process."""
+    """The families of metrics that a scrape of one process gets."""
     return [*metrics.collect(), *metrics.triton(), *process_metrics.families()]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 
-from inferry.cloud.http_client import Answer, NoAnswer, Poster
+from inferry.cloud.http_client import NoResponse, Poster, Response
 from inferry.errors import InvalidSettings
 from inferry.observability.registry import Family
 from inferry.observability.sinks import wire
@@ -66,7 +66,7 @@ class RemoteWrite:
             self._poster.close()
 
     def renew(self) -> None:
-        """A new instance, over a new connection."""
+        """Begins anew after a snapshot is restored: a new instance, over a new connection."""
         self._quiet_until = 0.0
         self._keep(None)
         self._log.renew()
@@ -108,25 +108,25 @@ class RemoteWrite:
             return
         try:
             body = wire.snappy(batch.body)
-            answer = self._poster.post(body, self.headers(body, deadline), deadline)
-        except NoAnswer as exc:
+            response = self._poster.post(body, self.headers(body, deadline), deadline)
+        except NoResponse as exc:
             if exc.sent:
                 self._doubt(batch)
             raise PushFailed(str(exc)) from exc
-        self._judge(batch, answer)
+        self._judge(batch, response)
 
-    def _judge(self, batch: Batch, answer: Answer) -> None:
-        if answer.status < 300:
+    def _judge(self, batch: Batch, response: Response) -> None:
+        if response.status < 300:
             self._log.taken(batch)
             self._keep(None)
             return
-        reason = _reason(self._poster.host, answer)
-        if answer.status in _BUSY or answer.status >= 500:
-            self._quiet_until = time.monotonic() + _retry_after(answer)
-            if answer.status not in _BUSY:
+        reason = _reason(self._poster.host, response)
+        if response.status in _BUSY or response.status >= 500:
+            self._quiet_until = time.monotonic() + _retry_after(response)
+            if response.status not in _BUSY:
                 self._doubt(batch)
             raise PushFailed(reason)
-        if answer.status in _READ:
+        if response.status in _READ:
             self._doubt(batch)
         self._keep(None)
         raise PushFailed(reason, dropped=batch.size)
@@ -151,15 +151,15 @@ def _more_headers(pairs: Sequence[str]) -> dict[str, str]:
     return headers
 
 
-def _reason(host: str, answer: Answer) -> str:
-    if answer.status < 400:
-        return f"{host} answers {answer.status} and points to {answer.headers.get('Location', '')[:200]}"
-    return f"{host} answers {answer.status}: {answer.body[:200].decode(errors='replace').strip()}"
+def _reason(host: str, response: Response) -> str:
+    if response.status < 400:
+        return f"{host} answers {response.status} and points to {response.headers.get('Location', '')[:200]}"
+    return f"{host} answers {response.status}: {response.body[:200].decode(errors='replace').strip()}"
 
 
-def _retry_after(answer: Answer) -> float:
+def _retry_after(response: Response) -> float:
     """The seconds of silence that the store asks for: a number of them, or a date."""
-    value = answer.headers.get("Retry-After", "").strip()
+    value = response.headers.get("Retry-After", "").strip()
     try:
         seconds = float(value) if value.isdecimal() else parsedate_to_datetime(value).timestamp() - time.time()
     except ValueError:

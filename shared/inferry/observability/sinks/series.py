@@ -1,9 +1,9 @@
-"""What a remote-write store must be told, so that its totals and rates are right for processes that live for seconds.
+"""Which samples a remote-write store needs, so that the totals and rates of short-lived processes are right.
 
 Counters are never cleared. Each process has an `instance` of its own, so that no two write one series. A series that is
 new, or was silent for long, is preceded by its value before: the store would take its first value for no increase at
-all. Timestamps only rise. What was refused is told anew, with its value before. What was sent and not acknowledged may
-have arrived: from then on the store is told values, but no value before, which could go back behind one that it has and
+all. Timestamps only rise. What was refused is sent again, with its value before. What was sent and not acknowledged may
+have arrived: from then on values are sent, but no value before, which could go back behind one that it has and
 pass for a counter that began again.
 """
 
@@ -20,14 +20,14 @@ from inferry.observability.sinks import wire
 Points: TypeAlias = list[tuple[int, float]]
 Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 
-# A rate looks back over some minutes, an instant query over five: what is older is told again.
+# A rate looks back over some minutes, an instant query over five: what is older is sent again.
 SILENCE_MS = 60_000
 REPEAT_MS = 120_000
-# How often the value before is told, a millisecond apart: Prometheus extrapolates a rate by half the mean distance of
+# How often the value before is sent, a millisecond apart: Prometheus extrapolates a rate by half the mean distance of
 # its samples, at each end. One would make an increase half as large again, five a tenth.
 BEFORE = 5
 # VictoriaMetrics looks for a value of before in the five minutes ahead of a window. Where it finds none it takes one
-# below 110 for one that rose from zero, and counts it again. So what didn't change is told in such intervals: later,
+# below 110 for one that rose from zero, and counts it again. So what didn't change is sent in such intervals: later,
 # when it changes, or before the hour is over that stores look back.
 GAP_MS = 299_500
 PAST_MS = 45 * 60_000
@@ -35,8 +35,8 @@ PAST_MS = 45 * 60_000
 MOST = 5_000
 
 
-class Told(NamedTuple):
-    """What the store has of a series; `value` is None where that isn't known."""
+class Acknowledged(NamedTuple):
+    """The newest sample of a series that the store has: its value, None where unknown, and its milliseconds."""
 
     value: float | None
     at: int
@@ -44,17 +44,17 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Batch:
-    """One request: the parts of its body, its time in milliseconds, how many samples it holds, and what the store has
-    when it takes it."""
+    """One request: the parts of its body, its time in milliseconds, how many samples it holds, and what the store will
+    have acknowledged of each series once it takes it; None: that the series has ended."""
 
     body: list[bytes]
     at: int
     size: int
-    told: dict[Key, Told | None]
+    acknowledged: dict[Key, Acknowledged | None]
 
 
 class SeriesLog:
-    """The series of one process and what the store was told of each."""
+    """The series of one process, and which sample of each the store has acknowledged."""
 
     def __init__(self, job: str) -> None:
         self._job = job
@@ -64,32 +64,32 @@ class SeriesLog:
         """A new process: a new instance, of which the store knows nothing."""
         self.instance = f"{socket.gethostname()}-{os.urandom(4).hex()}"
         self._labels: dict[Key, list[bytes]] = {}
-        self._told: dict[Key, Told] = {}
+        self._acknowledged: dict[Key, Acknowledged] = {}
         self._last = 0
 
     def changes(self, families: Sequence[Family], milliseconds: int) -> Iterator[Batch]:
-        """What the store doesn't know at this time. Nothing of a batch is told before `taken` or `doubted` says so."""
+        """What the store lacks at this time. Nothing of a batch counts before `taken` or `doubted` is called."""
         return self._batches(self._changed(families, at := self._next(milliseconds)), at)
 
     def farewell(self, milliseconds: int) -> Iterator[Batch]:
-        """The end of every series that was told."""
+        """The end of every series that the store has."""
         at = self._next(milliseconds)
-        return self._batches(((key, [(at, wire.STALE)], None) for key in list(self._told)), at)
+        return self._batches(((key, [(at, wire.STALE)], None) for key in list(self._acknowledged)), at)
 
-    def _changed(self, families: Sequence[Family], at: int) -> Iterator[tuple[Key, Points, Told | None]]:
-        seen = set()
+    def _changed(self, families: Sequence[Family], at: int) -> Iterator[tuple[Key, Points, Acknowledged | None]]:
+        current = set()
         for key, value, is_gauge in _values(families):
-            seen.add(key)
-            if points := self._points(self._told.get(key), value, is_gauge, at):
-                yield key, points, Told(value, at)
-        for key in self._told.keys() - seen:
+            current.add(key)
+            if points := self._points(self._acknowledged.get(key), value, is_gauge, at):
+                yield key, points, Acknowledged(value, at)
+        for key in self._acknowledged.keys() - current:
             yield key, [(at, wire.STALE)], None
 
-    def _batches(self, changed: Iterable[tuple[Key, Points, Told | None]], at: int) -> Iterator[Batch]:
+    def _batches(self, changed: Iterable[tuple[Key, Points, Acknowledged | None]], at: int) -> Iterator[Batch]:
         batch = Batch([], at, 0, {})
-        for key, points, told in changed:
+        for key, points, acknowledged in changed:
             batch.body += wire.series(self._label(key), points)
-            batch.told[key] = told
+            batch.acknowledged[key] = acknowledged
             batch.size += len(points)
             self._last = at
             if batch.size >= MOST:
@@ -99,36 +99,36 @@ class SeriesLog:
             yield batch
 
     def taken(self, batch: Batch) -> None:
-        """The store has it."""
-        for key, told in batch.told.items():
-            if told is None:
-                self._told.pop(key, None)
+        """The store has acknowledged the batch."""
+        for key, acknowledged in batch.acknowledged.items():
+            if acknowledged is None:
+                self._acknowledged.pop(key, None)
             else:
-                self._told[key] = told
+                self._acknowledged[key] = acknowledged
 
     def doubted(self, batch: Batch) -> None:
-        """The store may have it, or a part."""
-        for key, told in batch.told.items():
-            if told is not None:
-                self._told[key] = Told(None, told.at)
+        """Nobody knows whether the store has the batch, or a part of it."""
+        for key, acknowledged in batch.acknowledged.items():
+            if acknowledged is not None:
+                self._acknowledged[key] = Acknowledged(None, acknowledged.at)
 
     def _next(self, milliseconds: int) -> int:
         # Not later than need be: a function that pushes all the time would run ahead of the clock.
         return max(milliseconds, self._last + 1)
 
-    def _points(self, told: Told | None, value: float, is_gauge: bool, at: int) -> Points:
-        if told is None:
+    def _points(self, acknowledged: Acknowledged | None, value: float, is_gauge: bool, at: int) -> Points:
+        if acknowledged is None:
             if is_gauge:
                 return [(at, value)]
             return _risen(0.0, value, at) if value else []
-        silence = at - told.at
-        if value == told.value:
+        silence = at - acknowledged.at
+        if value == acknowledged.value:
             if silence <= (REPEAT_MS if is_gauge else PAST_MS):
                 return []
-            return [(at, value)] if is_gauge else [*_unchanged(told.at, value, at), (at, value)]
-        if told.value is None or is_gauge or silence <= SILENCE_MS:
+            return [(at, value)] if is_gauge else [*_unchanged(acknowledged.at, value, at), (at, value)]
+        if acknowledged.value is None or is_gauge or silence <= SILENCE_MS:
             return [(at, value)]
-        return [*_unchanged(told.at, told.value, at), *_risen(told.value, value, at)]
+        return [*_unchanged(acknowledged.at, acknowledged.value, at), *_risen(acknowledged.value, value, at)]
 
     def _label(self, key: Key) -> list[bytes]:
         encoded = self._labels.get(key)

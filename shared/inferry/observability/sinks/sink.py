@@ -32,7 +32,7 @@ class Sink(Protocol):
     """A place that metrics are pushed to. One thread at a time calls it, and nothing that it raises reaches a request.
 
     It is made from the settings and the environment, and raises InvalidSettings where they don't fit.
-    `immediate`: a push is so cheap that a function does it before its answer is sent.
+    `immediate`: a push is so cheap that a function does it before its response is sent.
     """
 
     immediate: bool
@@ -64,5 +64,5 @@ def _open(path: str, settings: Settings, env: Mapping[str, str]) -> Sink:
 
 
 def is_served(settings: Settings) -> bool:
-    """Whether GET /metrics answers."""
+    """Whether GET /metrics serves the metrics: ENABLE_METRICS is on, and `prometheus` among METRICS_SINKS."""
     return settings.enable_metrics and PROMETHEUS in settings.metrics_sinks
