@@ -2,7 +2,6 @@
 
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -14,7 +13,8 @@ MOST_THREADS = 256
 # A crowd that waits longer for company waits for nothing.
 MOST_DELAY_US = 1_000_000
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+# Not a view of one: configs of large uploads come from another process, pickled.
+_NOTHING: Mapping[str, Any] = {}
 
 
 class DynamicBatching(NamedTuple):

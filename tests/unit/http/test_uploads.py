@@ -1,5 +1,6 @@
 """What a client gives with its request to load a model."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -31,6 +32,12 @@ BATCHED = '{"max_batch_size": 4}'
 )
 def test_read(parameters: Any, expected: Any) -> None:
     assert of(parameters, "m") == expected
+
+
+def test_what_is_read_in_another_process_comes_back() -> None:
+    """Large uploads are: see `server.helper`."""
+    found = of({"config": "{}", "file:1/model.onnx": "AAH/"}, "m")
+    assert pickle.loads(pickle.dumps(found)) == found
 
 
 @pytest.mark.parametrize(
