@@ -497,6 +497,15 @@ class TestFormats:
         assert [row for block in blocks for row in block.rows] == [*range(start + 1, (stop or 20) + 1)]
         assert [block.start.row for block in blocks[1:]] == [block.end.row for block in blocks[:-1]]
 
+    def test_kept_categories_in_orc(self, service: Service, tmp_path: Path) -> None:
+        """ORC has none: their values are written."""
+        kept = pa.array(["a", None, "a"]).dictionary_encode()
+        pq.write_table(pa.table({"id": kept, "x": [1.0, 2.0, 3.0]}), tmp_path / "x.parquet")
+        output = tmp_path / "x.orc"
+        job = Job(input=f"{tmp_path}/x.parquet", output=str(output), model="one", to="orc", keep=("id",))
+        assert runner.run(job, service).errors == 0
+        assert orc.read_table(output).column("id").to_pylist() == ["a", None, "a"]
+
     @pytest.mark.parametrize("to", ["tsv", "feather", "orc", "jsonl.bz2", "csv.xz", "tsv.gz"])
     def test_written(self, predict: Predict, service: Service, tmp_path: Path, to: str) -> None:
         """What is written is read again, and says the same."""

@@ -179,9 +179,18 @@ class OrcAnswers(ParquetAnswers):
 
         try:
             with orc.ORCWriter(target) as writer:
-                yield writer.write
+                yield lambda table: writer.write(_without_categories(table))
         except pa.ArrowException as exc:
             raise NotSupported(f"the results hold what ORC has no form for: {exc}; write parquet") from exc
+
+
+def _without_categories(table: pa.Table) -> pa.Table:
+    """The table with the values of categories, which ORC doesn't have."""
+    for at, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if pa.types.is_dictionary(column.type):
+            values = [chunk.dictionary_decode() for chunk in column.chunks]
+            table = table.set_column(at, name, pa.chunked_array(values, column.type.value_type))
+    return table
 
 
 def _stream(batches: Iterable[pa.RecordBatch]) -> bytes:
