@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -112,7 +113,7 @@ class TestWideLines:
         parts = runner.borders(job, service, 150)
         assert len(parts) > 1
         for part in parts:
-            runner.run(runner.replace(job, part=part), service)
+            runner.run(replace(job, part=part), service)
         report = runner.run(job, service)
         rows = [json.loads(line) for line in Path(report.output).read_bytes().splitlines()]
         assert ys(rows) == [[number, number + 1] for number in range(400)]

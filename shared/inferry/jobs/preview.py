@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from inferry.jobs.formats.blocks import Block, Cursor, Pace
-from inferry.jobs.runner import Job, JobRun
+from inferry.jobs.job import Job
+from inferry.jobs.job_run import JobRun
 from inferry.protocol.tensors import Array
 from inferry.service import Service
 

@@ -1,102 +1,28 @@
 """Batch jobs: a file in, its results out, every row once; what was done is not done again."""
 
-import hashlib
 import logging
 import math
 import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
-from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-
-from inferry.cpus import session_threads
-from inferry.errors import (
-    InferryError,
-    InvalidFile,
-    InvalidRequest,
-    InvalidSettings,
-    JobFailed,
-    NotSupported,
-    StoreError,
-    TooManyErrors,
-)
 from inferry.jobs import file_names, kept_names
-from inferry.jobs.formats import formats
-from inferry.jobs.formats.block_builder import Dialect, ReadOptions
-from inferry.jobs.formats.blocks import Cursor, Pace, Reader
-from inferry.jobs.formats.formats import FORMATS, Format
-from inferry.jobs.part_writer import PART_SECONDS, Counts, Limits, PartWriter, Progress
-from inferry.jobs.places import Place
-from inferry.jobs.predictor import Predictor
-from inferry.jobs.report import FAILED, FINISHED, STOPPED, UNFINISHED, Report
-from inferry.jobs.results import Part, Results
-from inferry.runtime import columns as named
+from inferry.jobs.formats.blocks import Cursor, Pace
+from inferry.jobs.job import Job, Slice, check_columns, target
+from inferry.jobs.job_run import JobRun, expected
+from inferry.jobs.part_writer import Progress
+from inferry.jobs.report import Report
 from inferry.runtime.model import Model
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.storage.files import open_files, split
-from inferry.storage.stored import StoredFile
+
+__all__ = ["Job", "Slice", "borders", "check", "cut", "run", "target"]
 
 log = logging.getLogger("inferry")
 
 # Rows by which the size of all others is estimated.
 FEW = 64
-# Of a job that was ended in the middle: rows of a block the second time, and after that; and seconds after which what
-# was done is kept. A block that outlasts the host's patience would end it at the same place each time.
-CAREFUL, MOST_CAREFUL = 8, 1
-CAREFUL_SECONDS = 1.0
-# What is one stream of compressed bytes is read from its start.
-_CUT = ("jsonl", "csv", "tsv", "parquet", "npy")
-
-
-# Options that came later: where they aren't given, what was done before they came stays done.
-_LATER = ("columns", "drop", *Dialect._fields)
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """The rows of a file from `start`, a border that `borders` gave, to the row `stop`; None: to the end."""
-
-    start: Cursor
-    stop: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One file to predict.
-
-    `input`: its URL or path; `output`: that of the results, or of their folder when it ends with "/"; `model`: a name,
-    empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
-    `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
-    `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
-    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `drop`: columns that
-    are neither inputs nor kept by "*"; `delimiter` to `null`: a `Dialect`; `part`: only these rows, whose results are
-    published by a later run without it.
-    """
-
-    input: str
-    output: str
-    model: str = ""
-    version: str | None = None
-    format: str = ""
-    to: str = ""
-    keep: tuple[str, ...] = ()
-    max_errors: int | float | None = None
-    batch_size: int = 0
-    header: bool | None = None
-    columns: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-    delimiter: str = ""
-    decimal: str = ""
-    quote: str = ""
-    escape: str = ""
-    null: str = ""
-    part: Slice | None = None
 
 
 def run(
@@ -116,7 +42,7 @@ def run(
     for what nobody expected. What a run that was killed had done is not done again, and of two runs at a time both
     give the same results.
     """
-    with _expected(job):
+    with expected(job):
         file_names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         with model.in_use(), _traced(job, model, service.settings) as ended:
@@ -134,15 +60,6 @@ def check(job: Job, service: Service) -> None:
         check_columns(job, model)
 
 
-def check_columns(job: Job, model: Model) -> None:
-    """InvalidRequest where the job names columns of a model whose inputs have names enough."""
-    if job.columns and len(inputs := named.required(model)) != 1:
-        raise InvalidRequest(
-            f"--columns names the values of a model's only input, but model '{model.name}' takes {len(inputs)}, each "
-            f"in a column of its name: {named.some([spec.name for spec in inputs])}"
-        )
-
-
 def borders(job: Job, service: Service, rows: int) -> list[Slice]:
     """The file in slices of about `rows` rows, for jobs that share it."""
     model = service.repository.get(service.default_model(job.model), job.version)
@@ -156,7 +73,7 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
 
     At `until` (time.monotonic) what is left of it becomes one slice.
     """
-    with _expected(job):
+    with expected(job):
         file_names.check_input(job.input)
         model = service.repository.get(service.default_model(job.model), job.version)
         work = JobRun(job, model, service)
@@ -171,251 +88,9 @@ def cut(job: Job, service: Service, size: int, until: float = math.inf) -> list[
             return _slices(takewhile(lambda _: time.monotonic() < until, reader.borders(rows)))
 
 
-def target(job: Job) -> str:
-    """Where the job's results will be. InvalidFile, InvalidRequest when nothing says their format."""
-    _, path = split(job.input)
-    if not path:
-        return job.output
-    return _target(job, _format(job.format, path), path)[1]
-
-
 def _slices(borders: Iterable[Cursor]) -> list[Slice]:
     found = [Cursor(), *borders]
     return [Slice(start, stop.row if stop else None) for start, stop in zip(found, [*found[1:], None], strict=True)]
-
-
-@contextmanager
-def _expected(job: Job) -> Iterator[None]:
-    """Turns what nobody expected into JobFailed, so that it fails this file and no other."""
-    try:
-        yield
-    except InferryError:
-        raise
-    except Exception as exc:
-        log.exception("job %s: unexpected error", job.input)
-        place = traceback.extract_tb(exc.__traceback__)[-1]
-        raise JobFailed(
-            f"unexpected {type(exc).__name__} ({Path(place.filename).name}, line {place.lineno}): {exc}; this "
-            "is a bug: please report it, with the file if you can"
-        ) from exc
-
-
-class JobRun:
-    """A job with its files found: what it reads, where its results are, and what they are called."""
-
-    def __init__(self, job: Job, model: Model, service: Service) -> None:
-        self._job = job
-        self._model = model
-        folder, path = split(job.input)
-        self._source = open_files(folder)
-        found = self._source.stat(path)
-        if found is None:
-            raise InvalidFile(f"there is no file {job.input}")
-        self._input = found
-        self._from = _format(job.format, path)
-        self._to, target = _target(job, self._from, path)
-        self._place = Place(self._source, job.input, target, self._to)
-        # With one format for all, all names become longer or none does.
-        if job.to and not job.format and job.output.endswith("/") and self._to == self._from:
-            self._place.check_neighbour()
-        self.kept: dict[str, str] = {}
-        """The columns to carry over by the names that they get, once the file is open."""
-        self.partition: dict[str, Any] = {}
-        """Those of them that are keys of Hive's partitions, with their values."""
-        self._metrics = service.metrics
-        settings = service.settings
-        self._timeout = settings.model_timeout
-        self._threads = session_threads(settings)
-        output, name = split(target)
-        self._results = Results(open_files(output), name, _key(job, self._input, model, self._to, name))
-
-    def earlier(self) -> Report | None:
-        """The report when the job is done already. TooManyErrors when it was stopped for them."""
-        report = self._results.report()
-        if report is None or report.key != self._results.key:
-            if report and self._job.output.endswith("/"):
-                self._place.check_owner(report.input)
-            return None
-        if report.state == STOPPED:
-            raise TooManyErrors(report.reason)
-        if report.state != FINISHED:
-            return None
-        # What a worker left that was killed behind its last word, or that was a little late.
-        self._clean_up(others=False)
-        return report
-
-    def _clean_up(self, others: bool) -> None:
-        """Removes parts that nobody needs. What was done stays done if that fails; the next job tries it again."""
-        try:
-            self._results.forget(others)
-        except StoreError as exc:
-            log.warning("job %s: parts of its results are left behind: %s", self._job.input, exc)
-
-    @property
-    def size(self) -> int:
-        """Of the input, in bytes."""
-        return self._input.size
-
-    def is_worth_cutting(self, size: int) -> bool:
-        """Whether it has more than so many bytes, and slices of it can be read."""
-        return self.size > size and self._from.name in _CUT and not self._from.compression
-
-    def reader(self, file: BinaryIO, pace: Pace) -> Reader:
-        """The input's rows."""
-        job = self._job
-        check_columns(job, self._model)
-        partition = kept_names.partition(job.input)
-        apart = tuple(name for name in kept_names.named(job.keep) if name not in partition)
-        dialect = Dialect(job.delimiter, job.decimal, job.quote, job.escape, job.null)
-        dialect.check()
-        options = ReadOptions(self._model, (), pace, job.input, job.header, job.columns, (*apart, *job.drop), dialect)
-        if not job.keep:
-            return formats.open_reader(self._from, file, options)
-        found: tuple[str, ...] = ()
-        if partition or kept_names.ALL in job.keep:
-            # A column of the file goes before a folder of the same name.
-            found = formats.open_reader(self._from, file, replace(options, apart=job.drop)).names
-            partition = {name: value for name, value in partition.items() if name not in found}
-            file.seek(0)
-        self.kept = kept_names.columns(job.keep, self._model, (*found, *partition), job.drop)
-        self.partition = {name: partition[name] for name in self.kept.values() if name in partition}
-        apart = tuple(name for name in kept_names.named(job.keep) if name not in self.partition)
-        columns = tuple(dict.fromkeys(name for name in self.kept.values() if name not in self.partition))
-        options = replace(options, keep=columns, apart=tuple(dict.fromkeys((*apart, *job.drop))))
-        return formats.open_reader(self._from, file, options)
-
-    def opened(self) -> BinaryIO:
-        """The input's bytes."""
-        return self._source.open(self._input)
-
-    def run(self, until: float | None, progress: Callable[[Progress], None], attempt: int = 1) -> Report:
-        """Does what is left. Errors of the file leave a report too."""
-        part_writer = None
-        middle = None if until is None else (time.monotonic() + until) / 2
-        try:
-            with _expected(self._job), self.opened() as file:
-                part_writer = self._part_writer(file, until, progress, attempt)
-                return self._made(part_writer, middle)
-        except TooManyErrors as exc:
-            if part_writer:
-                self._results.publish_errors(part_writer.parts, part_writer.memory)
-                self._ended(self._report(STOPPED, part_writer.parts, str(exc)))
-                self._clean_up(others=True)
-            self._count_file(failed=True)
-            raise
-        except (InvalidRequest, NotSupported, InvalidSettings, JobFailed) as exc:
-            with suppress(StoreError):
-                self._ended(self._report(FAILED, [], str(exc)))
-            self._count_file(failed=True)
-            raise
-        finally:
-            if part_writer:
-                self._metrics.job_rows(
-                    self._model.name, self._model.version, part_writer.made.rows, part_writer.made.errors
-                )
-
-    def _made(self, part_writer: PartWriter, middle: float | None) -> Report:
-        """Parts that were made until after the `middle` of the time are published by the next run, which has it all."""
-        part = self._job.part
-        if not (part_writer.some(part.start, part.stop) if part else part_writer.all()):
-            return self._report(UNFINISHED, part_writer.parts)
-        if part:
-            return self._report(FINISHED, part_writer.parts)
-        late = (
-            middle is not None
-            and time.monotonic() > middle
-            and part_writer.made != Counts()
-            and part_writer.memory is None
-        )
-        return self._report(UNFINISHED, part_writer.parts) if late else self._publish(part_writer)
-
-    def _count_file(self, failed: bool) -> None:
-        self._metrics.job_file(self._model.name, self._model.version, failed)
-
-    def _part_writer(
-        self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None], attempt: int
-    ) -> PartWriter:
-        most = {1: 0, 2: CAREFUL}.get(attempt, MOST_CAREFUL)
-        predictor = Predictor(self._model, self._job.batch_size, self._timeout, most)
-        reader = self.reader(file, predictor.pace)
-        keep = self.kept
-        if keep and reader.has_requests:
-            raise NotSupported("requests of the protocol have no columns that --keep could carry over")
-        if not reader.has_requests:
-            predictor.check_rows()
-            self._settle(reader, predictor)
-        types = {name: reader.kept[column] for name, column in keep.items() if column in reader.kept}
-        constants = {name: self.partition[column] for name, column in keep.items() if column in self.partition}
-        types |= {name: np.asarray(value).dtype for name, value in constants.items() if value is not None}
-        writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
-        kept_names.check_header(getattr(writer, "header", bytes)(), keep)
-        limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
-
-        def share(rows: int) -> float:
-            """Where the file doesn't say how many rows it has, what was read of it tells."""
-            done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
-            return min(done, 1.0)
-
-        return PartWriter(
-            reader, predictor, writer, keep, self._results, limits, progress, share, self._threads, self.partition
-        )
-
-    def _settle(self, reader: Reader, predictor: Predictor) -> None:
-        """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
-        if self._to.name != "jsonl":
-            chunk = next(iter(reader.chunks(Cursor())), None)
-            for block in chunk() if chunk else ():
-                predictor.settle(block)
-
-    def _publish(self, part_writer: PartWriter) -> Report:
-        if self._source.stat(self._input.path) != self._input:
-            raise StoreError(f"{self._job.input} was replaced while it was predicted: run the job again")
-        start = time.monotonic()
-        try:
-            self._results.publish(part_writer.parts, part_writer.writer, part_writer.memory)
-        except StoreError:
-            # Of two workers the other was first, and removed the parts.
-            if (report := self.earlier()) is None:
-                raise
-            return report
-        report = self._report(FINISHED, part_writer.parts)
-        report = self._ended(replace(report, seconds=round(report.seconds + time.monotonic() - start, 3)))
-        self._clean_up(others=True)
-        self._count_file(failed=bool(report.failure))
-        return report
-
-    def _ended(self, report: Report) -> Report:
-        """The file is done with, well or not: the report that counts."""
-        fields = {
-            "input": report.input,
-            "output": report.output,
-            "outcome": report.state,
-            "rows": report.rows,
-            "row_errors": report.errors,
-            "duration_ms": round(report.seconds * 1000, 3),
-            "model": report.model,
-            "version": report.model_version,
-        }
-        is_good = report.state == FINISHED and not report.failure
-        said = report.reason or report.failure or report.state
-        log.log(logging.INFO if is_good else logging.WARNING, "job %s: %s", report.input, said, extra=fields)
-        return self._results.commit(report)
-
-    def _report(self, state: str, parts: list[Part], reason: str = "") -> Report:
-        return Report(
-            state=state,
-            input=self._job.input,
-            output=self._results.url,
-            rows=sum(part.rows for part in parts),
-            errors=sum(part.errors for part in parts),
-            seconds=round(sum(part.seconds for part in parts), 3),
-            model=self._model.name,
-            model_version=self._model.version,
-            model_digest=self._model.digest,
-            input_etag=self._input.identity,
-            key=self._results.key,
-            reason=reason,
-        )
 
 
 def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManager[Callable[[str, int, int], None]]:
@@ -425,29 +100,3 @@ def _traced(job: Job, model: Model, settings: Settings) -> AbstractContextManage
     from inferry.observability.traces import tracer
 
     return tracer(settings).job(job.input, model.name, model.version)
-
-
-def _format(name: str, path: str) -> Format:
-    found = formats.named(name) if name else formats.of_file(path)
-    if found is None:
-        raise InvalidFile(
-            f"can't tell the format of {path}: name it with --format, or one of the extensions {', '.join(FORMATS)}"
-        )
-    return found
-
-
-def _target(job: Job, source: Format, path: str) -> tuple[Format, str]:
-    """The format of the results and their URL; below a folder they have the input's name."""
-    if not job.output.endswith("/"):
-        to = formats.named(job.to) if job.to else formats.of_file(job.output)
-        return to or source, job.output
-    to = formats.named(job.to) if job.to else source
-    return to, f"{job.output}{path}" + ("" if to == source else to.extension)
-
-
-def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str:
-    """Stands for everything that the results depend on."""
-    content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
-    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
-    options += tuple((item, value) for item in _LATER if (value := getattr(job, item)))
-    return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]
