@@ -49,7 +49,7 @@ class Image:
 IMAGES = {
     image.name: image
     for image in (
-        Image("lambda", "functions/Dockerfile", 190, frozenset({"functions", "awslambdaric"})),
+        Image("lambda", "functions/Dockerfile", 192, frozenset({"functions", "awslambdaric"})),
         Image("azure", "azure_app/Dockerfile", 200, frozenset({"azure_app", "azure"})),
         Image("server", "deploy/server/Dockerfile", 165, frozenset({"uvicorn", "uvloop"})),
     )

@@ -119,7 +119,7 @@ def models() -> list[str]:
 
 
 def test_jobs_of_every_format(function: Path) -> None:
-    assert "csv, parquet, npy" in emulated(function, "images/jobs.py")
+    assert "csv, parquet, tsv, feather, orc, npy, npz" in emulated(function, "images/jobs.py")
 
 
 def test_what_x86_prepared(function: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
