@@ -127,7 +127,8 @@ def test_files_are_listed_read_and_fetched(filled: Place, tmp_path: Path) -> Non
     assert isinstance(fetched.model, Path)
     folder = fetched.model.parent
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"model.onnx": MODEL, "model.onnx.data": BIG}
-    assert opened.fetch(digits(opened), None) == fetched
+    # The second time its large file is known.
+    assert opened.fetch(digits(opened), None)._replace(hashed=True) == fetched
 
 
 def digits(store: Store) -> VersionFiles:
@@ -217,7 +218,7 @@ def test_fetching_again_reads_nothing(filled: Place, cache: Path) -> None:
     wanted = digits(filled.store)
     fetched = filled.store.fetch(wanted, None)
     gone = RemoteStore(filled.url, None, cache, filled.store.origin)  # type: ignore[arg-type, attr-defined]
-    assert gone.fetch(wanted, None) == fetched
+    assert gone.fetch(wanted, None)._replace(hashed=True) == fetched
 
 
 # S3 only
