@@ -37,7 +37,7 @@ IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
-CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)" $(if $(PREPARE),--context prepare=$(PREPARE)) $(CDK_ARGS)
+CONTEXT = --context environment=$(ENV) --context "model_path=$(MODEL_PATH)"$(if $(PREPARE), --context prepare=$(PREPARE)) $(CDK_ARGS)
 export ORT_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 export CDK_DISABLE_CLI_TELEMETRY := 1

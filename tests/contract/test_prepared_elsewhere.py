@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +16,6 @@ import onnx_models
 import prepared_models
 import pytest
 from emulated import Cpu
-from inferry.cli import main as cli
 from inferry.repository.repository import open_repository
 from inferry.runtime import cpu_kind
 
@@ -42,9 +43,8 @@ def plain(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(folder: Path, plain: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODEL_CACHE_DIR", str(folder / "cache"))
-        assert cli.main(["prepare", str(plain), str(folder / "prepared")]) == 0
+    command = (sys.executable, "-m", "inferry", "prepare", str(plain), str(folder / "prepared"))
+    subprocess.run(command, env={**os.environ, "MODEL_CACHE_DIR": str(folder / "cache")}, check=True)
     return folder / "prepared"
 
 

@@ -4,6 +4,9 @@ tests/contract/test_prepared_elsewhere.py has the part of it that is tested with
 """
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +18,6 @@ import onnx_models
 import prepared_models
 import pytest
 from emulated import FLAGS, Cpu
-from inferry.cli import main as cli
 from inferry.repository.repository import open_repository
 from inferry.runtime import cpu_kind
 
@@ -46,9 +48,8 @@ def plain(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(folder: Path, plain: Path) -> Path:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MODEL_CACHE_DIR", str(folder / "cache"))
-        assert cli.main(["prepare", str(plain), str(folder / "prepared")]) == 0
+    command = (sys.executable, "-m", "inferry", "prepare", str(plain), str(folder / "prepared"))
+    subprocess.run(command, env={**os.environ, "MODEL_CACHE_DIR": str(folder / "cache")}, check=True)
     return folder / "prepared"
 
 
