@@ -35,6 +35,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "concurrency": (0, 100),
     "models": ("image", "bucket"),
     "model_path": ("models", "trained/models"),
+    "prepare": ("none", "many"),
     "authorization": ("iam", "jwt", "api-keys", "none"),
     "jwt_issuer": ("", ISSUER["jwt_issuer"]),
     "jwt_audience": ("", ISSUER["jwt_audience"]),

@@ -24,6 +24,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
+INTERVAL = 0.01
+
+
 def lines(emulator: Emulator) -> list[dict[str, Any]]:
     return [json.loads(line) for line in emulator.log.splitlines() if line.startswith('{"_aws"')]
 
@@ -34,13 +37,15 @@ def test_environments_that_come_and_go(python: Path, repository: Callable[..., s
         "MODEL_PATH": repository({"quick.onnx": onnx_models.identity()}),
         "METRICS_SINKS": "emf,remote_write",
         "EMF_DETAIL": "all",
-        "METRICS_INTERVAL": "0.01",
+        "METRICS_INTERVAL": str(INTERVAL),
         "REMOTE_WRITE_URL": store.write_url,
     }
     totals = 'sum(max_over_time(inferry_requests_total{model="quick"}[10m]))'
     for number, invocations in enumerate((1, 5, 3)):
         with emulated("functions.api.handler", python, **env) as emulator:
             for _ in range(invocations):
+                # There is a push in each interval.
+                time.sleep(2 * INTERVAL)
                 assert emulator.invoke(PREDICT)["statusCode"] == 200
             # The emulator answers when the extension is done.
             before = sum((1, 5, 3)[: number + 1])
