@@ -187,7 +187,7 @@ def slow(work: int = 256) -> bytes:
     return model(nodes, [tensor("turns", "INT64", (1,))], [tensor("y", "FP32", (1,))], constants)
 
 
-def heavy(width: int = 1024, layers: int = 8) -> bytes:
+def heavy(width: int = 1024, layers: int = 64) -> bytes:
     """FP32 `y` [batch, 3] is `x`, by way of so many products that a row takes a fraction of a millisecond."""
     names = ["x", "wide", *(f"layer{number}" for number in range(layers)), "y"]
     weights = ["widen", *["weights"] * layers, "narrow"]
