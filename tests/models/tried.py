@@ -518,7 +518,7 @@ TRIED = (
         "rawi-ensemble",
         "text2tashkeel",
         "text2tashkeel/models/rawi_ensemble.int8.onnx",
-        "proven",
+        "single",
         {"input": ids(20, 1, 9)},
         refused=ANY_LENGTH,
     ),
