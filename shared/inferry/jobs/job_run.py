@@ -45,8 +45,6 @@ log = logging.getLogger("inferry")
 # was done is kept. A block that outlasts the host's patience would end it at the same place each time.
 CAREFUL, MOST_CAREFUL = 8, 1
 CAREFUL_SECONDS = 1.0
-# What is one stream of compressed bytes is read from its start.
-_CUT = ("jsonl", "csv", "tsv", "parquet", "npy")
 # Options that came later: where they aren't given, what was done before they came stays done.
 _LATER = ("columns", "drop", *Dialect._fields)
 
@@ -109,7 +107,7 @@ class JobRun:
 
     def is_worth_cutting(self, size: int) -> bool:
         """Whether it has more than so many bytes, and slices of it can be read."""
-        return self.size > size and self._from.name in _CUT and not self._from.compression
+        return self.size > size and self._from.is_sliced
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
         """The input's rows."""
@@ -199,7 +197,7 @@ class JobRun:
         constants = {name: self.partition[column] for name, column in keep.items() if column in self.partition}
         types |= {name: np.asarray(value).dtype for name, value in constants.items() if value is not None}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
-        kept_names.check_header(getattr(writer, "header", bytes)(), keep)
+        kept_names.check_header(writer.header(), keep)
         limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
 
         def share(rows: int) -> float:

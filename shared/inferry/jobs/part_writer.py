@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inferry.errors import TooManyErrors
-from inferry.jobs.formats.blocks import Answer, Cursor, Reader
+from inferry.jobs.formats.blocks import Cursor, PredictedBlock, Reader
 from inferry.jobs.formats.formats import Writer
 from inferry.jobs.pipeline import ordered_map
 from inferry.jobs.predictor import Predictor
@@ -121,11 +121,11 @@ class PartWriter:
         """The parts from `cursor` to the row `stop` or the end of the file; False when the time was over."""
         open_part = _Open(cursor)
         chunks = self._reader.chunks(cursor, stop)
-        with ordered_map(chunks, self._predictor.answer, self._is_quick, self._encoded, self._threads) as made:
-            for piece, answer in made:
-                open_part.add(piece, answer)
-                self._progress.rows += len(answer.positions) + len(answer.rejected)
-                self._progress.errors += len(answer.rejected)
+        with ordered_map(chunks, self._predictor.predict, self._is_quick, self._encoded, self._threads) as made:
+            for encoded, predicted in made:
+                open_part.add(encoded, predicted)
+                self._progress.rows += len(predicted.positions) + len(predicted.rejected)
+                self._progress.errors += len(predicted.rejected)
                 self._progress.share = self._share(self._progress.rows)
                 self._report(self._progress)
                 try:
@@ -147,15 +147,15 @@ class PartWriter:
     def _is_quick(self) -> bool:
         return self._predictor.is_quick
 
-    def _encoded(self, answer: Answer) -> tuple[Any, Answer]:
-        rows = len(answer.block.rows)
-        columns = {**answer.block.kept, **{name: [value] * rows for name, value in self._constants.items()}}
-        answer.block.kept = {name: columns[column] for name, column in self._kept.items()}
-        return self.writer.encode(answer), answer
+    def _encoded(self, predicted: PredictedBlock) -> tuple[Any, PredictedBlock]:
+        rows = len(predicted.block.rows)
+        columns = {**predicted.block.kept, **{name: [value] * rows for name, value in self._constants.items()}}
+        predicted.block.kept = {name: columns[column] for name, column in self._kept.items()}
+        return self.writer.encode(predicted), predicted
 
     def _close(self, open_part: "_Open", last: bool, lone: bool) -> None:
         part = open_part.part(last)
-        data, errors = self.writer.seal(open_part.pieces), b"".join(open_part.errors)
+        data, errors = self.writer.seal(open_part.blocks), b"".join(open_part.errors)
         if lone and last:
             self.memory = (data, errors)
         else:
@@ -183,19 +183,19 @@ class _Open:
 
     def __init__(self, start: Cursor) -> None:
         self.start = self.end = start
-        self.pieces: list[Any] = []
+        self.blocks: list[Any] = []
         self.errors: list[bytes] = []
         self._rows = self._rejected = self._bytes = 0
         self._since = time.monotonic()
 
-    def add(self, piece: Any, answer: Answer) -> None:
-        lines = [error_line(rejected) for rejected in answer.rejected]
-        self.pieces.append(piece)
+    def add(self, encoded: Any, predicted: PredictedBlock) -> None:
+        lines = [error_line(rejected) for rejected in predicted.rejected]
+        self.blocks.append(encoded)
         self.errors += lines
-        self.end = answer.block.end
-        self._rows += len(answer.positions)
+        self.end = predicted.block.end
+        self._rows += len(predicted.positions)
         self._rejected += len(lines)
-        self._bytes += _size(piece) + sum(map(len, lines))
+        self._bytes += _size(encoded) + sum(map(len, lines))
 
     def is_full(self, seconds: float) -> bool:
         return self._bytes >= PART_BYTES or time.monotonic() - self._since >= seconds
@@ -204,5 +204,5 @@ class _Open:
         return Part(self.start, self.end, self._rows, self._rejected, time.monotonic() - self._since, last)
 
 
-def _size(piece: Any) -> int:
-    return 0 if piece is None else int(getattr(piece, "nbytes", 0) or len(piece))
+def _size(encoded: Any) -> int:
+    return 0 if encoded is None else int(getattr(encoded, "nbytes", 0) or len(encoded))

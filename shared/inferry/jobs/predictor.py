@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from inferry.errors import InferenceTimeout, InferryError, InvalidRequest, NotSupported
-from inferry.jobs.formats.blocks import Answer, Block, Group, Pace, Rejected, Values
+from inferry.jobs.formats.blocks import Block, Group, Pace, PredictedBlock, Rejected, Values
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, aligned, joined
 from inferry.runtime.model import Model
@@ -28,7 +28,7 @@ FIRST, STEP = 64, 32
 # take longer, up to so many times.
 SHORT, SLOWER = 5e-3, 4
 
-Piece: TypeAlias = tuple[Array, list[Array]]
+BatchOutputs: TypeAlias = tuple[Array, list[Array]]
 """Positions in a block, and for each output an array with a row for each."""
 
 
@@ -45,7 +45,7 @@ class Predictor:
         self._names = tuple(self._signature.outputs)
         self._growth = 1
         self.is_quick = False
-        """Whether runs are so short that several blocks should be answered at once."""
+        """Whether runs are so short that several blocks should be predicted at once."""
         self._largest = most or sys.maxsize
         self.pace = Pace(min(self._limit or self._first(), self._largest))
 
@@ -83,12 +83,12 @@ class Predictor:
             1, min(FIRST, int(BLOCK_SECONDS * 1e9 / nanoseconds)), min(int(BLOCK_SECONDS * 1e8 / nanoseconds), MOST)
         )
 
-    def answer(self, block: Block) -> Answer:
+    def predict(self, block: Block) -> PredictedBlock:
         """The block's outputs; rows for which the model fails are rejected. Several threads may ask at once."""
         start = time.perf_counter()
-        answer = self._answer_requests(block) if block.requests else self._answer_rows(block)
-        self._set_pace(time.perf_counter() - start, len(block.rows), sum(map(_bytes, answer.outputs.values())))
-        return answer
+        predicted = self._predict_requests(block) if block.requests else self._predict_rows(block)
+        self._set_pace(time.perf_counter() - start, len(block.rows), sum(map(_bytes, predicted.outputs.values())))
+        return predicted
 
     def _set_pace(self, seconds: float, rows: int, size: int) -> None:
         """So many rows in the next block as are done soon and have outputs that are not too large, in whole batches."""
@@ -101,15 +101,17 @@ class Predictor:
         wanted = max(min(wanted, BLOCK_BATCHES * batch, STEP * max(rows, self.pace.rows)), 1)
         self.pace.rows = min(wanted // batch * batch or wanted, self._largest)
 
-    def _answer_rows(self, block: Block) -> Answer:
+    def _predict_rows(self, block: Block) -> PredictedBlock:
         rejected: list[Rejected] = []
-        pieces: list[Piece] = []
+        batches: list[BatchOutputs] = []
         for group, rows in self._batches(block):
             feed = {name: aligned(array[rows]) for name, array in group.feed.items()}
             positions = np.arange(rows.start, rows.stop) if group.positions is None else group.positions[rows]
-            pieces += self._rows(feed, positions, block, rejected)
-        positions, outputs = _assembled(pieces, self._names)
-        return Answer(block, positions, outputs, sorted((*block.rejected, *rejected), key=lambda item: item.row))
+            batches += self._rows(feed, positions, block, rejected)
+        positions, outputs = _assembled(batches, self._names)
+        return PredictedBlock(
+            block, positions, outputs, sorted((*block.rejected, *rejected), key=lambda item: item.row)
+        )
 
     def _batches(self, block: Block) -> Iterator[tuple[Group, slice]]:
         for group in block.groups:
@@ -135,7 +137,7 @@ class Predictor:
             return 1
         return self._limit or _batch_size(feed, self._growth)
 
-    def _rows(self, feed: Feed, positions: Array, block: Block, rejected: list[Rejected]) -> Iterator[Piece]:
+    def _rows(self, feed: Feed, positions: Array, block: Block, rejected: list[Rejected]) -> Iterator[BatchOutputs]:
         """One run; when it fails two of half its rows, until each row that fails is alone."""
         count = len(positions)
         try:
@@ -190,7 +192,7 @@ class Predictor:
         elif seconds > 4 * RUN_SECONDS:
             self._growth = max(self._growth // 2, 1)
 
-    def _answer_requests(self, block: Block) -> Answer:
+    def _predict_requests(self, block: Block) -> PredictedBlock:
         """Requests of the protocol: neighbours that differ only in their rows run as one."""
         rejected: list[Rejected] = []
         outputs: list[Any] = []
@@ -202,7 +204,7 @@ class Predictor:
         order = sorted(range(len(positions)), key=positions.__getitem__)
         everything = sorted((*block.rejected, *rejected), key=lambda item: item.row)
         found = {"": [outputs[index] for index in order]}
-        return Answer(block, np.array([positions[index] for index in order], np.int64), found, everything)
+        return PredictedBlock(block, np.array([positions[index] for index in order], np.int64), found, everything)
 
     def _neighbours(self, block: Block, rejected: list[Rejected]) -> Iterator[list[tuple[int, Feed]]]:
         """Requests that may run as one, up to the batch size together."""
@@ -283,15 +285,15 @@ def _kind(feed: Feed) -> Any:
     return tuple((name, array.ndim, array.shape[1:]) for name, array in feed.items())
 
 
-def _assembled(pieces: Sequence[Piece], names: Sequence[str]) -> tuple[Array, Mapping[str, Values]]:
-    """All pieces in the order of their positions; an output whose rows have different shapes is a list."""
-    if not pieces:
+def _assembled(batches: Sequence[BatchOutputs], names: Sequence[str]) -> tuple[Array, Mapping[str, Values]]:
+    """All batches in the order of their positions; an output whose rows have different shapes is a list."""
+    if not batches:
         return np.empty(0, np.int64), {name: [] for name in names}
-    positions = np.concatenate([positions for positions, _ in pieces])
+    positions = np.concatenate([positions for positions, _ in batches])
     order = None if bool(np.all(positions[1:] > positions[:-1])) else np.argsort(positions)
     outputs: dict[str, Values] = {}
     for index, name in enumerate(names):
-        arrays = [arrays[index] for _, arrays in pieces]
+        arrays = [arrays[index] for _, arrays in batches]
         if len({array.shape[1:] for array in arrays}) == 1:
             together = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
             outputs[name] = together if order is None else together[order]

@@ -14,7 +14,7 @@ from inferry.storage.files import Files
 from inferry.storage.stored import HIDDEN
 
 Memory: TypeAlias = tuple[Sequence[bytes], bytes]
-"""A part's data, in pieces, and its errors."""
+"""The data of a part, in buffers that follow each other, and its errors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,16 +61,16 @@ def test_batches(
 ) -> None:
     model = load(onnx_models.scaled(2, 3), **config)
     found = sizes(model, monkeypatch)
-    answer = Predictor(model, batch_size, 10).answer(block(Group({"x": X}), count=10))
+    predicted = Predictor(model, batch_size, 10).predict(block(Group({"x": X}), count=10))
     assert found == expected
-    assert answer.positions.tolist() == list(range(10))
-    np.testing.assert_array_equal(answer.outputs["y"], X * 2)
+    assert predicted.positions.tolist() == list(range(10))
+    np.testing.assert_array_equal(predicted.outputs["y"], X * 2)
 
 
 def test_large_rows_run_one_by_one(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(onnx_models.identity("FP32", ("n", "k")))
     found = sizes(model, monkeypatch)
-    Predictor(model, 0, 10).answer(block(Group({"x": np.zeros((3, 140_000), np.float32)}), count=3))
+    Predictor(model, 0, 10).predict(block(Group({"x": np.zeros((3, 140_000), np.float32)}), count=3))
     assert found == [1, 1, 1]
 
 
@@ -110,9 +110,9 @@ def test_quick_runs_become_larger(
     model = load(onnx_models.scaled(2, 3))
     found = slow(model, nanoseconds)
     x = np.arange(90_000, dtype=np.float32).reshape(30_000, 3)
-    answer = Predictor(model, batch_size, 10).answer(block(Group({"x": x}), count=30_000))
+    predicted = Predictor(model, batch_size, 10).predict(block(Group({"x": x}), count=30_000))
     assert found == expected
-    np.testing.assert_array_equal(answer.outputs["y"], x * 2)
+    np.testing.assert_array_equal(predicted.outputs["y"], x * 2)
 
 
 def test_large_runs_that_are_slow_become_smaller(load: Load, slow: Callable[[Model, int], list[int]]) -> None:
@@ -120,9 +120,9 @@ def test_large_runs_that_are_slow_become_smaller(load: Load, slow: Callable[[Mod
     x = block(Group({"x": np.zeros((20_000, 3), np.float32)}), count=20_000)
     predictor = Predictor(model, 0, 10)
     slow(model, 100)
-    predictor.answer(x)
+    predictor.predict(x)
     found = slow(model, 1000)
-    predictor.answer(x)
+    predictor.predict(x)
     assert found == [8192, 4096, *[2048] * 3, 1568]
 
 
@@ -150,7 +150,7 @@ def test_short_runs_may_be_side_by_side(
     for count, each in zip(rows, nanoseconds, strict=True):
         model.session.run = real  # type: ignore[method-assign]
         slow(model, each)
-        predictor.answer(block(Group({"x": np.zeros((count, 3), np.float32)}), count=count))
+        predictor.predict(block(Group({"x": np.zeros((count, 3), np.float32)}), count=count))
         found.append(predictor.is_quick)
     assert found == expected
 
@@ -165,7 +165,7 @@ def test_blocks_of_short_runs_are_short(
     predictor, paces = Predictor(model, 0, 10), []
     for quick in (True, False):
         predictor.is_quick = quick
-        predictor.answer(block(Group({"x": np.zeros((9, 3), np.float32)}), count=9))
+        predictor.predict(block(Group({"x": np.zeros((9, 3), np.float32)}), count=9))
         paces.append(predictor.pace.rows)
     assert paces == [10, 320]
 
@@ -196,25 +196,25 @@ def test_no_block_has_more_rows_than_it_may(load: Load, most: int) -> None:
     predictor, paces = Predictor(load(onnx_models.scaled(2, 3), max_batch_size=512), 0, 10, most), []
     for _ in range(3):
         paces.append(predictor.pace.rows)
-        predictor.answer(block(Group({"x": X[:1]}), count=1))
+        predictor.predict(block(Group({"x": X[:1]}), count=1))
     assert paces == [most] * 3
 
 
 def test_groups_come_back_in_the_order_of_their_rows(load: Load) -> None:
     model = load(onnx_models.identity("FP32", ("n", "k")))
     odd, even = Group({"x": X[1::2]}, np.arange(1, 10, 2)), Group({"x": X[::2, :2].copy()}, np.arange(0, 10, 2))
-    answer = Predictor(model, 0, 10).answer(block(odd, even, count=10))
+    predicted = Predictor(model, 0, 10).predict(block(odd, even, count=10))
     expected = [X[row, :2].tolist() if row % 2 == 0 else X[row].tolist() for row in range(10)]
-    assert [row.tolist() for row in answer.outputs["y"]] == expected
+    assert [row.tolist() for row in predicted.outputs["y"]] == expected
 
 
 def test_a_row_that_fails_is_found(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(onnx_models.scaled(2, 3))
     found = sizes(model, monkeypatch, lambda x: bool((x[:, 0] == 12).any()))
-    answer = Predictor(model, 0, 10).answer(block(Group({"x": X}), count=10))
-    assert answer.positions.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-    np.testing.assert_array_equal(answer.outputs["y"], np.delete(X, 4, 0) * 2)
-    assert [(item.row, item.reason, item.data) for item in answer.rejected] == [(15, "no luck", 4)]
+    predicted = Predictor(model, 0, 10).predict(block(Group({"x": X}), count=10))
+    assert predicted.positions.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    np.testing.assert_array_equal(predicted.outputs["y"], np.delete(X, 4, 0) * 2)
+    assert [(item.row, item.reason, item.data) for item in predicted.rejected] == [(15, "no luck", 4)]
     assert found == [10, 5, 2, 3, 1, 2, 1, 1, 5]
 
 
@@ -222,15 +222,15 @@ def test_batches_that_take_too_long_become_smaller(load: Load) -> None:
     """No time at all: every row fails by itself, and the next block isn't tried as a whole."""
     predictor = Predictor(load(onnx_models.scaled(2, 3)), 0, 0.0)
     for _ in range(2):
-        answer = predictor.answer(block(Group({"x": X}), count=10))
-        assert len(answer.rejected) == 10
-        assert "the time for a prediction" in answer.rejected[0].reason
+        predicted = predictor.predict(block(Group({"x": X}), count=10))
+        assert len(predicted.rejected) == 10
+        assert "the time for a prediction" in predicted.rejected[0].reason
     assert predictor._limit == 1
 
 
 def test_the_pace_follows_the_size_of_outputs(load: Load) -> None:
     predictor = Predictor(load(onnx_models.identity("FP32", ("n", "k"))), 0, 10)
-    predictor.answer(block(Group({"x": np.zeros((8, 1_000_000), np.float32)}), count=8))
+    predictor.predict(block(Group({"x": np.zeros((8, 1_000_000), np.float32)}), count=8))
     assert predictor.pace.rows <= 4
 
 

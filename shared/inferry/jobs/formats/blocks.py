@@ -60,12 +60,15 @@ class Block:
 
 
 Chunk: TypeAlias = Callable[[], Sequence[Block]]
-"""A piece of a file that is read and not looked at yet: makes its blocks."""
+"""Some of a file that is read and not looked at yet: makes its blocks."""
 
 
 @dataclass(slots=True)
-class Answer:
-    """A block's outputs: one value for each of the `positions` that have one, and all rows that have none, in order."""
+class PredictedBlock:
+    """A block with the model's outputs: of each one value for each of `positions`, the rows of the block that have one.
+
+    `rejected` are all the other rows, in order.
+    """
 
     block: Block
     positions: Array

@@ -6,25 +6,31 @@ import lzma
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from inferry.errors import InvalidRequest, InvalidSettings
 from inferry.jobs.formats.block_builder import ReadOptions
-from inferry.jobs.formats.blocks import Answer, Reader
+from inferry.jobs.formats.blocks import PredictedBlock, Reader
 from inferry.runtime.model import Model
 
 
 class Writer(Protocol):
-    """Answers to bytes: of a block (`encode`), of a part (`seal`), of the file (`merge`)."""
+    """Outputs of a model to bytes, in three steps: a block (`encode`), a part (`seal`), the file (`merge`).
 
-    def encode(self, answer: Answer) -> Any:
-        """A block's piece of a part."""
+    Each format has a writer. Blocks are encoded by several threads at a time.
+    """
 
-    def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
-        """A part of the file, in as many pieces as there are."""
+    def encode(self, predicted: PredictedBlock) -> Any:
+        """A block in whatever form `seal` takes it: bytes, or a record batch of Arrow's; None for one without rows."""
+
+    def seal(self, blocks: Sequence[Any]) -> Sequence[bytes]:
+        """A part of the file, from its encoded `blocks`: buffers that follow each other."""
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        """The file of `rows` rows; `parts`, or their pieces, may be gone through more than once."""
+        """Writes the file of `rows` rows to `target`; what iterates over `parts` may be asked for more than once."""
+
+    def header(self) -> bytes:
+        """The line of the columns' names with which a file of text starts; b"" where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +45,36 @@ class Format:
         """With the dot."""
         return f".{self.name}{_EXTENSIONS[self.compression]}"
 
+    @property
+    def is_sliced(self) -> bool:
+        """Whether several workers may share a file: what is one stream of compressed bytes is read from its start."""
+        return FORMATS[self.name].is_sliced and not self.compression
 
-FORMATS = {
-    "jsonl": ("json_lines_reader:JsonLines", "json_writer:JsonAnswers"),
-    "csv": ("csv_reader:CsvRows", "table_writers:CsvAnswers"),
-    "parquet": ("parquet_reader:ParquetRows", "table_writers:ParquetAnswers"),
-    "tsv": ("csv_reader:TsvRows", "table_writers:TsvAnswers"),
-    "feather": ("arrow_reader:ArrowRows", "table_writers:ArrowAnswers"),
-    "orc": ("arrow_reader:OrcRows", "table_writers:OrcAnswers"),
-    "npy": ("npy_reader:NpyRows", "npy_writer:NpyAnswers"),
-    "npz": ("npy_reader:NpzRows", "npy_writer:NpzAnswers"),
+
+class _Adapters(NamedTuple):
+    """What reads and what writes a format, each as "module:Class", imported when it is needed.
+
+    `is_compressed`: whether the files may be compressed as a whole. `is_sliced`: whether rows can be read from the
+    middle of a file, so that several workers of a run may share it.
+    """
+
+    reader: str
+    writer: str
+    is_compressed: bool = False
+    is_sliced: bool = False
+
+
+FORMATS: Mapping[str, _Adapters] = {
+    "jsonl": _Adapters("json_lines_reader:JsonLines", "json_writer:JsonLinesWriter", True, True),
+    "csv": _Adapters("csv_reader:CsvRows", "table_writers:CsvWriter", True, True),
+    "parquet": _Adapters("parquet_reader:ParquetRows", "table_writers:ParquetWriter", is_sliced=True),
+    "tsv": _Adapters("csv_reader:TsvRows", "table_writers:TsvWriter", True, True),
+    "feather": _Adapters("arrow_reader:ArrowRows", "table_writers:ArrowWriter"),
+    "orc": _Adapters("arrow_reader:OrcRows", "table_writers:OrcWriter"),
+    "npy": _Adapters("npy_reader:NpyRows", "npy_writer:NpyWriter", is_sliced=True),
+    "npz": _Adapters("npy_reader:NpzRows", "npy_writer:NpzWriter"),
 }
-COMPRESSED = ("jsonl", "csv", "tsv")
+COMPRESSED = tuple(name for name, adapters in FORMATS.items() if adapters.is_compressed)
 _EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst", "bz2": ".bz2", "xz": ".xz"}
 _SYNONYMS = {"ndjson": "jsonl", "json": "jsonl", "pq": "parquet", "arrow": "feather"}
 
@@ -79,7 +103,7 @@ def of_file(path: str) -> Format | None:
 
 def open_reader(format: Format, file: BinaryIO, options: ReadOptions) -> Reader:  # noqa: A002
     """The rows of a file. InvalidFile when it can't be read."""
-    reader: Reader = _found(FORMATS[format.name][0])(file, format.compression, options)
+    reader: Reader = _found(FORMATS[format.name].reader)(file, format.compression, options)
     return reader
 
 
@@ -94,7 +118,7 @@ def open_writer(
 
     NotSupported when it can't.
     """
-    writer: Writer = _found(FORMATS[format.name][1])(model, keep, requests, kept)
+    writer: Writer = _found(FORMATS[format.name].writer)(model, keep, requests, kept)
     return _Compressed(writer, format.compression) if format.compression else writer
 
 
@@ -105,10 +129,10 @@ class _Compressed:
         self._writer = writer
         self._compress = _COMPRESS[compression]
         self.encode = writer.encode
-        self.header = getattr(writer, "header", bytes)
+        self.header = writer.header
 
-    def seal(self, pieces: Sequence[Any]) -> Sequence[bytes]:
-        content = b"".join(self._writer.seal(pieces))
+    def seal(self, blocks: Sequence[Any]) -> Sequence[bytes]:
+        content = b"".join(self._writer.seal(blocks))
         return [self._compress(content)] if content else []
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
@@ -137,5 +161,7 @@ def _found(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
         return getattr(import_module(f"inferry.jobs.formats.{module}"), attribute)
-    except ImportError as exc:
+    except ModuleNotFoundError as exc:
+        if exc.name != "pyarrow":
+            raise
         raise InvalidSettings(f"{module} needs pyarrow: pip install 'inferry[batch]'") from exc

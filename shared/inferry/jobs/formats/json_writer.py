@@ -7,7 +7,7 @@ import numpy as np
 import orjson
 
 from inferry.errors import NotSupported
-from inferry.jobs.formats.blocks import Answer
+from inferry.jobs.formats.blocks import PredictedBlock
 from inferry.jobs.formats.texts import Texts, lines, of_numbers, of_values
 from inferry.protocol import classification, text_bodies, types
 from inferry.protocol.tensors import Array, Tensor, float32_from_bfloat16
@@ -15,7 +15,7 @@ from inferry.protocol.types import InferResponse
 from inferry.runtime.model import Model
 
 
-class JsonAnswers:
+class JsonLinesWriter:
     """Writes answers of `model`."""
 
     def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
@@ -27,23 +27,27 @@ class JsonAnswers:
         self._types = {name: _checked(name, held) for name, held in kept.items() if name not in self._cells}
         self._encode = self._responses if requests else self._rows
 
-    def encode(self, answer: Answer) -> bytes:
+    def encode(self, predicted: PredictedBlock) -> bytes:
         """The lines of a block's rows."""
-        return self._encode(answer) if len(answer.positions) else b""
+        return self._encode(predicted) if len(predicted.positions) else b""
 
-    def seal(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
+    def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
         """A part of the file."""
-        return pieces
+        return blocks
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         """The file, from all its parts."""
         for part in parts:
             target.write(part)
 
-    def _rows(self, answer: Answer) -> bytes:
-        kept = {name: _chosen(answer.block.kept[name], self._types.get(name), answer) for name in self._keep}
+    def header(self) -> bytes:
+        """Nothing: there is no line of names."""
+        return b""
+
+    def _rows(self, predicted: PredictedBlock) -> bytes:
+        kept = {name: _chosen(predicted.block.kept[name], self._types.get(name), predicted) for name in self._keep}
         columns = {name: Texts(self._texts(name, values)) for name, values in kept.items()}
-        for name, values in answer.outputs.items():
+        for name, values in predicted.outputs.items():
             columns[name] = _output_texts(values, self._specs[name].datatype.name)
         first, *others = (orjson.dumps(name) + b":" for name in columns)
         return lines(b"{" + first, list(columns.values()), [b"," + name for name in others], b"}\n")
@@ -55,9 +59,9 @@ class JsonAnswers:
 
         return list(map(json_of_cell, values))
 
-    def _responses(self, answer: Answer) -> bytes:
-        requests = answer.block.requests
-        found = zip(answer.positions.tolist(), answer.outputs[""], strict=True)
+    def _responses(self, predicted: PredictedBlock) -> bytes:
+        requests = predicted.block.requests
+        found = zip(predicted.positions.tolist(), predicted.outputs[""], strict=True)
         return b"".join([self._response(requests[position], arrays) for position, arrays in found])
 
     def _response(self, request: types.InferRequest, arrays: Sequence[Array]) -> bytes:
@@ -87,7 +91,7 @@ def _checked(name: str, held: Any) -> Any:
     return None
 
 
-def _chosen(values: Any, held: Any, answer: Answer) -> Sequence[Any]:
+def _chosen(values: Any, held: Any, predicted: PredictedBlock) -> Sequence[Any]:
     """A kept column's values in the answered rows, as Python objects."""
     plain: Sequence[Any] = values
     if isinstance(values, np.ndarray):
@@ -96,7 +100,7 @@ def _chosen(values: Any, held: Any, answer: Answer) -> Sequence[Any]:
         from inferry.jobs.formats.kept_columns import to_array, to_text
 
         plain = to_text(to_array(values), held or values.type).to_pylist()
-    return plain if len(answer.positions) == len(plain) else [plain[at] for at in answer.positions.tolist()]
+    return plain if len(predicted.positions) == len(plain) else [plain[at] for at in predicted.positions.tolist()]
 
 
 def _output_texts(values: Any, datatype: str) -> Texts:

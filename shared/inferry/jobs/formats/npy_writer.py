@@ -7,13 +7,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from inferry.errors import NotSupported
-from inferry.jobs.formats.blocks import Answer, other_shape
+from inferry.jobs.formats.blocks import PredictedBlock, other_shape
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import float32_from_bfloat16
 from inferry.runtime.model import Model
 
 
-class NpyAnswers:
+class NpyWriter:
     """Writes a plain array for a model of one output, else a structured one with their names. Keeps no columns."""
 
     def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
@@ -29,20 +29,20 @@ class NpyAnswers:
         fields = [(spec.name, _dtype(spec), spec.row or ()) for spec in self._specs]
         self._dtype = np.dtype(fields)
 
-    def encode(self, answer: Answer) -> Any:
+    def encode(self, predicted: PredictedBlock) -> Any:
         """The bytes of a block's rows, field by field in each."""
-        rows = np.empty(len(answer.positions), self._dtype)
+        rows = np.empty(len(predicted.positions), self._dtype)
         if len(rows):
             for spec in self._specs:
-                values: Any = answer.outputs[spec.name]
+                values: Any = predicted.outputs[spec.name]
                 if not isinstance(values, np.ndarray) or values.shape[1:] != spec.row:
                     raise NotSupported(other_shape(values, spec, "jsonl or parquet"))
                 rows[spec.name] = float32_from_bfloat16(values) if spec.datatype.name == "BF16" else values
         return memoryview(rows.view(np.uint8))  # type: ignore[arg-type]
 
-    def seal(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
+    def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
         """A part of the file."""
-        return pieces
+        return blocks
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         """The file, from all its parts."""
@@ -54,8 +54,12 @@ class NpyAnswers:
         for part in parts:
             target.write(part)
 
+    def header(self) -> bytes:
+        """Nothing: there is no line of names."""
+        return b""
 
-class NpzAnswers(NpyAnswers):
+
+class NpzWriter(NpyWriter):
     """Writes an archive with an array for each output."""
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:

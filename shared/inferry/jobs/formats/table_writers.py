@@ -15,7 +15,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
 from inferry.errors import NotSupported
-from inferry.jobs.formats.blocks import Answer, Values, other_shape
+from inferry.jobs.formats.blocks import PredictedBlock, Values, other_shape
 from inferry.jobs.formats.kept_columns import (
     CELLS,
     check_parquet,
@@ -48,12 +48,12 @@ class _Tables:
         self._keep = keep
         self._kept_types = {name: known_type(held, name, self._format) for name, held in kept.items()}
 
-    def _kept(self, answer: Answer) -> dict[str, pa.Array]:
+    def _kept(self, predicted: PredictedBlock) -> dict[str, pa.Array]:
         columns = {}
         for name in self._keep:
-            column = to_array(answer.block.kept[name])
-            some = len(column) != len(answer.positions)
-            columns[name] = column.take(pa.array(answer.positions)) if some else column
+            column = to_array(predicted.block.kept[name])
+            some = len(column) != len(predicted.positions)
+            columns[name] = column.take(pa.array(predicted.positions)) if some else column
         return columns
 
 
@@ -62,7 +62,7 @@ _SEVERAL = (
 )
 
 
-class ParquetAnswers(_Tables):
+class ParquetWriter(_Tables):
     """Lists in the columns of outputs that have more than one value in a row. A part is a stream of Arrow's IPC."""
 
     _format = "parquet"
@@ -77,18 +77,18 @@ class ParquetAnswers(_Tables):
         for name, held in self._kept_types.items():
             check_parquet(held, name)
 
-    def encode(self, answer: Answer) -> pa.RecordBatch | None:
+    def encode(self, predicted: PredictedBlock) -> pa.RecordBatch | None:
         """The rows of a block."""
-        if not len(answer.positions):
+        if not len(predicted.positions):
             return None
-        columns = self._kept(answer)
-        for name, values in answer.outputs.items():
+        columns = self._kept(predicted)
+        for name, values in predicted.outputs.items():
             columns[name] = _lists(values, self._specs[name])
         return pa.RecordBatch.from_pydict(columns)
 
-    def seal(self, pieces: Sequence[pa.RecordBatch | None]) -> Sequence[bytes]:
+    def seal(self, blocks: Sequence[pa.RecordBatch | None]) -> Sequence[bytes]:
         """A part of the file: streams behind each other, one for blocks whose columns have the same types."""
-        batches = [piece for piece in pieces if piece is not None]
+        batches = [batch for batch in blocks if batch is not None]
         return (
             [b"".join(_stream(alike) for _, alike in groupby(batches, lambda batch: batch.schema))] if batches else []
         )
@@ -103,6 +103,10 @@ class ParquetAnswers(_Tables):
                 if table.schema != first.schema:
                     raise NotSupported(_SEVERAL)
                 write(table)
+
+    def header(self) -> bytes:
+        """Nothing: there is no line of names."""
+        return b""
 
     @contextmanager
     def _writer(self, target: BinaryIO, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
@@ -151,7 +155,7 @@ class ParquetAnswers(_Tables):
         return pa.table(columns | {name: _lists(_no_rows(spec), spec) for name, spec in self._specs.items()})
 
 
-class ArrowAnswers(ParquetAnswers):
+class ArrowWriter(ParquetWriter):
     """The same in a file of Arrow's IPC, which can hold every type."""
 
     _format = "feather"
@@ -165,7 +169,7 @@ class ArrowAnswers(ParquetAnswers):
             yield writer.write_table
 
 
-class OrcAnswers(ParquetAnswers):
+class OrcWriter(ParquetWriter):
     """The same in ORC."""
 
     _format = "orc"
@@ -219,7 +223,7 @@ def _fits(column: pa.Array, held: pa.DataType) -> bool:
     return True
 
 
-class CsvAnswers(_Tables):
+class CsvWriter(_Tables):
     """An output of several values has a column for each, NAME_0 and so on; one of any shape is JSON in a cell."""
 
     _format = "csv"
@@ -233,29 +237,29 @@ class CsvAnswers(_Tables):
         taken = set(self._specs)
         self._wide = {name for name, spec in self._specs.items() if taken.isdisjoint(_parts(spec))}
 
-    def encode(self, answer: Answer) -> bytes:
+    def encode(self, predicted: PredictedBlock) -> bytes:
         """The lines of a block's rows, without a header."""
-        if not len(answer.positions):
+        if not len(predicted.positions):
             return b""
-        if not self._keep and (numbers := self._numbers(answer)):
+        if not self._keep and (numbers := self._numbers(predicted)):
             columns = [Texts(_cells_of_numbers(values)) for values in numbers]
             lines = text_lines(b"", columns, [b","] * (len(columns) - 1), b"\n")
             return lines if self._delimiter == "," else lines.replace(b",", self._delimiter.encode())
         kept = {
-            name: to_text(column, self._types.get(name, column.type)) for name, column in self._kept(answer).items()
+            name: to_text(column, self._types.get(name, column.type)) for name, column in self._kept(predicted).items()
         }
         cells = _text_only(kept)
-        for name, values in answer.outputs.items():
+        for name, values in predicted.outputs.items():
             cells |= self._cells(values, self._specs[name])
         sink = pa.BufferOutputStream()
         arrow_csv.write_csv(pa.table(cells), sink, self._write)
         text: bytes = sink.getvalue().to_pybytes()
         return text
 
-    def _numbers(self, answer: Answer) -> list[Array] | None:
+    def _numbers(self, predicted: PredictedBlock) -> list[Array] | None:
         """The rows of all outputs when they are numbers, all of which JSON and CSV write alike that are finite."""
         found = []
-        for name, values in answer.outputs.items():
+        for name, values in predicted.outputs.items():
             spec = self._specs[name]
             if not isinstance(values, np.ndarray) or values.dtype.hasobject or not self._has_columns(spec):
                 return None
@@ -281,9 +285,9 @@ class CsvAnswers(_Tables):
             return {spec.name: _column(flat[:, 0])}
         return {name: _column(flat[:, index]) for index, name in enumerate(_parts(spec))}
 
-    def seal(self, pieces: Sequence[bytes]) -> Sequence[bytes]:
+    def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
         """A part of the file."""
-        return pieces
+        return blocks
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
         """The file: a line of the columns' names, and all parts."""
@@ -301,7 +305,7 @@ class CsvAnswers(_Tables):
         return text.getvalue().encode()
 
 
-class TsvAnswers(CsvAnswers):
+class TsvWriter(CsvWriter):
     """The same with tabs."""
 
     _format = "tsv"

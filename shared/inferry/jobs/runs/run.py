@@ -83,11 +83,11 @@ class Run:
         """Plans: each job is its description, the URL of its results, and the parts that may be made before it."""
         files = slices = 0
         paths = [f"{self._folder}/{kind}.jsonl" for kind in (FILES, SLICES)]
-        with self._store.write(paths[0]) as whole, self._store.write(paths[1]) as pieces:
+        with self._store.write(paths[0]) as file_lines, self._store.write(paths[1]) as slice_lines:
             for description, results, parts in jobs:
                 for number, part in enumerate(parts):
-                    pieces.write(self._line({**description, "part": part}, files, number))
-                whole.write(self._line(description, files, None, results=results))
+                    slice_lines.write(self._line({**description, "part": part}, files, number))
+                file_lines.write(self._line(description, files, None, results=results))
                 files, slices = files + 1, slices + len(parts)
         plan = Plan(files, slices)
         with self._store.write(f"{self._folder}/{_PLAN}") as file:
