@@ -33,7 +33,7 @@ SHARE = 0.25
 LARGEST = 48 * 1024
 
 
-class Messages:
+class QueueHandler:
     """What the queue's function does; `limits` are the host's for a message."""
 
     def __init__(self, worker: Worker, steps: RunSteps, limits: Limits, account: str = "") -> None:

@@ -7,13 +7,13 @@ from inferry.worker.worker import Worker
 
 from azure_app import names
 from azure_app.environment import Limits
-from azure_app.messages import Messages
+from azure_app.messages import QueueHandler
 
 
 def add_trigger(app: func.AsgiFunctionApp, service: Service, limits: Limits, account: str) -> None:
     """Adds it. `limits`: the host's for a message; `account`: the name of its storage. InvalidSettings as `Worker`."""
     worker = Worker(service)
-    messages = Messages(worker, RunSteps(service, worker), limits, account)
+    handle = QueueHandler(worker, RunSteps(service, worker), limits, account)
 
     @app.function_name(names.JOBS_FUNCTION)
     @app.queue_trigger("message", names.JOBS_QUEUE, names.CONNECTION)
@@ -22,4 +22,4 @@ def add_trigger(app: func.AsgiFunctionApp, service: Service, limits: Limits, acc
     async def jobs(
         message: func.QueueMessage, context: func.Context, again: func.Out[str], dead_letters: func.Out[str]
     ) -> None:
-        await messages(message, context, again, dead_letters)
+        await handle(message, context, again, dead_letters)

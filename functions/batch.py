@@ -10,14 +10,14 @@ from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 from functions import initialization, logs, metrics
-from functions.messages import Messages
+from functions.messages import EventHandler
 from functions.runs import Runs
 
 settings = Settings.from_env(initialization.threads(os.environ) | os.environ)
 logs.configure(settings)
 service = Service.from_settings(settings)
 worker = Worker(service)
-messages = Messages(worker, Runs(RunSteps(service, worker)), settings, os.environ)
+messages = EventHandler(worker, Runs(RunSteps(service, worker)), settings, os.environ)
 with initialization.watched():
     initialization.preload(service)
 

@@ -34,7 +34,7 @@ class Unfinished(Exception):
     """A job's time was over; the event has to come again for the rest."""
 
 
-class Messages:
+class EventHandler:
     """The handler. Results of events that come directly are returned; those of SQS' only say which messages failed."""
 
     def __init__(self, worker: Worker, runs: Runs, settings: Settings, env: Mapping[str, str]) -> None:

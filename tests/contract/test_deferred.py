@@ -22,7 +22,7 @@ from inferry.jobs import runner
 from inferry.jobs.deferred import Deferred
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.worker.messages import Messages
+from inferry.worker.messages import MessageReader
 from inferry.worker.worker import Worker
 from servers import EXAMPLES, Answer, Server, serving
 
@@ -117,7 +117,7 @@ def test_whoever_finds_the_file_answers(deferred: tuple[Deferred, Service]) -> N
     model = service.repository.get("digits")
     found = subject.submit(model, BODY, None)
     assert subject.response("digits", found) is None
-    job = Messages(service.settings).of_file(subject.job("digits", found).input)
+    job = MessageReader(service.settings).of_file(subject.job("digits", found).input)
     assert job is not None
     assert job.model == "digits"  # whatever BATCH_MODEL says
     assert runner.run(job, service).finished

@@ -22,7 +22,7 @@ from inferry.worker.steps import RunSteps
 from inferry.worker.worker import Worker
 
 from azure_app.environment import Limits
-from azure_app.messages import LARGEST, Messages
+from azure_app.messages import LARGEST, QueueHandler
 
 ID = "9a72e5d1-8c0f-4d0c-8f3e-4d7f3f6f2f11"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -69,7 +69,7 @@ def invocation(files: Path) -> Iterator[Callable[..., Coroutine[Any, Any, Done]]
         context: Any = SimpleNamespace(invocation_id="i", thread_local_storage=threading.local(), trace_context=span)
         again, dead_letters = Out(), Out()
         worker = Worker(service)
-        await Messages(worker, RunSteps(service, worker), Limits(limit, TRIES), ACCOUNT)(
+        await QueueHandler(worker, RunSteps(service, worker), Limits(limit, TRIES), ACCOUNT)(
             message, context, again, dead_letters
         )
         return again.value, None if dead_letters.value is None else base64.b64decode(dead_letters.value, validate=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.protocol.tensors import Array, Datatype, aligned, bfloat16_from_float32, float32_from_bfloat16
+from inferry.protocol.tensors import Array, Datatype, aligned, as_elements, readable
 
 
 def exact(array: Array, given: Datatype, wanted: Datatype, what: str) -> Array:
@@ -11,26 +11,16 @@ def exact(array: Array, given: Datatype, wanted: Datatype, what: str) -> Array:
 
     `what` says in messages what was sent and what was expected.
     """
-    values = _plain(array, given)
+    values = readable(array, given)
     with np.errstate(over="ignore", invalid="ignore"):
-        converted = _converted(values, wanted)
-        lost = np.flatnonzero(~_same(values, _plain(converted, wanted)))
+        converted = as_elements(values, wanted)
+        lost = np.flatnonzero(~_same(values, readable(converted, wanted)))
     if lost.size:
         value = values.reshape(-1)[lost[0]]
         raise InvalidRequest(
             f"{what}, which can't hold {value!s} (at {_place(values, int(lost[0]))}) as it is: send {wanted.name}"
         )
     return aligned(converted)
-
-
-def _plain(array: Array, datatype: Datatype) -> Array:
-    return float32_from_bfloat16(array) if datatype.name == "BF16" else array
-
-
-def _converted(values: Array, datatype: Datatype) -> Array:
-    if datatype.name == "BF16":
-        return bfloat16_from_float32(values.astype(np.float32))
-    return values.astype(datatype.dtype)
 
 
 def _same(values: Array, converted: Array) -> Array:

@@ -191,7 +191,7 @@ def _stored(flat: Array | list[Any], datatype: Datatype, shape: Shape, what: str
         return array
     try:
         with np.errstate(over="raise"):
-            target[:] = _bfloat16(np.asarray(flat, np.float64).astype(np.float32)) if datatype.name == "BF16" else flat
+            target[:] = _bfloat16(np.asarray(flat, np.float64).astype(np.float32)) if datatype.is_bits else flat
     except (FloatingPointError, OverflowError) as exc:
         raise _overflow(datatype, what) from exc
     return array

@@ -194,7 +194,7 @@ def _encoded(tensor: Tensor, uri: str) -> Buffer:
 
 
 def _check_npy(datatype: Datatype, what: str) -> None:
-    if datatype.name in ("BYTES", "BF16"):
+    if datatype.dtype.hasobject or datatype.is_bits:
         raise InvalidRequest(
             f"{what} is {datatype.name}, which a NumPy file can't hold: use another name, for raw bytes"
         )

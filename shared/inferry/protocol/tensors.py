@@ -36,6 +36,7 @@ _cells: list[tuple[Array, int]] = []
 class Datatype(NamedTuple):
     """One row of the table. BF16 travels as its 16 raw bits in uint16, BYTES as `str` objects.
 
+    `is_bits`: `dtype` holds the bits of numbers that NumPy has no type for; see `readable` and `as_elements`.
     `code` is how `struct` packs Python's values into elements; empty where it can't.
     """
 
@@ -47,6 +48,7 @@ class Datatype(NamedTuple):
     is_float: bool
     is_integer: bool
     is_number: bool
+    is_bits: bool
     code: str
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -58,11 +60,13 @@ _CODES = {code: code for code in "?bBhHiIqQefd"} | {"l": "q", "L": "Q"}
 
 
 def _datatype(name: str, dtype: str, onnx: str, kind: str) -> Datatype:
-    config = "TYPE_STRING" if name == "BYTES" else f"TYPE_{name}"
     is_float, is_integer = kind == "float", kind == "integer"
     elements = np.dtype(dtype)
-    code = "" if name == "BF16" else _CODES.get(elements.char, "")
-    return Datatype(name, elements, f"tensor({onnx})", config, kind, is_float, is_integer, is_float or is_integer, code)
+    is_bits = onnx == "bfloat16"
+    code = "" if is_bits else _CODES.get(elements.char, "")
+    is_number = is_float or is_integer
+    onnx, config = f"tensor({onnx})", "TYPE_STRING" if name == "BYTES" else f"TYPE_{name}"
+    return Datatype(name, elements, onnx, config, kind, is_float, is_integer, is_number, is_bits, code)
 
 
 DATATYPES = {
@@ -223,6 +227,16 @@ def float32_from_bfloat16(bits: Array) -> Array:
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
+def readable(array: Array, datatype: Datatype) -> Array:
+    """The values of an array in a type that NumPy has: float32 for BF16's bits, and what the array is for others."""
+    return float32_from_bfloat16(array) if datatype.is_bits else array
+
+
+def as_elements(values: Array, datatype: Datatype) -> Array:
+    """Numbers as the elements of a datatype, rounded as NumPy does, to BF16's bits as Eigen does."""
+    return bfloat16_from_float32(values.astype(np.float32)) if datatype.is_bits else values.astype(datatype.dtype)
+
+
 def to_list(tensor: Tensor) -> Sequence[Any] | Array:
     """The tensor's elements, flat and row-major, in a form that orjson writes as a JSON array.
 
@@ -231,7 +245,7 @@ def to_list(tensor: Tensor) -> Sequence[Any] | Array:
     datatype, flat = tensor.datatype, tensor.array.ravel()
     if datatype.code:
         return flat
-    if datatype.name == "BF16":
+    if datatype.is_bits:
         return float32_from_bfloat16(flat)
     return [_utf8(item, tensor.name) for item in flat]
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from inferry.errors import InferryError
 from inferry.protocol.signature import Feed, Signature, TensorSpec
-from inferry.protocol.tensors import Array, Datatype, Shape, aligned, float32_from_bfloat16
+from inferry.protocol.tensors import Array, Datatype, Shape, aligned, readable
 from inferry.runtime.verdicts import NONE, PROVEN, SINGLE, UNPROVEN, Verdict, Verdicts
 
 log = logging.getLogger("inferry")
@@ -213,8 +213,7 @@ def _difference(together: Array, alone: Sequence[Array], datatype: Datatype) -> 
 
 
 def _numbers(array: Array, datatype: Datatype) -> Array:
-    values = float32_from_bfloat16(array) if datatype.name == "BF16" else array
-    return values.astype(np.float64)
+    return readable(array, datatype).astype(np.float64)
 
 
 def _most_different(feed: Feed) -> Feed:
@@ -241,7 +240,7 @@ def _with_others(feed: Feed, signature: Signature) -> Feed:
     made = {}
     for name, array in feed.items():
         datatype = signature.inputs[name].datatype
-        if datatype.is_float and datatype.name != "BF16":
+        if datatype.is_float and not datatype.is_bits:
             shape = (ROWS, *[1] * (array.ndim - 1))
             factors, offsets = (np.reshape(values, shape) for values in (_FACTORS, _OFFSETS))
             with np.errstate(over="ignore", invalid="ignore"):
@@ -291,7 +290,7 @@ def _values(spec: TensorSpec, shape: Shape, generator: _Generator) -> Array:
     if datatype.kind == "string":
         words: Array = np.array(_WORDS, object)[(generator.uniform(shape) * len(_WORDS)).astype(int)]
         return words
-    if not datatype.is_float or datatype.name == "BF16":
+    if not datatype.is_float or datatype.is_bits:
         # Of bfloat16 these are the bits 0 and the least number: enough to be different.
         return aligned((generator.uniform(shape) < 0.5).astype(datatype.dtype))
     factors = np.reshape(_FACTORS, (ROWS, *[1] * (len(shape) - 1)))

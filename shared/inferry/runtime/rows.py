@@ -11,7 +11,7 @@ from inferry.errors import InvalidRequest
 from inferry.protocol.json_documents import load
 from inferry.protocol.json_tensors import Nesting, to_array
 from inferry.protocol.signature import TensorSpec, fits
-from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, float32_from_bfloat16, joined, to_list
+from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, joined, readable, to_list
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.runtime import columns as naming
 from inferry.runtime.columns import NULLS, Assigned, TakesRows
@@ -176,7 +176,7 @@ def _values(tensor: Tensor) -> Array:
     """The tensor in a form that orjson writes: FP32 with its own digits, not those of the double beside it."""
     if tensor.datatype.dtype.hasobject:
         to_list(tensor)  # text that JSON can't hold is an error with a reason
-    return float32_from_bfloat16(tensor.array) if tensor.datatype.name == "BF16" else tensor.array
+    return readable(tensor.array, tensor.datatype)
 
 
 def _single(value: Any) -> Any:

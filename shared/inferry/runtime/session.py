@@ -111,7 +111,7 @@ class Session:
         self._check_batching()
         self._sequences = {node.name for node in session.get_outputs() if node.type in _ZIPMAP}
         specs = (*self.signature.inputs.values(), *self.signature.outputs.values())
-        if any(spec.datatype.name == "BF16" for spec in specs):
+        if any(spec.datatype.is_bits for spec in specs):
             self._run = self._run_bfloat16
         else:
             # The binding under InferenceSession.run takes the same arguments without a second check: 0.9 us of the 20
@@ -176,7 +176,7 @@ class Session:
         return [_from_ort_value(value) for value in self._session.run_with_ort_values(outputs, values, options)]
 
     def _ort_value(self, name: str, array: Array) -> Any:
-        if self.signature.inputs[name].datatype.name == "BF16":
+        if self.signature.inputs[name].datatype.is_bits:
             return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(aligned(array), _BFLOAT16)
         return ort.OrtValue.ortvalue_from_numpy(array)
 

@@ -35,7 +35,7 @@ class Prediction(NamedTuple):
     name: str
 
 
-class Messages:
+class MessageReader:
     """Reads messages. Those of an unknown shape, and those about other places than the settings', are errors."""
 
     def __init__(self, settings: Settings) -> None:

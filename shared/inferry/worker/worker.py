@@ -27,7 +27,7 @@ from inferry.observability.context import KEY, PlatformContext
 from inferry.protocol import types
 from inferry.service import Service
 from inferry.storage.files import open_files, split
-from inferry.worker.messages import Messages, Prediction
+from inferry.worker.messages import MessageReader, Prediction
 
 # What may go well another time.
 _RETRIED = (QueueFull, ModelUnavailable, InferenceTimeout)
@@ -42,8 +42,8 @@ class Worker:
     """Works on a service's behalf. Whoever may send messages needs no API key: the queue decides who that is."""
 
     def __init__(self, service: Service) -> None:
-        """A worker for the models of `service`, within the places of its settings. InvalidSettings as `Messages`."""
-        self.messages = Messages(service.settings)
+        """A worker for the models of `service`, within the places of its settings. InvalidSettings: see there."""
+        self.messages = MessageReader(service.settings)
         self._service = service
         self._app = App(service, keys=())
 
@@ -78,7 +78,7 @@ class Worker:
         return deferred if deferred and deferred.is_request(job) else None
 
     def arrival(self, url: str) -> Job | None:
-        """The job of a file that arrived, as `Messages.of_file`; None also for what is no input. StoreError.
+        """The job of a file that arrived, as `MessageReader.of_file`; None also for what is no input. StoreError.
 
         Marks of other tools are none, and no files that inferry wrote beside results: the output of one is the input
         of the next.

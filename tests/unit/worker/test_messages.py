@@ -9,15 +9,15 @@ from inferry.jobs.formats.blocks import Cursor
 from inferry.jobs.runner import Job, Slice
 from inferry.jobs.runs.plan import described
 from inferry.settings import Settings
-from inferry.worker.messages import Messages, Prediction
+from inferry.worker.messages import MessageReader, Prediction
 
 INPUT, OUTPUT, OTHERS = "s3://files/input", "s3://files/output", "s3://others/data"
 SETTINGS = {"batch_input": f"{INPUT}/", "batch_output": OUTPUT, "data_prefixes": (OTHERS,)}
 ID = "059f36b4-87a3-44ab-83d2-661970000001"
 
 
-def messages(**settings: Any) -> Messages:
-    return Messages(Settings(**SETTINGS | settings))
+def messages(**settings: Any) -> MessageReader:
+    return MessageReader(Settings(**SETTINGS | settings))
 
 
 FILES: dict[str, tuple[dict[str, Any], str, Job]] = {
@@ -266,7 +266,7 @@ def test_results_do_not_become_inputs_where_the_input_is_below_the_output() -> N
 
 
 def test_without_settings() -> None:
-    nowhere = Messages(Settings())
+    nowhere = MessageReader(Settings())
     with pytest.raises(DataRefused, match="is not below BATCH_INPUT or one of"):
         nowhere.of_file("s3://b/a.csv")
     with pytest.raises(InvalidRequest, match="BATCH_OUTPUT, where results and responses go, isn't set"):

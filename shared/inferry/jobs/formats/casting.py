@@ -3,7 +3,7 @@
 import numpy as np
 
 from inferry.errors import InvalidRequest
-from inferry.protocol.tensors import Array, Datatype, bfloat16_from_float32
+from inferry.protocol.tensors import Array, Datatype, as_elements, readable
 
 # NumPy's kinds of numbers that may become a datatype of each kind.
 _FROM = {"float": "fiub", "integer": "iubf", "bool": "b", "string": "OUT"}
@@ -24,15 +24,11 @@ def cast(values: Array, datatype: Datatype, what: str) -> tuple[Array, Array | N
 
 
 def _floats(values: Array, datatype: Datatype) -> tuple[Array, Array | None]:
-    if values.dtype == datatype.dtype and datatype.name != "BF16":
+    if values.dtype == datatype.dtype and not datatype.is_bits:
         return values, None
     with np.errstate(over="ignore"):
-        narrow = values.astype(np.float32 if datatype.name == "BF16" else datatype.dtype)
-        if datatype.name == "BF16":
-            narrow = bfloat16_from_float32(narrow)
-            finite = narrow & 0x7F80 != 0x7F80
-        else:
-            finite = np.isfinite(narrow)
+        narrow = as_elements(values, datatype)
+    finite = np.isfinite(readable(narrow, datatype))
     if finite.all():
         return narrow, None
     lost = ~finite & np.isfinite(values)

@@ -10,7 +10,7 @@ from inferry.errors import NotSupported
 from inferry.jobs.formats.blocks import PredictedBlock
 from inferry.jobs.formats.texts import Texts, lines, of_numbers, of_values
 from inferry.protocol import classification, text_bodies, types
-from inferry.protocol.tensors import Array, Tensor, float32_from_bfloat16
+from inferry.protocol.tensors import Array, Datatype, Tensor, readable
 from inferry.protocol.types import InferResponse
 from inferry.runtime.model import Model
 
@@ -48,7 +48,7 @@ class JsonLinesWriter:
         kept = {name: _chosen(predicted.block.kept[name], self._types.get(name), predicted) for name in self._keep}
         columns = {name: Texts(self._texts(name, values)) for name, values in kept.items()}
         for name, values in predicted.outputs.items():
-            columns[name] = _output_texts(values, self._specs[name].datatype.name)
+            columns[name] = _output_texts(values, self._specs[name].datatype)
         first, *others = (orjson.dumps(name) + b":" for name in columns)
         return lines(b"{" + first, list(columns.values()), [b"," + name for name in others], b"}\n")
 
@@ -103,13 +103,12 @@ def _chosen(values: Any, held: Any, predicted: PredictedBlock) -> Sequence[Any]:
     return plain if len(predicted.positions) == len(plain) else [plain[at] for at in predicted.positions.tolist()]
 
 
-def _output_texts(values: Any, datatype: str) -> Texts:
+def _output_texts(values: Any, datatype: Datatype) -> Texts:
     """An output's rows as JSON; a row of a single value is that value."""
     if not isinstance(values, np.ndarray):
         rows = (_output_texts(row[np.newaxis], datatype) for row in values)
         return Texts([before + text + behind for texts, before, behind in rows for text in texts])
-    if datatype == "BF16":
-        values = float32_from_bfloat16(values)
+    values = readable(values, datatype)
     if values.ndim > 1 and values[:1].size == 1:
         values = values.reshape(-1)
     if values.dtype.hasobject or values.ndim > 2 or not values.size:

@@ -9,7 +9,7 @@ import numpy as np
 from inferry.errors import NotSupported
 from inferry.jobs.formats.blocks import PredictedBlock, other_shape
 from inferry.protocol.signature import TensorSpec
-from inferry.protocol.tensors import float32_from_bfloat16
+from inferry.protocol.tensors import readable
 from inferry.runtime.model import Model
 
 
@@ -37,7 +37,7 @@ class NpyWriter:
                 values: Any = predicted.outputs[spec.name]
                 if not isinstance(values, np.ndarray) or values.shape[1:] != spec.row:
                     raise NotSupported(other_shape(values, spec, "jsonl or parquet"))
-                rows[spec.name] = float32_from_bfloat16(values) if spec.datatype.name == "BF16" else values
+                rows[spec.name] = readable(values, spec.datatype)
         return memoryview(rows.view(np.uint8))  # type: ignore[arg-type]
 
     def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
@@ -75,7 +75,7 @@ class NpzWriter(NpyWriter):
 
 
 def _dtype(spec: TensorSpec) -> "np.dtype[Any]":
-    return np.dtype(np.float32) if spec.datatype.name == "BF16" else spec.datatype.dtype
+    return np.dtype(np.float32) if spec.datatype.is_bits else spec.datatype.dtype
 
 
 def _write_header(target: Any, dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> None:

@@ -31,7 +31,7 @@ from inferry.jobs.formats.kept_columns import (
 from inferry.jobs.formats.texts import Texts, of_numbers
 from inferry.jobs.formats.texts import lines as text_lines
 from inferry.protocol.signature import TensorSpec
-from inferry.protocol.tensors import Array, float32_from_bfloat16
+from inferry.protocol.tensors import Array, readable
 from inferry.runtime.model import Model
 
 
@@ -276,7 +276,7 @@ class CsvWriter(_Tables):
     def _cells(self, values: Values, spec: TensorSpec) -> dict[str, pa.Array]:
         """An output as columns."""
         if not self._has_columns(spec):
-            texts = [_cell(_readable(np.asarray(row), spec)) for row in values]
+            texts = [_cell(readable(np.asarray(row), spec.datatype)) for row in values]
             return {spec.name: pa.array(texts, pa.string())}
         if not isinstance(values, np.ndarray):
             raise NotSupported(other_shape(values[0], spec, "jsonl or parquet"))
@@ -337,11 +337,6 @@ def _no_rows(spec: TensorSpec) -> Array:
     return np.empty((0, *(max(length, 0) for length in spec.row or ())), spec.datatype.dtype)
 
 
-def _readable(values: Array, spec: TensorSpec) -> Array:
-    """The values in a type that Arrow has: BF16 is only bits here."""
-    return float32_from_bfloat16(values) if spec.datatype.name == "BF16" else values
-
-
 def _lists(values: Values, spec: TensorSpec) -> pa.Array:
     """An output as a column: of plain values, or of lists as deep as its rows.
 
@@ -355,7 +350,7 @@ def _lists(values: Values, spec: TensorSpec) -> pa.Array:
         return pa.concat_arrays([_lists(row[np.newaxis], spec) for row in values])
     if spec.shape and (values.ndim != len(spec.shape) or (_is_single(spec) and values[:1].size > 1)):
         raise NotSupported(other_shape(values, spec, "jsonl"))
-    values = _readable(values, spec)
+    values = readable(values, spec.datatype)
     if spec.row and _is_single(spec):
         values = values.reshape(len(values))
     column = pa.array(values.reshape(-1), pa.string() if values.dtype.hasobject else None)
@@ -386,7 +381,7 @@ def _flat(values: Array, spec: TensorSpec) -> Array:
     """The rows' values behind each other. NotSupported for rows of another shape than the model declares."""
     if values.shape[1:] != spec.row:
         raise NotSupported(other_shape(values, spec, "jsonl or parquet"))
-    flat = _readable(values, spec).reshape(len(values), math.prod(spec.row or ()))
+    flat = readable(values, spec.datatype).reshape(len(values), math.prod(spec.row or ()))
     return flat.astype(np.float32) if flat.dtype == np.float16 else flat
 
 
