@@ -1,8 +1,11 @@
 """Formats by extension and by name."""
 
+import sys
+from typing import Any
+
 import pytest
-from inferry.errors import InvalidRequest
-from inferry.jobs.formats.formats import FORMATS, Format, named, of_file
+from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.jobs.formats.formats import FORMATS, Format, named, of_file, open_writer
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,29 @@ def test_unknown_names(name: str) -> None:
         InvalidRequest, match=r"unknown format .* there are jsonl, csv, parquet, tsv, feather, orc, npy, npz"
     ):
         named(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *dict.fromkeys(["jsonl", "csv", "tsv", "parquet", "npy"], True).items(),
+        *dict.fromkeys(["feather", "orc", "npz", "jsonl.gz", "csv.zst", "tsv.xz"], False).items(),
+    ],
+)
+def test_several_workers_share_files_whose_rows_can_be_read_from_the_middle(name: str, expected: bool) -> None:
+    assert named(name).is_sliced is expected
+
+
+def test_a_format_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = None
+    monkeypatch.delitem(sys.modules, "inferry.jobs.formats.table_writers", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InvalidSettings, match=r"table_writers needs pyarrow: pip install 'inferry\[batch\]'"):
+        open_writer(Format("csv"), model, (), False, {})
+
+
+def test_no_other_module_that_is_missing_is_said_to_be_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = None
+    monkeypatch.setitem(sys.modules, "inferry.jobs.formats.table_writers", None)
+    with pytest.raises(ModuleNotFoundError, match=r"table_writers"):
+        open_writer(Format("csv"), model, (), False, {})
