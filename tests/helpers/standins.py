@@ -25,7 +25,7 @@ SECONDS = 120.0
 
 def missing(*tools: Path) -> str:
     """Why no containers can be tested here, or that one of `tools` is not there; empty when they can."""
-    programs = ("buildah", "podman", "runc", "catatonit", "curl")
+    programs = ("buildah", "podman", "runc", "catatonit", "curl", "iptables")
     absent = [program for program in programs if shutil.which(program) is None]
     absent += [name for name in ("netavark", "aardvark-dns") if not Path("/usr/lib/podman", name).exists()]
     if absent:
