@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.cli.main import _until_shutdown
+from inferry.cli.serve import _until_shutdown
 from inferry.http import asgi
 from inferry.http.asgi import ASGIApp
 from inferry.observability import logs

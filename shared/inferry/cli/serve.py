@@ -1,0 +1,166 @@
+"""`inferry serve`: the server's process or processes, from their start to their end."""
+
+import asyncio
+import dataclasses
+import gc
+import json
+import logging
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from inferry import __version__
+from inferry.errors import InvalidSettings
+from inferry.observability import logs
+from inferry.settings import Settings
+
+if TYPE_CHECKING:
+    from inferry.http.asgi import ASGIApp
+    from inferry.observability.sinks.pusher import Pusher
+    from inferry.service import Service
+
+log = logging.getLogger("inferry")
+
+# Not a setting: the parent tells its workers.
+_WORKERS = "INFERRY_WORKERS"
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGTERM or Ctrl-C. InvalidSettings when the address can't be had, or a package is missing."""
+    try:
+        from inferry.server import uvicorn_server
+    except ImportError as exc:
+        raise InvalidSettings(
+            f"inferry serve needs uvicorn and httptools: pip install 'inferry[server]' ({exc})"
+        ) from exc
+    listener = uvicorn_server.listen(settings)
+    settings = dataclasses.replace(settings, port=listener.getsockname()[1])
+    if settings.workers == 1:
+        app = _serving_app(settings, None)
+        _greet(settings)
+        uvicorn_server.run(app, listener, settings)
+        return
+    from inferry.observability.sinks import sink
+    from inferry.repository.repository import open_repository
+    from inferry.server import metrics
+    from inferry.server.workers import Workers
+
+    # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
+    open_repository(settings.model_path, settings.model_name)
+    sink.open_sinks(settings, os.environ)
+    with TemporaryDirectory(prefix="inferry-") as folder:
+        metrics.listen(settings, Workers(Path(folder)).text)
+        _greet(settings)
+        # The workers read the environment, where the command line's settings must win; those at their defaults are
+        # absent.
+        for field in dataclasses.fields(settings):
+            os.environ.pop(field.name.upper(), None)
+        os.environ.update(settings.to_env())
+        os.environ[_WORKERS] = folder
+        uvicorn_server.run("inferry.cli.serve:worker_app", listener, settings)
+
+
+def worker_app() -> Any:
+    """The application of one of several worker processes; their signals are uvicorn's already."""
+    settings = Settings.from_env(os.environ)
+    logs.configure(settings)
+    return _serving_app(settings, Path(os.environ[_WORKERS]))
+
+
+def _serving_app(settings: Settings, workers: Path | None) -> Any:
+    """`workers`: the folder in which several processes behind one port find each other's metrics."""
+    from inferry.app import create_app
+    from inferry.http.guard import guard
+    from inferry.http.host import Host
+    from inferry.observability.sinks.pusher import open_pusher
+    from inferry.server import metrics
+    from inferry.server.helper import Helper
+    from inferry.service import Service
+
+    # The port answers while models load: a probe tells a server that loads from one that hangs.
+    helper = Helper()
+    service = Service.from_settings(settings, preloaded=False, elsewhere=helper)
+    pusher = open_pusher(settings, service.metrics, os.environ)
+    host = Host(
+        guard=guard(settings),
+        scrape=metrics.share(service, workers),
+        background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+        elsewhere=helper,
+    )
+    for problem in service.repository.problems:
+        log.warning("left out: %s", problem)
+    if not service.repository.names():
+        log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
+    app = create_app(service, host)
+    Thread(target=_preload, args=(service,), name="inferry-preload").start()
+    if pusher is None and settings.log_format == "text":
+        return app
+    return _until_shutdown(app, pusher.start() if pusher else None)
+
+
+def _preload(service: "Service") -> None:
+    try:
+        service.preload()
+    except Exception:
+        log.exception("not every model could be loaded")
+    # What is loaded now stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+
+
+def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
+    """`app`, after whose last request everything is sent and written: uvicorn ends by a signal, and nothing runs behind
+    it.
+    """
+
+    def close() -> None:
+        if pusher:
+            pusher.close()
+        logs.together(None)
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        async def watched() -> Any:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                await asyncio.get_running_loop().run_in_executor(None, close)
+            return message
+
+        await app(scope, watched, send)
+
+    # No coroutine of its own: every request comes by.
+    def ending(scope: Any, receive: Any, send: Any) -> Any:
+        return (lifespan if scope["type"] == "lifespan" else app)(scope, receive, send)
+
+    return ending
+
+
+def _greet(settings: Settings) -> None:
+    """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
+    greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    if settings.log_format == "json":
+        formatter = logs.JsonFormatter(settings.app_name)
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+    else:
+        print(greeting)
+        print(f"  docs     {url}/docs")
+        print(f"  models   curl {url}/v2/models")
+        if features := _digit(settings.model_path):
+            print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
+    sys.stdout.flush()
+
+
+def _digit(model_path: str) -> str:
+    """The pixels of our example model `digits`; empty for other repositories and for models of the same name."""
+    try:
+        config = json.loads(Path(model_path, "digits", "config.json").read_text())
+        pixels = [int(value) for value in config["example"]["inputs"][0]["data"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return json.dumps(pixels, separators=(",", ":"))
