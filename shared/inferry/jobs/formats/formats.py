@@ -1,4 +1,4 @@
-"""The formats of batch jobs' files, by extension: what reads their rows, and what writes answers."""
+"""The formats of batch jobs' files, by extension: what reads their rows, and what writes the model's outputs."""
 
 import bz2
 import gzip
@@ -66,11 +66,11 @@ class _Adapters(NamedTuple):
 
 FORMATS: Mapping[str, _Adapters] = {
     "jsonl": _Adapters("json_lines_reader:JsonLines", "json_writer:JsonLinesWriter", True, True),
-    "csv": _Adapters("csv_reader:CsvRows", "table_writers:CsvWriter", True, True),
-    "parquet": _Adapters("parquet_reader:ParquetRows", "table_writers:ParquetWriter", is_sliced=True),
-    "tsv": _Adapters("csv_reader:TsvRows", "table_writers:TsvWriter", True, True),
-    "feather": _Adapters("arrow_reader:ArrowRows", "table_writers:ArrowWriter"),
-    "orc": _Adapters("arrow_reader:OrcRows", "table_writers:OrcWriter"),
+    "csv": _Adapters("csv_reader:CsvRows", "csv_writer:CsvWriter", True, True),
+    "parquet": _Adapters("parquet_reader:ParquetRows", "arrow_writers:ParquetWriter", is_sliced=True),
+    "tsv": _Adapters("csv_reader:TsvRows", "csv_writer:TsvWriter", True, True),
+    "feather": _Adapters("arrow_reader:ArrowRows", "arrow_writers:ArrowWriter"),
+    "orc": _Adapters("arrow_reader:OrcRows", "arrow_writers:OrcWriter"),
     "npy": _Adapters("npy_reader:NpyRows", "npy_writer:NpyWriter", is_sliced=True),
     "npz": _Adapters("npy_reader:NpzRows", "npy_writer:NpzWriter"),
 }
@@ -114,7 +114,9 @@ def open_writer(
     requests: bool,
     kept: Mapping[str, Any],
 ) -> Writer:
-    """What writes the answers of `model`; `requests`: to requests of the protocol; `kept`: as a reader says it.
+    """What writes the outputs of `model` with the columns to `keep`; `kept` are their types, as a `Reader` has them.
+
+    `requests`: each row is a request of the protocol, and its outputs are a response.
 
     NotSupported when it can't.
     """

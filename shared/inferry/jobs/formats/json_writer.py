@@ -1,4 +1,4 @@
-"""Answers as JSON Lines: an object of the kept columns and the outputs for each row, a response for each request."""
+"""The outputs as JSON Lines: an object of the kept columns and the outputs for each row, or a response."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -16,7 +16,7 @@ from inferry.runtime.model import Model
 
 
 class JsonLinesWriter:
-    """Writes answers of `model`."""
+    """Writes the outputs of `model`; to requests of the protocol, responses."""
 
     def __init__(self, model: Model, keep: Sequence[str], requests: bool, kept: Mapping[str, Any]) -> None:
         """NotSupported for columns to keep that JSON can't hold."""
@@ -92,7 +92,7 @@ def _checked(name: str, held: Any) -> Any:
 
 
 def _chosen(values: Any, held: Any, predicted: PredictedBlock) -> Sequence[Any]:
-    """A kept column's values in the answered rows, as Python objects."""
+    """A kept column's values in the rows that have outputs, as Python objects."""
     plain: Sequence[Any] = values
     if isinstance(values, np.ndarray):
         plain = values.tolist()

@@ -1,4 +1,4 @@
-"""Answers as NPY, an array with a row per row and a field for each output where there are several, and as NPZ."""
+"""The outputs as NPY (one array, with a field for each output if there are several) and NPZ (an array for each)."""
 
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ class NpyWriter:
         self._specs = list(model.row_outputs().values())
         text = [spec.name for spec in self._specs if spec.datatype.dtype.hasobject]
         if requests or keep or text:
-            what = "answers to requests" if requests else f"the column '{(*keep, *text)[0]}'"
+            what = "responses to requests" if requests else f"the column '{(*keep, *text)[0]}'"
             raise NotSupported(f"{what} can't be written as NPY: write jsonl, csv or parquet")
         free = [spec.name for spec in self._specs if not spec.is_fixed]
         if free:

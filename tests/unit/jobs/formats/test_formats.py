@@ -62,14 +62,14 @@ def test_several_workers_share_files_whose_rows_can_be_read_from_the_middle(name
 
 def test_a_format_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = None
-    monkeypatch.delitem(sys.modules, "inferry.jobs.formats.table_writers", raising=False)
+    monkeypatch.delitem(sys.modules, "inferry.jobs.formats.csv_writer", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InvalidSettings, match=r"table_writers needs pyarrow: pip install 'inferry\[batch\]'"):
+    with pytest.raises(InvalidSettings, match=r"csv_writer needs pyarrow: pip install 'inferry\[batch\]'"):
         open_writer(Format("csv"), model, (), False, {})
 
 
 def test_no_other_module_that_is_missing_is_said_to_be_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = None
-    monkeypatch.setitem(sys.modules, "inferry.jobs.formats.table_writers", None)
-    with pytest.raises(ModuleNotFoundError, match=r"table_writers"):
+    monkeypatch.setitem(sys.modules, "inferry.jobs.formats.csv_writer", None)
+    with pytest.raises(ModuleNotFoundError, match=r"csv_writer"):
         open_writer(Format("csv"), model, (), False, {})
