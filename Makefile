@@ -55,8 +55,10 @@ serve: $(VENV)/server models/encoder/1/model.onnx  ## serve the example models (
 prepare: $(VENV)/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
 	@$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)"
 
-test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all; Python >= 3.12 says which lines none of them ran
-	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then set -e; \
+test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all, or TESTS=tests/unit; Python >= 3.12 says which lines none of them ran
+	@if [ -n "$(TESTS)" ]; then \
+		$(BIN)/python -m pytest $(TESTS); \
+	elif $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then set -e; \
 		rm -f .coverage .coverage.*; \
 		COVERAGE_CORE=sysmon $(BIN)/coverage run -m pytest; \
 		$(BIN)/coverage combine --quiet; \

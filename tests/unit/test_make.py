@@ -100,3 +100,29 @@ def test_smoke_without_a_deployment(tmp_path: Path) -> None:
     (tmp_path / "aws").write_text("#!/bin/sh\nexit 254\n")
     (tmp_path / "aws").chmod(0o755)
     assert make("smoke", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}").returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("on_path", "of_pyenv", "expected"),
+    [
+        (["3.11", "3.12"], [], "3.12 python3.12"),
+        (["3.12"], ["3.13.0", "3.11.7"], "3.13 {home}/.pyenv/versions/3.13.0/bin/python3.13"),
+        (["3.14"], ["3.13.0"], "3.14 python3.14"),
+        (["3.11"], ["3.11.7"], ""),
+    ],
+)
+def test_ci_counts_lines_with_the_newest_python(
+    tmp_path: Path, on_path: list[str], of_pyenv: list[str], expected: str
+) -> None:
+    names = [f"bin/python{version}" for version in on_path]
+    names += [f".pyenv/versions/{version}/bin/python{version.rpartition('.')[0]}" for version in of_pyenv]
+    for name in names:
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    (function,) = re.findall(r"^newest\(\) \{.*?^\}$", (ROOT / ".ci/run").read_text(), re.MULTILINE | re.DOTALL)
+    env = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}
+    done = subprocess.run(["/bin/bash", "-c", f"{function}\nnewest"], env=env, capture_output=True, text=True)
+    assert done.stdout.strip() == expected.format(home=tmp_path)
+    assert (done.returncode == 0) is bool(expected)
