@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command `inferry`: a module for each subcommand, and their arguments in `main`."""

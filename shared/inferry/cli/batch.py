@@ -20,7 +20,7 @@ STREAM = "-"
 
 @dataclass(slots=True)
 class Summary:
-    """What became of all files."""
+    """How many files of a run have results, how many failed, and the rows and errors of all."""
 
     reports: list[Report]
     """The reports of all files that are finished."""

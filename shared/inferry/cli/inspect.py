@@ -37,7 +37,7 @@ def has_problems(report: dict[str, Any]) -> bool:
 
 
 def table(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report as a table, to be read by people."""
     header = ("MODEL", "VERSION", "INPUTS", "OUTPUTS", "ROWS", "SIZE", "OPSET", "SHA-256")
     lines = [header, *(_row(model) for model in report["models"])]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
@@ -101,7 +101,7 @@ def _shape(tensor: dict[str, Any]) -> str:
 
 
 def size_text(size: int) -> str:
-    """Bytes for people."""
+    """A number of bytes to be read by people: 28.3 kB."""
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; errors that a user can mend are one line on stderr and exit status 1."""
+    """Runs a command; errors that a user can fix are one line on stderr and exit status 1."""
     options = _parser().parse_args(arguments)
     try:
         settings = Settings.from_env(os.environ)
@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
-    """What says how a file is read."""
+    """Adds the options that say how a file is read, which infer and batch share."""
     parser.add_argument(
         "--drop", type=_names, default=(), metavar="NAMES", help="columns that are no inputs, and not kept by '*'"
     )
@@ -179,7 +179,7 @@ def _model(named: str, settings: Settings) -> tuple[Settings, str, str | None]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """Comma-separated ones."""
+    """The names in a list that is separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -191,7 +191,7 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _errors(text: str) -> int | float:
-    """A count of rows, or a share."""
+    """The limit of --max-errors: a count of rows, or a share as a float, written 0.01 or 1%."""
     if not text.endswith("%") and "." not in text:
         count = int(text)
         if count < 0:

@@ -64,7 +64,7 @@ def _plan(entry: Entry, size: int, forms: Mapping[str, int], output: Output, str
 
 
 def _copy_configs(repository: Repository, output: Output) -> None:
-    """Each model's config.json as it is."""
+    """Copies each model's config.json as it is."""
     for name in repository.names():
         content = repository.config_file(name)
         if content is not None:
@@ -124,10 +124,10 @@ def _cells(line: Line) -> tuple[str, ...]:
 
 
 def report(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """For machines."""
+    """What became of each version, for --json."""
     return {"models": [outcome.as_dict() for outcome in outcomes]}
 
 
 def has_failed(outcomes: Sequence[Outcome]) -> bool:
-    """Whether a version is not there now."""
+    """Whether a version is missing in the prepared repository."""
     return any(outcome.status == "failed" for outcome in outcomes)

@@ -43,7 +43,7 @@ class Display:
         self._write(f"{CLEAR}{bar}" if self._terminal else f"{bar}\n")
 
     def done(self, rows: int, errors: int, seconds: float) -> None:
-        """Ends the file: it has its results."""
+        """Ends the display of a file that has its results."""
         self._end(f"{_many(rows, 'row')}, {_many(errors, 'error')}, {seconds:.1f} s")
 
     def failed(self, reason: str) -> None:

@@ -45,7 +45,7 @@ class Table(NamedTuple):
     folder: str
 
     def refuse(self) -> InvalidRequest:
-        """The error, with what to do instead."""
+        """The error for a name that results may not have, with what to do instead."""
         return InvalidRequest(
             f"{self.folder} is {'an' if self.kind == 'Iceberg' else 'a'} {self.kind} table: there are files of rows in "
             "it that were removed or replaced, and only the table's log says which ones count. Export what it holds "

@@ -102,7 +102,7 @@ class JobRun:
 
     @property
     def size(self) -> int:
-        """Of the input, in bytes."""
+        """The size of the input in bytes."""
         return self._input.size
 
     def is_worth_cutting(self, size: int) -> bool:
@@ -110,7 +110,7 @@ class JobRun:
         return self.size > size and self._from.is_sliced
 
     def reader(self, file: BinaryIO, pace: Pace) -> Reader:
-        """The input's rows."""
+        """A reader of the input's rows, which `file` is; `pace` tells it how many rows a block may have."""
         job = self._job
         check_columns(job, self._model)
         partition = kept_names.partition(job.input)
@@ -134,7 +134,7 @@ class JobRun:
         return formats.open_reader(self._from, file, options)
 
     def opened(self) -> BinaryIO:
-        """The input's bytes."""
+        """The input, opened to read its bytes."""
         return self._source.open(self._input)
 
     def run(self, until: float | None, progress: Callable[[Progress], None], attempt: int = 1) -> Report:

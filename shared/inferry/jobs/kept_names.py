@@ -37,7 +37,7 @@ def columns(keep: Sequence[str], model: Model, found: Sequence[str] = (), drop: 
 
 
 def _parted(item: str) -> tuple[str, str]:
-    """A column and the name that it gets."""
+    """NAME or NAME=AS, as the column and the name that it gets."""
     column, is_renamed, name = item.rpartition("=")
     return (column, name or column) if is_renamed else (item, item)
 

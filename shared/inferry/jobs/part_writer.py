@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Counts:
-    """Rows with and without a result."""
+    """How many rows have a result, and how many have none."""
 
     rows: int = 0
     errors: int = 0
@@ -84,11 +84,11 @@ class PartWriter:
         """Rows of this run, without those of earlier ones."""
 
     def all(self) -> bool:
-        """Every part of the file; False when there was no time for all. TooManyErrors."""
+        """All parts of the file; False when there was no time for all. TooManyErrors."""
         return self._fill(Cursor(), None, lone=True)
 
     def some(self, start: Cursor, stop: int | None) -> bool:
-        """The parts of some rows."""
+        """The parts of the rows from `start` to `stop`; False when there was no time for all. TooManyErrors."""
         return self._fill(start, stop, lone=False)
 
     def _fill(self, cursor: Cursor, stop: int | None, lone: bool) -> bool:
@@ -165,7 +165,7 @@ class PartWriter:
         self.made.errors += part.errors
 
     def _is_over(self) -> bool:
-        """Whether the next block may end too late."""
+        """Whether the next block might end after the time is over."""
         return self._limits.until is not None and time.monotonic() + self._predictor.pace.seconds > self._limits.until
 
     def _judge(self, final: bool = False) -> None:
@@ -179,7 +179,7 @@ class PartWriter:
 
 
 class _Open:
-    """A part that grows."""
+    """A part to which blocks are still added."""
 
     def __init__(self, start: Cursor) -> None:
         self.start = self.end = start

@@ -132,7 +132,7 @@ class Predictor:
         return len(lengths) == 1 and lengths != {()} and self._proof.verdict.rows in (PROVEN, UNPROVEN)
 
     def _most(self, feed: Feed) -> int:
-        """How many rows a run may have at most."""
+        """The most rows that a run over such inputs may have."""
         if self._proof.verdict.rows == SINGLE:
             return 1
         return self._limit or _batch_size(feed, self._growth)
@@ -286,7 +286,7 @@ def _kind(feed: Feed) -> Any:
 
 
 def _assembled(batches: Sequence[BatchOutputs], names: Sequence[str]) -> tuple[Array, Mapping[str, Values]]:
-    """All batches in the order of their positions; an output whose rows have different shapes is a list."""
+    """The outputs of all batches in the order of their rows; an output whose rows have different shapes is a list."""
     if not batches:
         return np.empty(0, np.int64), {name: [] for name in names}
     positions = np.concatenate([positions for positions, _ in batches])

@@ -37,7 +37,7 @@ class Part:
 
     @classmethod
     def of(cls, name: str) -> "Part":
-        """The part that the name of its file says."""
+        """The part whose file has this name."""
         *counts, last = name.split("-")
         row, offset, end_row, end_offset, rows, errors, milliseconds = map(int, counts)
         start, end = Cursor(row, offset), Cursor(end_row, end_offset)
@@ -56,7 +56,7 @@ class Results:
 
     @property
     def url(self) -> str:
-        """The URL of the results."""
+        """The URL of the file of results."""
         return f"{self._files.url.rstrip('/')}/{self.name}" if self._files.url else self.name
 
     def report(self) -> Report | None:

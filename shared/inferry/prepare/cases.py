@@ -78,7 +78,7 @@ def write(path: Path, arrays: list[dict[str, Array]]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Array]]:
-    """What `write` wrote."""
+    """Reads the cases that `write` wrote."""
     groups: dict[int, dict[str, Array]] = {}
     with np.load(path) as kept:
         for key in kept.files:

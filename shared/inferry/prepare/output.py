@@ -24,12 +24,12 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class Output(Protocol):
-    """The repository that is made."""
+    """The repository that prepared models are written to."""
 
     url: str
 
     def manifest(self, folder: str) -> bytes | None:
-        """What a version's folder has in prepared.json."""
+        """The manifest in a version's folder."""
 
     def has(self, folder: str, wanted: Mapping[str, FormFile]) -> bool:
         """Whether a version's folder has these files, by their paths in it, and as they have to be."""
@@ -133,7 +133,7 @@ class LocalOutput:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Both at once: at no moment is there nothing."""
+    """Exchanges two folders at once, so that there is one at every moment."""
     names = (os.fsencode(one), os.fsencode(other))
     try:
         failed = ctypes.CDLL(None, use_errno=True).renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE)

@@ -45,7 +45,7 @@ class Cost(NamedTuple):
         )
 
     def losses(self, other: "Cost") -> list[str]:
-        """What is worse than with `other` by too much."""
+        """The measurements that are too much worse than those of `other`."""
         names = ("its load", "its run", "its memory")
         return [
             f"{name} is {ours / theirs:.2f} times the model's own"
@@ -73,7 +73,7 @@ class Trial(NamedTuple):
 
 
 def run(task: Mapping[str, Any]) -> Any:
-    """What a process of its own finds. TrialFailed."""
+    """The results of a trial in a process of its own. TrialFailed."""
     command = (sys.executable, "-m", "inferry.prepare.child", json.dumps(task))
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True)  # noqa: S603
     if done.returncode:

@@ -1,1 +1,1 @@
-"""Bytes to tensors and back."""
+"""The Open Inference Protocol: requests and responses as bytes, as JSON, and as tensors."""

@@ -96,7 +96,7 @@ def _float(text: str) -> float:
 
 
 def _integer(text: str) -> int | float:
-    """Over 64 bits a float, as everywhere else."""
+    """An integer; one of over 64 bits becomes a float, as in other parsers of JSON."""
     if len(text) < 19:
         return int(text)
     if len(text) <= 20 and -(2**63) <= (number := int(text)) < 2**64:

@@ -37,7 +37,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether all rows have one shape."""
+        """Whether the model declares one shape for all rows."""
         return self.shape is not None and -1 not in self.shape[1:]
 
     @property

@@ -82,7 +82,7 @@ def mapped(
     in_full: bool = True,
     root: Path | None = None,
 ) -> Content:
-    """The content of files that nobody changes."""
+    """The content of files that nobody can change, hashed where their digests aren't known."""
     from inferry.repository.digests import Digests
 
     digests = Digests(cache, in_full, root)

@@ -46,7 +46,7 @@ class Digests:
 
     @property
     def in_full(self) -> bool:
-        """Whether nothing that is known counts."""
+        """Whether all files are hashed again, whatever is known of them."""
         return self._in_full
 
     def of(self, path: Path) -> Digest:

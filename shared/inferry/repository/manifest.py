@@ -39,7 +39,7 @@ class Form(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of all of its files."""
+        """The bytes of all files of the form."""
         return sum(file.size for file in self.files.values())
 
 
@@ -57,7 +57,7 @@ class Manifest(NamedTuple):
     digest: str = ""
 
     def text(self) -> bytes:
-        """As it is written."""
+        """The manifest as the text of prepared.json."""
         from inferry import __version__
 
         forms = [{**form._asdict(), "files": {n: f._asdict() for n, f in form.files.items()}} for form in self.forms]
@@ -74,7 +74,7 @@ class Manifest(NamedTuple):
 
 
 def parse(text: bytes) -> Manifest:
-    """ValueError says why `text` is no manifest."""
+    """The manifest in `text`. ValueError says why it is none."""
     try:
         value = orjson.loads(text)
         if value["format"] != FORMAT:

@@ -34,7 +34,7 @@ class Source(NamedTuple):
 
 
 class _Unfit(Exception):
-    """This form can't be served here; says why."""
+    """A form can't be served here, for the reason in the message."""
 
 
 class _OtherKind(_Unfit):

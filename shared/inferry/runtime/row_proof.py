@@ -154,7 +154,7 @@ def declared(signature: Signature, dynamic: Sequence[str] = ()) -> Verdict:
 
 
 def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:
-    """Why the axes' names say that an output has no row per row, empty where they don't."""
+    """Why, by the names of the axes, an output does not have one row for each row; empty if they don't say so."""
     if spec.shape == ():
         return f"output '{spec.name}' is a scalar"
     symbol = spec.symbols[0] if spec.symbols else ""

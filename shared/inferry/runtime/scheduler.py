@@ -80,7 +80,7 @@ class Scheduler:
     async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
         await on_loop()
-        # Optional inputs have no row per row.
+        # Optional inputs need not have a row for each row.
         if (
             self._batcher is None
             or feed.keys() != self._session.signature.required

@@ -151,7 +151,7 @@ def _walk(folder: Path, prefix: str, parents: tuple[Path, ...], left_out: list[s
 
 
 def _bad_link(real: Path, parents: tuple[Path, ...]) -> str:
-    """What is wrong with a link to `real`."""
+    """What is wrong with a link to `real`; empty when nothing is."""
     if not real.is_relative_to(parents[0]):
         return "that leads out of the repository"
     if real in parents:
@@ -184,7 +184,7 @@ def _in_folder(path: Path, make: Callable[[Path], T]) -> T:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what killed processes left behind."""
+    """Removes temporary files that killed processes left behind."""
     for left in folder.glob(f"{TEMPORARY}*"):
         # It is gone already, or somebody else's: what is written now is no worse for that.
         with suppress(OSError):

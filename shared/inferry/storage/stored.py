@@ -12,7 +12,7 @@ _LONGEST = 200
 
 
 class StoredFile(NamedTuple):
-    """One file of a store."""
+    """A file of a store, as a listing tells of it."""
 
     path: str
     """Relative to the store's root, "/" separated."""
@@ -39,12 +39,12 @@ class VersionFiles(NamedTuple):
 
     @property
     def paths(self) -> list[str]:
-        """Paths relative to `folder`."""
+        """The paths of all of the version's files, relative to `folder`."""
         return [file.path[len(self.folder) :].lstrip("/") for file in self.files]
 
     @property
     def onnx(self) -> StoredFile:
-        """The ONNX file."""
+        """The version's ONNX file."""
         path = f"{self.folder}/{self.model}" if self.folder else self.model
         return next(file for file in self.files if file.path == path)
 
@@ -75,7 +75,7 @@ class VersionFiles(NamedTuple):
 
 @contextmanager
 def translated(failure: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Turn `errors` into StoreError."""
+    """Turns `errors` that are raised within into StoreError, whose message begins with `failure`."""
     try:
         yield
     except errors as exc:

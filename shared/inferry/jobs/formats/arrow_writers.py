@@ -45,7 +45,7 @@ class ParquetWriter(TableWriter):
             check_parquet(held, name)
 
     def encode(self, predicted: PredictedBlock) -> pa.RecordBatch | None:
-        """The rows of a block."""
+        """The rows of a block as a record batch; None for a block without any."""
         if not len(predicted.positions):
             return None
         columns = self._kept(predicted)
@@ -117,7 +117,7 @@ class ParquetWriter(TableWriter):
             raise NotSupported(_SEVERAL) from exc
 
     def _nothing(self) -> pa.Table:
-        """A file without rows has its columns too."""
+        """The table of a file without rows, which has its columns all the same."""
         columns = {name: pa.array([], self._kept_types.get(name, pa.string())) for name in self._keep}
         return pa.table(columns | {name: _lists(no_rows(spec), spec) for name, spec in self._specs.items()})
 

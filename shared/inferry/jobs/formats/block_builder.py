@@ -31,7 +31,7 @@ class Dialect(NamedTuple):
     null: str = ""
 
     def check(self) -> None:
-        """InvalidRequest for what is no dialect."""
+        """InvalidRequest when an option is not one character, or two are the same."""
         for name, value in self._replace(null="")._asdict().items():
             if len(value) > 1 or not value.isascii() or {value} & {"\r", "\n", "\0"}:
                 raise InvalidRequest(f"--{name} is one character of ASCII, got {value!r}")
@@ -131,7 +131,7 @@ class BlockBuilder:
             column.append(value)
 
     def reject(self, reason: str, raw: Any, column: str | None = None) -> None:
-        """A row that can't be used."""
+        """Adds a row that can't be used, for the report of errors."""
         self._rejected.append(Rejected(self._start.row + len(self) + 1, column, reason, legible(raw)))
 
     def block(self, end_offset: int) -> Block:

@@ -109,7 +109,7 @@ class Reader(Protocol):
 
 
 def chunk(make: Callable[..., Block], *args: Any) -> Chunk:
-    """The block that `make` makes of `args`."""
+    """A chunk of the one block that `make` makes of `args` when the chunk is called."""
     return lambda: (make(*args),)
 
 

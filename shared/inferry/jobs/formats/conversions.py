@@ -50,7 +50,7 @@ def from_decimals(array: pa.Array) -> Array:
 
 
 def to_whole(array: pa.Array, datatype: Datatype) -> tuple[Array, Wrong]:
-    """The integers that floats or decimals are."""
+    """Floats or decimals that are whole, as integers."""
     if pa.types.is_decimal(array.type):
         try:
             found: Array = array.fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -67,7 +67,7 @@ def to_whole(array: pa.Array, datatype: Datatype) -> tuple[Array, Wrong]:
 
 
 def to_text(array: pa.Array) -> tuple[Array, Wrong]:
-    """The texts that bytes are in UTF-8."""
+    """Bytes as the texts that they are in UTF-8."""
     try:
         found: Array = array.cast(pa.string()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:

@@ -200,7 +200,7 @@ class CsvRows:
         return pa.table(columns)
 
     def _careful(self, lines: Lines, row: int) -> Block:
-        """The same for lines that need a look each."""
+        """The block of lines that have to be looked at one by one."""
         builder = BlockBuilder(self._options, Cursor(row, lines.offset))
         if lines.oversize:
             builder.reject(f"the line has {lines.oversize} bytes, more than are read of a row", lines.data)
@@ -284,7 +284,7 @@ class CsvRows:
 
 
 class TsvRows(CsvRows):
-    """The same with tabs."""
+    """As `CsvRows`, with tabs between the cells."""
 
     _delimiter = "\t"
 

@@ -85,7 +85,7 @@ class CsvWriter(TableWriter):
         return {name: _column(flat[:, index]) for index, name in enumerate(_parts(spec))}
 
     def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
-        """A part of the file."""
+        """A part of the file: the lines of its blocks."""
         return blocks
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:

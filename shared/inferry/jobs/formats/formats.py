@@ -42,7 +42,7 @@ class Format:
 
     @property
     def extension(self) -> str:
-        """With the dot."""
+        """The extension of files in this format, with the dot: `.csv.gz`."""
         return f".{self.name}{_EXTENSIONS[self.compression]}"
 
     @property

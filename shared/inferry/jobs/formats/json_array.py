@@ -47,7 +47,7 @@ class _Elements:
         return data
 
     def _more(self) -> None:
-        """The elements in the next piece."""
+        """Reads on, and keeps the elements of the array that are complete now as lines."""
         try:
             piece = self._text.read(BLOCK)
             self._has_all = not piece

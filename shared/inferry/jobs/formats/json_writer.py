@@ -32,11 +32,11 @@ class JsonLinesWriter:
         return self._encode(predicted) if len(predicted.positions) else b""
 
     def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
-        """A part of the file."""
+        """A part of the file: the lines of its blocks."""
         return blocks
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        """The file, from all its parts."""
+        """Writes the lines of all parts."""
         for part in parts:
             target.write(part)
 

@@ -42,7 +42,7 @@ class Lines:
 
     @property
     def end(self) -> int:
-        """The offset of the next line."""
+        """The offset at which the line behind these begins."""
         return self.offset + (self.oversize or len(self.data))
 
 

@@ -193,7 +193,7 @@ class _ByRow(io.RawIOBase):
         super().close()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """To where a row begins."""
+        """Goes to where a row begins."""
         self._next, self._left = offset // max(self._columns * self._dtype.itemsize, 1), memoryview(b"")
         return offset
 
@@ -206,7 +206,7 @@ class _ByRow(io.RawIOBase):
         return size
 
     def _window(self) -> memoryview:
-        """The next rows."""
+        """The next rows of an array in Fortran order, read column by column."""
         size = self._dtype.itemsize
         rows = min(max(WINDOW // (self._columns * size), 1), self._count - self._next)
         found = empty((self._columns, rows), self._dtype)

@@ -41,11 +41,11 @@ class NpyWriter:
         return memoryview(rows.view(np.uint8))  # type: ignore[arg-type]
 
     def seal(self, blocks: Sequence[bytes]) -> Sequence[bytes]:
-        """A part of the file."""
+        """A part of the file: the bytes of its rows."""
         return blocks
 
     def merge(self, parts: Iterable[bytes], rows: int, target: BinaryIO) -> None:
-        """The file, from all its parts."""
+        """Writes the header, which tells the number of rows, and all parts."""
         if len(self._specs) == 1:
             field = self._dtype[0]
             _write_header(target, field.base, (rows, *field.shape))

@@ -137,7 +137,7 @@ class _Column:
 
 
 def _groups(columns: Sequence[_Column], good: Array, some: bool) -> list[Group]:
-    """The good rows by the sizes of their inputs."""
+    """The rows that can be used, in groups whose inputs have the same sizes."""
     if not len(good):
         return []
     ragged = [column for column in columns if not isinstance(column.shapes, tuple)]

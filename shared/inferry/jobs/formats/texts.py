@@ -33,7 +33,7 @@ def lines(start: bytes, columns: Sequence[Texts], between: Sequence[bytes], end:
 
 
 def of_values(values: Iterable[Any]) -> list[bytes]:
-    """Each value as JSON."""
+    """Each value as JSON text."""
     return [orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for value in values]
 
 

@@ -30,13 +30,13 @@ class Display(Protocol):
         """Begins a file or a run of this name: what follows is about it."""
 
     def show(self, progress: Progress) -> None:
-        """Shows how far it is; it is called often."""
+        """Shows how far the run is; called often."""
 
     def done(self, rows: int, errors: int, seconds: float) -> None:
-        """Ends it: it has its results."""
+        """Ends the display: the run has its results."""
 
     def failed(self, reason: str) -> None:
-        """Ends it, without results for this reason."""
+        """Ends the display: the run has no results, for this reason."""
 
     def say(self, text: str) -> None:
         """Writes a line that is about none of the files."""

@@ -136,7 +136,7 @@ def plan(
 
 
 def described(job: Job) -> dict[str, Any]:
-    """The job as a message says it."""
+    """The job as the JSON object of a message."""
     given = {item.name: getattr(job, item.name) for item in fields(job) if getattr(job, item.name) != item.default}
     return given | {"part": _part(job.part)} if job.part else given
 

@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 
     @classmethod
     def of(cls, name: str) -> "Outcome":
-        """The outcome that the name of its file says."""
+        """The outcome whose file has this name."""
         file, part, state, rows, errors, milliseconds = name.split("-")
         number = int(part) if part else None
         return cls(int(file), number, state, int(rows), int(errors), int(milliseconds) / 1000)
@@ -133,7 +133,7 @@ class Run:
         return (self._store.read(self._path(outcome)) or b"").decode(errors="replace")
 
     def open_report(self) -> AbstractContextManager[BinaryIO]:
-        """Opens the report of the run, to be written."""
+        """The report of the run, opened to be written."""
         return self._store.write(self._report)
 
     def read_report(self) -> bytes | None:
