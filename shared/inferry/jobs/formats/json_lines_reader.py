@@ -156,7 +156,7 @@ class JsonLines:
         return Block(Cursor(row, lines.offset), Cursor(row + count, lines.end), numbers(row, count), *found, raw=raw)
 
     def _careful(self, lines: Lines, row: int) -> Block:
-        """The block of lines that have to be looked at one by one."""
+        """The same for lines that need a look each."""
         builder = BlockBuilder(self._options, Cursor(row, lines.offset))
         for line in records(lines.data):
             try:
