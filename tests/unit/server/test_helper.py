@@ -4,6 +4,7 @@ import asyncio
 import copy
 import math
 import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -59,14 +60,16 @@ def test_what_a_function_raises(helper: Helper) -> None:
 
 
 def test_one_that_dies_is_replaced(helper: Helper) -> None:
+    """As one that the kernel kills for its memory."""
+
     async def scenario() -> Any:
-        dying = helper(os._exit, 3, deadline=soon())
+        dying = helper(signal.raise_signal, signal.SIGKILL, deadline=soon())
         following = helper(math.sqrt, 4, deadline=soon())
         return await asyncio.gather(dying, following, return_exceptions=True)
 
     died, two = run(scenario)
     assert isinstance(died, InferenceFailed)
-    assert "ended with status 3; if there was no memory left, send fewer rows" in str(died)
+    assert "ended with status -9; if there was no memory left, send fewer rows" in str(died)
     assert two == 2
 
 
