@@ -10,14 +10,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import Future
     from concurrent.futures import ThreadPoolExecutor
 
 
 T = TypeVar("T")
+
+# Whose the request is that is worked on now, in whatever words; "" for nobody's in particular.
+Client: TypeAlias = Callable[[], str]
+
+
+def nobody() -> str:
+    """The client where nobody tells one from another."""
+    return ""
 
 
 class Threads:
@@ -71,37 +79,125 @@ class Pause:
         self._since = time.perf_counter()
 
 
+class RoundRobin:
+    """A lock that goes from client to client: however many of one wait for it, the others have theirs in between."""
+
+    def __init__(self, client: Client = nobody) -> None:
+        """`client`: whose the request is that is worked on now."""
+        self._client = client
+        self._taken = False
+        # Those that wait, by client; the first client is the next.
+        self._waiting: dict[str, deque[Future[None]]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many of this client wait."""
+        return len(self._waiting.get(self._client(), ()))
+
+    async def acquire(self) -> None:
+        """Returns when nobody else has it, at once where nobody has."""
+        if not self._taken:
+            self._taken = True
+            return
+        import asyncio
+
+        queue = self._waiting.setdefault(self._client(), deque())
+        turn = asyncio.get_running_loop().create_future()
+        queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was this one's turn already
+                self.release()
+            elif turn in queue:
+                queue.remove(turn)
+            raise
+
+    def release(self) -> None:
+        """Gives it to one of the next client."""
+        while self._waiting:
+            client = next(iter(self._waiting))
+            queue = self._waiting.pop(client)
+            while queue:
+                turn = queue.popleft()
+                if turn.done():  # it was cancelled just now
+                    continue
+                if queue:
+                    self._waiting[client] = queue
+                turn.set_result(None)
+                return
+        self._taken = False
+
+
 class Turns:
     """Turns of an event loop for what takes milliseconds of it: however many want one, the others run in between.
 
     Whoever has one does its work without waiting for anything.
     """
 
-    def __init__(self) -> None:
-        self._taken = False
-        self._waiting: deque[Future[None]] = deque()
+    def __init__(self, client: Client = nobody) -> None:
+        self._lock = RoundRobin(client)
 
     async def __call__(self) -> None:
         """Returns in a turn that nobody else has, at once where nobody wants one."""
         import asyncio
 
-        loop = asyncio.get_running_loop()
-        if self._taken:
-            turn = loop.create_future()
-            self._waiting.append(turn)
-            await turn
-        else:
-            self._taken = True
-            loop.call_soon(self._next, loop)
+        await self._lock.acquire()
+        asyncio.get_running_loop().call_soon(self._lock.release)  # behind the work of this one
 
-    def _next(self, loop: "AbstractEventLoop") -> None:
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():  # else it was cancelled
-                turn.set_result(None)
-                loop.call_soon(self._next, loop)  # behind the work of this one
-                return
-        self._taken = False
+
+class Shares:
+    """An amount that all clients have together, and each of them half of it at most. Belongs to one event loop."""
+
+    def __init__(self, most: int, client: Client = nobody) -> None:
+        self.most = most
+        self.taken = 0
+        self._client = client
+        self._of: dict[str, int] = {}
+
+    def has(self, amount: int) -> bool:
+        """Whether so much is left for this client."""
+        return self.has_for(self._client(), amount)
+
+    def has_for(self, client: str, amount: int) -> bool:
+        """Whether so much is left for a client."""
+        return self.taken + amount <= self.most and self._of.get(client, 0) + amount <= self.most // 2
+
+    def add(self, client: str, amount: int) -> None:
+        """Adds to what a client has taken, or gives back."""
+        self.taken += amount
+        of_client = self._of.get(client, 0) + amount
+        self._of[client] = of_client
+        if not of_client:
+            del self._of[client]
+
+    def lease(self) -> "Lease":
+        """A part of this client's, of nothing yet."""
+        return Lease(self, self._client())
+
+
+class Lease:
+    """What one request has of `Shares`."""
+
+    def __init__(self, shares: Shares, client: str) -> None:
+        self._shares, self._client, self._amount = shares, client, 0
+
+    def grow(self, amount: int) -> bool:
+        """Takes more, unless there is not so much left."""
+        return self.become(self._amount + amount)
+
+    def become(self, amount: int) -> bool:
+        """Takes so much in place of what it has, unless there is not so much left."""
+        more = amount - self._amount
+        if more > 0 and not self._shares.has_for(self._client, more):
+            return False
+        self._shares.add(self._client, more)
+        self._amount = amount
+        return True
+
+    def end(self, *_: object) -> None:
+        """Gives it all back."""
+        self.become(0)
 
 
 @coroutine

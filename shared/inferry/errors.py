@@ -21,7 +21,8 @@ InferryError
 +-- ModelUnavailable          the model is there and can't be served; says why
 |   +-- InvalidModel          its file or its config is broken, or of a kind that can't be carried
 |   +-- StoreError            its files can't be read from the store
-+-- QueueFull                 more requests wait for the model than its config allows
++-- QueueFull                 more requests wait than the model's config, or the server, allows
++-- Overloaded                the server holds as much of other requests as it may
 +-- InferenceTimeout          the request's time was over before its response was there
 +-- InferenceFailed           ONNX Runtime failed on a request that fits the model
 +-- JobFailed                 a batch job met an error that nobody expected, a bug
@@ -114,7 +115,11 @@ class StoreError(ModelUnavailable):
 
 
 class QueueFull(InferryError):
-    """More requests wait for the model than its config allows."""
+    """More requests wait than the model's config, or the server, allows."""
+
+
+class Overloaded(InferryError):
+    """The server holds as much of other requests as it may."""
 
 
 class InferenceTimeout(InferryError):

@@ -45,6 +45,9 @@ class Settings:
         False, "GET /v2/health/ready is 503 while a model is loading, broken or missing, as with Triton and KServe"
     )
     max_request_bytes: int = _setting(64 * 2**20, "Largest request body in bytes, before and after decompression", 1)
+    max_buffered_bytes: int = _setting(
+        0, "Most bytes of large bodies that the local server holds at a time; 0: 8 times MAX_REQUEST_BYTES", 0
+    )
     max_header_bytes: int = _setting(64 * 2**10, "Largest header of a request to the local server, in bytes", 256)
     header_timeout: float = _setting(10.0, "Seconds within which a request's header must reach the local server", 0.001)
     body_timeout: float = _setting(
@@ -52,6 +55,9 @@ class Settings:
     )
     idle_timeout: float = _setting(5.0, "Seconds that a connection to the local server may wait for a request", 0.001)
     max_connections: int = _setting(900, "Open connections of a process of the local server; more are refused", 1)
+    trusted_proxies: tuple[str, ...] = _setting(
+        (), "Addresses or networks of proxies whose X-Forwarded-For tells the local server's clients apart"
+    )
     max_response_bytes: int = _setting(0, "Largest response body in bytes; 0: no limit", 0)
     data_prefixes: tuple[str, ...] = _setting(
         (), "Prefixes (URLs, absolute folders) below which requests may name objects as tensors, comma-separated"
@@ -63,6 +69,7 @@ class Settings:
     batch_queue: str = _setting("", "URL of the queue that messages come from, to which unfinished jobs are sent again")
     batch_dead_letters: str = _setting("", "URL of the queue for messages that can't be processed, with the reason")
     batch_tries: int = _setting(5, "Most deliveries of a message; the last one produces a response in any case", 1)
+    max_deferred: int = _setting(128, "Most requests that wait for the local server to answer them later", 2)
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     base_path: str = _setting(
@@ -139,6 +146,13 @@ class Settings:
             )
         if not all(re.fullmatch(_PREFIX, prefix) for prefix in read.data_prefixes):
             raise InvalidSettings("DATA_PREFIXES must be URLs like s3://bucket/tensors, or absolute folders")
+        if 0 < read.max_buffered_bytes < 2 * read.max_request_bytes:
+            raise InvalidSettings(
+                f"MAX_BUFFERED_BYTES must be at least twice MAX_REQUEST_BYTES ({read.max_request_bytes}), of which one "
+                f"client may have half; got {read.max_buffered_bytes}"
+            )
+        if not all(map(_is_network, read.trusted_proxies)):
+            raise InvalidSettings("TRUSTED_PROXIES must be addresses like 10.0.0.7, or networks like 10.0.0.0/8")
         for name in ("batch_input", "batch_output"):
             if (prefix := getattr(read, name)) and not re.fullmatch(_PREFIX, prefix):
                 raise InvalidSettings(f"{name.upper()} must be a URL like s3://bucket/files, or an absolute folder")
@@ -152,6 +166,16 @@ class Settings:
 
 def _is_service_link(name: str, env: Mapping[str, str]) -> bool:
     return name.endswith("port") and re.fullmatch(_SERVICE_LINK, env[name.upper()].strip()) is not None
+
+
+def _is_network(text: str) -> bool:
+    from ipaddress import ip_network
+
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

@@ -19,6 +19,7 @@ from inferry.app import create_app
 from inferry.http import bodies, content
 from inferry.http.asgi import ASGIApp
 from inferry.http.host import Host
+from inferry.http.intake import Intake
 from inferry.server.helper import Helper
 from inferry.service import Service
 from inferry.settings import Settings
@@ -81,7 +82,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ASGIApp, AS
         direct = create_app(here)
         for module, name in ((content, "LARGE"), (bodies, "LARGE_RESPONSE"), (bodies, "LARGE_ROWS")):
             patch.setattr(module, name, -1)
-        yield direct, create_app(beside, Host(elsewhere=helper))
+        yield direct, create_app(beside, Host(elsewhere=helper, intake=Intake(settings)))
 
 
 def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -170,7 +171,7 @@ def test_many_that_are_not_large_let_others_in(tmp_path: Path) -> None:
         service = Service.from_settings(settings, elsewhere=helper)
         stack.callback(helper.close)
         stack.callback(service.close)
-        served = create_app(service, Host(elsewhere=helper))
+        served = create_app(service, Host(elsewhere=helper, intake=Intake(settings)))
         asyncio.run(go())
     assert len(answered) == 22
     assert answered.index("/v2/health/live") < 10

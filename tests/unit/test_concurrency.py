@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
-from inferry.concurrency import Turns, on_loop
+from inferry.concurrency import RoundRobin, Shares, Turns, on_loop
 
 Steps = list[str]
 
@@ -88,3 +89,81 @@ def test_a_turn_that_is_given_up_goes_to_the_next(early: bool) -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
     assert steps == ["work"] * 3
+
+
+client: ContextVar[str] = ContextVar("client", default="")
+
+
+async def holding(lock: RoundRobin, name: str, steps: Steps) -> None:
+    client.set(name[0])
+    await lock.acquire()
+    await asyncio.sleep(0)
+    steps.append(name)
+    lock.release()
+
+
+def test_each_client_has_its_turn_however_many_another_waits_for() -> None:
+    steps: Steps = []
+
+    async def scenario() -> None:
+        lock = RoundRobin(client.get)
+        names = ["a1", "a2", "a3", "a4", "b1", "b2", "c1"]
+        works = [asyncio.ensure_future(holding(lock, name, steps)) for name in names]
+        await asyncio.sleep(0)
+        client.set("a")
+        assert lock.waiting == 3
+        client.set("d")
+        assert lock.waiting == 0
+        await asyncio.gather(*works)
+        await holding(lock, "d1", steps)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert steps == ["a1", "a2", "b1", "c1", "a3", "b2", "a4", "d1"]
+
+
+@pytest.mark.parametrize("given_up", range(4))
+def test_who_gives_up_holds_up_nobody(given_up: int) -> None:
+    """Before its turn, or in the moment in which it has just come."""
+    steps: Steps = []
+
+    async def scenario() -> None:
+        lock = RoundRobin(client.get)
+        await lock.acquire()
+        works = [asyncio.ensure_future(holding(lock, name, steps)) for name in ("a1", "a2", "b1", "b2")]
+        await asyncio.sleep(0)
+        if given_up % 2:
+            works[given_up].cancel()
+            lock.release()
+        else:
+            lock.release()
+            works[given_up].cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+        assert lock.waiting == 0
+        await holding(lock, "c1", steps)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    left = ["a1", "b1", "a2", "b2", "c1"]
+    left.remove(("a1", "a2", "b1", "b2")[given_up])
+    assert sorted(steps) == sorted(left)
+
+
+def test_shares() -> None:
+    shares = Shares(100, client.get)
+    client.set("a")
+    first, second = shares.lease(), shares.lease()
+    assert first.grow(30)
+    assert second.grow(20)
+    assert not second.grow(1)  # half of it is one client's
+    assert not shares.has(1)
+    client.set("b")
+    third = shares.lease()
+    assert third.grow(50)
+    client.set("c")
+    assert not shares.lease().grow(1)  # nothing is left
+    assert first.become(10)
+    assert shares.has(20)
+    assert not shares.has(21)
+    for lease in (first, second, third):
+        lease.end()
+    assert shares.taken == 0
+    assert shares.has(50)

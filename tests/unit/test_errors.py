@@ -76,6 +76,7 @@ def test_every_error_has_a_status() -> None:
         ("InvalidModel", 503),
         ("StoreError", 503),
         ("QueueFull", 429),
+        ("Overloaded", 503),
         ("InferenceTimeout", 504),
         ("InferenceFailed", 500),
         ("JobFailed", 500),

@@ -29,11 +29,13 @@ DEFAULTS = {
     "MODEL_CONTROL": False,
     "STRICT_READINESS": False,
     "MAX_REQUEST_BYTES": 67_108_864,
+    "MAX_BUFFERED_BYTES": 0,
     "MAX_HEADER_BYTES": 65_536,
     "HEADER_TIMEOUT": 10.0,
     "BODY_TIMEOUT": 30.0,
     "IDLE_TIMEOUT": 5.0,
     "MAX_CONNECTIONS": 900,
+    "TRUSTED_PROXIES": (),
     "MAX_RESPONSE_BYTES": 0,
     "DATA_PREFIXES": (),
     "MAX_DATA_BYTES": 268_435_456,
@@ -43,6 +45,7 @@ DEFAULTS = {
     "BATCH_QUEUE": "",
     "BATCH_DEAD_LETTERS": "",
     "BATCH_TRIES": 5,
+    "MAX_DEFERRED": 128,
     "BATCH_RUNNER": "",
     "INTRA_OP_THREADS": 0,
     "BASE_PATH": "",
@@ -96,11 +99,13 @@ def test_from_env() -> None:
         "MODEL_CONTROL": "true",
         "STRICT_READINESS": "true",
         "MAX_REQUEST_BYTES": "1000",
+        "MAX_BUFFERED_BYTES": "5000",
         "MAX_HEADER_BYTES": "4000",
         "HEADER_TIMEOUT": "3",
         "BODY_TIMEOUT": "4.5",
         "IDLE_TIMEOUT": "75",
         "MAX_CONNECTIONS": "100",
+        "TRUSTED_PROXIES": "10.0.0.0/8, ::1",
         "MAX_RESPONSE_BYTES": "2000",
         "DATA_PREFIXES": "s3://bucket/a,/data",
         "MAX_DATA_BYTES": "3000",
@@ -110,6 +115,7 @@ def test_from_env() -> None:
         "BATCH_QUEUE": "https://queues.example/1/jobs",
         "BATCH_DEAD_LETTERS": "https://queues.example/1/dead",
         "BATCH_TRIES": "7",
+        "MAX_DEFERRED": "40",
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
         "INTRA_OP_THREADS": "3",
         "BASE_PATH": "/ml",
@@ -151,11 +157,13 @@ def test_from_env() -> None:
         "MODEL_CONTROL": True,
         "STRICT_READINESS": True,
         "MAX_REQUEST_BYTES": 1000,
+        "MAX_BUFFERED_BYTES": 5000,
         "MAX_HEADER_BYTES": 4000,
         "HEADER_TIMEOUT": 3.0,
         "BODY_TIMEOUT": 4.5,
         "IDLE_TIMEOUT": 75.0,
         "MAX_CONNECTIONS": 100,
+        "TRUSTED_PROXIES": ("10.0.0.0/8", "::1"),
         "MAX_RESPONSE_BYTES": 2000,
         "DATA_PREFIXES": ("s3://bucket/a", "/data"),
         "MAX_DATA_BYTES": 3000,
@@ -165,6 +173,7 @@ def test_from_env() -> None:
         "BATCH_QUEUE": "https://queues.example/1/jobs",
         "BATCH_DEAD_LETTERS": "https://queues.example/1/dead",
         "BATCH_TRIES": 7,
+        "MAX_DEFERRED": 40,
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
         "INTRA_OP_THREADS": 3,
         "BASE_PATH": "/ml",
@@ -216,24 +225,26 @@ PREFIXES = st.sampled_from(["s3://b", "az://c/d", "gs://e/f/", "memory://m", "fi
 ORIGINS = st.lists(TEXT.filter(lambda text: text and "," not in text)).map(tuple)
 
 
+NAMED: dict[str, st.SearchStrategy[Any]] = {
+    "log_level": st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]),
+    "port": st.integers(0, 65535),
+    "metrics_port": st.integers(0, 65535),
+    "log_format": st.sampled_from(["text", "json"]),
+    "emf_detail": st.sampled_from(["service", "model", "all"]),
+    "base_path": st.sampled_from(["", "/", "/ml", "/ml/", "/a/b"]),
+    "api_keys": st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple),
+    "max_buffered_bytes": st.just(0) | st.integers(2 * 10**30, 10**31),
+    "trusted_proxies": st.lists(st.sampled_from(["10.0.0.7", "10.0.0.0/8", "::1"])).map(tuple),
+    "data_prefixes": st.lists(PREFIXES).map(tuple),
+    "batch_input": st.just("") | PREFIXES,
+    "batch_output": st.just("") | PREFIXES,
+}
+
+
 def strategy(item: "Field[Any]") -> st.SearchStrategy[Any]:
+    if item.name in NAMED:
+        return NAMED[item.name]
     minimum = item.metadata["minimum"]
-    if item.name == "log_level":
-        return st.sampled_from(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
-    if item.name in ("port", "metrics_port"):
-        return st.integers(0, 65535)
-    if item.name == "log_format":
-        return st.sampled_from(["text", "json"])
-    if item.name == "emf_detail":
-        return st.sampled_from(["service", "model", "all"])
-    if item.name == "base_path":
-        return st.sampled_from(["", "/", "/ml", "/ml/", "/a/b"])
-    if item.name == "api_keys":
-        return st.lists(st.from_regex("[0-9a-f]{64}", fullmatch=True)).map(tuple)
-    if item.name == "data_prefixes":
-        return st.lists(PREFIXES).map(tuple)
-    if item.name in ("batch_input", "batch_output"):
-        return st.just("") | PREFIXES
     kinds: dict[type, st.SearchStrategy[Any]] = {
         bool: st.booleans(),
         int: st.integers(minimum, 10**30) if minimum is not None else st.nothing(),
@@ -317,6 +328,18 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("DEBUG", "None", "DEBUG must be true or false, got 'None'"),
         ("MAX_REQUEST_BYTES", "0", "MAX_REQUEST_BYTES must be at least 1, got 0"),
         ("MAX_REQUEST_BYTES", "64M", "MAX_REQUEST_BYTES must be a whole number, got '64M'"),
+        ("MAX_BUFFERED_BYTES", "-1", "MAX_BUFFERED_BYTES must be at least 0, got -1"),
+        (
+            "MAX_BUFFERED_BYTES",
+            "134217727",
+            "MAX_BUFFERED_BYTES must be at least twice MAX_REQUEST_BYTES (67108864), of which one client may have "
+            "half; got 134217727",
+        ),
+        ("MAX_DEFERRED", "1", "MAX_DEFERRED must be at least 2, got 1"),
+        *[
+            ("TRUSTED_PROXIES", text, "TRUSTED_PROXIES must be addresses like 10.0.0.7, or networks like 10.0.0.0/8")
+            for text in ("nginx", "10.0.0.1/8", "::1,a", "*")
+        ],
         ("MAX_RESPONSE_BYTES", "-1", "MAX_RESPONSE_BYTES must be at least 0, got -1"),
         *[("DATA_PREFIXES", text, NO_PREFIX) for text in BAD_PREFIXES],
         *[

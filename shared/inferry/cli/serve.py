@@ -77,13 +77,16 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     from inferry.app import create_app
     from inferry.http.guard import guard
     from inferry.http.host import Host
+    from inferry.http.intake import Intake
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
+    from inferry.server.clients import Clients
     from inferry.server.helper import Helper
     from inferry.service import Service
 
     # The port answers while models load: a probe tells a server that loads from one that hangs.
-    helper = Helper()
+    clients = Clients(settings)
+    helper = Helper(clients)
     service = Service.from_settings(settings, preloaded=False, elsewhere=helper)
     pusher = open_pusher(settings, service.metrics, os.environ)
     host = Host(
@@ -91,6 +94,9 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         scrape=metrics.share(service, workers),
         background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
         elsewhere=helper,
+        loading=Helper(clients),
+        intake=Intake(settings, clients, helper.waiting),
+        client=clients,
     )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)

@@ -2,12 +2,14 @@
 
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from inferry.concurrency import Turns
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
-from inferry.http.asgi import Headers, Receive
+from inferry.http.asgi import Headers, Message, Receive
 from inferry.observability.record import RequestRecord
+
+if TYPE_CHECKING:
+    from inferry.http.intake import Intake
 
 # zlib's window bits: 15 for a zlib container, which is what HTTP calls deflate (RFC 9110, 8.4.1.2), +16 for gzip.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -124,27 +126,31 @@ async def read_body(
     limit: int,
     record: RequestRecord | None,
     large: int,
-    turns: Turns | None = None,
+    intake: "Intake | None" = None,
 ) -> Body:
     """A request's body without its Content-Encoding; as it came if it has over `large` bytes, with that or without.
 
-    RequestTooLarge over `limit` bytes, before and after inflating. What is not small comes in one of the `turns`.
+    RequestTooLarge over `limit` bytes, before and after inflating; what `intake` raises, which is a server's.
     """
     declared = headers.get(b"content-length", b"")
-    if declared.isdigit() and int(declared[:20]) > limit:
-        raise _too_large(limit)
+    if declared.isdigit():
+        expected = int(declared[:20])
+        if expected > limit:
+            raise _too_large(limit)
+        if intake is not None and expected > large:
+            intake.check(expected)
     message = await receive()
     body: Body = message.get("body", b"")
     size = len(body)
     if size > large or message.get("more_body"):
-        received = await _received(message["body"], receive, limit)
+        received = await _received(message, receive, limit, intake)
         size = len(received)
         body = Large([received], "", limit) if size > large else bytes(received)
     if record is not None:
         record.received = size
     encoding = headers.get(b"content-encoding")
-    if turns is not None and (size > SMALL or encoding):
-        await turns()
+    if intake is not None and (size > SMALL or encoding):
+        await intake.turn()
     return _inflated(body, encoding.decode("latin-1"), limit, large) if encoding else body
 
 
@@ -159,16 +165,20 @@ def _inflated(body: Body, encoding: str, limit: int, large: int) -> Body:
         return Large([body], encoding, limit)
 
 
-async def _received(first: bytes, receive: Receive, limit: int) -> bytearray:
-    """A body that goes on after `first`, or is over the limit already.
+async def _received(message: Message, receive: Receive, limit: int, intake: "Intake | None") -> bytearray:
+    """A body that begins with `message`.
 
     In one block, which goes back to the system: of parts of 256 kB, `process` would keep what lies before the last.
     """
-    body, more = bytearray(first), True
-    while more and len(body) <= limit:
+    body = bytearray()
+    while True:
+        part = message.get("body", b"")
+        if intake is not None:
+            intake.hold(len(part))
+        body += part
+        if len(body) > limit or not message.get("more_body"):
+            break
         message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
     if len(body) > limit:
         raise _too_large(limit)
     return body

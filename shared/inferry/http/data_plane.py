@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import errors
-from inferry.concurrency import Turns, on_loop
+from inferry.concurrency import on_loop
 from inferry.errors import InferryError, NotSupported, ResponseTooLarge
 from inferry.http import asgi, bodies, content, routes
 from inferry.http.asgi import ASGIApp, Message, Receive, Response, Scope, Send
@@ -57,7 +57,7 @@ class App:
         self._observer = observer
         self._limit = service.settings.max_request_bytes
         self._large = self._limit if host.elsewhere is None else min(content.LARGE, self._limit)
-        self._turns = None if host.elsewhere is None else Turns()
+        self._intake = host.intake
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
@@ -112,7 +112,7 @@ class App:
                     await self._hand_over({**scope, **rest}, receive, send, record)
                     return
                 try:
-                    body = await read_body(headers, receive, self._limit, record, self._large, self._turns)
+                    body = await read_body(headers, receive, self._limit, record, self._large, self._intake)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
@@ -207,6 +207,8 @@ class App:
             else:
                 encoded, response_headers = bodies.of_response(response, accept)
             self._check_size(scope, len(encoded))
+            if self._intake is not None and len(encoded) > asgi.PART:
+                self._intake.answer(len(encoded))
             account.answered(signature.rows(request), received, len(encoded))
         if large:
             await bodies.let_go(request, [response])

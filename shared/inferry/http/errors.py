@@ -45,6 +45,7 @@ STATUS: dict[type[InferryError], int] = {
     errors.InvalidSettings: 500,
     errors.NotSupported: 501,
     errors.ModelUnavailable: 503,
+    errors.Overloaded: 503,
     errors.InferenceTimeout: 504,
 }
 
@@ -70,7 +71,7 @@ def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestReco
         response[2].append((b"allow", ", ".join(exc.allowed).encode()))
     if isinstance(exc, errors.KeyMissing):
         response[2].append((b"www-authenticate", b"Bearer"))
-    if isinstance(exc, errors.QueueFull):
+    if isinstance(exc, errors.QueueFull | errors.Overloaded):
         response[2].append((b"retry-after", b"1"))
     return response
 

@@ -1,10 +1,11 @@
 """Every route that is not the data plane, in FastAPI, and the OpenAPI document of them all."""
 
+import asyncio
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
@@ -14,10 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.concurrency import Pause, Turns
-from inferry.errors import InferryError, ModelControlDisabled, NotSupported, StoreError
+from inferry.concurrency import Elsewhere, Lease, Pause, Shares
+from inferry.errors import InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
-from inferry.http.asgi import ASGIApp, Receive, Response, Scope, Send, link
+from inferry.http.asgi import PART, ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.bodies import Document
 from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
@@ -120,7 +121,9 @@ class Management:
         self._elsewhere = host.elsewhere
         limit = service.settings.max_request_bytes
         self._large = limit if host.elsewhere is None else min(content.LARGE, limit)
-        self._turns = None if host.elsewhere is None else Turns()
+        self._intake = host.intake
+        self._loading = host.loading
+        self._waiting = Shares(service.settings.max_deferred, host.client)
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -158,7 +161,8 @@ class Management:
 
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
-        config, files = await self._made(uploads.read, await self._document(request), model)
+        document = await self._document(request)
+        config, files = await self._made(uploads.read, document, model, elsewhere=self._loading or self._elsewhere)
         await self._in_thread(self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
@@ -172,28 +176,38 @@ class Management:
         deadline = self._deadline(request)
         with self._refusals():
             document = await self._document(request)
+            start = time.monotonic()
             name = await self._made(row_bodies.wanted_model, document, deadline=deadline)
+            spent = time.monotonic() - start
             model = await self._service.model(self._service.default_model(name), None, deadline)
-        return await self._predict(model, document, row_bodies.features, row_bodies.predictions, deadline)
+        return await self._predict(model, document, row_bodies.features, row_bodies.predictions, deadline, spent)
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = self._deadline(request)
         with self._refusals():
             loaded = await self._service.model(model, None, deadline)
             document = await self._document(request)
+            start = time.monotonic()
             await self._made(row_bodies.has_instances, document, deadline=deadline)
-        return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline)
+            spent = time.monotonic() - start
+        return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline, spent)
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
-        loaded = await self._service.model(model, None, context.deadline(request.scope))
-        headers = dict(request.scope["headers"])
-        deferred = self._deferred()
-        line = await self._made(
-            bodies.line, await self._body(request), headers.get(types.HEADER_LENGTH), loaded.signature
-        )
-        found = await self._in_thread(deferred.keep, model, bytes(line))
+        with self._refusals():
+            deferred = self._deferred()
+            loaded = await self._service.model(model, None, context.deadline(request.scope))
+            place = self._place()
+            try:
+                body, headers = await self._body(request), dict(request.scope["headers"])
+                line = await self._made(bodies.line, body, headers.get(types.HEADER_LENGTH), loaded.signature)
+                found = await self._in_thread(deferred.keep, model, bytes(line))
+            except BaseException:
+                place.end()
+                raise
         if self._background is not None:
-            self._background.submit(_work, deferred, deferred.job(model, found), self._service)
+            loop = asyncio.get_running_loop()
+            work = self._background.submit(_work, deferred, deferred.job(model, found), self._service)
+            work.add_done_callback(lambda _: _call(loop, place.end))
         return self._pending(request, model, found)
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
@@ -220,6 +234,17 @@ class Management:
         from inferry.jobs.deferred import Deferred
 
         return Deferred(self._service.settings)
+
+    def _place(self) -> Lease:
+        """Of one request among those that wait for the server to answer them later. QueueFull."""
+        place = self._waiting.lease()
+        if self._background is not None and not place.grow(1):
+            waiting = self._waiting
+            raise QueueFull(
+                f"{waiting.taken} requests wait for their responses, of {waiting.most} that may, half of them of one "
+                "client (MAX_DEFERRED): try later, or without 'Prefer: respond-async'"
+            )
+        return place
 
     def _pending(self, request: HTTPRequest, model: str, found: str) -> HTTPResponse:
         url = link(request.scope, f"/v2/models/{model}/requests/{found}")
@@ -249,9 +274,11 @@ class Management:
         read: Callable[[Document, RowModel], tuple[InferRequest, int]],
         write: Callable[[Sequence[InferResponse], int, RowModel], bytes],
         deadline: float,
+        spent: float,
     ) -> HTTPResponse:
+        """`spent`: the seconds of MODEL_TIMEOUT that are over already."""
         with Account(model, current_record.get()) as account:
-            deadline = min(deadline, account.until(self._service.settings.model_timeout))
+            deadline = min(deadline, account.until(self._service.settings.model_timeout - spent))
             request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
             pause = Pause() if self._elsewhere is not None else None
@@ -262,6 +289,8 @@ class Management:
                 body = await self._elsewhere(write, *arguments, deadline=deadline)
             else:
                 body = write(*arguments)
+            if self._intake is not None and len(body) > PART:
+                self._intake.answer(len(body))
             account.answered(count)
         if isinstance(document, Large):
             await bodies.let_go(request, responses)
@@ -276,18 +305,24 @@ class Management:
         return body if isinstance(body, Large) else bodies.document(body)
 
     async def _made(
-        self, function: Callable[..., T], document: Document | Body, *arguments: Any, deadline: float = math.inf
+        self,
+        function: Callable[..., T],
+        document: Document | Body,
+        *arguments: Any,
+        deadline: float = math.inf,
+        elsewhere: Elsewhere | None = None,
     ) -> T:
         """What a function makes of a document, in another process of a large one."""
-        if self._elsewhere is None or not isinstance(document, Large):
+        elsewhere = elsewhere or self._elsewhere
+        if elsewhere is None or not isinstance(document, Large):
             return function(document, *arguments)
         deadline = min(deadline, time.monotonic() + self._service.settings.model_timeout)
-        return await self._elsewhere(function, document, *arguments, deadline=deadline)
+        return await elsewhere(function, document, *arguments, deadline=deadline)
 
     async def _body(self, request: HTTPRequest) -> Body:
         limit = self._service.settings.max_request_bytes
         headers, record = dict(request.scope["headers"]), current_record.get()
-        return await read_body(headers, request.receive, limit, record, self._large, self._turns)
+        return await read_body(headers, request.receive, limit, record, self._large, self._intake)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool
@@ -330,6 +365,11 @@ def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
             deferred.fail(job, exc)
         except StoreError:
             log.exception("the request in %s has no response", job.input)
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
+    with suppress(RuntimeError):  # the server has ended
+        loop.call_soon_threadsafe(function)
 
 
 def _json(value: Any) -> HTTPResponse:

@@ -19,7 +19,7 @@ METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "PO
 OTHER_METHOD = "_OTHER"
 # Why a request was not answered, once its model was known, and before.
 REASONS = ("invalid", "invalid_argument", "denied", "rejected", "timeout", "canceled", "error")
-EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "timeout", "canceled", "error")
+EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "rejected", "timeout", "canceled", "error")
 SUCCESS, FAILED = "success", "failed"
 
 

@@ -30,6 +30,7 @@ REASON: dict[type[BaseException], str] = {
     errors.ModelNotFound: "not_found",
     errors.ModelUnavailable: "unavailable",
     errors.QueueFull: "rejected",
+    errors.Overloaded: "rejected",
     errors.InferenceTimeout: "timeout",
     Exception: "error",
     BaseException: "canceled",

@@ -16,6 +16,7 @@ from inferry.http import asgi
 from inferry.http.asgi import ASGIApp, Message, Receive, Scope, Send
 from inferry.observability import logs
 from inferry.protocol.types import JSON
+from inferry.server import clients
 from inferry.settings import Settings
 
 # A line waits for others no longer than this.
@@ -186,6 +187,7 @@ class Connection(HttpToolsProtocol):
 
     def _begin(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # No coroutine of its own: every request comes by.
+        clients.scope.set(scope)
         self._answered = cycle = receive.__self__  # type: ignore[attr-defined]
         self._task = asyncio.current_task()
         if self._is_large and _size(scope) > self._most:

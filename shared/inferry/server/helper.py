@@ -9,6 +9,7 @@ import io
 import logging
 import marshal
 import math
+import os
 import pickle
 import signal
 import socket
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from inferry.concurrency import Client, RoundRobin, nobody
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError
 from inferry.protocol.tensors import Array, memory
 
@@ -39,6 +41,7 @@ _SOCKET_BYTES = 1 << 20
 _KILL_SECONDS = 0.1
 # Strings that are made, or written down, at a time: each batch holds the interpreter's lock for two milliseconds.
 _STRINGS = 20_000
+_NICE = 5
 _COUNT = struct.Struct("<Q")
 _MAIN = "import sys; from inferry.server.helper import main; main(int(sys.argv[1]))"
 
@@ -46,12 +49,12 @@ _MAIN = "import sys; from inferry.server.helper import main; main(int(sys.argv[1
 class Helper:
     """One such process: it is started when the first large body comes, and again when it has died.
 
-    It has one piece of work at a time; the others wait.
+    It has one piece of work at a time; the others wait, those of each client behind one another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client = nobody) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="inferry-helper")
-        self._turn = asyncio.Lock()
+        self._turn = RoundRobin(client)
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -62,14 +65,22 @@ class Helper:
         InferenceTimeout at `deadline` (time.monotonic), InferenceFailed when the process dies of it.
         """
         try:
-            async with asyncio.timeout(deadline - time.monotonic()), self._turn:
-                if self._idle is not None:
-                    self._idle.cancel()
-                return await self._asked(function, arguments)
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._turn.acquire()
+                try:
+                    if self._idle is not None:
+                        self._idle.cancel()
+                    return await self._asked(function, arguments)
+                finally:
+                    self._turn.release()
         except TimeoutError as exc:
             raise InferenceTimeout(
                 "the time for this request was over while its body, or that of its response, was worked on"
             ) from exc
+
+    def waiting(self) -> int:
+        """How much work of this client waits."""
+        return self._turn.waiting
 
     def close(self) -> None:
         """Ends the process, which must have nothing to do."""
@@ -91,7 +102,10 @@ class Helper:
             raise
         self._idle = loop.call_later(IDLE_SECONDS, self._retire)
         if not done:
-            raise value
+            try:
+                raise value
+            finally:
+                del value  # else it would hold this frame, and that the arguments
         result: T = value
         return result
 
@@ -104,7 +118,7 @@ class Helper:
     def _exchange(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         channel = self._connected()
         try:
-            _send(channel, (function, arguments))
+            _send(channel, _packed((function, arguments)))
             reply: tuple[bool, Any] = _receive(channel)
             return reply
         except (OSError, EOFError) as exc:
@@ -148,6 +162,8 @@ def main(descriptor: int) -> None:
     """Does what it is sent, until the server ends."""
     # Ctrl-C is for the server, whose end is ours.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Small requests come first, where they need all CPUs: of one, this gets a quarter then.
+    os.nice(_NICE)
     # Where memory is short, a request is to fail and not the server.
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
@@ -155,20 +171,20 @@ def main(descriptor: int) -> None:
         while True:
             try:
                 function, arguments = _receive(channel)
+                _answer(channel, function, arguments)
             except (EOFError, OSError):
                 return
-            _answer(channel, function, arguments)
             del function, arguments
 
 
 def _answer(channel: socket.socket, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
-        reply = True, _beside(function(*arguments))
+        reply = _packed((True, _beside(function(*arguments))))
     except InferryError as exc:
-        reply = False, exc.with_traceback(None)
+        reply = _packed((False, exc.with_traceback(None)))
     except Exception as exc:
         log.exception("a large body could not be worked on")
-        reply = False, RuntimeError(f"{type(exc).__name__}: {exc}")
+        reply = _packed((False, RuntimeError(f"{type(exc).__name__}: {exc}")))
     _send(channel, reply)
 
 
@@ -181,10 +197,14 @@ def _beside(value: Any) -> Any:
     return value
 
 
-def _send(channel: socket.socket, value: Any) -> None:
+def _packed(value: Any) -> list[memoryview]:
+    """The value as it goes over: a pickle, and what lies beside it."""
     buffers: list[pickle.PickleBuffer] = []
     text = _dumped(value, buffers)
-    raws = [memoryview(text), *(buffer.raw() for buffer in buffers)]
+    return [memoryview(text), *(buffer.raw() for buffer in buffers)]
+
+
+def _send(channel: socket.socket, raws: Sequence[memoryview]) -> None:
     channel.sendall(_COUNT.pack(len(raws)) + struct.pack(f"<{len(raws)}Q", *map(len, raws)))
     for raw in raws:
         channel.sendall(raw)

@@ -2,11 +2,15 @@
 
 import asyncio
 import copy
+import gc
 import math
 import os
 import signal
+import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,8 @@ from inferry.protocol.tensors import ALIGNMENT, DATATYPES, Tensor
 from inferry.protocol.types import InferResponse
 from inferry.server import helper as module
 from inferry.server.helper import Helper
+
+client: ContextVar[str] = ContextVar("client", default="")
 
 
 @pytest.fixture
@@ -57,6 +63,71 @@ def test_what_a_function_raises(helper: Helper) -> None:
         assert await helper(math.sqrt, 4, deadline=soon()) == 2
 
     run(scenario)
+
+
+def test_what_can_not_be_sent_back(helper: Helper) -> None:
+    async def scenario() -> None:
+        pid = await helper(os.getpid, deadline=soon())
+        with pytest.raises(RuntimeError, match=r"TypeError: cannot pickle '_thread.lock' object"):
+            await helper(threading.Lock, deadline=soon())
+        assert await helper(os.getpid, deadline=soon()) == pid
+
+    run(scenario)
+
+
+def test_the_server_comes_first(helper: Helper) -> None:
+    async def scenario() -> None:
+        assert await helper(os.nice, 0, deadline=soon()) == os.nice(0) + 5
+
+    run(scenario)
+
+
+def test_nothing_is_kept_of_what_was_refused(helper: Helper) -> None:
+    """An error holds the frames that it came through, and one of them its body."""
+
+    class Body(bytearray):
+        pass
+
+    async def scenario() -> None:
+        body = Body(b"{")
+        gone = weakref.ref(body)
+        large = content.Large([body], "", 10)
+        del body
+        gc.disable()
+        try:
+            await asyncio.gather(helper(bodies.document, large, deadline=soon()), return_exceptions=True)
+            del large
+            end = soon()
+            while gone() is not None and time.monotonic() < end:
+                await asyncio.sleep(0.01)
+            assert gone() is None
+        finally:
+            gc.enable()
+
+    run(scenario)
+
+
+def test_one_client_does_not_keep_another_waiting() -> None:
+    helper = Helper(client.get)
+    done = []
+
+    async def work(name: str) -> None:
+        client.set(name[0])
+        await helper(time.sleep, 0.01, deadline=soon())
+        done.append(name)
+
+    async def scenario() -> None:
+        works = [asyncio.ensure_future(work(f"a{number}")) for number in range(9)]
+        await asyncio.sleep(0)
+        client.set("a")
+        assert helper.waiting() == 8
+        client.set("b")
+        assert helper.waiting() == 0
+        await asyncio.gather(work("b"), *works)
+
+    run(scenario)
+    helper.close()
+    assert done.index("b") <= 2
 
 
 def test_one_that_dies_is_replaced(helper: Helper) -> None:
