@@ -105,7 +105,7 @@ class Helper:
             try:
                 raise value
             finally:
-                del value  # else it would hold this frame, and that the arguments
+                del value, work  # else it would hold this frame, and that the arguments
         result: T = value
         return result
 

@@ -6,6 +6,7 @@ import gc
 import math
 import os
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -172,8 +173,17 @@ def test_what_is_given_up_does_not_run_on(helper: Helper) -> None:
     run(scenario)
 
 
-def test_what_is_given_up_before_it_begins_does_not_run_either(helper: Helper) -> None:
+def test_what_is_given_up_before_it_begins_does_not_run_either(
+    helper: Helper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its process is started meanwhile, and those behind it wait."""
+    given_up, connected = threading.Event(), helper._connected
+
+    def later() -> socket.socket:
+        assert given_up.wait(60)
+        return connected()
+
+    monkeypatch.setattr(helper, "_connected", later)
 
     async def scenario() -> None:
         work = asyncio.ensure_future(helper(time.sleep, 600, deadline=soon()))
@@ -181,6 +191,7 @@ def test_what_is_given_up_before_it_begins_does_not_run_either(helper: Helper) -
         await asyncio.sleep(0)
         assert helper._process is None
         work.cancel()
+        asyncio.get_running_loop().call_later(0.05, given_up.set)
         assert await helper(math.sqrt, 4, deadline=soon()) == 2
         assert work.cancelled()
 
