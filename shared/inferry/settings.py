@@ -56,7 +56,8 @@ class Settings:
     idle_timeout: float = _setting(5.0, "Seconds that a connection to the local server may wait for a request", 0.001)
     max_connections: int = _setting(900, "Open connections of a process of the local server; more are refused", 1)
     trusted_proxies: tuple[str, ...] = _setting(
-        (), "Addresses or networks of proxies whose X-Forwarded-For tells the local server's clients apart"
+        (),
+        "Proxies (addresses, networks) whose X-Forwarded-For tells clients of the local server apart, comma-separated",
     )
     max_response_bytes: int = _setting(0, "Largest response body in bytes; 0: no limit", 0)
     data_prefixes: tuple[str, ...] = _setting(

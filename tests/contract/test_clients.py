@@ -180,7 +180,7 @@ def resident(server: Server) -> int:
 
 def test_uploads_that_end_early_leave_no_memory_behind(models: Path) -> None:
     count, size = 10, 60_000_000
-    with serving(models, MODEL_TIMEOUT="120") as server:
+    with serving(models, MODEL_TIMEOUT="120", MAX_BUFFERED_BYTES=str(2 * count * (size + 1))) as server:
         server.ask("GET", "/v2/health/live")
         before = resident(server)
         with ExitStack() as stack:
@@ -240,6 +240,40 @@ def test_a_header_below_the_limit(server: Server) -> None:
     with connected(server) as client:
         client.sendall((GET + b"X-A: " + b"a" * 15_000 + b"\r\n\r\n") * 4)
         assert [reply.status for reply in replies(client)] == [200] * 4
+
+
+def test_many_requests_behind_one_another_are_no_large_header(server: Server) -> None:
+    """Though the beginning of one more is always there with the end of the one before."""
+    one = GET + b"X-A: " + b"a" * 15_000 + b"\r\n\r\n"
+    count, cut = 30, 8_000
+    with connected(server) as client:
+        text = one * count
+        client.sendall(text[:cut])
+        for start in range(cut, len(text), len(one)):
+            time.sleep(0.01)  # so that it comes in these pieces
+            client.sendall(text[start : start + len(one)])
+        assert [reply.status for reply in replies(client)] == [200] * count
+
+
+def test_a_request_to_go_on_in_another_protocol(server: Server) -> None:
+    """Is answered as it is (RFC 9110, 7.8), and leaves no lines in the log."""
+    before = len(server.log)
+    for protocol in ("websocket", "h2c"):
+        with connected(server) as client:
+            client.sendall(GET + f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode())
+            (reply,) = replies(client)
+            assert (reply.status, reply.body) == (200, b'{"live":true}')
+    assert server.log[before:] == ""
+
+
+def test_a_client_that_has_said_all_is_answered(server: Server) -> None:
+    """It ends its side of the connection, and reads on."""
+    for _ in range(20):
+        with connected(server) as client:
+            client.sendall(WHOLE)
+            client.shutdown(socket.SHUT_WR)
+            (reply,) = replies(client)
+            assert (reply.status, json.loads(reply.body)["outputs"][0]["data"]) == (200, [1, 2, 3])
 
 
 def test_more_connections_than_there_may_be(models: Path) -> None:

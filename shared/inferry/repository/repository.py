@@ -75,6 +75,8 @@ class Repository:
         self._verdicts = verdicts
         self._lock = threading.RLock()
         self._refreshing = threading.Lock()
+        # How often a request had one model looked for.
+        self._looks: dict[str, int] = {}
         self._entries: dict[str, dict[str, Entry]] = {}
         self._defaults: dict[str, str] = {}
         self._loaded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
@@ -82,7 +84,7 @@ class Repository:
         self._uploads: dict[str, Upload] = {}
         self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self.problems: list[str] = []
-        self._apply(self._scan())
+        self.refresh()
 
     def names(self) -> list[str]:
         """The names of all models, sorted."""
@@ -186,7 +188,7 @@ class Repository:
         if upload:
             self._uploads[name] = upload
         if upload or failed:
-            self.refresh(only=name)
+            self._refresh_one(name)
 
     def _turn(self, name: str) -> threading.Lock:
         """Held by whoever loads or unloads the model: each response speaks of its own load."""
@@ -194,7 +196,7 @@ class Repository:
             return self._turns.setdefault(name, threading.Lock())
 
     def _load_anew(self, name: str) -> None:
-        self.refresh(only=name)
+        self._refresh_one(name)
         entries = self._of(name)
         for entry in entries.values():
             if entry.state == UNAVAILABLE:
@@ -214,16 +216,27 @@ class Repository:
         with self._turn(name):
             self._unload(self._of(name))
             if self._discard(name):
-                self.refresh(only=name)
+                self._refresh_one(name)
                 self._unload(self._entries.get(name, {}))
 
-    def refresh(self, only: str | None = None) -> None:
-        """Looks for new, changed and removed models, all of them or `only` one. StoreError when it can't look.
+    def refresh(self) -> None:
+        """Looks for new, changed and removed models. StoreError when it can't look.
 
         Versions that are loaded are loaded anew before they are replaced, newer versions before they are served.
         """
         with self._refreshing:
-            self._apply(self._scan(), only)
+            looks = dict(self._looks)
+            found = self._scan()
+            for name in {*found, *self._entries}:
+                with self._turn(name):
+                    # What a request to load it has found since is newer.
+                    if self._looks.get(name) == looks.get(name):
+                        self._replace(name, found.get(name, {}))
+
+    def _refresh_one(self, name: str) -> None:
+        """The same for one model, in its turn: it waits for the load of no other."""
+        self._looks[name] = self._looks.get(name, 0) + 1
+        self._replace(name, self._scan().get(name, {}))
 
     def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
         from shutil import rmtree  # 2 ms, as it brings every kind of compression
@@ -336,11 +349,6 @@ class Repository:
             if files:
                 entries[name] = entries_of(name, files, store, upload.config, find)
         return entries
-
-    def _apply(self, found: dict[str, dict[str, Entry]], only: str | None = None) -> None:
-        names = {*found, *self._entries} if only is None else {only} & {*found, *self._entries}
-        for name in names:
-            self._replace(name, found.get(name, {}))
 
     def _replace(self, name: str, found: dict[str, Entry]) -> None:
         """Puts `found` in the place of the model's entries, without a moment in which a served model can't be."""

@@ -27,6 +27,8 @@ _CHUNK = 256 * 1024
 _COPIED = 64 * 1024
 # A connection that is closed while its client still sends is reset, and the client may never see why.
 _LINGER_SECONDS = 1.0
+# A request whose client sends nothing more is answered if that takes no longer than this to begin.
+_SILENCE_SECONDS = 0.25
 # A server that ends answers what its clients had sent before they could know.
 _LAST_SECONDS = 1.0
 
@@ -109,7 +111,7 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:
-            self._unfinished(cycle)
+            self._unfinished(cycle, len(data))
             return
         self._seen = 0
         # Behind a response only empty lines may come without a request.
@@ -119,6 +121,23 @@ class Connection(HttpToolsProtocol):
             self.flow.resume_reading()
         if asgi.DRAINING in self.app_state:
             cycle.keep_alive = False
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has said all that it will, or has left: which of the two shows only when it is answered.
+
+        So its request goes on for a moment. True: the connection is closed here.
+        """
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope or cycle.more_body or cycle.response_complete:
+            self.transport.close()  # behind what is written in this turn
+        else:
+            cycle.keep_alive = False
+            self.loop.call_later(_SILENCE_SECONDS, self._give_up, cycle)
+        return True
+
+    def _give_up(self, cycle: RequestResponseCycle) -> None:
+        if not cycle.response_started:
+            self.transport.close()
 
     def shutdown(self) -> None:
         """The server ends. A request that is on its way is answered still, with the news that it was the last."""
@@ -160,22 +179,24 @@ class Connection(HttpToolsProtocol):
             seconds = self._limits.header
             self._refuse(408, f"the request's header was not whole after {seconds:g} s (HEADER_TIMEOUT)")
 
-    def _unfinished(self, cycle: RequestResponseCycle | None) -> None:
-        """A part of a request came, and it is not the last one."""
+    def _unfinished(self, cycle: RequestResponseCycle | None, came: int) -> None:
+        """A part of a request came, and it is not the last one; so many bytes at once."""
         if self.transport.is_closing():
             return
         if cycle is not None and cycle.scope is self.scope:
-            self._await(cycle, self._limits.body, self._has_grown(cycle))
+            self._await(cycle, self._limits.body, self._has_grown(cycle), came)
         else:
-            self._await(self.scope, self._limits.header, False)
+            self._await(self.scope, self._limits.header, False, came)
         # What came in front of a header in one piece is counted with it, and what is no body in a body's chunks.
         if self._seen > self._most + _CHUNK:
             self._refuse(431, self._too_large())
 
-    def _await(self, awaited: object, seconds: float, goes_on: bool) -> None:
+    def _await(self, awaited: object, seconds: float, goes_on: bool, came: int) -> None:
         if goes_on:
             self._seen = 0
         if goes_on or awaited is not self._awaited:
+            # Of requests that come one behind the other, a part of the next may always be there.
+            self._seen = min(self._seen, came)
             self._awaited = awaited
             self.until = self.loop.time() + seconds
 
@@ -222,6 +243,9 @@ class Connection(HttpToolsProtocol):
         self.transport.write_eof()
         self.transport.set_protocol(_Deaf())
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Logs nothing: the request is answered as it is, as the client may expect (RFC 9110, 7.8)."""
 
     def _later(self, write: Callable[[], None]) -> None:
         self.loop.call_later(_LINE_SECONDS, write)

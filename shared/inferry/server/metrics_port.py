@@ -32,22 +32,25 @@ def listen(host: str, port: int, text: Scrape) -> int:
 
 
 class _Server(ThreadingHTTPServer):
-    """Its clients are few, and have little to say: more than that is turned away, and what takes long is ended."""
+    """Its clients are few, and have little to say: what takes long is ended, and the oldest for one too many."""
 
     daemon_threads = True
 
     def __init__(self, *arguments: Any) -> None:
         self._open: dict[socket.socket, float] = {}
+        self.asked: set[socket.socket] = set()
         super().__init__(*arguments)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        if len(self._open) >= _CONNECTIONS:
-            return False
+        while len(opened := [*self._open]) >= _CONNECTIONS:
+            # Those that have asked come last: who only holds a connection shuts nobody out.
+            self._end(next((one for one in opened if one not in self.asked), opened[0]))
         self._open[request] = time.monotonic() + _SECONDS
         return True
 
     def shutdown_request(self, request: Any) -> None:
         self._open.pop(request, None)
+        self.asked.discard(request)
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
@@ -55,8 +58,12 @@ class _Server(ThreadingHTTPServer):
         now = time.monotonic()
         for request, until in [*self._open.items()]:
             if until <= now:
-                with suppress(OSError):  # it has ended meanwhile
-                    request.shutdown(socket.SHUT_RDWR)
+                self._end(request)
+
+    def _end(self, request: socket.socket) -> None:
+        self._open.pop(request, None)
+        with suppress(OSError):  # it has ended meanwhile
+            request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Logs nothing: a client that left, or was made to, is no event."""
@@ -65,9 +72,11 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     text: Scrape
 
     def do_GET(self) -> None:
+        self.server.asked.add(self.connection)
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404)
             return

@@ -62,6 +62,7 @@ def _options(settings: Settings) -> dict[str, Any]:
     return {
         "http": partial(Connection, limits=Limits.of(settings)),
         "interface": "asgi3",
+        "ws": "none",
         "lifespan": "on",
         # In JSON, `logs` has formatted these loggers, and each request has its line already.
         **({"log_config": None} if json else {}),
@@ -150,7 +151,6 @@ class _Server(uvicorn.Server):
         )
 
     def _connections(self) -> list[Connection]:
-        # Those that uvicorn makes of WebSockets know no limits.
         return [item for item in self.server_state.connections if isinstance(item, Connection)]
 
     def _look(self) -> None:

@@ -543,10 +543,13 @@ class TestControl:
                 assert "a.onnx is not an ONNX file" in bad or "model.onnx is not an ONNX file" in bad
                 assert factor(repository.get("a")) in (2, 3)
 
+    @pytest.mark.parametrize("served", [False, True], ids=["a new one", "in place of one that is served"])
     def test_a_load_waits_for_one_of_the_same_model_and_for_no_other(
-        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: bool
     ) -> None:
         repository = open_repository(str(folder), cache=tmp_path / "cache")
+        if served:
+            repository.load("a", ModelConfig(), {"1/model.onnx": TRIPLE})
         load, under_way, go_on = loader.load, threading.Event(), threading.Event()
 
         def held_up(name: str, *arguments: Any) -> Model:
@@ -567,6 +570,31 @@ class TestControl:
             unloaded.result(30)
         # What was uploaded goes with its unload.
         assert states(repository) == {("b", "1"): READY}
+
+    def test_what_a_load_found_is_not_undone_by_an_older_look(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(folder, "a.onnx", DOUBLE)
+        repository = open_repository(str(folder))
+        assert factor(repository.get("a")) == 2
+        scan, looked, go_on = repository._scan, threading.Event(), threading.Event()
+
+        def held_up() -> Any:
+            found = scan()
+            looked.set()
+            assert go_on.wait(30)
+            return found
+
+        monkeypatch.setattr(repository, "_scan", held_up)
+        with ThreadPoolExecutor(1) as pool:
+            refreshed = pool.submit(repository.refresh)
+            assert looked.wait(30)
+            monkeypatch.setattr(repository, "_scan", scan)
+            write(folder, "a.onnx", TRIPLE)
+            repository.load("a")
+            go_on.set()
+            refreshed.result(30)
+        assert factor(repository.get("a")) == 3
 
     def test_a_refused_upload_leaves_the_one_before(self, folder: Path, tmp_path: Path) -> None:
         write(folder, "b.onnx", DOUBLE)

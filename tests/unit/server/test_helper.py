@@ -173,9 +173,7 @@ def test_what_is_given_up_does_not_run_on(helper: Helper) -> None:
     run(scenario)
 
 
-def test_what_is_given_up_before_it_begins_does_not_run_either(
-    helper: Helper, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_given_up_before_it_begins_does_not_run_either(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its process is started meanwhile, and those behind it wait."""
     given_up, connected = threading.Event(), helper._connected
 

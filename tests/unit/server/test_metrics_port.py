@@ -1,9 +1,11 @@
 """The port for scrapes alone: what it answers, and how little it lets itself be kept busy with."""
 
 import socket
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 
 import pytest
@@ -47,6 +49,36 @@ def test_connections_that_say_nothing_end_and_scrapes_go_on(port: int, idle: lis
         except OSError:
             time.sleep(0.05)
     raise AssertionError("no scrape was answered")
+
+
+def test_connections_that_say_nothing_shut_no_scrape_out() -> None:
+    """Not even for the time that each of them has."""
+    port = metrics_port.listen("127.0.0.1", 0, lambda _: "up 1\n")
+    with ExitStack() as stack:
+        for _ in range(3 * metrics_port._CONNECTIONS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            assert scrape(port) == b"up 1\n"
+
+
+def test_a_scrape_that_is_answered_is_not_cut_off() -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(_: object) -> str:
+        asked.set()
+        assert answered.wait(30)
+        return "up 1\n"
+
+    port = metrics_port.listen("127.0.0.1", 0, slow)
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        scraped = pool.submit(scrape, port)
+        assert asked.wait(30)
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), 30))
+            for _ in range(2 * metrics_port._CONNECTIONS)
+        ]
+        assert idle[0].recv(1) == b""
+        answered.set()
+        assert scraped.result() == b"up 1\n"
 
 
 def test_a_header_that_never_ends(port: int) -> None:
