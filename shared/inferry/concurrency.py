@@ -187,9 +187,9 @@ class Lease:
         return self.become(self._amount + amount)
 
     def become(self, amount: int) -> bool:
-        """Takes so much in place of what it has, unless there is not so much left."""
-        more = amount - self._amount
-        if more > 0 and not self._shares.has_for(self._client, more):
+        """Takes so much in place of what it has, unless there is not so much left; alone it may have any amount."""
+        more, alone = amount - self._amount, self._shares.taken == self._amount
+        if more > 0 and not alone and not self._shares.has_for(self._client, more):
             return False
         self._shares.add(self._client, more)
         self._amount = amount

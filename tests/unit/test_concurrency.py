@@ -167,3 +167,5 @@ def test_shares() -> None:
         lease.end()
     assert shares.taken == 0
     assert shares.has(50)
+    assert first.become(1000)  # alone
+    assert not second.grow(1)

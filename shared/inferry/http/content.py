@@ -151,7 +151,11 @@ async def read_body(
     encoding = headers.get(b"content-encoding")
     if intake is not None and (size > SMALL or encoding):
         await intake.turn()
-    return _inflated(body, encoding.decode("latin-1"), limit, large) if encoding else body
+    if encoding:
+        body = _inflated(body, encoding.decode("latin-1"), limit, large)
+    if intake is not None and isinstance(body, Large):
+        intake.check(0)
+    return body
 
 
 def _inflated(body: Body, encoding: str, limit: int, large: int) -> Body:

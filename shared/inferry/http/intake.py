@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from inferry.concurrency import Client, Lease, Shares, Turns, nobody
@@ -25,8 +26,14 @@ class Intake:
         self._waiting = waiting
         self._memory = Shares(settings.max_buffered_bytes or _BODIES * settings.max_request_bytes, client)
 
+    def for_models(self) -> "Intake":
+        """The same for bodies that wait for nobody: models that are uploaded."""
+        found = copy(self)
+        found._waiting = int
+        return found
+
     def check(self, size: int) -> None:
-        """Before a large body of so many bytes comes. QueueFull, Overloaded."""
+        """Before a large body of so many bytes comes, and once it is there. QueueFull, Overloaded."""
         if (waiting := self._waiting()) >= MOST_WAITING:
             raise QueueFull(f"{waiting} large requests of this client wait already; try later")
         if not self._memory.has(size):

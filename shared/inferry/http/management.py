@@ -35,6 +35,7 @@ from inferry.runtime.model import Model
 from inferry.service import Account, Service
 
 if TYPE_CHECKING:
+    from inferry.http.intake import Intake
     from inferry.jobs.deferred import Deferred
     from inferry.jobs.runner import Job
 
@@ -161,7 +162,7 @@ class Management:
 
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
-        document = await self._document(request)
+        document = await self._document(request, self._intake and self._intake.for_models())
         config, files = await self._made(uploads.read, document, model, elsewhere=self._loading or self._elsewhere)
         await self._in_thread(self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
@@ -299,9 +300,9 @@ class Management:
     def _deadline(self, request: HTTPRequest) -> float:
         return context.deadline(request.scope)
 
-    async def _document(self, request: HTTPRequest) -> Document:
+    async def _document(self, request: HTTPRequest, intake: "Intake | None" = None) -> Document:
         """The JSON object in the body, unless that is a large one."""
-        body = await self._body(request)
+        body = await self._body(request, intake)
         return body if isinstance(body, Large) else bodies.document(body)
 
     async def _made(
@@ -319,10 +320,10 @@ class Management:
         deadline = min(deadline, time.monotonic() + self._service.settings.model_timeout)
         return await elsewhere(function, document, *arguments, deadline=deadline)
 
-    async def _body(self, request: HTTPRequest) -> Body:
+    async def _body(self, request: HTTPRequest, intake: "Intake | None" = None) -> Body:
         limit = self._service.settings.max_request_bytes
         headers, record = dict(request.scope["headers"]), current_record.get()
-        return await read_body(headers, request.receive, limit, record, self._large, self._intake)
+        return await read_body(headers, request.receive, limit, record, self._large, intake or self._intake)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool

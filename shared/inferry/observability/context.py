@@ -15,6 +15,8 @@ _TRACEPARENT = b"traceparent"
 # W3C Trace Context: version, trace id, parent id, flags, with an x for each hexadecimal digit.
 _TRACE = b"xx-" + b"x" * 32 + b"-" + b"x" * 16 + b"-xx"
 TRACE_ID = slice(3, 35)
+# What of a traceparent is looked at: the first character behind it tells whether there may be more.
+_TRACE_LENGTH = len(_TRACE) + 1
 _ZEROS = b"0" * 16
 _DIGITS = bytes(0x78 if byte in b"0123456789abcdef" else 0x2D if byte == 0x2D else 0 for byte in range(256))
 _ID_LENGTH = 100
@@ -67,7 +69,7 @@ def named(
 
     The id is text if the platform says it, else bytes that can stand in a header and in a line.
     """
-    trace: str | bytes = headers.get(_TRACEPARENT, b"")
+    trace: str | bytes = headers.get(_TRACEPARENT, b"")[:_TRACE_LENGTH]
     if platform:
         trace = platform.get("trace_id") or trace
         if said := platform.get("request_id"):

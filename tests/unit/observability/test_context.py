@@ -126,3 +126,12 @@ def test_new_ids() -> None:
 
 def test_deadline() -> None:
     assert [context.deadline(given) for given in ({}, scope({}), scope(HOST))] == [math.inf, math.inf, 12.5]
+
+
+def test_no_more_of_a_traceparent_is_kept_than_is_read() -> None:
+    """Many of them wait for their lines in the log together."""
+    of_today = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    for found, expected in ((f"{of_today}-", ""), (f"01{of_today[2:]}-", "1" * 32), (f"01{of_today[2:]}", "")):
+        *_, trace = context.named(None, {b"traceparent": found.encode() + b"a" * 60_000})
+        assert len(trace) <= 56
+        assert context.trace_id(trace) == expected
