@@ -28,7 +28,12 @@ SETTINGS = {
 }
 # Of the image, or of the version that is served.
 ELSEWHERE = {"HOST", "PORT", "METRICS_PORT", "APP_VERSION"}
-OWN = {"MODEL_PATH": "s3://models/0/models", "MODEL_REFRESH": "10.0", "LOG_FORMAT": "json"}
+OWN = {
+    "MODEL_PATH": "s3://models/0/models",
+    "MODEL_REFRESH": "10.0",
+    "TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
+    "LOG_FORMAT": "json",
+}
 # ${NAME:-default} and ${NAME:?what to do}
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
