@@ -185,10 +185,11 @@ def test_requests_to_be_answered_later_have_a_bound(models: Path, tmp_path: Path
     limits = {"MAX_DEFERRED": "2", "MODEL_TIMEOUT": "3", "API_KEYS": ",".join(KEYS.values())}
     with serving(models, BATCH_INPUT=f"{tmp_path}/in", BATCH_OUTPUT=f"{tmp_path}/out", **limits) as server:
 
-        def deferred(key: str, turns: int) -> Answer:
+        def deferred(key: str, turns: object) -> Answer:
             body = json.dumps({"inputs": [tensor("turns", "INT64", [1], [turns])]}).encode()
             return server.ask("POST", "/v2/models/slow/infer", body, {**ASYNC, "x-api-key": key})
 
+        assert deferred("one", "a").status == 400
         assert deferred("one", FOREVER).status == 202
         refused = deferred("one", 1)
         assert (refused.status, refused.headers["retry-after"]) == (429, "1")
@@ -199,7 +200,7 @@ def test_requests_to_be_answered_later_have_a_bound(models: Path, tmp_path: Path
         assert rejected(server) == 1
         assert len([*tmp_path.glob("in/requests/slow/*")]) == 1
         assert deferred("other", 1).status == 202
-        # One that was refused has no place, nor has one that was answered.
+        # One that is no request has no place, nor has one that was answered.
         until(lambda: deferred("one", 1).status == 202)
 
 

@@ -590,11 +590,11 @@ class TestControl:
             refreshed = pool.submit(repository.refresh)
             assert looked.wait(30)
             monkeypatch.setattr(repository, "_scan", scan)
-            write(folder, "a.onnx", TRIPLE)
-            repository.load("a")
+            write(folder, "b.onnx", TRIPLE)
+            repository.load("b")
             go_on.set()
             refreshed.result(30)
-        assert factor(repository.get("a")) == 3
+        assert states(repository) == {("a", "1"): READY, ("b", "1"): READY}
 
     def test_a_refused_upload_leaves_the_one_before(self, folder: Path, tmp_path: Path) -> None:
         write(folder, "b.onnx", DOUBLE)
