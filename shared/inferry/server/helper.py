@@ -265,9 +265,9 @@ def _strings(shape: tuple[int, ...], *lists: memoryview) -> Array:
 
 
 def _rest(since: float) -> None:
-    """Lets others have the interpreter's lock for as long as this has had it; a helper has no others."""
+    """Lets others have the interpreter's lock for twice as long as this has had it; a helper has no others."""
     if threading.current_thread() is not threading.main_thread():
-        time.sleep(time.perf_counter() - since)
+        time.sleep(2 * (time.perf_counter() - since))
 
 
 def _dumped(value: Any, buffers: list[pickle.PickleBuffer]) -> bytes:
