@@ -166,7 +166,7 @@ def let_go(arrays: Iterable[Array]) -> None:
         for start in range(0, len(flat) if array.dtype.hasobject else 0, _FREED):
             since = time.perf_counter()
             flat[start : start + _FREED] = None
-            time.sleep(2 * (time.perf_counter() - since))
+            time.sleep(1.5 * (time.perf_counter() - since))
 
 
 def from_bytes(datatype: Datatype, shape: Shape, raw: Buffer, what: str) -> Array:

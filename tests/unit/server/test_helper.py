@@ -78,7 +78,7 @@ def test_what_can_not_be_sent_back(helper: Helper) -> None:
 
 def test_the_server_comes_first(helper: Helper) -> None:
     async def scenario() -> None:
-        assert await helper(os.nice, 0, deadline=soon()) == min(os.nice(0) + 5, 19)
+        assert await helper(os.nice, 0, deadline=soon()) == min(os.nice(0) + 3, 19)
 
     run(scenario)
 
