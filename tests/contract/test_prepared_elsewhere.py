@@ -13,6 +13,7 @@ from typing import Any
 import emulated
 import numpy as np
 import onnx_models
+import prepare_by_table
 import prepared_models
 import pytest
 from emulated import Cpu
@@ -43,7 +44,7 @@ def plain(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(folder: Path, plain: Path) -> Path:
-    command = (sys.executable, "-m", "inferry", "prepare", str(plain), str(folder / "prepared"))
+    command = (sys.executable, prepare_by_table.__file__, str(plain), str(folder / "prepared"))
     subprocess.run(command, env={**os.environ, "MODEL_CACHE_DIR": str(folder / "cache")}, check=True)
     return folder / "prepared"
 
