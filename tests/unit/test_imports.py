@@ -37,6 +37,7 @@ OWNERS = {
     "botocore": {"jobs.runs", "storage"},
     "fastapi": {"http"},
     "obstore": {"storage"},
+    "onnx": {"runtime"},
     "onnxruntime": {"runtime"},
     "opentelemetry": {"observability", "observability.sinks"},
     "pyarrow": {"jobs.formats"},

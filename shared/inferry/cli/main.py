@@ -117,8 +117,17 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--for", dest="processes", choices=("one", "many"), default="many", help="processes on a host; default: many"
     )
-    prepare.add_argument("--samples", action="append", default=[], metavar="[NAME=]FILE", help="inputs, .json or .npy")
+    prepare.add_argument(
+        "--samples", action="append", default=[], metavar="[NAME=]FILE", help="inputs, as batch reads them"
+    )
     prepare.add_argument("--tolerance", type=float, default=0.0, metavar="X", help="by which answers may differ")
+    prepare.add_argument(
+        "--quantize", choices=("static", "dynamic", "any"), help="8-bit weights, where they hold over the samples"
+    )
+    prepare.add_argument(
+        "--agreement", type=_share, default=0.99, metavar="X", help="of answers with 8-bit weights; default: 0.99"
+    )
+    prepare.add_argument("--labels", metavar="FILE", help="of the samples, .json or .npy: compare accuracy instead")
     prepare.add_argument("--keep-original", action="store_true", help="keep the model itself as well")
     prepare.add_argument("--json", action="store_true", help="print a summary for machines")
     prepare.set_defaults(run=_prepare)
@@ -198,6 +207,13 @@ def _errors(text: str) -> int | float:
             raise ValueError(text)
         return count
     share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    if not 0 <= share <= 1:
+        raise ValueError(text)
+    return share
+
+
+def _share(text: str) -> float:
+    share = float(text)
     if not 0 <= share <= 1:
         raise ValueError(text)
     return share
@@ -308,7 +324,8 @@ def _prepare(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.prepare.preparation import Request
 
     many = options.processes == "many"
-    request = Request(many, options.keep_original, options.tolerance, prepare.samples(options.samples))
+    samples, quantising = prepare.samples(options.samples), prepare.quantising(options)
+    request = Request(many, options.keep_original, options.tolerance, samples, quantising)
     outcomes = prepare.run(settings, options.target, request, sys.stderr if options.json else sys.stdout)
     if options.json:
         print(json.dumps(prepare.report(outcomes), indent=2))

@@ -1,6 +1,9 @@
 """`inferry prepare`: what is going to be written, what became of each version, and the proof as a table."""
 
+import argparse
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -8,19 +11,26 @@ from inferry.cli import infer
 from inferry.cli.inspect import size_text
 from inferry.cpus import session_threads
 from inferry.errors import InvalidRequest, InvalidSettings, ModelUnavailable
+from inferry.jobs.formats import formats
+from inferry.jobs.formats.block_builder import ReadOptions
+from inferry.jobs.formats.blocks import Block, Cursor, Pace
 from inferry.observability.logs import printable
 from inferry.prepare.output import Output, open_output
 from inferry.prepare.preparation import Outcome, Request, Samples, prepare
+from inferry.prepare.quantising import FLOAT, METHODS, Chosen, Quantising, Variant
 from inferry.prepare.verdict import Line
 from inferry.protocol import npy
-from inferry.protocol.types import InferRequest
+from inferry.protocol.json_documents import load
+from inferry.protocol.signature import Feed
 from inferry.repository.layout import CONFIG_FILE
 from inferry.repository.manifest import ORIGINAL
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import Entry
-from inferry.runtime import rows
 from inferry.runtime.model import Model
 from inferry.settings import Settings
+
+# Of samples that are read at a time.
+_ROWS = 1024
 
 
 def run(settings: Settings, target: str, request: Request, stream: TextIO) -> list[Outcome]:
@@ -80,20 +90,77 @@ def samples(given: Sequence[str]) -> Samples:
             raise InvalidSettings(f"--samples names two files for {name or 'all models'}")
         files[name if separator else ""] = file
 
-    def read(model: Model) -> InferRequest | None:
+    def read(model: Model) -> Sequence[Feed]:
         file = files.get(model.name, files.get(""))
-        return None if file is None else _request(file, model)
+        return () if file is None else _feeds(file, model)
 
     return read
 
 
-def _request(file: str, model: Model) -> InferRequest:
-    """A document of JSON as `inferry infer` takes it, or the rows of a .npy file."""
+def quantising(options: argparse.Namespace) -> Quantising | None:
+    """What is asked for by --quantize, --agreement, --labels and --samples. InvalidSettings."""
+    if options.quantize is None:
+        if options.labels:
+            raise InvalidSettings("--labels is for --quantize static, dynamic or any")
+        return None
+    if not options.samples:
+        raise InvalidSettings(
+            "--quantize takes samples of what the model is asked, in the files that `inferry batch` reads: give "
+            "--samples FILE, or --samples NAME=FILE for one of several models"
+        )
+    if find_spec("onnx") is None:
+        raise InvalidSettings("--quantize needs the package onnx: pip install 'inferry[quantize]'")
+    methods = METHODS if options.quantize == "any" else (options.quantize,)
+    return Quantising(methods, options.agreement, _labels(options.labels) if options.labels else None)
+
+
+def _labels(file: str) -> Sequence[Any]:
+    """A label for each sample: an array of JSON, or of a .npy file. InvalidRequest."""
     if file.lower().endswith(".npy"):
-        return rows.to_request(npy.read_array(infer.read(file), file).tolist(), model)
+        values = npy.read_array(infer.read(file), file).tolist()
+    else:
+        values = load(infer.read(file))
+    if not isinstance(values, list):
+        raise InvalidRequest(
+            f"{file} is no array of labels: give one of JSON, or a .npy file, with one for each sample"
+        )
+    return values
+
+
+def _feeds(file: str, model: Model) -> Sequence[Feed]:
+    """A document of JSON as `inferry infer` takes it, or the rows of a file as `inferry batch` reads it."""
     if file == "-" or file.lower().endswith(".json"):
-        return infer.document(infer.read(file), model)
-    raise InvalidRequest(f"can't tell the format of {file}: give samples as .json or .npy, or - for JSON on stdin")
+        unlimited = dataclasses.replace(model.session.signature, max_batch_size=0)
+        return [unlimited.feed(infer.document(infer.read(file), model))]
+    kind = formats.of_file(file)
+    if kind is None:
+        endings = ", ".join(f".{ending}" for ending in formats.FORMATS)
+        raise InvalidRequest(f"can't tell the format of {file}: give samples in {endings} or .json, or - for stdin")
+    options = ReadOptions(model, (), Pace(_ROWS), file)
+    try:
+        with Path(file).open("rb") as content:
+            reader = formats.open_reader(kind, content, options)
+            blocks = [block for make in reader.chunks(Cursor()) for block in make()]
+    except OSError as exc:
+        raise InvalidRequest(f"can't read {file}: {exc.strerror or exc}") from exc
+    return [feed for block in blocks for feed in _of_block(block, file, model)]
+
+
+def _of_block(block: Block, file: str, model: Model) -> Iterator[Feed]:
+    """The rows of a block in their order."""
+    if block.rejected:
+        rejected = min(block.rejected, key=lambda each: each.row)
+        raise InvalidRequest(f"row {rejected.row} of {file} is no input of model '{model.name}': {rejected.reason}")
+    unlimited = dataclasses.replace(model.session.signature, max_batch_size=0)
+    yield from map(unlimited.feed, block.requests)
+    if len(block.groups) == 1:
+        yield block.groups[0].feed
+        return
+    rows: dict[int, Feed] = {}
+    for group in block.groups:
+        for at, position in enumerate(range(len(block.rows)) if group.positions is None else group.positions.tolist()):
+            rows[position] = {name: array[at : at + 1] for name, array in group.feed.items()}
+    yield from (rows[position] for position in sorted(rows))
 
 
 def _lines(outcome: Outcome) -> Iterator[str]:
@@ -101,14 +168,39 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     if outcome.cases:
         what += f", {outcome.cases} inputs"
     yield what + (f": {outcome.reason}" if outcome.reason else "")
+    if outcome.chosen:
+        yield from _tried(outcome.chosen)
     if outcome.lines:
         yield from _table(outcome.lines)
 
 
+def _tried(chosen: Chosen) -> Iterator[str]:
+    """The models with 8-bit weights beside the float one; a star is at those that no other outdoes in everything."""
+    if chosen.variants:
+        has_labels = chosen.variants[0].accuracy is not None
+        header = ("WEIGHTS", "SIZE", "LOAD", "RUN", "PRIVATE", "AGREEMENT", *(["ACCURACY"] if has_labels else []), "")
+        yield from _aligned([header, *map(_variant, chosen.variants)])
+    yield from (f"  {method} can't be tried: {reason}" for method, reason in chosen.failed.items())
+
+
+def _variant(variant: Variant) -> tuple[str, ...]:
+    what = variant.method
+    if variant.left_out:
+        what += f", {len(variant.left_out)} of {variant.operators} operators float"
+    load, run, private = variant.cost
+    numbers = (f"{load * 1e3:.1f} ms", f"{run * 1e3:.2f} ms", size_text(int(private)), f"{variant.agreement:.4f}")
+    right = () if variant.accuracy is None else (f"{variant.accuracy:.4f}",)
+    fate = "" if variant.method == FLOAT else f"not chosen: {variant.reason}" if variant.reason else "chosen"
+    return ("* " if variant.is_best else "  ") + what, size_text(variant.size), *numbers, *right, fate
+
+
 def _table(lines: Sequence[Line]) -> Iterator[str]:
     header = ("FORM", "SIZE", "LOAD", "RUN", "PRIVATE", "ANSWERS", "")
-    cells = [header, *map(_cells, lines)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
+    return _aligned([header, *map(_cells, lines)])
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     for line in cells:
         yield ("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))).rstrip()
 

@@ -1,7 +1,6 @@
 """The inputs that a form has to answer as its model does: the card's example, a user's samples, and random ones."""
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 from inferry.errors import InferryError
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, aligned
-from inferry.protocol.types import InferRequest
 from inferry.runtime.model import Model
 from inferry.runtime.row_proof import random_feeds
 from inferry.runtime.verdicts import NONE
@@ -19,25 +17,38 @@ from inferry.runtime.verdicts import NONE
 BATCH = 32
 
 
-def cases(model: Model, samples: InferRequest | None) -> list[Feed]:
+def cases(model: Model, samples: Sequence[Feed]) -> list[Feed]:
     """Inputs that fit the model's signature; it need not run with all of them."""
     found = []
     with suppress(InferryError):  # it has none
         found.append(model.example())
-    if samples is not None:
-        unlimited = dataclasses.replace(model.session.signature, max_batch_size=0)
-        found += _batches(model, unlimited.feed(samples))
+    for feed in samples:
+        found += _batches(model, feed)
     for feed in random_feeds(model.session.signature):
         found += _fitted(feed, model)
     return found
 
 
+def singly(model: Model, samples: Sequence[Feed]) -> list[Feed]:
+    """A row at a time, where the model has rows."""
+    found: list[Feed] = []
+    for feed in samples:
+        count = _count(model, feed)
+        found += [_rows(feed, slice(row, row + 1)) for row in range(count)] if count else [feed]
+    return found
+
+
+def _count(model: Model, feed: Feed) -> int:
+    """How many rows there are; 0 where they can't be told apart."""
+    rows = {len(array) for array in feed.values() if array.ndim}
+    return rows.pop() if model.row_proof.verdict.rows != NONE and len(rows) == 1 else 0
+
+
 def _batches(model: Model, feed: Feed) -> list[Feed]:
     """A few rows at a time, where the model has rows."""
-    rows = {len(array) for array in feed.values() if array.ndim}
-    if model.row_proof.verdict.rows == NONE or len(rows) != 1:
+    count = _count(model, feed)
+    if not count:
         return [feed]
-    (count,) = rows
     specs = model.session.signature.inputs
     size = BATCH if all(specs[name].shape is None or _first(model, name) == -1 for name in feed) else 1
     return [_rows(feed, slice(start, start + size)) for start in range(0, count, size)]

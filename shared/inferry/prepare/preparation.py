@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inferry.errors import ModelUnavailable, StoreError
-from inferry.prepare import cases, graph, trials
+from inferry.prepare import cases, graph, quantising, trials
 from inferry.prepare.output import Output
+from inferry.prepare.quantising import FLOAT, Chosen, Quantising
 from inferry.prepare.stripped import stripped
 from inferry.prepare.trials import TrialFailed
 from inferry.prepare.verdict import MOST_BYTES, Line, judged
 from inferry.protocol.signature import Feed
-from inferry.protocol.types import InferRequest
 from inferry.repository import manifest, model_cache
 from inferry.repository.content import Content, combined
 from inferry.repository.digests import Digests
@@ -22,7 +22,7 @@ from inferry.repository.layout import MANIFEST, MODEL_FILE
 from inferry.repository.manifest import NATIVE, ORIGINAL, PORTABLE, Form, FormFile, Manifest
 from inferry.repository.repository import Repository
 from inferry.repository.version import Entry
-from inferry.runtime import cpu_kind
+from inferry.runtime import cpu_kind, onnx_file
 from inferry.runtime.model import Model
 from inferry.runtime.session import RUNTIME
 from inferry.storage.local import sha256_of
@@ -30,18 +30,19 @@ from inferry.storage.local import sha256_of
 # Of the proof and of what is kept: what another rule made is made again.
 RULE = 1
 
-Samples = Callable[[Model], InferRequest | None]
+Samples = Callable[[Model], Sequence[Feed]]
 Planned = Callable[[Entry, int, Mapping[str, int]], None]
 
 
 class Request(NamedTuple):
     """What is asked for: forms for `many` processes on a host or for one, the original as well, by how much answers may
-    differ, and a user's own inputs."""
+    differ, a user's own inputs, and whether models get 8-bit weights."""
 
     many: bool = True
     keep_original: bool = False
     tolerance: float = 0.0
-    samples: Samples = lambda _: None
+    samples: Samples = lambda _: ()
+    quantising: Quantising | None = None
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -53,7 +54,8 @@ class Request(NamedTuple):
 class Outcome:
     """What became of a version: it is "prepared", "unchanged", "copied" or "failed", and why; the `lines` of its table.
 
-    `cases`: the inputs that all forms were run with.
+    It is "quantised" when a model with 8-bit weights is all that is there. `cases`: the inputs that all forms were run
+    with; `chosen`: the models with 8-bit weights that were tried.
     """
 
     name: str
@@ -62,11 +64,23 @@ class Outcome:
     reason: str = ""
     lines: Sequence[Line] = ()
     cases: int = 0
+    chosen: Chosen | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
         facts = {"name": self.name, "version": self.version, "status": self.status, "reason": self.reason}
-        return {**facts, "cases": self.cases, "forms": [line.as_dict() for line in self.lines]}
+        more = {"quantised": self.chosen.as_dict()} if self.chosen else {}
+        return {**facts, "cases": self.cases, "forms": [line.as_dict() for line in self.lines], **more}
+
+
+class _MadeOf(NamedTuple):
+    """What the forms are made of: the model's digest and bytes, what it says of itself, and of a model with 8-bit
+    weights its files, the ONNX file first."""
+
+    digest: str
+    size: int
+    facts: Mapping[str, Any]
+    files: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -89,6 +103,9 @@ def prepare(
     if content.form is not None:
         reason = "it is prepared already: name the repository that it was made of"
         return Outcome(entry.name, entry.version, "failed", reason)
+    if request.quantising and entry.config.sha256.get(entry.version):
+        reason = "its config.json names its SHA-256, and one with 8-bit weights has another: pin that of prepared.json"
+        return Outcome(entry.name, entry.version, "failed", reason)
     return _Preparation(repository, entry, output, request, content, cache).run(planned)
 
 
@@ -110,15 +127,27 @@ class _Preparation:
         self._digests = Digests(cache)
         self._folder = f"{entry.name}/{entry.version}"
         self._graph = graph.Facts()
+        self._samples: Sequence[Feed] = ()
+        self._outputs: Sequence[str] = ()
+        self._chosen: Chosen | None = None
+        # Of what the forms are made of.
+        self._made_of = _MadeOf(
+            content.digest, content.size, {"producer": content.file.producer, "opsets": content.file.opsets}
+        )
 
     def run(self, planned: Planned) -> Outcome:
         try:
             model = self._repository.get(self._entry.name, self._entry.version)
-            feeds = cases.cases(model, self._request.samples(model))
+            samples = self._request.samples(model)
+            feeds = cases.cases(model, samples)
         except StoreError:
             raise
         except ModelUnavailable as exc:
             return self._unprepared(planned, f"it can't be loaded: {exc}")
+        if self._request.quantising:
+            self._samples = cases.singly(model, samples)
+            self._outputs = list(model.session.signature.outputs)
+            quantising.check(self._request.quantising, self._samples, model.name)
         before = self._before()
         if self._is_there(before, self._asked(feeds)):
             return self._outcome("unchanged")
@@ -138,7 +167,8 @@ class _Preparation:
             before = manifest.parse(text) if text else None
         except ValueError:
             return None
-        same = before and (before.source["sha256"], before.onnxruntime) == (self._content.digest, RUNTIME)
+        of = before and before.source.get("quantised", before.source)["sha256"]
+        same = before and (of, before.onnxruntime) == (self._content.digest, RUNTIME)
         return before if same else None
 
     def _is_there(self, before: Manifest | None, asked: Mapping[str, Any]) -> bool:
@@ -159,10 +189,11 @@ class _Preparation:
             "keep_original": self._request.keep_original,
             "tolerance": self._request.tolerance,
             "inputs": asked.hexdigest(),
+            **({"quantise": self._request.quantising.as_dict()} if self._request.quantising else {}),
         }
 
     def _prepared(self, folder: Path, feeds: Sequence[Feed], before: Manifest | None) -> Outcome:
-        source = self._on_disk(folder / "source")
+        source = self._quantised(self._on_disk(folder / "source"), folder)
         self._graph = graph.read(source.read_bytes())
         made, failed = self._made(source, folder)
         forms = {kind: (form.folder / MODEL_FILE, kind == NATIVE) for kind, form in made.items()}
@@ -172,7 +203,7 @@ class _Preparation:
                 raise TrialFailed("it ran with no random input: give config.json an 'example', or give --samples")
         except TrialFailed as exc:
             return self._copied(folder, source, self._asked(feeds), f"nothing can be proven: {exc}", [])
-        sizes = {ORIGINAL: self._content.size, **{kind: _size(form.folder) for kind, form in made.items()}}
+        sizes = {ORIGINAL: self._made_of.size, **{kind: _size(form.folder) for kind, form in made.items()}}
         sizes.update(dict.fromkeys(failed, 0))
         lines = judged(
             sizes,
@@ -195,6 +226,27 @@ class _Preparation:
             new.append(self._placed(ORIGINAL, self._original(source, folder), version))
         self._publish(version, Manifest(RUNTIME, self._source(), (*new, *carried), proof, self._asked(feeds)), carried)
         return self._outcome("prepared", "", lines, ran)
+
+    def _quantised(self, source: Path, folder: Path) -> Path:
+        """The model with 8-bit weights, if one is asked for and one was chosen."""
+        wanted = self._request.quantising
+        if wanted is None:
+            return source
+        try:
+            target = folder / "quantised"
+            chosen = quantising.choose(source, self._content.size, self._samples, wanted, self._outputs, target)
+        except TrialFailed as exc:
+            chosen = Chosen((), None, {FLOAT: str(exc)})
+        self._chosen = chosen
+        if chosen.model is None:
+            return source
+        _sync(chosen.model.parent)
+        files = _hashed(chosen.model.parent)
+        digest = combined({name: file.sha256 for name, file in files.items()})
+        facts = onnx_file.read(chosen.model)
+        known = {"producer": self._content.file.producer, "opsets": facts.opsets}
+        self._made_of = _MadeOf(digest, sum(file.size for file in files.values()), known, tuple(files))
+        return chosen.model
 
     def _on_disk(self, folder: Path) -> Path:
         """The model's ONNX file, where its external data is."""
@@ -232,10 +284,11 @@ class _Preparation:
         """The model's own files, in a folder of their own."""
         target = folder / ORIGINAL
         target.mkdir()
-        for name in self._content.names:
-            copy = target / (MODEL_FILE if name == self._content.names[0] else name)
+        names = self._made_of.files or self._content.names
+        for name in names:
+            copy = target / (MODEL_FILE if name == names[0] else name)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            model_cache.clone(source if name == self._content.names[0] else source.parent / name, copy)
+            model_cache.clone(source if name == names[0] else source.parent / name, copy)
         return _Made(target)
 
     def _placed(self, kind: str, made: _Made, version: Path, architecture: str = "") -> Form:
@@ -267,13 +320,11 @@ class _Preparation:
         ]
 
     def _source(self) -> dict[str, Any]:
-        facts = self._content.file
-        return {
-            "sha256": self._content.digest,
-            "size": self._content.size,
-            "producer": facts.producer,
-            "opsets": facts.opsets,
-        }
+        made_of = self._made_of
+        facts = {"sha256": made_of.digest, "size": made_of.size, **made_of.facts}
+        if self._chosen:
+            facts["quantised"] = {"sha256": self._content.digest, **self._chosen.as_dict()}
+        return facts
 
     def _publish(self, version: Path, made: Manifest, carried: Sequence[Form]) -> None:
         (version / MANIFEST).write_bytes(made.text())
@@ -310,10 +361,11 @@ class _Preparation:
         copied = {name: file._asdict() for name, file in _hashed(version).items()}
         kept = proof if proof is not None else {cpu_kind.kind(): []}
         self._publish(version, Manifest(RUNTIME, {**self._source(), "files": copied}, (), kept, asked), ())
-        return self._outcome("copied", reason, lines, ran)
+        # The model as it is, or the one with 8-bit weights.
+        return self._outcome("quantised" if self._made_of.files else "copied", reason, lines, ran)
 
     def _outcome(self, status: str, reason: str = "", lines: Sequence[Line] = (), ran: int = 0) -> Outcome:
-        return Outcome(self._entry.name, self._entry.version, status, reason, lines, ran)
+        return Outcome(self._entry.name, self._entry.version, status, reason, lines, ran, self._chosen)
 
 
 def _copied_files(before: Manifest) -> dict[str, FormFile]:

@@ -103,13 +103,13 @@ def attempts(
     plain = next(iter(forms))
     for name, form in forms.items():
         try:
-            found[name] = _attempt(name, form, inputs, folder)
+            found[name] = attempt(name, form, inputs, folder)
             costs[name] = [found[name].cost]
         except TrialFailed as exc:
             if name == plain:
                 raise
             failed[name] = f"it can't be loaded: {exc}"
-    again = _attempt(plain, forms[plain], inputs, folder)
+    again = attempt(plain, forms[plain], inputs, folder)
     if differences(found[plain].outputs, again.outputs) != 0:
         raise TrialFailed("it gives other answers in each process")
     ran = [feed for index, feed in enumerate(feeds) if str(index) not in found[plain].failures]
@@ -119,7 +119,7 @@ def attempts(
     hopeful = [name for name, (cost,) in costs.items() if name != plain and cost.at_best.gains(costs[plain][0])]
     while hopeful:
         for name in [plain, *hopeful] * rounds:
-            costs[name].append(_attempt(name, forms[name], timed, folder).cost)
+            costs[name].append(attempt(name, forms[name], timed, folder).cost)
         least = {name: Cost(*map(min, zip(*each, strict=True))) for name, each in costs.items()}
         if len(costs[plain]) > MOST or not any(least[name].is_close_to(least[plain]) for name in hopeful):
             break
@@ -127,7 +127,8 @@ def attempts(
     return {name: trial._replace(cost=least[name]) for name, trial in found.items()}, failed
 
 
-def _attempt(name: str, form: tuple[Path, bool], inputs: Path, folder: Path) -> Trial:
+def attempt(name: str, form: tuple[Path, bool], inputs: Path, folder: Path) -> Trial:
+    """A process that loads a form and runs the inputs of a file. TrialFailed."""
     onnx, native = form
     outputs = folder / "outputs.npz"
     task = {"do": "attempt", "onnx": str(onnx), "native": native, "inputs": str(inputs), "outputs": str(outputs)}
