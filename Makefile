@@ -9,7 +9,9 @@ BIN := $(VENV)/bin
 AZURE_PYTHON ?= $(BIN)/python
 ENV ?= dev
 TERRAFORM = terraform -chdir=deploy/terraform/azure
-VALUES = -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.tfvars.json
+# The size that `inferry size --write` chose, if it did.
+SIZED = environments/$(ENV).size.tfvars.json
+VALUES = -var-file=environments/$(ENV).tfvars -var-file=environments/$(ENV).app.tfvars.json$(if $(wildcard deploy/terraform/azure/$(SIZED)), -var-file=$(SIZED))
 # Azure needs up to ten minutes until a role that has just been assigned counts.
 WAIT ?= 30
 patiently = for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 last; do $(1) && break; \

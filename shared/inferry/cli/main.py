@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, prepare, key, version."""
+"""The command line: serve, infer, batch, inspect, prepare, size, key, version."""
 
 import argparse
 import dataclasses
@@ -131,6 +131,21 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--keep-original", action="store_true", help="keep the model itself as well")
     prepare.add_argument("--json", action="store_true", help="print a summary for machines")
     prepare.set_defaults(run=_prepare)
+
+    size = commands.add_parser("size", help="the memory that a model needs in the clouds, and what it costs there")
+    size.add_argument("model", nargs="?", default="", metavar="MODEL", help="its name; default: the only one")
+    size.add_argument("--models", dest="model_path", metavar="PATH", help="folder, file or URL; default: MODEL_PATH")
+    size.add_argument("--input", metavar="FILE", help="a request as .json; default: the model's example, or random")
+    size.add_argument("--starts", type=_count, default=3, metavar="N", help="of each size, whose median counts")
+    size.add_argument("--choose", choices=("cheapest", "quickest"), default="cheapest", help="default: cheapest")
+    size.add_argument("--prices", default="", metavar="FILE", help="a table of prices; default: a dated one")
+    size.add_argument("--pictures", metavar="FOLDER", help="draw size.svg and price.svg there")
+    size.add_argument(
+        "--write", action="append", default=[], metavar="FILE", help="the choice, to a cdk.json or *.tfvars.json"
+    )
+    size.add_argument("--environment", default="dev", metavar="NAME", help="of cdk.json; default: dev")
+    size.add_argument("--json", action="store_true", help="print a summary for machines")
+    size.set_defaults(run=_size)
 
     key = commands.add_parser("key", help="make an API key, and its digest for API_KEYS")
     key.set_defaults(run=_key)
@@ -330,6 +345,22 @@ def _prepare(options: argparse.Namespace, settings: Settings) -> int:
     if options.json:
         print(json.dumps(prepare.report(outcomes), indent=2))
     return 1 if prepare.has_failed(outcomes) else 0
+
+
+def _size(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import size
+
+    report = size.run(options, settings, sys.stderr if options.json else sys.stdout)
+    if options.json:
+        print(json.dumps(report, indent=2))
+    return 0
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise ValueError(text)
+    return count
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
