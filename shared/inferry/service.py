@@ -14,7 +14,7 @@ from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
 from inferry.observability.record import RequestRecord, current_record
-from inferry.observability.registry import Gauge
+from inferry.observability.registry import Gauge, Metrics
 from inferry.observability.stats import Timings
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, Tensor
@@ -125,6 +125,7 @@ class Service:
             cache_size=settings.model_cache_size,
             threads=session_threads(settings),
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
+            metrics=Metrics(settings.price_second, settings.price_request),
         )
         return cls(repository, settings, preloaded, elsewhere)
 

@@ -90,6 +90,12 @@ class Settings:
         15.0, "Seconds between pushes of metrics; a function's come after an invocation, and at its end", 0.01
     )
     metrics_timeout: float = _setting(2.0, "Seconds that a push of metrics may take", 0.001)
+    price_second: float = _setting(
+        0.0,
+        "USD that a second of an answered request costs, for the metric of its cost; 0 both here and below: none",
+        0,
+    )
+    price_request: float = _setting(0.0, "USD that an answered request costs besides", 0)
     emf_detail: str = _setting(
         "service",
         "What the sink emf prints: the few metrics of the service, model: these of each model too, all: every metric",

@@ -77,6 +77,13 @@ PHASE_SECONDS = Metric(
     (*MODEL, "phase"),
     "The same time by phase: decode, queue, infer, encode",
 )
+COST = Metric(
+    "inferry_request_cost_dollars_total",
+    COUNTER,
+    "dollars",
+    MODEL,
+    "What answered requests cost by PRICE_SECOND and PRICE_REQUEST, where these are set",
+)
 FAILURE_SECONDS = Metric(
     "inferry_request_failure_seconds_total", COUNTER, "seconds", MODEL, "Time that requests took until they failed"
 )

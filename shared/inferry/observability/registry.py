@@ -43,7 +43,9 @@ class Sample(NamedTuple):
 class Metrics:
     """The one state of a process that all sinks read. Its methods may be called from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, price_second: float = 0.0, price_request: float = 0.0) -> None:
+        """The prices are USD of a second of an answered request, and of the request; without any there is no cost."""
+        self._prices = (price_second, price_request)
         self._models: dict[tuple[str, str], ModelStats] = {}
         self._watched: list[Callable[[], Iterable[Gauge]]] = []
         self.reset()
@@ -146,6 +148,11 @@ class Metrics:
         for labels, stats in models:
             for metric, more, value in stats.values():
                 found[metric][labels + more] = value
+        if any(self._prices):
+            of_second, of_request = self._prices
+            for labels, taken in found[catalogue.DURATION].items():
+                if isinstance(taken, Histogram):
+                    found[catalogue.COST][labels] = taken.total * of_second + taken.counts[-1] * of_request
         for gauge in self._gauges():
             found[gauge.metric][gauge.labels] = gauge.value
         begun: dict[Labels, float] = {labels: stats.created for labels, stats in models}

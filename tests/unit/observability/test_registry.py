@@ -327,6 +327,19 @@ uptime_seconds 0.1
 """
 
 
+def test_what_requests_cost() -> None:
+    """By the seconds and the number of those that were answered; without prices there is no such metric."""
+    for prices, wanted in (((2.0, 0.5), 2.0 * 0.03 + 2 * 0.5), ((2.0, 0.0), 2.0 * 0.03), ((0.0, 0.5), 1.0)):
+        metrics = Metrics(*prices)
+        for _ in range(2):
+            answered(metrics.model("m", "1"), 1 * MS, 2 * MS, 8 * MS, 4 * MS)
+        failed(metrics.model("m", "1"), errors.QueueFull(), 5 * MS)
+        assert values(metrics)["inferry_request_cost_dollars_total"] == {("m", "1"): pytest.approx(wanted)}
+    metrics = Metrics()
+    answered(metrics.model("m", "1"), 1 * MS, 2 * MS, 8 * MS, 4 * MS)
+    assert catalogue.COST not in {family.metric for family in metrics.collect()}
+
+
 def test_text() -> None:
     families = [
         Family(SIZES, {("m",): Histogram((1, 1, 3), 9)}),
@@ -340,7 +353,7 @@ def test_text() -> None:
 @pytest.fixture
 def busy() -> Metrics:
     """A process in which everything of the catalogue has happened."""
-    metrics = Metrics()
+    metrics = Metrics(price_second=2.0)
     stats = metrics.model("m", "1")
     answered(stats, 1 * MS, 2 * MS, 3 * MS, 4 * MS, rows=3, received=100, sent=50)
     stats.traced(10 * MS, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
