@@ -12,7 +12,9 @@ import numpy as np
 import onnx_models
 import pytest
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
+from inferry.observability import catalogue
 from inferry.observability.sinks import prometheus
+from inferry.observability.stats import Timings
 from inferry.protocol import classification
 from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
@@ -54,6 +56,14 @@ async def infer(subject: Service, name: str, request: InferRequest) -> InferResp
 
 def factor(subject: Service, name: str = "a") -> float:
     return float(asyncio.run(infer(subject, name, rows(1))).outputs[0].array[0, 0])
+
+
+def test_what_requests_cost_by_the_settings(service: Make) -> None:
+    subject = service({"a.onnx": DOUBLE}, price_request=0.5)
+    subject.metrics.model("a", "1").in_flight += 1
+    subject.metrics.model("a", "1").succeeded(Timings(1, 1, 1, 1), 1, time.perf_counter_ns(), 0, 0)
+    (family,) = [family for family in subject.metrics.collect() if family.metric is catalogue.COST]
+    assert family.series == {("a", "1"): 0.5}
 
 
 @pytest.mark.parametrize(("timeout", "limit"), [(0.2, 30.0), (None, 0.2), (60.0, 0.2)])

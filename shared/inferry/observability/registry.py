@@ -150,9 +150,9 @@ class Metrics:
                 found[metric][labels + more] = value
         if any(self._prices):
             of_second, of_request = self._prices
-            for labels, taken in found[catalogue.DURATION].items():
+            for model, taken in found[catalogue.DURATION].items():
                 if isinstance(taken, Histogram):
-                    found[catalogue.COST][labels] = taken.total * of_second + taken.counts[-1] * of_request
+                    found[catalogue.COST][model] = taken.total * of_second + taken.counts[-1] * of_request
         for gauge in self._gauges():
             found[gauge.metric][gauge.labels] = gauge.value
         begun: dict[Labels, float] = {labels: stats.created for labels, stats in models}

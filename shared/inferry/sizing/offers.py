@@ -42,34 +42,40 @@ def offers(prices: Mapping[str, Any], chosen: Size, sizes: Sequence[Size]) -> li
 
 def _lambda(prices: Mapping[str, Any], chosen: Size, sizes: Sequence[Size]) -> list[Offer]:
     gb, warm, cold = chosen.memory / 1024, billed(chosen.warm), billed(chosen.cold)
-    request = prices["request"]
+    request = float(prices["request"])
+    x86_64, arm64, snapshot, ready, managed = map(
+        _numbers, (prices[name] for name in ("x86_64", "arm64", "snapstart", "provisioned", "managed"))
+    )
+    alone = at(sizes, 1.0)
 
-    def on_demand(architecture: str) -> Callable[[float], float]:
-        price = prices[architecture]["gb_second"]
+    def on_demand(price: float) -> Callable[[float], float]:
         return lambda n: n * (request + (warm + COLD * cold) * gb * price)
 
     def snapstart(n: float) -> float:
-        kept, restored = prices["snapstart"]["cached_gb_second"], prices["snapstart"]["restored_gb"]
-        return n * (request + warm * gb * prices["x86_64"]["gb_second"] + COLD * gb * restored) + MONTH * gb * kept
+        kept = MONTH * gb * snapshot["cached_gb_second"]
+        return kept + n * (request + warm * gb * x86_64["gb_second"] + COLD * gb * snapshot["restored_gb"])
 
     def provisioned(n: float) -> float:
-        price = prices["provisioned"]
-        ready = _instances(n * chosen.warm) * MONTH * gb * price["gb_second"]
-        return ready + n * (request + warm * gb * price["running_gb_second"])
-
-    managed = prices["managed"]
-    alone = at(sizes, 1.0)
+        kept = _instances(n * chosen.warm) * MONTH * gb * ready["gb_second"]
+        return kept + n * (request + warm * gb * ready["running_gb_second"])
 
     def instances(n: float) -> float:
         count = max(managed["least"], _instances(n * alone.warm / managed["cpus"]))
         return count * MONTH / 3600 * managed["hour"] * (1 + managed["fee"]) + n * managed["request"]
 
     return [
-        Offer(AWS, "x86_64", chosen.memory, chosen.warm, on_demand("x86_64")),
-        Offer(AWS, "arm64", chosen.memory, chosen.warm, on_demand("arm64")),
+        Offer(AWS, "x86_64", chosen.memory, chosen.warm, on_demand(x86_64["gb_second"])),
+        Offer(AWS, "arm64", chosen.memory, chosen.warm, on_demand(arm64["gb_second"])),
         Offer(AWS, "SnapStart", chosen.memory, chosen.warm, snapstart),
         Offer(AWS, "provisioned", chosen.memory, chosen.warm, provisioned, is_ready=True),
-        Offer(AWS, f"Managed Instances, {managed['instance']}", alone.memory, alone.warm, instances, is_ready=True),
+        Offer(
+            AWS,
+            f"Managed Instances, {prices['managed']['instance']}",
+            alone.memory,
+            alone.warm,
+            instances,
+            is_ready=True,
+        ),
     ]
 
 
@@ -78,7 +84,9 @@ def _azure(prices: Mapping[str, Any], chosen: Size, sizes: Sequence[Size]) -> li
     gb, size = memory / 1024, at(sizes, memory / 2048)
     warm = size.warm
     alone = at(sizes, 1.0)
-    flex, ready, premium, apps = (prices[name] for name in ("flex", "always_ready", "premium", "container_apps"))
+    flex, ready, premium, apps = map(
+        _numbers, (prices[name] for name in ("flex", "always_ready", "premium", "container_apps"))
+    )
 
     def on_demand(n: float) -> float:
         # An instance's time is billed while it is active: each short answer its least time, or all of the month.
@@ -103,9 +111,21 @@ def _azure(prices: Mapping[str, Any], chosen: Size, sizes: Sequence[Size]) -> li
     return [
         Offer(AZURE, "Flex Consumption", memory, warm, on_demand),
         Offer(AZURE, "Flex, always ready", memory, warm, always_ready, is_ready=True),
-        Offer(AZURE, f"Premium, {premium['instance']}", int(premium["gb"] * 1024), alone.warm, plan, is_ready=True),
+        Offer(
+            AZURE,
+            f"Premium, {prices['premium']['instance']}",
+            int(premium["gb"] * 1024),
+            alone.warm,
+            plan,
+            is_ready=True,
+        ),
         Offer(AZURE, "Container Apps", 2048, alone.warm, container_apps, is_ready=True),
     ]
+
+
+def _numbers(prices: Mapping[str, Any]) -> dict[str, float]:
+    """Those of a table's values that are no names."""
+    return {name: float(value) for name, value in prices.items() if not isinstance(value, str)}
 
 
 def _instances(busy: float) -> int:

@@ -1,7 +1,8 @@
 """What was found, as SVG by matplotlib: times by size, and prices by traffic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from inferry.errors import InvalidSettings
 from inferry.sizing.offers import TRAFFIC, Offer
@@ -23,7 +24,7 @@ def draw(folder: Path, sizes: Sequence[Size], offers: Sequence[Offer]) -> list[P
     return [folder / name for name in drawn]
 
 
-def _times(make, sizes):  # type: ignore[no-untyped-def]
+def _times(make: Callable[..., Any], sizes: Sequence[Size]) -> Any:
     figure = make(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     measured = [size for size in sizes if size.measured]
@@ -38,7 +39,7 @@ def _times(make, sizes):  # type: ignore[no-untyped-def]
     return figure
 
 
-def _prices(make, offers):  # type: ignore[no-untyped-def]
+def _prices(make: Callable[..., Any], offers: Sequence[Offer]) -> Any:
     figure = make(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for offer in offers:
