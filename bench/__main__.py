@@ -24,6 +24,7 @@ from .prepared import prepared
 from .results import MEDIANS, PAGE, machine, page
 from .rows import rows
 from .rps import rps
+from .sizing import sizing
 from .stall import stall
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
@@ -45,6 +46,7 @@ ROWS: dict[str, Measure] = {
     "trees": trees,
     "loading": loading,
     "prepared": prepared,
+    "sizing": sizing,
     "metrics": metrics,
     "files": files,
     "rows": rows,

@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 
 # Of a quota: functions are stopped in steps of it as well.
 PERIOD = 0.02
+# Seconds between two looks at the CPU time of a process.
+SHORTEST = 0.0005
 # Starts a command in a group, whose folder comes first.
 _INTO_GROUP = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
 
@@ -85,7 +87,10 @@ class GroupLimits:
 
 
 class StoppedLimits:
-    """So many whole CPUs, and a process that is stopped for a share of each period. Memory is measured, not limited."""
+    """So many whole CPUs, and a process that is stopped once it used up its CPU time of a period.
+
+    Memory is measured, not limited.
+    """
 
     how = "CPU affinity, and stops for parts of a CPU; memory is measured and not limited, for want of control groups"
 
@@ -98,23 +103,26 @@ class StoppedLimits:
             with suppress(ProcessLookupError):
                 os.sched_setaffinity(process.pid, sorted(os.sched_getaffinity(0))[: math.ceil(cpus)])
             ended = Event()
-            share = cpus / math.ceil(cpus)
-            stopper = Thread(target=_stop, args=(process, share, ended), daemon=True)
-            if share < 1:
-                stopper.start()
+            if cpus < math.ceil(cpus):
+                Thread(target=_throttle, args=(process, cpus, ended), daemon=True).start()
             output, error = process.communicate()
             ended.set()
             return Ended(output, error, process.returncode)
 
 
-def _stop(process: "subprocess.Popen[str]", share: float, ended: Event) -> None:
-    """Lets a process run for a share of its time."""
-    began = time.monotonic()
-    period = 0
-    while not ended.is_set():
-        running = began + (period + share) * PERIOD
-        time.sleep(max(0.0, running - time.monotonic()))
-        process.send_signal(signal.SIGSTOP)
-        period = max(period + 1, int((time.monotonic() - began) / PERIOD))
-        time.sleep(max(0.0, began + period * PERIOD - time.monotonic()))
-        process.send_signal(signal.SIGCONT)
+def _throttle(process: "subprocess.Popen[str]", cpus: float, ended: Event) -> None:
+    """Stops a process for the rest of each period in which it has used up its CPU time, as a quota does."""
+    clock = (~process.pid << 3) | 2  # that of a process's CPU time, as clock_getcpuclockid(3) makes it
+    debt = 0.0
+    with suppress(OSError):  # it has ended
+        while not ended.is_set():
+            end = time.monotonic() + PERIOD
+            allowed = time.clock_gettime(clock) + cpus * PERIOD - debt
+            # At the soonest it has used that up when all of its CPUs were busy.
+            while (left := allowed - time.clock_gettime(clock)) > 0 and time.monotonic() < end:
+                time.sleep(min(max(left / math.ceil(cpus), SHORTEST), max(end - time.monotonic(), 0.0)))
+            if left <= 0:
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(max(end - time.monotonic(), 0.0))
+                process.send_signal(signal.SIGCONT)
+            debt = max(time.clock_gettime(clock) - allowed, 0.0)
