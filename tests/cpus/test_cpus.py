@@ -15,6 +15,7 @@ from typing import Any
 import emulated
 import numpy as np
 import onnx_models
+import prepare_by_table
 import prepared_models
 import pytest
 from emulated import FLAGS, Cpu
@@ -51,6 +52,19 @@ def prepared(folder: Path, plain: Path) -> Path:
     command = (sys.executable, "-m", "inferry", "prepare", str(plain), str(folder / "prepared"))
     subprocess.run(command, env={**os.environ, "MODEL_CACHE_DIR": str(folder / "cache")}, check=True)
     return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def eight_bits(folder: Path) -> Path:
+    """A static and a dynamic model with 8-bit weights."""
+    samples, models = folder / "samples.npy", folder / "floats"
+    np.save(samples, np.random.default_rng(4).uniform(-2, 2, (40, 1024)).astype(np.float32))
+    onnx_models.write(models, {"product/1/model.onnx": prepared_models.products()})
+    for method in ("static", "dynamic"):
+        options = ("--quantize", method, "--agreement", "0", "--samples", str(samples))
+        command = (sys.executable, prepare_by_table.__file__, str(models), str(folder / method), *options)
+        subprocess.run(command, env={**os.environ, "MODEL_CACHE_DIR": str(folder / "cache")}, check=True)
+    return folder
 
 
 @pytest.fixture(scope="module", params=CPUS, ids=lambda cpu: cpu.name)
@@ -97,6 +111,17 @@ def test_forms_of_this_cpu_there(cpu: Cpu, folder: Path, prepared: Path, there: 
     said = cpu.serve(folder, prepared)
     assert kinds(said) == {"portable"}
     assert outputs(said) == outputs(there)
+
+
+@pytest.mark.parametrize("method", ["static", "dynamic"])
+def test_8_bit_weights_are_exact_there(method: str, cpu: Cpu, folder: Path, eight_bits: Path) -> None:
+    """As far as floats are: sums of integers are the same on every CPU."""
+    manifest = json.loads((eight_bits / method / "product/1/prepared.json").read_bytes())
+    assert [each["method"] for each in manifest["source"]["quantised"]["variants"]] == ["float", method]
+    said = cpu.serve(folder, eight_bits / method)
+    _, own = here(eight_bits / method)["product"]
+    assert np.abs(own).max() > 1
+    assert np.allclose(said["product"][2], own, rtol=1e-4, atol=1e-4)
 
 
 def test_forms_of_that_cpu_there(cpu: Cpu, folder: Path, theirs: Path, there: Mapping[str, Any]) -> None:

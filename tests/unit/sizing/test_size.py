@@ -28,23 +28,26 @@ from inferry.sizing.sizes import (
 
 # Limits
 
-# Burns a fifth of a second of CPU time, and says how long that took and on how many CPUs it may run.
+# Burns a fifth of a second of CPU time; says how long that took, on how many CPUs, and how often it was let go on.
 BURN = """
-import os, time
+import os, signal, time
+stops = []
+signal.signal(signal.SIGCONT, lambda *_: stops.append(1))
 began = time.monotonic()
 while time.process_time() < 0.2: pass
-print(time.monotonic() - began, len(os.sched_getaffinity(0)))
+print(time.monotonic() - began, len(os.sched_getaffinity(0)), len(stops))
 """
 
 
-@pytest.mark.parametrize("cpus", [0.25, 1.0])
-def test_a_part_of_a_cpu_takes_longer(cpus: float) -> None:
-    """A busy machine only adds to it."""
+@pytest.mark.parametrize(("cpus", "stops"), [(0.25, 10), (1.0, 0)])
+def test_a_part_of_a_cpu_takes_longer(cpus: float, stops: int) -> None:
+    """A busy machine only adds to the time. A quarter of 20 ms is used up at least ten times."""
     ended = StoppedLimits().run((sys.executable, "-S", "-c", BURN), os.environ, cpus, 512)
-    seconds, allowed = ended.output.split()
+    seconds, allowed, stopped = ended.output.split()
     assert ended.status == 0
     assert float(seconds) >= 0.1 / cpus
     assert allowed == "1"
+    assert int(stopped) >= stops if stops else stopped == "0"
 
 
 def test_a_control_group_limits_both(tmp_path: Path) -> None:
