@@ -33,7 +33,7 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract tests/engines "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
@@ -46,7 +46,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -92,6 +92,9 @@ test-models: $(VENV)/dev .tools/models/installed  ## models that packages ship, 
 
 test-tables: $(VENV)/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
 	$(BIN)/python -m pytest tests/tables
+
+test-engines: $(VENV)/dev .tools/engines/installed  ## Spark and Ray on this machine, against jobs
+	$(BIN)/python -m pytest tests/engines
 
 test-platform: $(VENV)/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose
 	$(BIN)/python -m pytest tests/platform
@@ -301,6 +304,15 @@ $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
 	@rm -rf .tools/tables
 	@$(PYTHON) -m venv .tools/tables
 	@.tools/tables/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Spark and Ray, with inferry in the same environment.
+.tools/engines/installed: tests/engines/packages.txt pyproject.toml constraints.txt
+	@echo "installing Spark, Ray and inferry into .tools (some minutes, once)"
+	@rm -rf .tools/engines
+	@$(PYTHON) -m venv .tools/engines
+	@.tools/engines/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--requirement $< --editable '.[batch]'
 	@touch $@
 
 models/encoder/1/model.onnx:

@@ -24,7 +24,7 @@ from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import readable
 from inferry.runtime.model import Model
 
-_SEVERAL = (
+SEVERAL = (
     "an output has rows that share no type of Parquet, single values and lists, or lists of other depths: write jsonl"
 )
 
@@ -68,7 +68,7 @@ class ParquetWriter(TableWriter):
         with self._writer(target, first.schema) as write:
             for table in chain((first,), tables):
                 if table.schema != first.schema:
-                    raise NotSupported(_SEVERAL)
+                    raise NotSupported(SEVERAL)
                 write(table)
 
     def header(self) -> bytes:
@@ -114,7 +114,7 @@ class ParquetWriter(TableWriter):
         try:
             return pa.Table.from_batches(batches)
         except pa.ArrowException as exc:
-            raise NotSupported(_SEVERAL) from exc
+            raise NotSupported(SEVERAL) from exc
 
     def _nothing(self) -> pa.Table:
         """The table of a file without rows, which has its columns all the same."""
@@ -198,7 +198,7 @@ def _lists(values: Values, spec: TensorSpec) -> pa.Array:
     if not isinstance(values, np.ndarray):
         if len(ranks := {np.ndim(row) for row in values}) > 1:
             raise NotSupported(
-                f"rows of output '{spec.name}' have {' and '.join(map(str, sorted(ranks)))} axes; {_SEVERAL}"
+                f"rows of output '{spec.name}' have {' and '.join(map(str, sorted(ranks)))} axes; {SEVERAL}"
             )
         return pa.concat_arrays([_lists(row[np.newaxis], spec) for row in values])
     if spec.shape and (values.ndim != len(spec.shape) or (is_single(spec) and values[:1].size > 1)):
