@@ -11,6 +11,7 @@ from typing import TypeAlias
 from .batching import batching
 from .changing import changing
 from .decoding import binary, json
+from .engines import engines
 from .files import files
 from .functions import functions
 from .growth import growth
@@ -49,6 +50,7 @@ ROWS: dict[str, Measure] = {
     "sizing": sizing,
     "metrics": metrics,
     "files": files,
+    "engines": engines,
     "rows": rows,
     "functions": functions,
     "init": init,

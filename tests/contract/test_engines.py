@@ -114,11 +114,21 @@ REFUSALS: dict[str, Refusal] = {
     "columns": ({"model": "pair"}, NUMBERS, InvalidFile, "the table has no column 'a' that model 'pair' takes"),
     "width": ({"model": "row", "keep": ("x0", "id")}, NUMBERS, InvalidFile, "the table has 2 columns for input 'x'"),
     "keep": ({"model": "row", "keep": ("id=y",)}, NUMBERS, InvalidRequest, "'y' to keep has the name of an output"),
-    "absent": ({"model": "row", "keep": ("ID",)}, NUMBERS, InvalidFile, "no column 'ID' to keep or to drop; did you mean 'id'?"),
+    "absent": (
+        {"model": "row", "keep": ("ID",)},
+        NUMBERS,
+        InvalidFile,
+        "to keep or to drop; did you mean 'id'?",
+    ),
     "several": ({"model": "pair", "columns": ("a",)}, PAIRS, InvalidRequest, "takes 2, each in a column of its name"),
     "error": ({"model": "pair", "error_column": "a_out"}, PAIRS, InvalidRequest, "which the results have already"),
     "whole": ({"model": "whole"}, LISTS, NotSupported, "model 'whole' takes no rows"),
-    "text": ({"model": "row", "columns": ("id", "x0", "x1")}, NUMBERS, InvalidFile, "holds text (string), but FP32 is expected"),
+    "text": (
+        {"model": "row", "columns": ("id", "x0", "x1")},
+        NUMBERS,
+        InvalidFile,
+        "'id' of the table holds text (string), but FP32",
+    ),
 }
 
 

@@ -28,7 +28,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(engine: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
-    command = [PYTHON, HERE / ENGINES[engine], *map(str, arguments)]
+    command = [str(PYTHON), str(HERE / ENGINES[engine]), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
 
 

@@ -1,7 +1,7 @@
 """Rows in the processes of Spark, Ray, or whatever else hands over Arrow's record batches."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -42,9 +42,9 @@ class Predict:
     model: str = ""
     _: KW_ONLY
     version: str | None = None
-    keep: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
+    keep: Sequence[str] = ()
+    columns: Sequence[str] = ()
+    drop: Sequence[str] = ()
     batch_size: int = 0
     error_column: str = ""
 
@@ -113,7 +113,7 @@ def _opened(predict: Predict, schema: Any) -> _Opened:
 
     service = _service(predict.models)
     model = service.repository.get(service.default_model(predict.model), predict.version)
-    job = Job(input="", output="", keep=predict.keep, columns=predict.columns)
+    job = Job(input="", output="", columns=tuple(predict.columns))
     check_columns(job, model)
     predictor = Predictor(model, predict.batch_size, service.settings.model_timeout)
     predictor.check_rows()
@@ -121,7 +121,7 @@ def _opened(predict: Predict, schema: Any) -> _Opened:
     if model.row_proof.verdict.rows == UNPROVEN:
         model.prove_rows()
     apart = tuple(dict.fromkeys((*kept_names.named(predict.keep), *predict.drop)))
-    options = ReadOptions(model, (), predictor.pace, _FILE, columns=predict.columns, apart=apart)
+    options = ReadOptions(model, (), predictor.pace, _FILE, columns=tuple(predict.columns), apart=apart)
     kept = kept_names.columns(predict.keep, model, BatchRows(schema, options).names, predict.drop)
     reader = BatchRows(schema, replace(options, keep=tuple(dict.fromkeys(kept.values()))))
     writer = BatchWriter(model, kept, reader, predict.error_column)
