@@ -219,7 +219,7 @@ $(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,quantize,size,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,quantize,size,tables,bench]' --group dev
 	@touch $(VENV)/server $(VENV)/cdk $@
 
 $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,12 @@ def opened() -> Any:
     return ort.InferenceSession(MODEL, options)
 
 
-@pandas_udf(ANSWER)
 def of_lists(batches: Iterator[pd.Series]) -> Iterator[pd.DataFrame]:
     session = opened()
     for batch in batches:
         yield outputs(session, np.stack(batch.to_numpy()).astype(np.float32))
 
 
-@pandas_udf(ANSWER)
 def of_columns(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
     session = opened()
     for batch in batches:
@@ -78,11 +77,9 @@ def main() -> None:
         stored.count()
         predict = Predict(str(Path(MODEL).parents[2]), "digits", version="2")
         schema = from_arrow_schema(predict.schema(stored.limit(0).toArrow().schema))
-        udf = of_lists("pixels") if name == "lists" else of_columns(struct(*stored.columns))
-        ways[f"{name} inferry"] = lambda stored=stored, predict=predict, schema=schema: stored.mapInArrow(
-            predict.batches, schema
-        )
-        ways[f"{name} udf"] = lambda stored=stored, udf=udf: stored.select(udf.alias("y"))
+        pixels, udf = ("pixels", of_lists) if name == "lists" else (struct(*stored.columns), of_columns)
+        ways[f"{name} inferry"] = partial(stored.mapInArrow, predict.batches, schema)
+        ways[f"{name} udf"] = partial(stored.select, pandas_udf(udf, ANSWER)(pixels))
     samples: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(TURNS + 1):
         for name, way in ways.items():

@@ -12,7 +12,7 @@ from inferry.errors import InferryError, InvalidRequest
 from inferry.jobs import preview, runner
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
-from inferry.jobs.runs import plan
+from inferry.jobs.runs import plan, snapshots
 from inferry.service import Service
 
 STREAM = "-"
@@ -38,9 +38,12 @@ class Summary:
         }
 
 
-def run(job: Job, service: Service, display: Display) -> Summary:
-    """Runs `job`, whose input and output may be folders, file by file; one that fails doesn't stop the others."""
-    found = list(plan.files(job))
+def run(job: Job, service: Service, display: Display, snapshot: str = "") -> Summary:
+    """Runs `job`, whose input and output may be folders, file by file; one that fails doesn't stop the others.
+
+    `snapshot`: of an input that is a table, as `snapshots.exported` has it.
+    """
+    found = list(plan.files(snapshots.exported(job, snapshot)))
     runner.check(job, service)
     summary = Summary([], [])
     display.files = len(found)

@@ -98,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--max-errors", type=_errors, metavar="N", help="rows, or a share as 0.01 or 1%%; default: any")
     batch.add_argument("--batch-size", type=int, default=0, metavar="ROWS", help="of a run; default: the model's best")
     batch.add_argument("--json", action="store_true", help="print a summary for machines")
+    batch.add_argument(
+        "--snapshot",
+        default="",
+        metavar="VERSION",
+        help="of a table of Delta or Iceberg, or a time as 2026-01-31T12:00:00Z; default: the latest",
+    )
     batch.add_argument("--dry-run", action="store_true", help="only show how each file would be read")
     batch.add_argument("--on", choices=("aws", "azure"), help="run it there, and watch it from here")
     batch.add_argument("--runner", dest="batch_runner", help="what runs it there; default: BATCH_RUNNER")
@@ -251,6 +257,8 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         batch_size=options.batch_size,
         **_reading(options),
     )
+    if options.snapshot and (options.dry_run or options.on or "-" in (options.input, options.output)):
+        raise InvalidRequest("--snapshot is for a table that is predicted here, from a folder and into files")
     if options.dry_run:
         return _dry_run(job, settings)
     if "-" in (options.input, options.output):
@@ -262,7 +270,7 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
     return 1 if summary["failed"] else 0
 
 
-def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
+def _run_here(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
     from inferry.cli import batch
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.service import Service
@@ -273,7 +281,7 @@ def _run_here(job: "Job", _: argparse.Namespace, settings: Settings, display: "D
         if pusher:
             pusher.start()
         with _below(os.environ.get("TRACEPARENT", ""), settings):
-            return batch.run(job, service, display).as_dict()
+            return batch.run(job, service, display, options.snapshot).as_dict()
     except KeyboardInterrupt:
         display.say("stopped; the same command goes on from what is done")
         raise

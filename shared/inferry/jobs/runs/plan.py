@@ -34,8 +34,8 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
     if pattern:
         yield from _matching(job, base, pattern)
         return
-    if not _is_folder(job.input):
-        target = f"{job.output}/" if _is_folder(job.output) and not job.output.endswith("/") else job.output
+    if not is_folder(job.input):
+        target = f"{job.output}/" if is_folder(job.output) and not job.output.endswith("/") else job.output
         yield replace(job, output=target), None
         return
     keep_apart(job.input, job.output)
@@ -145,7 +145,7 @@ def _part(part: Slice) -> dict[str, Any]:
     return {"start": [*part.start], "stop": part.stop}
 
 
-def _is_folder(url: str) -> bool:
+def is_folder(url: str) -> bool:
     """Whether a URL or a path names a folder: it ends with "/", is one, or has no extension that says otherwise."""
     if url.endswith("/"):
         return True
