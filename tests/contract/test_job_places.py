@@ -345,10 +345,12 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path, st
 
 
 def test_a_table_is_refused(batch: Run, lake: tuple[Path, Path, str], tmp_path: Path) -> None:
-    """Its folder, a folder of its own, one of its files."""
+    """A folder of its own, one of its files; its own folder, whose log says nothing."""
     source, file, said = lake
-    for given in (source / "t", file.parent):
-        assert batch(given, tmp_path / "out") == (1, f"inferry: {said}\n")
+    assert batch(file.parent, tmp_path / "out") == (1, f"inferry: {said}\n")
+    status, reason = batch(source / "t", tmp_path / "out")
+    assert status == 1
+    assert reason.startswith(f"inferry: {source}/t/ can't be read as a table of ")
     assert batch(file, tmp_path / "out/")[1]["failed"] == [{"input": str(file), "reason": said}]
     assert written(tmp_path / "out") == []
 

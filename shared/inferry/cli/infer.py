@@ -36,6 +36,8 @@ def predict(settings: Settings, job: Job) -> list[str]:
             raise InvalidRequest(f"there is no model to predict with: {repository.problems[0]}")
         repository.get(service.default_model(job.model or None), job.version)
         if job.input == "-" or job.input.lower().endswith(".json"):
+            if job.constants:
+                raise InvalidRequest("--set is for files of rows: a document of JSON has all inputs in it")
             return asyncio.run(_document(service, job.model, job.version, job.input))
         return _file(service, job)
     finally:

@@ -169,6 +169,14 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--columns", type=_names, default=(), metavar="NAMES", help="of the only input's values; '*': all of the file's"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="constants",
+        metavar="NAME=VALUE",
+        help="an input with one value, in JSON, for all rows; may be repeated",
+    )
     for name, said in _DIALECT.items():
         parser.add_argument(f"--{name}", default="", metavar="TEXT" if name == "null" else "CHARACTER", help=said)
     parser.add_argument(
@@ -215,9 +223,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _reading(options: argparse.Namespace) -> dict[str, Any]:
     """A job's members for the options of `_add_reading`."""
-    return {"columns": options.columns, "drop": options.drop, "header": options.header} | {
-        name: getattr(options, name).replace("\\t", "\t") for name in _DIALECT
-    }
+    return {
+        "columns": options.columns,
+        "constants": tuple(options.constants),
+        "drop": options.drop,
+        "header": options.header,
+    } | {name: getattr(options, name).replace("\\t", "\t") for name in _DIALECT}
 
 
 def _errors(text: str) -> int | float:

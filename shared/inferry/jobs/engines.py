@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from inferry.errors import InvalidSettings, TooManyErrors
 from inferry.jobs import kept_names
+from inferry.jobs.constants import bind
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Rejected
 from inferry.jobs.job import Job, check_columns
@@ -31,8 +32,8 @@ class Predict:
     map_batches.
 
     `models`: the repository's folder or URL, which every worker must reach; `model`: a name, empty for the default one;
-    `keep`, `columns`, `drop`, `batch_size`: as in a `Job`; `error_column`: the name of a column that says why a row has
-    no result. Without it, the first such row is an error.
+    `keep`, `columns`, `drop`, `constants`, `batch_size`: as in a `Job`; `error_column`: the name of a column that says
+    why a row has no result. Without it, the first such row is an error.
 
     Each process loads the model once, with the environment's settings. Threads of its session: INTRA_OP_THREADS, else
     OMP_NUM_THREADS, which both engines set to the CPUs of a task, else all CPUs.
@@ -45,11 +46,12 @@ class Predict:
     keep: Sequence[str] = ()
     columns: Sequence[str] = ()
     drop: Sequence[str] = ()
+    constants: Sequence[str] = ()
     batch_size: int = 0
     error_column: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("keep", "columns", "drop"):
+        for name in ("keep", "columns", "drop", "constants"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def batches(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -113,6 +115,7 @@ def _opened(predict: Predict, schema: Any) -> _Opened:
 
     service = _service(predict.models)
     model = service.repository.get(service.default_model(predict.model), predict.version)
+    model = bind(model, predict.constants)
     job = Job(input="", output="", columns=tuple(predict.columns))
     check_columns(job, model)
     predictor = Predictor(model, predict.batch_size, service.settings.model_timeout)

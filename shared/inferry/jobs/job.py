@@ -30,9 +30,9 @@ class Job:
     empty for the service's default; `format` and `to`: of the input and of the results, by default what the names say;
     `keep`: columns to carry over, as `kept` reads them; `max_errors`: a count of rows, or a share as a float;
     `batch_size`: rows of a run, 0 for the model's own; `header`: whether the first line of CSV names the columns, where
-    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `drop`: columns that
-    are neither inputs nor kept by "*"; `delimiter` to `null`: a `Dialect`; `part`: only these rows, whose results are
-    published by a later run without it.
+    it might be a row; `columns`: those of the model's only input, "*" alone for all of the file's; `constants`: inputs
+    with one value for all rows, NAME=VALUE in JSON; `drop`: columns that are neither inputs nor kept by "*";
+    `delimiter` to `null`: a `Dialect`; `part`: only these rows, whose results are published by a later run without it.
     """
 
     input: str
@@ -46,6 +46,7 @@ class Job:
     batch_size: int = 0
     header: bool | None = None
     columns: tuple[str, ...] = ()
+    constants: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
     delimiter: str = ""
     decimal: str = ""

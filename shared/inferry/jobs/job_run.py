@@ -23,7 +23,7 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
-from inferry.jobs import kept_names
+from inferry.jobs import constants, kept_names
 from inferry.jobs.formats import formats
 from inferry.jobs.formats.block_builder import Dialect, ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
@@ -46,7 +46,7 @@ log = logging.getLogger("inferry")
 CAREFUL, MOST_CAREFUL = 8, 1
 CAREFUL_SECONDS = 1.0
 # Options that came later: where they aren't given, what was done before they came stays done.
-_LATER = ("columns", "drop", *Dialect._fields)
+_LATER = ("columns", "constants", "drop", *Dialect._fields)
 
 
 class JobRun:
@@ -54,7 +54,7 @@ class JobRun:
 
     def __init__(self, job: Job, model: Model, service: Service) -> None:
         self._job = job
-        self._model = model
+        self._model = constants.bind(model, job.constants)
         folder, path = split(job.input)
         self._source = open_files(folder)
         found = self._source.stat(path)
@@ -119,7 +119,7 @@ class JobRun:
         dialect.check()
         options = ReadOptions(self._model, (), pace, job.input, job.header, job.columns, (*apart, *job.drop), dialect)
         if not job.keep:
-            return formats.open_reader(self._from, file, options)
+            return self._checked(formats.open_reader(self._from, file, options))
         found: tuple[str, ...] = ()
         if partition or kept_names.ALL in job.keep:
             # A column of the file goes before a folder of the same name.
@@ -131,7 +131,17 @@ class JobRun:
         apart = tuple(name for name in kept_names.named(job.keep) if name not in self.partition)
         columns = tuple(dict.fromkeys(name for name in self.kept.values() if name not in self.partition))
         options = replace(options, keep=columns, apart=tuple(dict.fromkeys((*apart, *job.drop))))
-        return formats.open_reader(self._from, file, options)
+        return self._checked(formats.open_reader(self._from, file, options))
+
+    def _checked(self, reader: Reader) -> Reader:
+        """The reader. InvalidRequest when the file has a column of a constant's name: both can't be meant."""
+        both = [name for name in constants.names(self._job.constants) if name in reader.names]
+        if both and both[0] not in self._job.drop:
+            raise InvalidRequest(
+                f"{self._job.input} has a column '{both[0]}', but --set gives that input: leave out --set, or --drop "
+                f"{both[0]}"
+            )
+        return reader
 
     def opened(self) -> BinaryIO:
         """The input, opened to read its bytes."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 
-from inferry.jobs import file_names, kept_names
+from inferry.jobs import constants, file_names, kept_names
 from inferry.jobs.formats.blocks import Cursor, Pace
 from inferry.jobs.job import Job, Slice, check_columns, target
 from inferry.jobs.job_run import JobRun, expected
@@ -54,8 +54,9 @@ def run(
 
 def check(job: Job, service: Service) -> None:
     """InvalidRequest for what is wrong with a job whatever its file holds."""
-    if job.keep or job.columns:
+    if job.keep or job.columns or job.constants:
         model = service.repository.get(service.default_model(job.model), job.version)
+        model = constants.bind(model, job.constants)
         kept_names.columns(job.keep, model)
         check_columns(job, model)
 

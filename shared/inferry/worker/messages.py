@@ -85,7 +85,7 @@ class MessageReader:
         given = {"output": "", "model": self._model, **document}
         if part := given.get("part"):
             given["part"] = Slice(Cursor(*part["start"]), part["stop"])
-        return Job(**given | {name: tuple(given[name]) for name in ("keep", "columns", "drop") if name in given})
+        return Job(**given | {name: tuple(given[name]) for name in _TUPLES if name in given})
 
     def checked(self, job: Job) -> Job:
         """The job with its output and model filled in. DataRefused when it is about a place of others."""
@@ -173,6 +173,7 @@ def _is_part(value: Any) -> bool:
 
 
 _TEXT: tuple[Callable[[Any], bool], str] = (_is_text, "a string")
+_TUPLES = ("keep", "columns", "constants", "drop")
 # What a job's message may say: those of a Job that come from outside.
 _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "input": _TEXT,
@@ -186,6 +187,7 @@ _MEMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "batch_size": (_is_count, "a number of rows"),
     "header": (lambda value: isinstance(value, bool), "true or false"),
     "columns": (_is_names, "an array of strings"),
+    "constants": (_is_names, "an array of strings"),
     "drop": (_is_names, "an array of strings"),
     **dict.fromkeys(("delimiter", "decimal", "quote", "escape", "null"), _TEXT),
     "part": (_is_part, "an object with the cursor 'start' and the row 'stop', as a plan has it"),

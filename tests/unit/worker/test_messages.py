@@ -151,8 +151,8 @@ SHAPES = (
 )
 NO_PLACE = "or one of DATA_PREFIXES, or has a name that can't be used"
 MEMBERS = (
-    "input, output, model, version, format, to, keep, max_errors, batch_size, header, columns, drop, delimiter, "
-    "decimal, quote, escape, null, part"
+    "input, output, model, version, format, to, keep, max_errors, batch_size, header, columns, constants, drop, "
+    "delimiter, decimal, quote, escape, null, part"
 )
 PART = "'part' of a job must be an object with the cursor 'start' and the row 'stop', as a plan has it"
 BAD: dict[str, tuple[Any, type[InferryError], str]] = {
