@@ -142,6 +142,15 @@ def test_refusals(
     assert reason in str(raised.value)
 
 
+@pytest.mark.parametrize("given", [{"x": np.ones((2, 3))}, iter([])], ids=["dict", "iterator"])
+def test_no_table(given: Any, models: str) -> None:
+    """Ray's default, and Spark's call of the object itself."""
+    with pytest.raises(
+        InvalidRequest, match="expected a pyarrow.Table, got .*batch_format='pyarrow'.* predict.batches"
+    ):
+        Predict(models, "row")(given)
+
+
 def test_rows_are_numbered_through_all_batches(models: str) -> None:
     batches = [*PAIRS.slice(0, 1).to_batches()] * 3 + PAIRS.slice(1, 1).to_batches()
     with pytest.raises(TooManyErrors, match="row 4 of a part"):
@@ -150,6 +159,7 @@ def test_rows_are_numbered_through_all_batches(models: str) -> None:
 
 ONCE = """
 import pickle, sys
+from concurrent.futures import ThreadPoolExecutor
 import onnxruntime as ort, pyarrow as pa
 opened = []
 real = ort.InferenceSession.__init__
@@ -164,6 +174,8 @@ for _ in range(3):
     predict = pickle.loads(pickle.dumps(Predict(sys.argv[1], "row")))
     assert predict(table).column("y").to_pylist() == [[2.0, 4.0, 6.0]]
     list(predict.batches(table.to_batches()))
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda number: Predict(sys.argv[1], "row", keep=["x"] * (number % 2))(table), range(8)))
 print(opened)
 """
 

@@ -1,12 +1,13 @@
 """Rows in the processes of Spark, Ray, or whatever else hands over Arrow's record batches."""
 
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from inferry.errors import InvalidSettings, TooManyErrors
+from inferry.errors import InvalidRequest, InvalidSettings, TooManyErrors
 from inferry.jobs import kept_names
 from inferry.jobs.constants import bind
 from inferry.jobs.formats.block_builder import ReadOptions
@@ -62,18 +63,23 @@ class Predict:
         """
         before = 0
         for batch in batches:
-            yield _opened(self, batch.schema).predicted(batch, before)
+            yield _open(self, batch.schema).predicted(batch, before)
             before += len(batch)
 
     def __call__(self, table: Any) -> Any:
-        """The same of a pyarrow.Table."""
+        """The same of a pyarrow.Table. InvalidRequest for all else."""
+        if not hasattr(table, "to_batches"):
+            raise InvalidRequest(
+                f"expected a pyarrow.Table, got {type(table).__name__}: give Ray's map_batches batch_format='pyarrow', "
+                "and Spark's mapInArrow predict.batches"
+            )
         from inferry.jobs.formats.record_batches import as_table
 
         return as_table(list(self.batches(table.combine_chunks().to_batches())), self.schema(table.schema))
 
     def schema(self, given: Any) -> Any:
         """The pyarrow.Schema of the results of tables with the schema `given`; loads the model."""
-        return _opened(self, given).writer.schema
+        return _open(self, given).writer.schema
 
 
 class _Opened:
@@ -91,10 +97,10 @@ class _Opened:
         table = self._reader.plain(batch)
         block = self._reader.block(table, before)
         with self._model.in_use():
-            answer = self._predictor.predict(block)
-        if answer.rejected and self._strict:
-            raise _failed(answer.rejected[0])
-        return self.writer.rows(table, answer)
+            predicted = self._predictor.predict(block)
+        if predicted.rejected and self._strict:
+            raise _failed(predicted.rejected[0])
+        return self.writer.rows(table, predicted)
 
 
 def _failed(rejected: Rejected) -> TooManyErrors:
@@ -103,6 +109,15 @@ def _failed(rejected: Rejected) -> TooManyErrors:
         f"row {rejected.row} of a part of the table has no result: {column}{rejected.reason}. To have such rows in the "
         "results, with the reason in a column of its own, name that column: error_column='error'"
     )
+
+
+def _open(predict: Predict, schema: Any) -> _Opened:
+    """Opened once, whichever of the process's threads comes first."""
+    with _opening:
+        return _opened(predict, schema)
+
+
+_opening = threading.Lock()
 
 
 # A process meets few tables; what it has opened is small but for the model, which is the service's.
