@@ -146,7 +146,7 @@ def test_refusals(
 def test_no_table(given: Any, models: str) -> None:
     """Ray's default, and Spark's call of the object itself."""
     with pytest.raises(
-        InvalidRequest, match="expected a pyarrow.Table, got .*batch_format='pyarrow'.* predict.batches"
+        InvalidRequest, match=r"expected a pyarrow\.Table, got .*batch_format='pyarrow'.* predict\.batches"
     ):
         Predict(models, "row")(given)
 
