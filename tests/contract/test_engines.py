@@ -158,7 +158,7 @@ def test_rows_are_numbered_through_all_batches(models: str) -> None:
 
 
 ONCE = """
-import pickle, sys
+import pickle, sys, time
 from concurrent.futures import ThreadPoolExecutor
 import onnxruntime as ort, pyarrow as pa
 opened = []
@@ -169,13 +169,16 @@ def counting(self, *args, **kwargs):
     real(self, *args, **kwargs)
 ort.InferenceSession.__init__ = counting
 from inferry.jobs.engines import Predict
+from inferry.service import Service
+slow = Service.from_settings
+Service.from_settings = lambda settings: time.sleep(0.2) or slow(settings)  # the other threads come meanwhile
 table = pa.table({"x": [[1.0, 2.0, 3.0]]})
+with ThreadPoolExecutor(4) as pool:
+    list(pool.map(lambda number: Predict(sys.argv[1], "row", keep=["x"] * (number % 2))(table), range(8)))
 for _ in range(3):
     predict = pickle.loads(pickle.dumps(Predict(sys.argv[1], "row")))
     assert predict(table).column("y").to_pylist() == [[2.0, 4.0, 6.0]]
     list(predict.batches(table.to_batches()))
-with ThreadPoolExecutor(4) as pool:
-    list(pool.map(lambda number: Predict(sys.argv[1], "row", keep=["x"] * (number % 2))(table), range(8)))
 print(opened)
 """
 
