@@ -100,7 +100,7 @@ class BlockBuilder:
             except InvalidRequest as exc:
                 self.reject(str(exc), raw, name)
                 return
-        self.add_arrays(arrays, raw, kept)
+        self.add_arrays(arrays, [raw], [[value] for value in kept])
 
     def _array(self, spec: TensorSpec, value: Any) -> Array:
         if value is None and (not spec.is_fixed or spec.fitted(()) is None):
@@ -119,16 +119,17 @@ class BlockBuilder:
             )
         return array if array.ndim else array.reshape(1)  # rows of scalars lie behind each other too
 
-    def add_arrays(self, arrays: Mapping[str, Array], raw: Any, kept: Sequence[Any]) -> None:
-        """A row whose inputs are arrays of the model's datatypes with one row."""
-        key = tuple((name, array.shape) for name, array in arrays.items())
+    def add_arrays(self, arrays: Mapping[str, Array], raw: Sequence[Any], kept: Sequence[Sequence[Any]]) -> None:
+        """Rows whose inputs are arrays of the model's datatypes with a row for each; `kept` has each column's values."""
+        key = tuple((name, array.shape[1:]) for name, array in arrays.items())
         positions, found = self._groups.setdefault(key, ([], []))
-        positions.append(len(self._numbers))
+        positions += range(len(self._numbers), len(self._numbers) + len(raw))
         found.append(arrays)
-        self._numbers.append(self._start.row + len(self) + 1)
-        self._raw.append(raw)
-        for column, value in zip(self._kept, kept, strict=True):
-            column.append(value)
+        first = self._start.row + len(self) + 1
+        self._numbers += range(first, first + len(raw))
+        self._raw += raw
+        for column, values in zip(self._kept, kept, strict=True):
+            column += values
 
     def reject(self, reason: str, raw: Any, column: str | None = None) -> None:
         """Adds a row that can't be used, for the report of errors."""

@@ -24,8 +24,9 @@ from inferry.jobs.formats.lines import (
     records,
     start_of,
 )
+from inferry.jobs.formats.plain_columns import PlainColumns
 from inferry.protocol import text_bodies
-from inferry.protocol.json_documents import load
+from inferry.protocol.json_documents import CONTAINERS, load
 from inferry.protocol.json_tensors import kind
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.types import InferRequest
@@ -35,6 +36,8 @@ from inferry.runtime import rows
 _FEATURES = "features"
 # Lines that are looked at before a file is refused for the names of their members.
 LOOKED_AT = 100
+# So many lines are looked at one by one where those of several together are not all alike.
+ALONE = 4
 
 
 class JsonLines:
@@ -71,7 +74,8 @@ class JsonLines:
         elif options.columns:
             others -= {spec.name for spec in required}
         self._others = [orjson.dumps(name) for name in others]
-        self._simple = all(spec.datatype.name in number_lines.READABLE for _, spec in self.inputs)
+        self._columns = PlainColumns(self.inputs, others)
+        self._arrays = [(names[0], spec) for names, spec in self.inputs] if self._has_arrays(first) else []
 
     def _members(
         self, first: dict[str, Any], required: Sequence[TensorSpec]
@@ -80,6 +84,13 @@ class JsonLines:
         if len(required) == 1 and _FEATURES in first and self._has_features:
             return [((_FEATURES,), required[0])]
         return [(named.listed(self._model, first) or (spec.name,), spec) for spec in required]
+
+    def _has_arrays(self, first: dict[str, Any]) -> bool:
+        """Whether the inputs are numbers, and arrays of them as far as the first line tells."""
+        are_numbers = all(spec.datatype.name in number_lines.READABLE for _, spec in self.inputs)
+        return are_numbers and any(
+            len(names) == 1 and not isinstance(first.get(names[0]), int | float) for names, _ in self.inputs
+        )
 
     def _check_names(self) -> None:
         """InvalidFile when the first lines have members, and none that the model takes: no other line will do."""
@@ -117,17 +128,17 @@ class JsonLines:
         for lines in read_lines(self._text, self._start, Pace(1000), self._options.file):
             for line in records(lines.data):
                 with suppress(InvalidRequest):
-                    yield _object(line)
+                    yield _object(load(line))
 
     def _rows(self, lines: Lines, row: int) -> Iterator[Block]:
         if lines.oversize:
             yield self._oversize(lines, row)
             return
-        block = self._quick(lines, row) if self._simple else None
+        block = self._quick(lines, row) if self._arrays else self._in_columns(lines, row)
         if block is not None:
             yield block
         elif how_many(lines.data, b"\n") <= FEW:
-            yield self._careful(lines, row)
+            yield self._in_columns(lines, row)
         else:
             for half in halves(lines):
                 for block in self._rows(half, row):
@@ -135,14 +146,14 @@ class JsonLines:
                     row = block.end.row
 
     def _quick(self, lines: Lines, row: int) -> Block | None:
-        """The block of lines that hold nothing but numbers of the right count; None when there are others."""
+        """The block of lines whose inputs are nothing but arrays of numbers; None when there are others."""
         data = lines.data.removesuffix(b"\n")
         if any(name in data for name in self._others):
             return None
-        found = number_lines.read(data, self.inputs, self._options.keep)
+        found = number_lines.read(data, self._arrays, self._options.keep)
         if found is None and b"\n\n" in data:
             data = b"\n".join(records(data))
-            found = number_lines.read(data, self.inputs, self._options.keep)
+            found = number_lines.read(data, self._arrays, self._options.keep)
         if found is None:
             return None
         count = how_many(data, b"\n") + 1
@@ -155,22 +166,38 @@ class JsonLines:
 
         return Block(Cursor(row, lines.offset), Cursor(row + count, lines.end), numbers(row, count), *found, raw=raw)
 
-    def _careful(self, lines: Lines, row: int) -> Block:
-        """The same for lines that need a look each."""
+    def _in_columns(self, lines: Lines, row: int) -> Block:
+        """The block of lines that are read one by one where they are not all alike."""
         builder = BlockBuilder(self._options, Cursor(row, lines.offset))
-        for line in records(lines.data):
-            try:
-                value = _object(line)
-            except InvalidRequest as exc:
-                builder.reject(str(exc), line)
-                continue
-            try:
-                values = self._values(value)
-            except InvalidRequest as exc:
-                builder.reject(str(exc), line, self._only)
-                continue
-            builder.add(values, line, [value.get(name) for name in self._options.keep])
+        texts = records(lines.data)
+        self._add(builder, texts, _parsed(texts))
         return builder.block(lines.end)
+
+    def _add(self, builder: BlockBuilder, lines: Sequence[bytes], values: Sequence[Any]) -> None:
+        """Adds lines and what is in them, in halves where one needs a look."""
+        feed = self._columns.feed(values)
+        if feed is not None:
+            builder.add_arrays(feed, lines, [[value.get(name) for value in values] for name in self._options.keep])
+        elif len(lines) <= ALONE:
+            for line, value in zip(lines, values, strict=True):
+                self._add_one(builder, line, value)
+        else:
+            half = len(lines) // 2
+            self._add(builder, lines[:half], values[:half])
+            self._add(builder, lines[half:], values[half:])
+
+    def _add_one(self, builder: BlockBuilder, line: bytes, value: Any) -> None:
+        try:
+            found = _object(value)
+        except InvalidRequest as exc:
+            builder.reject(str(exc), line)
+            return
+        try:
+            values = self._values(found)
+        except InvalidRequest as exc:
+            builder.reject(str(exc), line, self._only)
+            return
+        builder.add(values, line, [found.get(name) for name in self._options.keep])
 
     def _values(self, value: dict[str, Any]) -> dict[str, Any]:
         """The value of each input in a line's object."""
@@ -191,7 +218,7 @@ class JsonLines:
         for line in records(lines.data):
             try:
                 requests.append(_whole(text_bodies.to_request(line, known)))
-                builder.add_arrays({}, line, [None] * len(self._options.keep))
+                builder.add_arrays({}, [line], [[None]] * len(self._options.keep))
             except InvalidRequest as exc:
                 builder.reject(str(exc), line)
         block = builder.block(lines.end)
@@ -204,9 +231,28 @@ class JsonLines:
         return builder.block(lines.end)
 
 
-def _object(line: bytes) -> dict[str, Any]:
-    """A line's object; NaN and Infinity as bare tokens too, as the protocol's clients write them."""
-    value = load(line)
+def _parsed(lines: Sequence[bytes]) -> list[Any]:
+    """What is in each line: NaN and Infinity as bare tokens too, as the protocol's clients write them.
+
+    In place of what is no JSON stands the error that says so.
+    """
+    try:
+        return list(map(orjson.loads if sum(map(len, lines)) <= CONTAINERS else load, lines))
+    except (ValueError, InvalidRequest):
+        return list(map(_loaded, lines))
+
+
+def _loaded(line: bytes) -> Any:
+    try:
+        return load(line)
+    except InvalidRequest as exc:
+        return exc
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A line's object."""
+    if isinstance(value, InvalidRequest):
+        raise value
     if not isinstance(value, dict):
         raise InvalidRequest(f"each line must be a JSON object, got {kind(value)}")
     return value

@@ -8,7 +8,7 @@ import orjson
 
 from inferry.errors import NotSupported
 from inferry.jobs.formats.blocks import PredictedBlock
-from inferry.jobs.formats.texts import Texts, lines, of_numbers, of_values
+from inferry.jobs.formats.texts import Texts, lines, of_numbers, of_plain, of_values
 from inferry.protocol import classification, text_bodies, types
 from inferry.protocol.tensors import Array, Datatype, Tensor, readable
 from inferry.protocol.types import InferResponse
@@ -46,18 +46,18 @@ class JsonLinesWriter:
 
     def _rows(self, predicted: PredictedBlock) -> bytes:
         kept = {name: _chosen(predicted.block.kept[name], self._types.get(name), predicted) for name in self._keep}
-        columns = {name: Texts(self._texts(name, values)) for name, values in kept.items()}
+        columns = {name: self._texts(name, values) for name, values in kept.items()}
         for name, values in predicted.outputs.items():
             columns[name] = _output_texts(values, self._specs[name].datatype)
         first, *others = (orjson.dumps(name) + b":" for name in columns)
         return lines(b"{" + first, list(columns.values()), [b"," + name for name in others], b"}\n")
 
-    def _texts(self, name: str, values: Sequence[Any]) -> list[bytes]:
+    def _texts(self, name: str, values: Sequence[Any]) -> Texts:
         if name not in self._cells:
-            return of_values(values)
+            return of_plain(values)
         from inferry.jobs.formats.kept_columns import json_of_cell
 
-        return list(map(json_of_cell, values))
+        return Texts(list(map(json_of_cell, values)))
 
     def _responses(self, predicted: PredictedBlock) -> bytes:
         requests = predicted.block.requests
@@ -111,6 +111,8 @@ def _output_texts(values: Any, datatype: Datatype) -> Texts:
     values = readable(values, datatype)
     if values.ndim > 1 and values[:1].size == 1:
         values = values.reshape(-1)
-    if values.dtype.hasobject or values.ndim > 2 or not values.size:
-        return Texts(of_values(values.tolist() if values.dtype.hasobject else map(np.ascontiguousarray, values)))
+    if values.dtype.hasobject:
+        return of_plain(values.tolist())
+    if values.ndim > 2 or not values.size:
+        return Texts(of_values(map(np.ascontiguousarray, values)))
     return of_numbers(values)

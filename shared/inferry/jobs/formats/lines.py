@@ -111,6 +111,8 @@ def records(data: bytes, *, quoted: bytes = b"", blank: bool = False) -> list[by
         lines = [data[start:end].rstrip(b"\n") for start, end in zip([0, *ends], [*ends, len(data)], strict=True)]
     if not lines[-1]:  # the end of the block, behind the last line's
         lines.pop()
+    if b"\r" not in data and all(lines) and not any(map(bytes.isspace, lines)):
+        return lines
     return [line.rstrip(b"\r") for line in lines if blank or _holds_something(line, quoted)]
 
 

@@ -1,10 +1,10 @@
-"""JSON Lines that hold nothing but numbers for a model's inputs, a block parsed as one document."""
+"""JSON Lines that hold arrays of numbers for a model's inputs, a block parsed as one document."""
 
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -16,8 +16,6 @@ from inferry.jobs.formats.lines import how_many
 from inferry.protocol.json_documents import plain
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import DATATYPES, Array, Shape, aligned
-
-Members: TypeAlias = tuple[str, ...]
 
 READABLE = {name for name, datatype in DATATYPES.items() if datatype.is_number and name != "UINT64"}
 """The datatypes of inputs that can be read so."""
@@ -33,15 +31,15 @@ _BETWEEN = b',"%b",' % _MARK.encode()
 
 
 def read(
-    data: bytes, inputs: Sequence[tuple[Members, TensorSpec]], keep: Sequence[str]
+    data: bytes, inputs: Sequence[tuple[str, TensorSpec]], keep: Sequence[str]
 ) -> tuple[list[Group], Mapping[str, Sequence[Any]]] | None:
     """The rows of lines that are none of them empty, and the members to keep of them; None when a line needs a look.
 
-    `inputs` names the member of a line's object that each input is in, or the members that have a value of it each.
+    `inputs` names the member of a line's object that each input is in.
     """
     try:
-        (names, spec), *others = inputs
-        if not others and len(names) == 1 and not keep and (feed := _alike(data, names[0], spec)):
+        (name, spec), *others = inputs
+        if not others and not keep and (feed := _alike(data, name, spec)):
             return [Group(feed)], {}
         document = _document(data)
         groups = _grouped([spec for _, spec in inputs], _columns(document, inputs, data))
@@ -90,22 +88,18 @@ class _Column(NamedTuple):
         return (len(row) // 8,) if self.listed else ()
 
 
-def _columns(document: Any, inputs: Sequence[tuple[Members, TensorSpec]], data: bytes) -> list[_Column]:
+def _columns(document: Any, inputs: Sequence[tuple[str, TensorSpec]], data: bytes) -> list[_Column]:
     """The numbers of each input."""
     columns, arrays, count = [], [], how_many(data, b"\n") + 1
-    for names, spec in inputs:
-        code, name = _CODES[spec.datatype.kind], names[0]
-        if len(names) > 1:
-            rows = [b"".join([_packed(line[name], code) for name in names]) for line in _lines(document)]
-            columns.append(_Column(rows, listed=True))
-        elif type(next(_lines(document))[name]) is simdjson.Array:
+    for name, spec in inputs:
+        code = _CODES[spec.datatype.kind]
+        if type(next(_lines(document))[name]) is simdjson.Array:
             arrays.append(name)
             columns.append(_Column([bytes(line[name].as_buffer(of_type=code)) for line in _lines(document)], True))
         else:
             columns.append(_Column([_packed(line[name], code) for line in _lines(document)], False))
         # Of members of one name simdjson finds the first, and elsewhere the last counts.
-        repeated = [name for name in names if data.count(orjson.dumps(name)) != count]
-        if repeated and any(list(line).count(name) > 1 for line in _lines(document) for name in repeated):
+        if data.count(orjson.dumps(name)) != count and any(list(line).count(name) > 1 for line in _lines(document)):
             raise ValueError
     # simdjson flattens nested arrays, and ragged ones too.
     if how_many(data, b"[") != count * len(arrays):

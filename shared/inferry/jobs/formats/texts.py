@@ -9,6 +9,10 @@ import orjson
 from inferry.protocol.tensors import Array
 
 
+# What JSON has no comma in.
+_UNQUOTED = {int, float, bool, type(None)}
+
+
 class Texts(NamedTuple):
     """A column's value in each row, between what is before and behind it in every row."""
 
@@ -35,6 +39,18 @@ def lines(start: bytes, columns: Sequence[Texts], between: Sequence[bytes], end:
 def of_values(values: Iterable[Any]) -> list[bytes]:
     """Each value as JSON text."""
     return [orjson.dumps(value, default=str, option=orjson.OPT_SERIALIZE_NUMPY) for value in values]
+
+
+def of_plain(values: Sequence[Any]) -> Texts:
+    """Each of Python's values as JSON; one text of all texts or all numbers, cut between them, where they are that."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        rows = orjson.dumps(values)[2:-2].split(b'","')
+        if len(rows) == len(values):  # else one of them ends with what is between them
+            return Texts(rows, b'"', b'"')
+    elif kinds and kinds <= _UNQUOTED:
+        return Texts(orjson.dumps(values)[1:-1].split(b","))
+    return Texts(of_values(values))
 
 
 def of_numbers(values: Array) -> Texts:

@@ -7,11 +7,11 @@ from inferry.jobs.formats.number_lines import read
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import DATATYPES
 
-X = [(("x",), TensorSpec("x", DATATYPES["FP32"], (-1, 2)))]
-ANY = [(("x",), TensorSpec("x", DATATYPES["FP32"], (-1, -1)))]
-IDS = [(("x",), TensorSpec("x", DATATYPES["INT32"], (-1, 2)))]
-ONE = [(("x",), TensorSpec("x", DATATYPES["FP64"], (-1,)))]
-TWO = [*X, (("n",), TensorSpec("n", DATATYPES["INT64"], (-1, 1)))]
+X = [("x", TensorSpec("x", DATATYPES["FP32"], (-1, 2)))]
+ANY = [("x", TensorSpec("x", DATATYPES["FP32"], (-1, -1)))]
+IDS = [("x", TensorSpec("x", DATATYPES["INT32"], (-1, 2)))]
+ONE = [("x", TensorSpec("x", DATATYPES["FP64"], (-1,)))]
+TWO = [*X, ("n", TensorSpec("n", DATATYPES["INT64"], (-1, 1)))]
 
 READ: dict[str, tuple[Any, list[str], list[Any]]] = {
     "alike": (X, ['{"x":[1,2.5]}', '{"x":[3,-4e1]}'], [{"x": [[1, 2.5], [3, -40]]}]),
