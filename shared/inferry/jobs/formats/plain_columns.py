@@ -13,10 +13,10 @@ from inferry.protocol.tensors import Array, Shape, aligned
 
 Members: TypeAlias = tuple[str, ...]
 
-# What JSON gives for the values of each kind: exactly these, as bool is an int to Python. A float may be missing.
+# What JSON gives for the values of each kind. A float may be missing.
 _TYPES: dict[str, set[type]] = {
-    "float": {float, int, type(None)},
-    "integer": {int},
+    "float": {float, int, bool, type(None)},
+    "integer": {int, bool},
     "bool": {bool},
     "string": {str},
 }
