@@ -45,9 +45,9 @@ def of_plain(values: Sequence[Any]) -> Texts:
     """Each of Python's values as JSON; one text of all texts or all numbers, cut between them, where they are that."""
     kinds = set(map(type, values))
     if kinds == {str}:
-        rows = orjson.dumps(values)[2:-2].split(b'","')
-        if len(rows) == len(values):  # else one of them ends with what is between them
-            return Texts(rows, b'"', b'"')
+        text = orjson.dumps(values)
+        if b'\\",' not in text:  # what is between two texts may be in one, or one may end with its start
+            return Texts(text[2:-2].split(b'","'), b'"', b'"')
     elif kinds and kinds <= _UNQUOTED:
         return Texts(orjson.dumps(values)[1:-1].split(b","))
     return Texts(of_values(values))
