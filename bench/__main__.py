@@ -16,6 +16,7 @@ from .files import files
 from .functions import functions
 from .growth import growth
 from .invocations import init, warm
+from .lines import lines
 from .loading import loading
 from .measure import ChildFailed
 from .metrics import metrics
@@ -51,6 +52,7 @@ ROWS: dict[str, Measure] = {
     "metrics": metrics,
     "files": files,
     "engines": engines,
+    "lines": lines,
     "rows": rows,
     "functions": functions,
     "init": init,
