@@ -1,7 +1,7 @@
 """A batch job over JSON Lines with texts, and the loop that people write, in turns: lines.py KIND FOLDER N.
 
-FOLDER holds the model in `models` and is there to write to. Prints seconds per row: of jobs as "inferry", of the loop as
-"loop".
+FOLDER holds the model in `models` and is there to write to. Prints seconds per row: of jobs as "inferry", of the loop
+as "loop".
 """
 
 import json
@@ -13,11 +13,10 @@ from shutil import rmtree
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from inferry.jobs.runner import Job, run
 from inferry.service import Service
 from inferry.settings import Settings
-
-import onnxruntime as ort
 
 ROWS = {"texts": 1_000_000, "newsline": 200_000, "mixed": 500_000}
 AT_ONCE = 1000

@@ -222,7 +222,7 @@ class JobRun:
     def _settle(self, reader: Reader, predictor: Predictor) -> None:
         """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
         if self._to.name != "jsonl":
-            chunk = next(iter(reader.chunks(Cursor())), None)
+            chunk = next(iter(reader.chunks(Cursor(), predictor.pace.rows)), None)
             for block in chunk() if chunk else ():
                 predictor.settle(block)
 

@@ -26,7 +26,7 @@ _ENCRYPTED = "{} is encrypted, which inferry can't read: write it without encryp
 
 
 class ParquetRows:
-    """The rows of a Parquet file; a block never spans two row groups."""
+    """The rows of a Parquet file."""
 
     has_requests = False
 
@@ -54,25 +54,26 @@ class ParquetRows:
         if self._object:
             inside = {field.name for field in self._object.type} - set(self._metadata.schema.to_arrow_schema().names)
             self._columns = [*(name for name in columns if name not in inside), self._object.name]
+        self._indices = [
+            index
+            for index in range(self._metadata.num_columns)
+            if self._metadata.schema.column(index).path.split(".")[0] in self._columns
+        ]
         buffer = min(COLUMN_BUFFER, max(BUFFERS // len(columns), 1 << 12))
-        self._file = pq.ParquetFile(
-            pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer, pre_buffer=False
-        )
+        # Small groups are read in one piece.
+        self._files = [
+            pq.ParquetFile(pa.PythonFile(file, "r"), metadata=self._metadata, buffer_size=buffer, pre_buffer=at_once)
+            for at_once in (False, True)
+        ]
         self.total: int = self._metadata.num_rows
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
-        row, before = start.row, 0
+        row = start.row
         end = self.total if stop is None else min(stop, self.total)
-        for group in range(self._metadata.num_row_groups):
-            first, before = before, before + self._metadata.row_group(group).num_rows
-            if before <= row:
-                continue
-            if row >= end:
-                return
-            for batch in ahead(self._batches(group, row - first)):
-                for rows in self._pieces(batch.slice(0, end - row)):
-                    yield chunk(to_block, rows, self._assigned, self._options, Cursor(row, row), row + len(rows))
-                    row += len(rows)
+        for batch in ahead(self._batches(row, end)):
+            for rows in self._pieces(batch.slice(0, end - row)):
+                yield chunk(to_block, rows, self._assigned, self._options, Cursor(row, row), row + len(rows))
+                row += len(rows)
 
     def borders(self, rows: int) -> Iterator[Cursor]:
         return (Cursor(row, row) for row in range(rows, self.total, rows))
@@ -89,24 +90,50 @@ class ParquetRows:
         plain = pa.schema([field.with_type(self._types[field.name]) for field in table.schema])
         return table if plain == table.schema else table.cast(plain)
 
-    def _batches(self, group: int, skip: int) -> Iterator[pa.RecordBatch]:
-        """The group's rows behind the first `skip`."""
+    def _batches(self, start: int, end: int) -> Iterator[pa.RecordBatch]:
+        """The rows from `start` on; the last batch may have others behind `end`."""
         try:
-            step = self._step(group)
-            for batch in self._file.iter_batches(step, row_groups=[group], columns=self._columns, use_threads=False):
-                if skip < len(batch):
-                    yield batch.slice(skip)
-                skip = max(skip - len(batch), 0)
+            for first, groups, step in self._together(start, end):
+                skip = max(start - first, 0)
+                file = self._files[len(groups) > 1]
+                for batch in file.iter_batches(step, row_groups=groups, columns=self._columns, use_threads=False):
+                    if skip < len(batch):
+                        yield batch.slice(skip)
+                    skip = max(skip - len(batch), 0)
         except (pa.ArrowException, OSError) as exc:
             raise InvalidFile(f"{self._options.file} can't be read: {exc}") from exc
 
-    def _step(self, group: int) -> int:
-        """Rows of a batch, fewer when they are large. Encodings may make values smaller than they are in memory."""
-        metadata = self._metadata.row_group(group)
-        columns = [metadata.column(index) for index in range(metadata.num_columns)]
-        used = [column for column in columns if column.path_in_schema.split(".")[0] in self._columns]
-        size: int = sum(max(column.total_uncompressed_size, column.num_values * 8) for column in used)
-        rows: int = metadata.num_rows
+    def _together(self, start: int, end: int) -> Iterator[tuple[int, list[int], int]]:
+        """Row groups with rows between `start` and `end`, small ones together: to begin with one takes a millisecond.
+
+        With the rows before them, and the rows of a batch.
+        """
+        before = first = size = 0
+        groups: list[int] = []
+        for group in range(self._metadata.num_row_groups):
+            rows, bytes_ = self._size(group)
+            if before >= end:
+                break
+            if groups and (before + rows - first > BATCH or size + bytes_ > BATCH_BYTES):
+                yield first, groups, self._step(before - first, size)
+                groups, size = [], 0
+            before += rows
+            if before > start:
+                first = first if groups else before - rows
+                groups.append(group)
+                size += bytes_
+        if groups:
+            yield first, groups, self._step(before - first, size)
+
+    def _size(self, group: int) -> tuple[int, int]:
+        """Rows, and bytes of the columns that are read. Encodings may make values smaller than they are in memory."""
+        metadata, size = self._metadata.row_group(group), 0
+        for index in self._indices:
+            column = metadata.column(index)
+            size += max(column.total_uncompressed_size, column.num_values * 8)
+        return metadata.num_rows, size
+
+    def _step(self, rows: int, size: int) -> int:
         return max(min(BATCH, BATCH_BYTES * rows // max(size, 1)), 1)
 
 
