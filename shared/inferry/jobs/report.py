@@ -1,6 +1,6 @@
 """What became of a batch job: the content of NAME.report.json."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import orjson
 
@@ -43,7 +43,7 @@ class Report:
 
     def to_json(self) -> bytes:
         """The report as a document of JSON, which `from_json` reads."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(self, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
     @classmethod
     def from_json(cls, content: bytes) -> "Report | None":
