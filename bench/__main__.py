@@ -30,6 +30,7 @@ from .sizing import sizing
 from .stall import stall
 from .start import cold, memory
 from .table import Row, as_markdown, as_text, unavailable
+from .tables import tables
 from .trees import trees
 
 Measure: TypeAlias = Callable[[bool], Iterator[Row]]
@@ -53,6 +54,7 @@ ROWS: dict[str, Measure] = {
     "files": files,
     "engines": engines,
     "lines": lines,
+    "tables": tables,
     "rows": rows,
     "functions": functions,
     "init": init,

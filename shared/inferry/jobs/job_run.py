@@ -212,9 +212,11 @@ class JobRun:
         kept_names.check_header(writer.header(), keep)
         limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
 
-        def share(rows: int) -> float:
-            """Where the file doesn't say how many rows it has, what was read of it tells."""
-            done = rows / max(reader.total, 1) if reader.total is not None else file.tell() / self._input.size
+        def share(end: Cursor) -> float:
+            """Where the file doesn't say how many rows it has, its bytes up to `end` tell; what was read is ahead."""
+            is_text = self._from.name in formats.COMPRESSED and not self._from.compression
+            position = end.offset if is_text else file.tell()
+            done = end.row / max(reader.total, 1) if reader.total is not None else position / self._input.size
             return min(done, 1.0)
 
         return PartWriter(

@@ -64,7 +64,7 @@ class PartWriter:
         results: Results,
         limits: Limits,
         progress: Callable[[Progress], None],
-        share: Callable[[int], float],
+        share: Callable[[Cursor], float],
         threads: int,
         constants: Mapping[str, Any],
     ) -> None:
@@ -126,7 +126,7 @@ class PartWriter:
                 open_part.add(encoded, predicted)
                 self._progress.rows += len(predicted.positions) + len(predicted.rejected)
                 self._progress.errors += len(predicted.rejected)
-                self._progress.share = self._share(self._progress.rows)
+                self._progress.share = self._share(predicted.block.end)
                 self._report(self._progress)
                 try:
                     self._judge()

@@ -120,7 +120,7 @@ class BlockBuilder:
         return array if array.ndim else array.reshape(1)  # rows of scalars lie behind each other too
 
     def add_arrays(self, arrays: Mapping[str, Array], raw: Sequence[Any], kept: Sequence[Sequence[Any]]) -> None:
-        """Rows whose inputs are arrays of the model's datatypes with a row for each; `kept` has each column's values."""
+        """Rows whose inputs are arrays of the model's datatypes, with a row for each; `kept` has columns of values."""
         key = tuple((name, array.shape[1:]) for name, array in arrays.items())
         positions, found = self._groups.setdefault(key, ([], []))
         positions += range(len(self._numbers), len(self._numbers) + len(raw))

@@ -8,7 +8,6 @@ import orjson
 
 from inferry.protocol.tensors import Array
 
-
 # What JSON has no comma in.
 _UNQUOTED = {int, float, bool, type(None)}
 
