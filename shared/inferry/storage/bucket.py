@@ -2,18 +2,25 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import obstore.store
-from obstore.exceptions import AlreadyExistsError, NotSupportedError
+from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError
 
 from inferry.errors import StoreError
 from inferry.storage.backends import ERRORS, Backend, memory, open_backend, stored
 from inferry.storage.object_streams import PIECE, ObjectReader, ObjectWriter
 from inferry.storage.stored import Listing, Paths, StoredFile, is_plain, limited, translated
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+T = TypeVar("T")
+# How often a listing is begun before it counts as failed.
+LISTINGS = 3
 
 
 class Bucket:
@@ -32,7 +39,7 @@ class Bucket:
 
     def list(self) -> Listing:
         with translated(f"can't list {self.url}", ERRORS):
-            found = [stored(meta) for page in self.backend.list(chunk_size=1000) for meta in page]
+            found = self._listed(stored)
         start = len(self.prefix)
         plain = {file.path: file for file in found if file.path.startswith(self.prefix) and is_plain(file.path)}
         # Consoles mark a folder with an object of its name, and a disk has no file and folder of one name.
@@ -42,7 +49,7 @@ class Bucket:
 
     def below(self, folder: str) -> Paths:
         with translated(f"can't list {self.url}", ERRORS):
-            found = [meta["path"] for page in self.backend.list(f"{self.prefix}{folder}/") for meta in page]
+            found = self._listed(lambda meta: meta["path"], f"{self.prefix}{folder}/")
         return sorted(path.removeprefix(self.prefix) for path in found)
 
     def stat(self, path: str) -> StoredFile | None:
@@ -95,6 +102,16 @@ class Bucket:
                     self.backend.delete(self._name(path))
                 except FileNotFoundError:
                     continue
+
+    def _listed(self, make: "Callable[[ObjectMeta], T]", below: str | None = None) -> Sequence[T]:
+        """All objects, from the first page on where one breaks off: obstore asks again where none came at all."""
+        for _ in range(LISTINGS - 1):
+            with suppress(GenericError):
+                return self._pages(make, below)
+        return self._pages(make, below)
+
+    def _pages(self, make: "Callable[[ObjectMeta], T]", below: str | None) -> Sequence[T]:
+        return [make(meta) for page in self.backend.list(below, chunk_size=1000) for meta in page]
 
     def _name(self, path: str) -> str:
         # Stores take any name, but ours are read again as files on disk are.
