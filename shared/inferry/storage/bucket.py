@@ -3,7 +3,7 @@
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # How often a listing is begun before it counts as failed.
 LISTINGS = 3
+# What obstore says of a request that it has tried often enough itself.
+_GIVEN_UP = "retries"
 
 
 class Bucket:
@@ -106,8 +108,11 @@ class Bucket:
     def _listed(self, make: "Callable[[ObjectMeta], T]", below: str | None = None) -> Sequence[T]:
         """All objects, from the first page on where one breaks off: obstore asks again where none came at all."""
         for _ in range(LISTINGS - 1):
-            with suppress(GenericError):
+            try:
                 return self._pages(make, below)
+            except GenericError as exc:
+                if _GIVEN_UP in str(exc):
+                    raise
         return self._pages(make, below)
 
     def _pages(self, make: "Callable[[ObjectMeta], T]", below: str | None) -> Sequence[T]:
