@@ -59,4 +59,4 @@ def against_reading(job: Callable[[], object], source: Path) -> dict[str, list[f
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(*sys.argv[1:4], sys.argv[4:] == ["reading"])))
+    print(json.dumps(measure(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:] == ["reading"])))
