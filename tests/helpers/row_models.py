@@ -125,6 +125,26 @@ def stateful() -> bytes:
     return graph(nodes, inputs, [tensor("y", "FP32", ("batch", 3)), tensor("after", "FP32", (2, "batch", 3))])
 
 
+def centred(datatype: str) -> bytes:
+    """`y` [batch, 2] is `x` less the mean of the batch: 0 for each row alone."""
+    nodes = [make_node("ReduceMean", ["x", "first"], ["mean"], keepdims=1), make_node("Sub", ["x", "mean"], ["y"])]
+    x, y = (tensor(name, datatype, ("batch", 2)) for name in "xy")
+    return graph(nodes, [x], [y], first=[0])
+
+
+def centred_lookup() -> bytes:
+    """FP32 `y` [batch, 2] is row `id` + 3 of a table of four, less the mean of the batch; an `id` over 0 fails."""
+    table = np.arange(8, dtype=np.float32).reshape(4, 2)
+    nodes = [
+        make_node("Add", ["id", "three"], ["place"]),
+        make_node("Gather", ["table", "place"], ["found"]),
+        make_node("ReduceMean", ["found", "first"], ["mean"], keepdims=1),
+        make_node("Sub", ["found", "mean"], ["y"]),
+    ]
+    constants = {"table": table, "three": 3, "first": [0]}
+    return graph(nodes, [tensor("id", "INT64", ("batch",))], [tensor("y", "FP32", ("batch", 2))], **constants)
+
+
 def lookup() -> bytes:
     """FP32 `y` [batch, 2] is row `id` of a table of four: any other number fails."""
     table = np.arange(8, dtype=np.float32).reshape(4, 2)

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -84,7 +84,8 @@ class RowProof:
     def joins(self, feed: Feed, deadline: float) -> bool:
         """Whether rows as those of `feed` may run together; what nobody knows yet they prove now, until `deadline`.
 
-        Rows with which the model fails prove nothing: then the next that come are asked.
+        Rows with which the model fails prove nothing: then the next that come are asked. Rows whose outputs are all the
+        same don't prove it alone: random ones are asked as well.
         """
         if self._verdict.rows == UNPROVEN:
             with self._lock:
@@ -114,15 +115,28 @@ class RowProof:
             self._decide(Verdict(SINGLE, reason, self._verdict.outputs - {*wrong}))
         return True
 
-    def _prove(self, feeds: Sequence[Feed], deadline: float) -> None:
+    def _prove(self, feeds: Iterable[Feed], deadline: float) -> None:
+        shown = self._first(feeds, deadline)
+        if shown is None:
+            return
+        verdict, silent = shown
+        if silent and verdict.rows == PROVEN:
+            # The rows of one client, which are all zeros or not numbers, must not decide what others get.
+            ours = self._first(random_feeds(self._session.signature), deadline)
+            if ours is None and silent == self._session.signature.outputs.keys():
+                return
+            if ours is not None and ours[0].rows != PROVEN:
+                verdict = ours[0]
+        self._decide(verdict)
+
+    def _first(self, feeds: Iterable[Feed], deadline: float) -> tuple[Verdict, frozenset[str]] | None:
+        """What the first of `feeds` with which the model runs shows."""
         for feed in feeds:
             try:
-                verdict = compared(self._session, feed, deadline)
+                return compared(self._session, feed, deadline)
             except InferryError as exc:
                 log.debug("these rows prove nothing of model '%s': %s", self._session.signature.model, exc)
-                continue
-            self._decide(verdict)
-            return
+        return None
 
     def _decide(self, verdict: Verdict) -> None:
         self._verdict = verdict
@@ -168,8 +182,10 @@ def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:
     return f"output '{spec.name}' begins with the axis '{symbol}', which no input has"
 
 
-def compared(session: Runs, feed: Feed, deadline: float) -> Verdict:
-    """The verdict by the rows of `feed` together and each alone. What `run` raises."""
+def compared(session: Runs, feed: Feed, deadline: float) -> tuple[Verdict, frozenset[str]]:
+    """The verdict by the rows of `feed` together and each alone, and the outputs that are silent: the same for each row
+    alone, or not numbers, so that they would not show what comes from a neighbour. What `run` raises.
+    """
     specs = session.signature.outputs
     rows = len(next(iter(feed.values())))
     together = dict(zip(specs, session.run(feed, list(specs), deadline), strict=True))
@@ -185,8 +201,21 @@ def compared(session: Runs, feed: Feed, deadline: float) -> Verdict:
     for name, spec in specs.items():
         reason = _difference(together[name], [each[name] for each in alone], spec.datatype)
         if reason:
-            return Verdict(SINGLE, f"output '{name}' {reason}", outputs)
-    return Verdict(PROVEN, "", outputs)
+            return Verdict(SINGLE, f"output '{name}' {reason}", outputs), frozenset()
+    silent = (name for name, spec in specs.items() if _is_silent([each[name] for each in alone], spec.datatype))
+    return Verdict(PROVEN, "", outputs), frozenset(silent)
+
+
+def _is_silent(alone: Sequence[Array], datatype: Datatype) -> bool:
+    """Whether no value of any row is a number, or a text, that differs from the first row's."""
+    first, *others = (_numbers(array, datatype) if datatype.is_float else array for array in alone)
+    for other in others:
+        differs = first != other
+        if datatype.is_float:
+            differs &= np.isfinite(first) & np.isfinite(other)
+        if differs.any():
+            return False
+    return True
 
 
 def _difference(together: Array, alone: Sequence[Array], datatype: Datatype) -> str:

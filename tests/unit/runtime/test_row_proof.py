@@ -1,5 +1,6 @@
 """Whether rows may run together: what models show, what their axes say, what is kept, and what ends it."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -91,8 +92,32 @@ def test_random_rows_without_numpy_s_generators(session: Load, case: str, monkey
 def test_rows_alike_show_nothing_by_themselves(session: Load) -> None:
     """Why rows of other signs and sizes are asked as well."""
     loaded = session(row_models.conditional())
-    assert compared(loaded, {"x": np.ones((3, 4), np.float32)}, EVER).rows == PROVEN
+    verdict, _ = compared(loaded, {"x": np.ones((3, 4), np.float32)}, EVER)
+    assert verdict.rows == PROVEN
     assert not RowProof(loaded, "", joined=False).joins({"x": np.ones((3, 4), np.float32)}, EVER)
+
+
+@pytest.mark.parametrize(
+    ("datatype", "first"), [("FP32", [[math.nan] * 2] * 2), ("INT64", [[0, 0]] * 2), ("INT64", [[5, 5]] * 2)]
+)
+def test_rows_whose_outputs_are_alike_do_not_decide_for_others(session: Load, datatype: str, first: Any) -> None:
+    """The first client's rows hide that the model takes the mean of a batch off."""
+    loaded = session(row_models.centred(datatype))
+    feed = {"x": np.array(first, "f4" if datatype == "FP32" else "i8")}
+    verdict, silent = compared(loaded, feed, EVER)
+    assert (verdict.rows, silent) == (PROVEN, frozenset("y"))
+    proof = RowProof(loaded, "", joined=False)
+    assert not proof.joins(feed, EVER)
+    assert proof.verdict.rows == SINGLE
+
+
+def test_rows_alike_prove_nothing_where_random_ones_fail(session: Load) -> None:
+    """The next that come are asked again."""
+    proof = RowProof(session(row_models.centred_lookup()), "", joined=False)
+    assert not proof.joins({"id": np.array([0, 0])}, EVER)
+    assert proof.verdict.rows == UNPROVEN
+    assert not proof.joins({"id": np.array([0, -2])}, EVER)
+    assert proof.verdict.rows == SINGLE
 
 
 def test_the_most_different_rows_are_asked(session: Load) -> None:
