@@ -4,7 +4,7 @@ InferryError
 +-- InvalidRequest            the request can't be understood or doesn't fit the model
 |   +-- InvalidArgument       the model's run found that a value doesn't fit
 |   +-- RequestTooLarge       the body, or what it inflates to, is over MAX_REQUEST_BYTES
-|   +-- RequestTimeout        nothing came of the body for BODY_TIMEOUT
+|   +-- RequestTimeout        next to nothing came of the body for BODY_TIMEOUT
 |   +-- UnsupportedEncoding   a Content-Encoding other than gzip and deflate
 |   +-- InvalidFile           a batch job's file can't be read, or doesn't fit the model at all
 |   +-- TooManyErrors         more rows of a batch job failed than it allows
@@ -47,7 +47,7 @@ class RequestTooLarge(InvalidRequest):
 
 
 class RequestTimeout(InvalidRequest):
-    """Nothing came of the request's body for BODY_TIMEOUT."""
+    """Nothing, or next to nothing, came of the request's body for BODY_TIMEOUT."""
 
 
 class UnsupportedEncoding(InvalidRequest):

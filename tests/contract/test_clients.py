@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from select import select
 from typing import Any, NamedTuple
 
 import onnx
@@ -129,15 +130,28 @@ def test_a_client_that_falls_silent_is_let_go(server: Server, name: str) -> None
 
 
 def test_a_slow_upload_that_goes_on_is_no_fault(server: Server) -> None:
-    """It takes twice as long as a body may stand still."""
+    """It takes twice as long as a body may stand still, at some kilobytes a second."""
+    body = BODY.ljust(6000)
     with connected(server) as client:
-        client.sendall(INFER.format(len(BODY)).encode())
+        client.sendall(INFER.format(len(body)).encode())
         start = time.monotonic()
-        for number, byte in enumerate(BODY):
-            time.sleep(max(0.0, start + 2.4 * number / len(BODY) - time.monotonic()))
-            client.sendall(bytes([byte]))
+        for sent in range(0, len(body), 100):
+            time.sleep(max(0.0, start + 2.4 * sent / len(body) - time.monotonic()))
+            client.sendall(body[sent : sent + 100])
         (reply,) = replies(client)
     assert (reply.status, json.loads(reply.body)["outputs"][0]["data"]) == (200, [1, 2, 3])
+
+
+def test_an_upload_of_next_to_nothing_does_not_go_on(server: Server) -> None:
+    """A byte now and then holds a connection for no longer than silence does."""
+    with connected(server) as client:
+        client.sendall(INFER.format(60_000).encode() + b"{")
+        until(lambda: select([client], [], [], 0.05)[0] or not client.send(b" "))
+        (reply,) = replies(client)
+    assert reply.status == 408
+    assert json.loads(reply.body) == {
+        "error": "less than 500 bytes of the request's body came in 1 s (BODY_TIMEOUT): send it again"
+    }
 
 
 def is_held(server: Server, port: int) -> bool:
@@ -234,6 +248,17 @@ def test_a_connection_that_was_refused_is_closed(server: Server) -> None:
     assert "Exception in callback" not in server.log
 
 
+def test_a_header_of_many_fields(server: Server) -> None:
+    """Below the limit of its bytes: each costs more than they do."""
+    with connected(server) as client:
+        for count in (100, 101):
+            client.sendall(GET + b"".join(b"%x:\r\n" % number for number in range(1, count)) + b"\r\n")
+        found = replies(client)
+    assert [reply.status for reply in found] == [200, 431]
+    assert json.loads(found[1].body) == {"error": "the request's header has 101 fields: send 100 at most"}
+    assert found[1].headers["connection"] == "close"
+
+
 def test_a_header_below_the_limit(server: Server) -> None:
     assert server.ask("GET", "/v2/health/live", headers={"X-A": "a" * 19_000}).status == 200
     # What comes with it in one piece is none of it.
@@ -277,24 +302,78 @@ def test_a_client_that_has_said_all_is_answered(server: Server) -> None:
 
 
 def test_more_connections_than_there_may_be(models: Path) -> None:
-    with serving(models, MAX_CONNECTIONS="3", IDLE_TIMEOUT="60") as server:
-        clients = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS) for _ in range(3)]
-        for client in clients:
-            client.request("GET", "/v2/health/live")
-            assert client.getresponse().read()
+    with serving(models, MAX_CONNECTIONS="4", IDLE_TIMEOUT="60") as server:
+        clients = [kept(server, address) for address in (HERE, HERE, THERE, THERE)]
         for _ in range(3):
-            with connected(server) as refused:
-                refused.sendall(WHOLE)
-                (reply,) = replies(refused)
-            assert (reply.status, reply.headers["retry-after"], reply.headers["connection"]) == (503, "1", "close")
-            assert json.loads(reply.body) == {
-                "error": "the server has 3 connections already (MAX_CONNECTIONS); try later"
-            }
+            assert refusal(server, "127.0.0.3") == "the server has 4 connections already (MAX_CONNECTIONS); try later"
         clients[0].request("GET", "/v2/health/live")
         assert clients[0].getresponse().read()
         for client in clients:
             client.close()
         until(lambda: server.ask("GET", "/v2/health/live").status == 200)
+
+
+def test_one_client_has_half_of_the_connections(models: Path) -> None:
+    """However many it asks for, others get in."""
+    with serving(models, MAX_CONNECTIONS="4", IDLE_TIMEOUT="60") as server:
+        clients = [kept(server, THERE) for _ in range(2)]
+        for _ in range(3):
+            assert refusal(server, THERE) == (
+                "this client has 2 connections already, half of MAX_CONNECTIONS; try later"
+            )
+        clients += [kept(server, HERE) for _ in range(2)]
+        for client in clients:
+            client.close()
+        until(lambda: server.ask("GET", "/v2/health/live").status == 200)
+
+
+def test_a_trusted_proxy_has_all_of_the_connections(models: Path) -> None:
+    """Its are those of all clients."""
+    with serving(models, MAX_CONNECTIONS="4", IDLE_TIMEOUT="60", TRUSTED_PROXIES=f"{THERE}/32") as server:
+        clients = [kept(server, THERE) for _ in range(4)]
+        assert refusal(server, THERE) == "the server has 4 connections already (MAX_CONNECTIONS); try later"
+        for client in clients:
+            client.close()
+        until(lambda: server.ask("GET", "/v2/health/live").status == 200)
+
+
+HERE, THERE = "127.0.0.1", "127.0.0.2"
+
+
+def kept(server: Server, address: str) -> http.client.HTTPConnection:
+    """A connection from this address that was answered once."""
+    client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS, source_address=(address, 0))
+    client.request("GET", "/v2/health/live")
+    response = client.getresponse()
+    assert (response.status, response.read()) == (200, b'{"live":true}')
+    return client
+
+
+def refusal(server: Server, address: str) -> str:
+    """Why there is no more connection for this address."""
+    with socket.create_connection(("127.0.0.1", server.port), SECONDS, (address, 0)) as refused:
+        refused.sendall(WHOLE)
+        (reply,) = replies(refused)
+    assert (reply.status, reply.headers["retry-after"], reply.headers["connection"]) == (503, "1", "close")
+    error: str = json.loads(reply.body)["error"]
+    return error
+
+
+def test_responses_that_are_not_taken_have_a_bound(models: Path) -> None:
+    """Those of any route, and of requests that were sent one behind the other."""
+    limits = {"MAX_REQUEST_BYTES": "1000000", "MAX_BUFFERED_BYTES": "2000000"}
+    large = "/docs/assets/swagger-ui-bundle.js"
+    with serving(models, BODY_TIMEOUT="60", **limits) as server:
+        assert server.ask("GET", large).status == 200
+        with connected(server) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.sendall(
+                f"GET {large} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 40
+            )  # more than the kernel takes
+            until(lambda: server.ask("GET", large).status == 503)
+            assert "(MAX_BUFFERED_BYTES): try later" in server.ask("GET", large).json["error"]
+            assert server.ask("GET", "/v2/health/live").status == 200
+        until(lambda: server.ask("GET", large).status == 200)
 
 
 def failures(server: Server, model: str) -> dict[str, int]:
@@ -444,3 +523,15 @@ def test_the_keyboard_ends_the_time_of_grace(models: Path) -> None:
         until(lambda: server.ask("GET", "/v2/health/ready").status == 503)
         server.process.send_signal(2)
         assert server.wait() == 0
+
+
+def test_uploads_that_a_server_ends_are_no_errors(models: Path) -> None:
+    with serving(models, MODEL_TIMEOUT="0.1") as server, ExitStack() as stack:
+        for _ in range(10):
+            client = stack.enter_context(connected(server))
+            client.sendall(INFER.format(1000).encode() + BODY)
+        assert server.ask("GET", "/v2/health/live").status == 200
+        server.terminate()
+        assert server.wait() == 0
+    assert "Cancel 10 running task(s)" in server.final_log
+    assert "Traceback" not in server.final_log

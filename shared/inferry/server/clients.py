@@ -11,12 +11,30 @@ from inferry.settings import Settings
 scope: ContextVar[Scope | None] = ContextVar("inferry.scope", default=None)
 
 
+class Proxies:
+    """The addresses of TRUSTED_PROXIES: `address in proxies`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._networks = [ip_network(proxy) for proxy in settings.trusted_proxies]
+
+    def __contains__(self, address: str) -> bool:
+        if not self._networks:
+            return False
+        try:
+            known = ip_address(address)
+        except ValueError:
+            return False
+        # As a socket for both has an address of IPv4.
+        known = getattr(known, "ipv4_mapped", None) or known
+        return any(known in network for network in self._networks)
+
+
 class Clients:
     """Tells clients apart: by their API keys where there are any, else by their addresses."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = ApiKeys(settings.api_keys)
-        self._proxies = [ip_network(proxy) for proxy in settings.trusted_proxies]
+        self._proxies = Proxies(settings)
 
     def __call__(self) -> str:
         """The client whose request is worked on now; empty when it is nobody's."""
@@ -35,15 +53,6 @@ class Clients:
         address = client[0] if client else ""
         fields = [value for name, value in current["headers"] if name == b"x-forwarded-for"]
         said = [part.strip() for part in b",".join(fields).decode("latin-1").split(",")]
-        while said and said[-1] and self._is_proxy(address):
+        while said and said[-1] and address in self._proxies:
             address = said.pop()
         return address
-
-    def _is_proxy(self, address: str) -> bool:
-        if not self._proxies:
-            return False
-        try:
-            known = ip_address(address)
-        except ValueError:
-            return False
-        return any(known in network for network in self._proxies)

@@ -19,6 +19,10 @@ from inferry.protocol.types import JSON
 from inferry.server import clients
 from inferry.settings import Settings
 
+# A header has no more fields: each costs more than its bytes.
+_FIELDS = 100
+# Bytes a second of a body over the time of BODY_TIMEOUT, as Apache has it (RequestReadTimeout, MinRate).
+_LEAST_RATE = 500
 # A line waits for others no longer than this.
 _LINE_SECONDS = 0.05
 # As much may be read at once, of whatever comes together.
@@ -32,18 +36,24 @@ _SILENCE_SECONDS = 0.25
 # A server that ends answers what its clients had sent before they could know.
 _LAST_SECONDS = 1.0
 
-# Of no hierarchy: a configuration would turn it on again.
-_SILENT = logging.Logger("silent", logging.CRITICAL + 1)
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether this is no request that was ended, by its client or with the server: uvicorn takes that for an error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class Limits(NamedTuple):
-    """What a connection may cost: bytes, and seconds without progress; `connections` of a process."""
+    """What a connection may cost: bytes, and seconds without progress; `connections` of a process.
+
+    Any client but one of the `proxies` may have half of the connections.
+    """
 
     header_bytes: int
     header: float
     body: float
     idle: float
     connections: int
+    proxies: clients.Proxies
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
@@ -53,6 +63,7 @@ class Limits(NamedTuple):
             settings.body_timeout,
             settings.idle_timeout,
             settings.max_connections,
+            clients.Proxies(settings),
         )
 
 
@@ -68,6 +79,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._limits = limits
+        self.logger.addFilter(_is_news)  # the same one each time
         self._most = limits.header_bytes
         self._application: ASGIApp = self.app
         self.app = self._begin
@@ -82,6 +94,8 @@ class Connection(HttpToolsProtocol):
         # A header (its scope) or a body (its cycle), and when it must have come, as the loop's clock has it.
         self._awaited: object = None
         self.until = math.inf
+        # Bytes of a body that came since that was put off the last time.
+        self._came = 0
         # Bytes of responses that the client has not taken, and until when it may leave it at that.
         self._unsent, self._stuck = 0, math.inf
 
@@ -94,12 +108,26 @@ class Connection(HttpToolsProtocol):
         most = self._limits.connections
         if len(self.connections) > most:
             self._refuse(503, f"the server has {most} connections already (MAX_CONNECTIONS); try later")
+        elif self._has_too_many(share := max(1, most // 2)):
+            self._refuse(503, f"this client has {share} connections already, half of MAX_CONNECTIONS; try later")
+
+    def _has_too_many(self, share: int) -> bool:
+        """Whether this is one too many of its client's, as it is counted only where there are so many of anybody's."""
+        if len(self.connections) <= share or self._address in self._limits.proxies:
+            return False
+        address = self._address
+        return len([one for one in self.connections if isinstance(one, Connection) and one._address == address]) > share
+
+    @property
+    def _address(self) -> str:
+        client: tuple[str, int] | None = self.client
+        return client[0] if client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         cycle = self._answered
         if cycle is not None and not cycle.response_complete and self._task is not None:
-            # Of several requests that came together uvicorn tells the last. What ends now is no error.
-            cycle.disconnected, cycle.logger = True, _SILENT
+            # Of several requests that came together uvicorn tells the last.
+            cycle.disconnected = True
             self._task.cancel()
         super().connection_lost(exc)
         self.app = self._application  # no circle is left behind
@@ -194,10 +222,11 @@ class Connection(HttpToolsProtocol):
     def _await(self, awaited: object, seconds: float, goes_on: bool, came: int) -> None:
         if goes_on:
             self._seen = 0
-        if goes_on or awaited is not self._awaited:
+            self._came += came
+        if awaited is not self._awaited or self._came >= _LEAST_RATE * seconds:
             # Of requests that come one behind the other, a part of the next may always be there.
             self._seen = min(self._seen, came)
-            self._awaited = awaited
+            self._awaited, self._came = awaited, 0
             self.until = self.loop.time() + seconds
 
     def _has_grown(self, cycle: RequestResponseCycle) -> bool:
@@ -211,6 +240,8 @@ class Connection(HttpToolsProtocol):
         clients.scope.set(scope)
         self._answered = cycle = receive.__self__  # type: ignore[attr-defined]
         self._task = asyncio.current_task()
+        if (count := len(scope["headers"])) > _FIELDS:
+            return asgi.respond(_refusal(431, f"the request's header has {count} fields: send {_FIELDS} at most"), send)
         if self._is_large and _size(scope) > self._most:
             return asgi.respond(_refusal(431, self._too_large()), send)
         return self._application(scope, self._progressing(receive) if cycle.more_body else receive, send)
@@ -221,7 +252,8 @@ class Connection(HttpToolsProtocol):
             if self._stalled:
                 seconds = self._limits.body
                 raise RequestTimeout(
-                    f"nothing came of the request's body for {seconds:g} s (BODY_TIMEOUT): send it again"
+                    f"less than {_LEAST_RATE * seconds:g} bytes of the request's body came in {seconds:g} s "
+                    "(BODY_TIMEOUT): send it again"
                 )
             return message
 

@@ -49,6 +49,7 @@ FORWARDED = {
     "by two proxies": (("10.0.0.0/8",), NGINX, ["192.0.2.1, 10.1.1.1"], "192.0.2.1"),
     "by nobody": ((NGINX,), NGINX, [], NGINX),
     "no address": ((NGINX,), NGINX, ["unknown"], "unknown"),
+    "IPv4 on a socket for both": (("10.0.0.0/8",), f"::ffff:{NGINX}", ["192.0.2.1"], "192.0.2.1"),
     "IPv6": (("::1",), "::1", ["2001:db8::1"], "2001:db8::1"),
 }
 
