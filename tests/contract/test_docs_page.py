@@ -130,3 +130,25 @@ def test_the_document_is_made_once_and_shows_what_is_loaded(
         seen.append([*infer["requestBody"]["content"]["application/json"]["examples"]])
     assert seen == [["m"], ["m", "n"]]
     assert len(made) == 1
+
+
+def test_the_document_is_filled_in_once_for_the_same_models(
+    app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled = []
+    monkeypatch.setattr(docs.openapi, "add_examples", lambda *given: filled.append(given))
+    served = app({"m.onnx": onnx_models.identity()})
+    for expected in (1, 1):
+        assert ask(served, "GET", "/openapi.json").status_code == 200
+        assert len(filled) == expected
+    assert ask(served, "GET", "/v2/models/m/ready").status_code == 200
+    for root_path, expected in (("", 2), ("", 2), ("/prod", 3), ("/prod", 3)):
+        assert ask(served, "GET", f"{root_path}/openapi.json", root_path=root_path).status_code == 200
+        assert len(filled) == expected
+
+
+def test_assets_are_read_once(app: Callable[..., ASGIApp], monkeypatch: pytest.MonkeyPatch) -> None:
+    served = app({"m.onnx": onnx_models.identity()})
+    first = ask(served, "GET", "/docs/assets/swagger-ui.css")
+    monkeypatch.setattr(docs, "files", None)
+    assert ask(served, "GET", "/docs/assets/swagger-ui.css").content == first.content

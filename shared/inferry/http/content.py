@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 # A member is 20 bytes or more; those who write many (bgzip) put 64 kB in each.
 _MAGIC, _MEMBERS, _STEP = b"\x1f\x8b", 8192, 4096
+# As many are inflated between two turns of the event loop. All begin so: in what is compressed it hardly ever occurs.
+_FEW, _BEGINNING = 16, _MAGIC + b"\x08"
+# Of an Accept or Accept-Encoding header so much is read.
+_ACCEPT = 1024
 
 
 # Bytes of a body up to which it is read between two turns of the event loop, whatever is in it: in 40 ms at worst
@@ -82,7 +86,7 @@ def inflate(body: bytes, encoding: str, limit: int) -> bytes:
 def choose(accept: str) -> str:
     """The encoding to answer with under an Accept-Encoding header: the first of the highest weight, as in Triton."""
     best, weight = "identity", 0.0
-    for part in accept.split(","):
+    for part in accept[:_ACCEPT].split(","):
         name, _, parameter = part.strip().lower().partition(";")
         if name.strip() in ("gzip", "deflate", "identity") and (value := _weight(parameter)) > weight:
             best, weight = name.strip(), value
@@ -161,12 +165,14 @@ async def read_body(
 def _inflated(body: Body, encoding: str, limit: int, large: int) -> Body:
     if isinstance(body, Large):
         return body._replace(encoding=encoding)
+    if limit <= large:
+        return inflate(body, encoding, limit)
     try:
-        return inflate(body, encoding, min(limit, large))
+        if body.count(_BEGINNING) <= _FEW:
+            return inflate(body, encoding, large)
     except RequestTooLarge:
-        if limit <= large:
-            raise
-        return Large([body], encoding, limit)
+        pass
+    return Large([body], encoding, limit)
 
 
 async def _received(message: Message, receive: Receive, limit: int, intake: "Intake | None") -> bytearray:

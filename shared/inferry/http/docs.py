@@ -1,7 +1,9 @@
 """The documentation page, its files, and the OpenAPI document that it shows."""
 
 import hashlib
+import weakref
 from base64 import b64encode
+from functools import cache
 from importlib.resources import files
 
 import orjson
@@ -15,6 +17,7 @@ from starlette.responses import Response as HTTPResponse
 from inferry.http import openapi
 from inferry.http.asgi import link
 from inferry.http.routes import RouteNotFound
+from inferry.runtime.model import Model
 from inferry.service import Service
 
 _ASSETS = "/docs/assets"
@@ -32,6 +35,9 @@ class Documentation:
         self._service = service
         self._app = app
         self._described = b""
+        # The last document, and what it was made for: where the application is, and the models.
+        self._document = b""
+        self._made_for: object = None
 
     async def docs(self, request: HTTPRequest) -> HTMLResponse:
         assets = link(request.scope, _ASSETS)
@@ -51,17 +57,25 @@ class Documentation:
         file = request.path_params["file"]
         if file not in _ASSET_TYPES:
             raise RouteNotFound(f"there is no asset {file!r}")
-        content = files("fastapi_swagger").joinpath("resources", file).read_bytes()
-        return HTTPResponse(content, headers={"content-type": _ASSET_TYPES[file]})
+        return HTTPResponse(_asset(file), headers={"content-type": _ASSET_TYPES[file]})
 
     async def openapi(self, request: HTTPRequest) -> HTTPResponse:
+        # This route is public, the models are not.
+        models = [] if self._service.settings.api_keys else self._service.repository.loaded()
+        url = link(request.scope, "") or "/"
+        made_for = (url, [weakref.ref(model) for model in models])
+        if self._made_for != made_for:
+            self._document, self._made_for = self._filled_in(url, models), made_for
+        return HTTPResponse(self._document, media_type="application/json")
+
+    def _filled_in(self, url: str, models: list[Model]) -> bytes:
         document = orjson.loads(self._described or self._describe())
-        document["servers"] = [{"url": link(request.scope, "") or "/"}]
+        document["servers"] = [{"url": url}]
         if self._service.settings.api_keys:
-            openapi.add_security(document)  # and no examples: this route is public, the models are not
+            openapi.add_security(document)
         else:
-            openapi.add_examples(document, self._service.repository.loaded())
-        return HTTPResponse(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), media_type="application/json")
+            openapi.add_examples(document, models)
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _describe(self) -> bytes:
         """What is the same in every document: making it takes 60 ms."""
@@ -75,6 +89,11 @@ class Documentation:
             )
         )
         return self._described
+
+
+@cache
+def _asset(file: str) -> bytes:
+    return files("fastapi_swagger").joinpath("resources", file).read_bytes()
 
 
 def _policy(page: bytes) -> str:

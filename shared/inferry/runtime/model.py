@@ -37,7 +37,7 @@ class ServedForm(NamedTuple):
     left_out: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(slots=True, eq=False, repr=False, weakref_slot=True)
 class Model:
     """`digest`: SHA-256 of its files, of a prepared version's `form` that of the model that it was made of.
 

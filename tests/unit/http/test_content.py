@@ -1,5 +1,6 @@
 """Content-Encoding: what is inflated, what is refused, and that a bomb costs no memory."""
 
+import asyncio
 import gzip
 import os
 import time
@@ -8,7 +9,8 @@ import zlib
 
 import pytest
 from inferry.errors import InvalidRequest, RequestTooLarge, UnsupportedEncoding
-from inferry.http.content import choose, deflate, inflate
+from inferry.http.asgi import Message
+from inferry.http.content import LARGE, Large, choose, deflate, inflate, read_body
 
 BODY = b'{"inputs":[]}\0\1\2\xff' * 100
 GZIP, DEFLATE = gzip.compress(BODY), zlib.compress(BODY)
@@ -56,6 +58,21 @@ def test_many_members_before_many_bytes_take_no_time() -> None:
     start = time.process_time()
     assert inflate(gzip.compress(b"") * 8000 + gzip.compress(large), "gzip", 2**20) == large
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 8000])
+def test_a_body_of_many_members_is_a_large_one(count: int) -> None:
+    """Each takes as long as some kilobytes, however little is in it."""
+    body = gzip.compress(b"") * (count - 1) + GZIP
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body}
+
+    read = asyncio.run(read_body({b"content-encoding": b"gzip"}, receive, 2**20, None, LARGE))
+    assert isinstance(read, Large) == (count > 16)
+    assert (read.read() if isinstance(read, Large) else read) == BODY
+    # Where there is no other process, all are.
+    assert asyncio.run(read_body({b"content-encoding": b"gzip"}, receive, 2**20, None, 2**20)) == BODY
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, deflate", "gzip,gzip", "*", "g" * 99, "compress"])
@@ -154,6 +171,9 @@ def test_bombs(encoding: str) -> None:
         ("gzip;q=nan", "identity"),
         ("gzip;q=0.2;q=0.9, deflate;q=0.1", "deflate"),
         (",,;,gzip", "gzip"),
+        ("gzip," + "a," * 30_000, "gzip"),
+        ("a," * 500 + "gzip", "gzip"),
+        ("a," * 512 + "gzip", "identity"),  # nobody means what is behind 1 KiB
         (";q=1", "identity"),
     ],
 )

@@ -448,6 +448,8 @@ def test_a_version_that_comes_again_counts_from_then_on(busy: Metrics) -> None:
             "openmetrics",
         ),
         ("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;q=0.3", "openmetrics"),
+        ("a," * 490 + "application/openmetrics-text", "openmetrics"),
+        ("a," * 512 + "application/openmetrics-text", "text"),  # nobody means what is behind 1 KiB
     ],
 )
 def test_formats_by_accept(accept: str, form: str) -> None:

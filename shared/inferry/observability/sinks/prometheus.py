@@ -29,11 +29,13 @@ Scrape: TypeAlias = Callable[[Format], str]
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _TOTAL = "_total"
+# Of an Accept header so much is read.
+_ACCEPT = 1024
 
 
 def accepted(accept: str) -> Format:
     """OpenMetrics where an Accept header names it, as with prometheus_client; else the text that everybody reads."""
-    for part in accept.lower().split(","):
+    for part in accept[:_ACCEPT].lower().split(","):
         kind, *parameters = (piece.strip() for piece in part.split(";"))
         if kind == "application/openmetrics-text" and "q=0" not in parameters:
             return OPENMETRICS
