@@ -87,6 +87,19 @@ def test_a_path_that_is_no_text_on_any_host(app: Callable[..., ASGIApp], path: s
     assert json.loads(body["body"]) == {"error": "unknown model '?'; the repository has: m"}
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "path", ["/v2/health/live", "/v2/models/m/ready", "/health", "/metrics", "/v2/models/m", "/docs"]
+)
+def test_no_body_is_read_where_none_is_taken(app: Callable[..., ASGIApp], method: str, path: str) -> None:
+    """Probes need no key, and a body can take long to inflate."""
+    headers = [(b"content-encoding", b"gzip"), (b"content-length", b"160000")]
+    start, *_ = converse(
+        app(FILES), {"type": "http", "method": method, "path": path, "headers": headers, "query_string": b""}
+    )
+    assert start["status"] == 200
+
+
 def test_of_a_body_over_the_limit_no_more_is_read(app: Callable[..., ASGIApp]) -> None:
     scope = {"type": "http", "method": "POST", "path": "/v2/models/m/infer", "headers": [], "query_string": b""}
     chunk = {"type": "http.request", "body": bytes(600), "more_body": True}

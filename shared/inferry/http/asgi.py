@@ -21,6 +21,8 @@ Response: TypeAlias = tuple[int, bytes, Headers]
 
 # Bytes of a response that are sent at once.
 PART = 1 << 20
+# A response of more bytes is held until its client has taken it. Servers take that much for it (uvicorn's high water).
+HELD = 1 << 16
 
 # In the state of a scope while the server is about to end.
 DRAINING = "draining"
@@ -91,17 +93,20 @@ def without_body(send: Send) -> Send:
 
 
 def in_parts(send: Send) -> Send:
-    """`send` for a server of several clients: who takes a large response quickly keeps the others waiting no longer."""
+    """`send` for a server of several clients: who takes a large response quickly keeps the others waiting no longer.
+
+    It returns when the server has not much left of it, and the connection's next request begins no sooner.
+    """
 
     async def send_parts(message: Message) -> None:
         body = memoryview(message.get("body", b""))
-        if len(body) > PART:
+        if len(body) > HELD:
             import asyncio
 
-            for start in range(0, len(body) - PART, PART):
+            for start in range(0, len(body), PART):
                 await send({"type": message["type"], "body": body[start : start + PART], "more_body": True})
                 await asyncio.sleep(0)
-            message = {**message, "body": body[(len(body) - 1) // PART * PART :]}
+            message = {**message, "body": b""}  # a server that has much to send takes it later
         await send(message)
 
     return send_parts

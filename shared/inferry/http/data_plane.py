@@ -111,8 +111,10 @@ class App:
                     send = self._counting(asgi.with_headers(send, added, record), route)
                     await self._hand_over({**scope, **rest}, receive, send, record)
                     return
+                body: Body = b""  # of what GET has none
                 try:
-                    body = await read_body(headers, receive, self._limit, record, self._large, self._intake)
+                    if method == "POST":
+                        body = await read_body(headers, receive, self._limit, record, self._large, self._intake)
                 except BaseException as exc:
                     self._service.metrics.refused(exc)
                     raise
@@ -124,7 +126,7 @@ class App:
                 record.status, record.sent, record.route = status, len(body), place
             response_headers.append((b"content-length", b"%d" % len(body)))
             response_headers += added
-            if len(body) > asgi.PART and self._elsewhere is not None:
+            if len(body) > asgi.HELD and self._elsewhere is not None:
                 send = asgi.in_parts(send)
             await send({"type": "http.response.start", "status": status, "headers": response_headers})
             await send({"type": "http.response.body", "body": body})
@@ -142,7 +144,7 @@ class App:
     async def _hand_over(self, scope: Scope, receive: Receive, send: Send, record: RequestRecord | None) -> None:
         await on_loop()
         management = await self._manage()
-        if self._max_response or context.max_response(scope)[0]:
+        if self._max_response or context.max_response(scope)[0] or self._intake is not None:
             send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, record))
         if self._elsewhere is not None:
             send = asgi.in_parts(send)
@@ -207,8 +209,6 @@ class App:
             else:
                 encoded, response_headers = bodies.of_response(response, accept)
             self._check_size(scope, len(encoded))
-            if self._intake is not None and len(encoded) > asgi.PART:
-                self._intake.answer(len(encoded))
             account.answered(signature.rows(request), received, len(encoded))
         if large:
             await bodies.let_go(request, [response])
@@ -273,7 +273,7 @@ class App:
         return 200, body, [(b"content-type", form.content_type.encode()), *encoded]
 
     def _check_size(self, scope: Scope, size: int) -> None:
-        """ResponseTooLarge over the smaller of the settings' limit and the platform's."""
+        """ResponseTooLarge over the smaller of the settings' limit and the platform's; Overloaded without room."""
         limit, whose = self._max_response, "MAX_RESPONSE_BYTES"
         passed_on, name = context.max_response(scope)
         if passed_on and (not limit or passed_on < limit):
@@ -284,6 +284,8 @@ class App:
                 "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
                 "reference ('uri')"
             )
+        if self._intake is not None and size > asgi.HELD:
+            self._intake.answer(size)
 
     async def _manage(self) -> ASGIApp:
         if self._management is None:

@@ -18,7 +18,7 @@ from starlette.responses import Response as HTTPResponse
 from inferry.concurrency import Elsewhere, Lease, Pause, Shares
 from inferry.errors import InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
-from inferry.http.asgi import PART, ASGIApp, Receive, Response, Scope, Send, link
+from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.bodies import Document
 from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
@@ -290,7 +290,7 @@ class Management:
                 body = await self._elsewhere(write, *arguments, deadline=deadline)
             else:
                 body = write(*arguments)
-            if self._intake is not None and len(body) > PART:
+            if self._intake is not None and len(body) > HELD:
                 self._intake.answer(len(body))
             account.answered(count)
         if isinstance(document, Large):
