@@ -458,7 +458,9 @@ def test_a_server_that_ends_is_not_ready_and_answers_for_a_while(models: Path, w
                 response = kept.getresponse()
                 body = response.read()
             assert (response.status, body) == (503, b'{"live":true,"ready":false}')
+        # Workers hear of the end one after another, and connections are with any of them.
         until(lambda: {server.ask("GET", "/v2/health/ready").status for _ in range(4)} == {503})
+        until(lambda: server.ask("GET", "/health").status == 503)
         health = server.ask("GET", "/health")
         assert (health.status, health.json["status"]) == (503, "draining")
         assert server.ask("GET", "/v2/health/live").status == 200

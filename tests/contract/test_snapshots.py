@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,15 +56,15 @@ def delta(folder: Path) -> Lake:
 
 
 def iceberg(folder: Path) -> Lake:
-    catalog = InMemoryCatalog("c", warehouse=str(folder.parent))
-    catalog.create_namespace("n")
-    table, moments = catalog.create_table("n.t", TABLE.schema, str(folder)), []
-    for step in range(3):
-        if step < 2:
-            table.append(TABLE)
-        else:
-            table.delete("id = 1")
-        moments.append(waited())
+    with closing(InMemoryCatalog("c", warehouse=str(folder.parent))) as catalog:
+        catalog.create_namespace("n")
+        table, moments = catalog.create_table("n.t", TABLE.schema, str(folder)), []
+        for step in range(3):
+            if step < 2:
+                table.append(TABLE)
+            else:
+                table.delete("id = 1")
+            moments.append(waited())
     return Lake("Iceberg", folder, [each.snapshot_id for each in table.snapshots()], moments)
 
 
