@@ -19,6 +19,7 @@ from inferry.protocol import classification
 from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
 from inferry.repository.version import LOADING
+from inferry.runtime.scheduler import count_elements
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -255,3 +256,43 @@ def test_quick_models_need_no_thread(service: Make, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(subject._threads, "pool", refuse)
     assert factor(subject) == 2
+
+
+LONG = {"long": ["a" * 40_000], "many characters": ["a" * 1_000] * 40, "many": [""] * 5_000}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_long_strings_never_run_on_the_event_loop(service: Make, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However quickly as many short ones are done, or the same string was."""
+    subject = service({"a.onnx": onnx_models.identity("BYTES", ("n",))})
+    model = asyncio.run(subject.model("a"))
+    run, threads = model.session.run, list[threading.Thread]()
+
+    def watched(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return run(*arguments)
+
+    monkeypatch.setattr(model.session, "run", watched)
+
+    def asked(*values: str) -> threading.Thread:
+        tensor = Tensor("x", DATATYPES["BYTES"], np.array(values, object))
+        (output,) = asyncio.run(subject.infer(model, InferRequest({"x": tensor}))).outputs
+        assert [str(value) for value in output.array] == [*values]
+        return threads.pop()
+
+    short, main = ["a"] * len(LONG[name]), threading.current_thread()
+    for _ in range(20):  # the first run of a session is a slow one
+        asked(*short)
+        asked(*LONG[name])
+    assert asked(*LONG[name]) is not main
+    assert any(asked(*short) is main for _ in range(20)) == (len(short) < 5_000)
+
+
+def test_characters_count_as_elements() -> None:
+    def text(*values: str) -> dict[str, Any]:
+        return {"x": np.array(values, object), "y": np.zeros(3, np.float32)}
+
+    assert count_elements({"y": np.zeros((2, 3), np.float32)}) == 6
+    assert count_elements(text("a", "b")) == 5
+    assert count_elements(text("a" * 80, "b" * 8)) == 5 + 11
+    assert count_elements(text("a" * 5000)) > 2**62

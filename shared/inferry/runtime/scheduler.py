@@ -1,5 +1,6 @@
 """How a model's requests are run: on the event loop, in a thread, or batched."""
 
+import sys
 import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 INLINE_NS = 1_000_000
 # A busy machine makes any single run a slow one.
 PATIENCE = 3
+# So many characters count as one more element. Of requests with over `_INLINE_CHARACTERS`, or as many strings, nothing
+# is learned, and they never run on the event loop: some models take the square of a string's length.
+_CHARACTERS, _INLINE_CHARACTERS = 8, 4096
+_MANY = sys.maxsize
 
 _size = attrgetter("size")
 
@@ -182,6 +187,8 @@ class Scheduler:
         return Batcher(self._run_batch, refute, self._name, config.max_batch_size, delay, config.max_queue_size)
 
     def _learn(self, ns: int, elements: int) -> None:
+        if elements >= _MANY:
+            return
         if ns < INLINE_NS:
             self._slow = 0
             self._quick_elements = max(self._quick_elements, elements)
@@ -194,5 +201,18 @@ class Scheduler:
 
 
 def count_elements(feed: Feed) -> int:
-    """How many elements all inputs have together."""
-    return sum(map(_size, feed.values()))
+    """How many elements all inputs have together, for their run's time: long strings count as many."""
+    elements: int = sum(map(_size, feed.values()))
+    for array in feed.values():
+        if array.dtype.hasobject:
+            return elements + _of_characters(feed)
+    return elements
+
+
+def _of_characters(feed: Feed) -> int:
+    """What the characters of all strings count as."""
+    arrays = [array for array in feed.values() if array.dtype.hasobject]
+    if sum(map(_size, arrays)) > _INLINE_CHARACTERS:
+        return _MANY
+    characters = sum(len(text) for array in arrays for text in array.flat)
+    return characters // _CHARACTERS if characters <= _INLINE_CHARACTERS else _MANY
