@@ -57,25 +57,29 @@ class Elsewhere(Protocol):
         """InferenceTimeout at `deadline` (time.monotonic)."""
 
 
+# What had the event loop for as many seconds leaves twice the time to the others before it, or its like, has it again.
+TURN, OTHERS = 0.001, 2
+
+
 class Pause:
     """Between many small steps of one request on the event loop: lets the others have twice the time that it had.
 
     What is over soon need not wait.
     """
 
-    _SOON, _TURN = 0.02, 0.001
+    _SOON = 0.02
 
     def __init__(self) -> None:
         self._began = self._since = time.perf_counter()
 
     async def __call__(self) -> None:
         now = time.perf_counter()
-        if now - self._since < self._TURN or now - self._began < self._SOON:
+        if now - self._since < TURN or now - self._began < self._SOON:
             return
         await on_loop()
         import asyncio
 
-        await asyncio.sleep(2 * min(now - self._since, self._SOON))
+        await asyncio.sleep(OTHERS * min(now - self._since, self._SOON))
         self._since = time.perf_counter()
 
 
@@ -130,20 +134,36 @@ class RoundRobin:
 
 
 class Turns:
-    """Turns of an event loop for what takes milliseconds of it: however many want one, the others run in between.
+    """Turns of an event loop for what takes milliseconds of it: however many want one, the others have the more time.
 
     Whoever has one does its work without waiting for anything.
     """
 
+    _MOST = 0.1
+
     def __init__(self, client: Client = nobody) -> None:
         self._lock = RoundRobin(client)
+        self._pause_ends = 0.0
 
     async def __call__(self) -> None:
-        """Returns in a turn that nobody else has, at once where nobody wants one."""
+        """Returns in a turn that nobody else has, at once where nobody wants one or had a long one just now."""
         import asyncio
 
         await self._lock.acquire()
-        asyncio.get_running_loop().call_soon(self._lock.release)  # behind the work of this one
+        pause = self._pause_ends - time.perf_counter()
+        if pause > 0:
+            try:
+                await asyncio.sleep(pause)
+            except asyncio.CancelledError:
+                self._lock.release()
+                raise
+        asyncio.get_running_loop().call_soon(self._worked, time.perf_counter())  # behind the work of this one
+
+    def _worked(self, since: float) -> None:
+        now = time.perf_counter()
+        if now - since > TURN:
+            self._pause_ends = now + OTHERS * min(now - since, self._MOST)
+        self._lock.release()
 
 
 class Shares:

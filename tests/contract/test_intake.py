@@ -208,12 +208,33 @@ def test_waiting_for_a_turn_is_a_part_of_the_time() -> None:
     async def scenario() -> None:
         found = Intake(Settings(model_timeout=0.05))
         await found._turns._lock.acquire()
-        with pytest.raises(InferenceTimeout, match="before its body could be read"):
+        with pytest.raises(InferenceTimeout, match="before it had its turn"):
             await found.turn()
         found._turns._lock.release()
         await found.turn()
 
     asyncio.run(asyncio.wait_for(scenario(), SECONDS))
+
+
+@pytest.mark.parametrize("path", ["/predict", "/v1/models/floats:predict"])
+@pytest.mark.parametrize(("rows", "turns"), [(3, 0), (60, 1), (400, 2)])
+def test_rows_are_read_and_written_in_turns(models: Path, path: str, rows: int, turns: int) -> None:
+    """But for a few."""
+    taken: list[str] = []
+
+    class Counted(Intake):
+        async def turn(self) -> None:
+            taken.append("turn")
+            await super().turn()
+
+    settings = Settings(model_path=str(models))
+    service = Service.from_settings(settings)
+    app = create_app(service, Host(intake=Counted(settings)))
+    name = "features" if path == "/predict" else "instances"
+    answer = ask(app, "POST", path, json={"model_name": "floats", name: [[12345678.5]] * rows})
+    service.close()
+    assert (answer.status_code, len(answer.json()["predictions"])) == (200, rows)
+    assert len(taken) == turns
 
 
 @pytest.mark.parametrize("path", ["/predict", "/v1/models/floats:predict"])

@@ -1,6 +1,7 @@
 """Coroutines that an event loop runs from their start, and those that it takes over when they have to wait."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from itertools import pairwise
@@ -9,6 +10,8 @@ import pytest
 from inferry.concurrency import RoundRobin, Shares, Turns, on_loop
 
 Steps = list[str]
+
+client: ContextVar[str] = ContextVar("client", default="")
 
 
 async def answering(steps: Steps) -> None:
@@ -72,6 +75,48 @@ def test_others_run_between_two_turns() -> None:
     assert ("work", "work") not in pairwise(steps[:-1])
 
 
+def test_what_took_long_leaves_the_others_more_time() -> None:
+    """Be it of one client or of several, and whoever waits."""
+    turns_of: list[tuple[float, float]] = []
+
+    async def working(turns: Turns, name: str) -> None:
+        client.set(name)
+        await turns()
+        began = time.perf_counter()
+        time.sleep(0.02)
+        turns_of.append((began, time.perf_counter()))
+
+    async def scenario() -> None:
+        turns = Turns(client.get)
+        await asyncio.gather(*(working(turns, name) for name in "aab"))
+        await working(turns, "c")
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert len(turns_of) == 4
+    for (began, ended), (after, _) in pairwise(turns_of):
+        assert after - ended >= 1.5 * min(ended - began, Turns._MOST)
+
+
+def test_who_gives_up_in_the_pause_holds_up_nobody() -> None:
+    steps: Steps = []
+
+    async def scenario() -> None:
+        turns = Turns()
+        await turns()
+        time.sleep(0.1)
+        await asyncio.sleep(0)
+        first = asyncio.ensure_future(taking(turns, steps))
+        await asyncio.sleep(0)
+        assert not first.done()
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert first.cancelled()
+        await taking(turns, steps)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert steps == ["work"]
+
+
 @pytest.mark.parametrize("early", [True, False])
 def test_a_turn_that_is_given_up_goes_to_the_next(early: bool) -> None:
     steps: Steps = []
@@ -89,9 +134,6 @@ def test_a_turn_that_is_given_up_goes_to_the_next(early: bool) -> None:
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
     assert steps == ["work"] * 3
-
-
-client: ContextVar[str] = ContextVar("client", default="")
 
 
 async def holding(lock: RoundRobin, name: str, steps: Steps) -> None:

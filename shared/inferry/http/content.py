@@ -131,9 +131,11 @@ async def read_body(
     record: RequestRecord | None,
     large: int,
     intake: "Intake | None" = None,
+    small: int = SMALL,
 ) -> Body:
     """A request's body without its Content-Encoding; as it came if it has over `large` bytes, with that or without.
 
+    Over `small` bytes it is read in turns.
     RequestTooLarge over `limit` bytes, before and after inflating; what `intake` raises, which is a server's.
     """
     declared = headers.get(b"content-length", b"")
@@ -153,7 +155,8 @@ async def read_body(
     if record is not None:
         record.received = size
     encoding = headers.get(b"content-encoding")
-    if intake is not None and (size > SMALL or encoding):
+    # What is larger is read in another process.
+    if intake is not None and (size > small or encoding) and size <= LARGE_NUMBERS:
         await intake.turn()
     if encoding:
         body = _inflated(body, encoding.decode("latin-1"), limit, large)

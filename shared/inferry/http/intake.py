@@ -45,7 +45,9 @@ class Intake:
             async with asyncio.timeout(self._timeout):
                 await self._turns()
         except TimeoutError as exc:
-            raise InferenceTimeout("the time for this request was over before its body could be read") from exc
+            raise InferenceTimeout(
+                "the time for this request was over before it had its turn: the server is busy"
+            ) from exc
 
     def hold(self, size: int) -> None:
         """So many bytes more of a body came, and stay until its task is over. Overloaded when there is no room."""

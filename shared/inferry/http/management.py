@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("inferry")
 
+# Bytes of a body, and rows of a response, up to which they are read and written as they come, and others in turns: rows
+# cost more by the byte than tensors.
+_SMALL, _FEW_ROWS = 512, 64
+
 T = TypeVar("T")
 
 
@@ -289,6 +293,8 @@ class Management:
             if self._elsewhere is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:
                 body = await self._elsewhere(write, *arguments, deadline=deadline)
             else:
+                if self._intake is not None and count > _FEW_ROWS:
+                    await self._intake.turn()
                 body = write(*arguments)
             if self._intake is not None and len(body) > HELD:
                 self._intake.answer(len(body))
@@ -323,7 +329,7 @@ class Management:
     async def _body(self, request: HTTPRequest, intake: "Intake | None" = None) -> Body:
         limit = self._service.settings.max_request_bytes
         headers, record = dict(request.scope["headers"]), current_record.get()
-        return await read_body(headers, request.receive, limit, record, self._large, intake or self._intake)
+        return await read_body(headers, request.receive, limit, record, self._large, intake or self._intake, _SMALL)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         from starlette.concurrency import run_in_threadpool
