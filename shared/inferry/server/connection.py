@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from inferry.concurrency import OTHERS
 from inferry.errors import RequestTimeout
 from inferry.http import asgi
 from inferry.http.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +29,9 @@ _LEAST_RATE = 500
 _LINE_SECONDS = 0.05
 # As much may be read at once, of whatever comes together.
 _CHUNK = 256 * 1024
+# What has more lines, as chunks and requests have, is parsed a slice at a time, and others at once: a slice costs 9 us.
+# What takes more seconds of CPU than `_LONG` lets others go on before the next.
+_LINES, _SLICE, _LONG = 256, 16 * 1024, 0.002
 # Parts of a response that are larger together are not copied into one.
 _COPIED = 64 * 1024
 # A connection that is closed while its client still sends is reset, and the client may never see why.
@@ -74,6 +79,7 @@ class Connection(HttpToolsProtocol):
     requests comes behind their responses, of many by one more: soon, but not at once.
     """
 
+    transport: "_Joined"  # type: ignore[assignment]
     _turn: "_Turn | None" = None  # of the process's one loop
 
     def __init__(self, *arguments: Any, limits: Limits, **options: Any) -> None:
@@ -90,6 +96,8 @@ class Connection(HttpToolsProtocol):
         # Bytes since the last whole request, or the last of a body.
         self._seen = 0
         self._is_large = False
+        # What was read and not taken yet.
+        self._unread, self._resting = b"", False
         self._body, self._body_length = bytearray(), 0
         # A header (its scope) or a body (its cycle), and when it must have come, as the loop's clock has it.
         self._awaited: object = None
@@ -133,10 +141,63 @@ class Connection(HttpToolsProtocol):
         self.app = self._application  # no circle is left behind
 
     def data_received(self, data: bytes) -> None:
+        """Takes what came; of what is slow to parse (chunks of one byte), and of many requests, a little at a time."""
+        if data.count(b"\n") <= _LINES:
+            self._parse(data)
+            return
+        view, began = memoryview(data), time.thread_time()
+        for start in range(0, len(data), _SLICE):
+            self._parse(view[start : start + _SLICE])
+            if self._is_over():
+                return
+            took = time.thread_time() - began
+            if took > _LONG or self.pipeline:
+                self._wait(data[start + _SLICE :], OTHERS * took if took > _LONG else 0)
+                return
+
+    def _wait(self, unread: bytes, seconds: float) -> None:
+        """Takes nothing more for so long, behind what else comes from this address, nor before all is answered."""
+        self._unread = unread
+        if seconds:
+            self._resting = True
+            seconds = self._turn.rest(self._address, seconds)  # type: ignore[union-attr]
+            self.until += seconds
+            self.loop.call_later(seconds, self._rested)
+        if seconds or unread:
+            self.transport.hold()
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self._resting or self.pipeline or self._is_over():
+            return
+        unread, self._unread = self._unread, b""
+        if unread:
+            self.data_received(unread)
+        if not (self._resting or self._unread or self._is_over()):
+            self.transport.let_go()
+
+    def _is_over(self) -> bool:
+        """Whether nothing that comes is a request any more."""
+        return self.transport.is_closing() or self.transport.get_protocol() is not self
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._is_over():
+            return
+        if self.pipeline:
+            # uvicorn reads on: what has not been answered would have no bound.
+            self.flow.pause_reading()
+        elif self.transport.is_held:
+            self._go_on()
+
+    def _parse(self, data: "bytes | memoryview") -> None:
         self._seen += len(data)
         if self._seen > self._most:
             self._is_large = True
-        super().data_received(data)
+        super().data_received(data)  # type: ignore[arg-type]
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:
             self._unfinished(cycle, len(data))
@@ -305,6 +366,20 @@ class _Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: list[_Joined] = []
+        # When the last rest of an address is over, as the loop's clock has it.
+        self._rests: dict[str, float] = {}
+
+    def rest(self, address: str, seconds: float) -> float:
+        """How long a connection rests that has to for so many seconds: behind the others of its address."""
+        now = self.loop.time()
+        end = self._rests[address] = max(now, self._rests.get(address, now)) + seconds
+        self.loop.call_at(end, self._rested, address)
+        return end - now
+
+    def _rested(self, address: str) -> None:
+        # Loops round to milliseconds.
+        if self._rests.get(address, math.inf) <= self.loop.time() + 0.002:
+            del self._rests[address]
 
     def add(self, transport: "_Joined") -> None:
         if not self._waiting:
@@ -325,6 +400,7 @@ class _Joined:
         self._transport = transport
         self._turn = turn
         self._parts: list[bytes] = []
+        self._paused = self.is_held = False
         self.is_closing = transport.is_closing  # asked for at every response
 
     def __getattr__(self, name: str) -> Any:
@@ -334,6 +410,26 @@ class _Joined:
         if not self._parts:
             self._turn.add(self)
         self._parts.append(data)
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if not self.is_held:
+            self._transport.resume_reading()
+
+    def hold(self) -> None:
+        """Reads nothing, whoever wants to."""
+        self.is_held = True
+        self._transport.pause_reading()
+
+    def let_go(self) -> None:
+        """Reads again, unless it was paused."""
+        self.is_held = False
+        if not self._paused:
+            self._transport.resume_reading()
 
     def write_eof(self) -> None:
         self.send()
