@@ -134,7 +134,7 @@ class RoundRobin:
 
 
 class Turns:
-    """Turns of an event loop for what takes milliseconds of it: however many want one, the others have the more time.
+    """Turns of an event loop for what takes milliseconds of it: however many want one, the others have as much time.
 
     Whoever has one does its work without waiting for anything.
     """
@@ -162,7 +162,8 @@ class Turns:
     def _worked(self, since: float) -> None:
         now = time.perf_counter()
         if now - since > TURN:
-            self._pause_ends = now + OTHERS * min(now - since, self._MOST)
+            # As long: half of the time is the others', and a client that is alone keeps more than half of its rate.
+            self._pause_ends = now + min(now - since, self._MOST)
         self._lock.release()
 
 
