@@ -20,18 +20,13 @@ _OF_THE_API = ("docs", "health", "metrics", "openapi.json", "predict", "v1", "v2
 _DIGEST = "[0-9a-fA-F]{64}"
 
 
-def _setting(default: Any, help: str, minimum: float | None = None) -> Any:  # noqa: A002
-    return field(default=default, metadata={"help": help, "minimum": minimum})
+def _setting(default: Any, help: str, minimum: float | None = None, secret: bool = False) -> Any:  # noqa: A002
+    return field(default=default, repr=not secret, metadata={"help": help, "minimum": minimum})
 
 
-# To generate the other methods for all fields takes 0.8 ms of a start (Python 3.11, row `cold`), and a representation
-# would show passwords.
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One field per environment variable: MODEL_PATH is `model_path`, and so on.
-
-    Two with the same values are not equal; `to_env` can be compared.
-    """
+    """One field per environment variable: MODEL_PATH is `model_path`, and so on."""
 
     model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
     model_name: str = _setting("", "Name of the only model at MODEL_PATH, where that is the model's own folder or file")
@@ -81,7 +76,7 @@ class Settings:
         (), "Names by which clients may call a server that listens on loopback, comma-separated; * for all"
     )
     api_keys: tuple[str, ...] = _setting(
-        (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may"
+        (), "SHA-256 digests of the keys that may call the API, comma-separated; empty: everybody may", secret=True
     )
     enable_metrics: bool = _setting(True, "Whether metrics are collected at all; false: METRICS_SINKS is ignored")
     metrics_sinks: tuple[str, ...] = _setting(("prometheus",), "Where metrics go, comma-separated")
@@ -102,10 +97,10 @@ class Settings:
     )
     remote_write_url: str = _setting("", "URL of the store's remote-write endpoint, for the sinks that push")
     remote_write_username: str = _setting("", "User of basic authentication at that URL")
-    remote_write_password: str = _setting("", "Password of basic authentication at that URL")
-    remote_write_token: str = _setting("", "Bearer token for that URL")
+    remote_write_password: str = _setting("", "Password of basic authentication at that URL", secret=True)
+    remote_write_token: str = _setting("", "Bearer token for that URL", secret=True)
     remote_write_headers: tuple[str, ...] = _setting(
-        (), "Further headers for that URL, comma-separated, such as X-Scope-OrgID=shop"
+        (), "Further headers for that URL, comma-separated, such as X-Scope-OrgID=shop", secret=True
     )
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
     log_format: str = _setting("text", "text, or json: an object per line, and a line per request")

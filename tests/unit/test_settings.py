@@ -269,7 +269,7 @@ EVERY = st.fixed_dictionaries({}, optional={item.name: strategy(item) for item i
 def test_round_trip(given_values: dict[str, Any]) -> None:
     before = Settings(**given_values)
     env = before.to_env()
-    assert values(Settings.from_env(env)) == values(before)
+    assert Settings.from_env(env) == before
     changed = [name.upper() for name, value in given_values.items() if value != DEFAULTS[name.upper()]]
     assert sorted(env) == sorted(changed)
     assert all(isinstance(value, str) for value in env.values())
@@ -391,7 +391,7 @@ def test_the_digests_of_keys_are_not_shown() -> None:
 @pytest.mark.parametrize("link", ["tcp://10.96.0.7:9090", "udp://10.96.0.7:53"])
 def test_what_kubernetes_sets_for_a_service_is_no_setting(link: str) -> None:
     """A Service named "metrics" gives every pod METRICS_PORT."""
-    assert Settings.from_env({"METRICS_PORT": link, "PORT": link, "WORKERS": "2"}).to_env() == {"WORKERS": "2"}
+    assert Settings.from_env({"METRICS_PORT": link, "PORT": link, "WORKERS": "2"}) == Settings(workers=2)
     with pytest.raises(InvalidSettings, match="METRICS_PORT must be a whole number, got 'http://metrics'"):
         Settings.from_env({"METRICS_PORT": "http://metrics"})
 
@@ -444,7 +444,7 @@ def test_env_example_reads_back_as_the_defaults() -> None:
     settings, *_ = env_example()
     env = dict(line.removeprefix("#").split("=", 1) for _, line in settings)
     assert env.keys() == DEFAULTS.keys()
-    assert values(Settings.from_env(env)) == DEFAULTS
+    assert Settings.from_env(env) == Settings()
 
 
 def test_env_example_is_one_name_after_another() -> None:
