@@ -443,6 +443,13 @@ def test_a_client_that_leaves_in_the_middle_of_its_body(models: Path) -> None:
         assert json.loads(line)["outcome"] == "canceled"
 
 
+def readiness(client: http.client.HTTPConnection) -> tuple[int, bytes, str | None]:
+    """The status and body that a connection which stays open gets, and its Connection header."""
+    client.request("GET", "/v2/health/ready")
+    response = client.getresponse()
+    return response.status, response.read(), response.getheader("connection")
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_that_ends_is_not_ready_and_answers_for_a_while(models: Path, workers: str) -> None:
     with serving(models, "--workers", workers, SHUTDOWN_GRACE="1.5") as server:

@@ -38,8 +38,8 @@ class Backend:
         self.inner, self.on_get, self.gets = inner, on_get, 0
         self._lock = threading.Lock()
 
-    def list(self, **options: Any) -> Any:
-        return self.inner.list(**options)
+    def list(self, below: str | None = None, **options: Any) -> Any:
+        return self.inner.list(below, **options)
 
     def get(self, path: str, **options: Any) -> Any:
         with self._lock:
@@ -321,7 +321,7 @@ class Listing:
     def __init__(self, *keys: str) -> None:
         self.keys = keys
 
-    def list(self, **options: Any) -> Any:
+    def list(self, below: str | None = None, **options: Any) -> Any:
         now = datetime.now(UTC)
         return [[{"path": key, "size": 1, "e_tag": key, "last_modified": now, "version": None} for key in self.keys]]
 
