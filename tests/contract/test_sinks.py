@@ -329,9 +329,9 @@ def test_a_store_that_misbehaves_holds_up_nobody(repository: Callable[..., str],
         store.fate = lambda: 204 if (fate := next(fates)) == "pass" else fate
         url = f"http://127.0.0.1:{free_port()}" if name == "refuses connections" else store.url
         with serving(repository(ONE)) as plain, serving(repository(ONE), **env, REMOTE_WRITE_URL=url) as pushing:
-            # Once more at most: a hypervisor may stop one of the two, and the kernel doesn't count that.
+            # A hypervisor may stop one of the two, and the kernel doesn't count that: what holds up does so each time.
             looks = [percentiles(plain, pushing)]
-            if held_up(*looks[0]):
+            while held_up(*looks[-1]) and len(looks) < 5:
                 looks.append(percentiles(plain, pushing))
             assert not held_up(*looks[-1]), looks
             eventually(lambda: counted(pushing, "flush_failures_total") > 0, True)
