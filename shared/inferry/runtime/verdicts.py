@@ -11,7 +11,7 @@ import orjson
 PROVEN, SINGLE, NONE, UNPROVEN = "proven", "single", "none", "unproven"
 
 # Of the proof: what another version of it found counts no more.
-RULE = 1
+RULE = 2
 
 
 class Verdict(NamedTuple):
