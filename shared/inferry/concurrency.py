@@ -57,7 +57,8 @@ class Elsewhere(Protocol):
         """InferenceTimeout at `deadline` (time.monotonic)."""
 
 
-# What had the event loop for as many seconds leaves twice the time to the others before it, or its like, has it again.
+# What had the event loop for over TURN seconds leaves time to the others before it, or its like, has it again: between
+# steps of one request OTHERS times as much, between turns of several as much.
 TURN, OTHERS = 0.001, 2
 
 
