@@ -90,7 +90,7 @@ class QueueHandler:
             found = self._worker.messages.read(body, message.id or "")
         if isinstance(found, Job):
             return await self._in_thread(context, lambda: self._job(found, until, last, attempt))
-        await self._worker.answer(found, until, context.invocation_id, last=last)
+        await self._worker.respond(found, until, context.invocation_id, last=last)
         return {"state": FINISHED}
 
     def _arrival(self, event: Mapping[str, Any]) -> Job | Prediction | None:

@@ -24,7 +24,7 @@ class FunctionApp(func.AsgiFunctionApp):
     """AsgiFunctionApp with `Middleware` for its own, without a lifespan."""
 
     def _add_http_app(self, http_middleware: Any, function_name: str = "api") -> None:
-        self._answer = Middleware(http_middleware._app).answer
+        self._handle = Middleware(http_middleware._app).handle
         # Without the slash of azure.functions' own, of which the host makes two behind its routePrefix, and then none.
         self.add(function_name, "{*route}", func.HttpMethod, self.auth_level)
 
@@ -36,7 +36,7 @@ class FunctionApp(func.AsgiFunctionApp):
 
     def add(self, name: str, route: str, methods: Iterable[Any], auth_level: func.AuthLevel) -> None:
         """A function whose requests go to the application, as those of all other routes do."""
-        self.function_name(name)(self.route(route, methods=methods, auth_level=auth_level)(self._answer))
+        self.function_name(name)(self.route(route, methods=methods, auth_level=auth_level)(self._handle))
 
 
 class Middleware:
@@ -46,7 +46,7 @@ class Middleware:
         self._app = app
         self._cold = True
 
-    async def answer(self, req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    async def handle(self, req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
         """The response to an invocation. The host goes by the names of the parameters."""
         exchange = Exchange(req.get_body)
         await self._app(self._scope(req, context), exchange.receive, exchange.send)

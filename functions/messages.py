@@ -131,7 +131,7 @@ class EventHandler:
     def _answer(self, prediction: Prediction, request_id: str, until: float, last: bool) -> dict[str, Any]:
         if time.monotonic() >= until and not last:
             raise InferenceTimeout("the invocation's time was over before this message's turn")
-        url = self._loop.run_until_complete(self._worker.answer(prediction, until, request_id, last=last))
+        url = self._loop.run_until_complete(self._worker.respond(prediction, until, request_id, last=last))
         return {"answer": url}
 
     def _to_dead_letters(self, item: Item, record: SQSRecord, exc: Exception) -> None:

@@ -50,7 +50,7 @@ class Threads:
             self._pool.shutdown()
 
 
-class Elsewhere(Protocol):
+class Helper(Protocol):
     """What runs a function of a module, with arguments that can be pickled, and raises what it raises."""
 
     async def __call__(self, function: Callable[..., T], *arguments: Any, deadline: float) -> T:

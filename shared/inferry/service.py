@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Elsewhere, Threads, on_loop
+from inferry.concurrency import Helper, Threads, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
@@ -96,13 +96,13 @@ class Service:
         repository: Repository,
         settings: Settings | None = None,
         preloaded: bool = True,
-        elsewhere: Elsewhere | None = None,
+        helper: Helper | None = None,
     ) -> None:
         """`preloaded`: False where the server answers already, not ready, until `preload` has come to its end.
 
-        `elsewhere`: the server's other process, for what would hold up this one.
+        `helper`: the server's other process, for what would hold up this one.
         """
-        self._elsewhere = elsewhere
+        self._helper = helper
         self.repository = repository
         self.settings = settings or Settings()
         self.metrics = repository.metrics
@@ -117,7 +117,7 @@ class Service:
         self._loaders = Threads(cpus(), "inferry-load")
 
     @classmethod
-    def from_settings(cls, settings: Settings, preloaded: bool = True, elsewhere: Elsewhere | None = None) -> "Service":
+    def from_settings(cls, settings: Settings, preloaded: bool = True, helper: Helper | None = None) -> "Service":
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
@@ -127,7 +127,7 @@ class Service:
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
             metrics=Metrics(settings.price_second, settings.price_request),
         )
-        return cls(repository, settings, preloaded, elsewhere)
+        return cls(repository, settings, preloaded, helper)
 
     def loaded(self, name: str, version: str | None = None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -194,7 +194,7 @@ class Service:
         elements = count_elements(feed)
         if elements <= scheduler.inline_elements:
             arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
-        elif elements > STRINGS and (run := await self._run_elsewhere(model, feed, requested.names, deadline)):
+        elif elements > STRINGS and (run := await self._run_in_helper(model, feed, requested.names, deadline)):
             arrays, timings.infer = run.arrays, run.infer
         else:
             try:
@@ -214,18 +214,18 @@ class Service:
             response.classes = {name: Classes(k, batched, model.labels(name)) for name, k in requested.classes.items()}
         return response
 
-    async def _run_elsewhere(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
+    async def _run_in_helper(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
         """A run in another process, where ONNX Runtime would hold the interpreter's lock to take all strings over.
 
         None for other inputs, without a server that has such a process, and for a model that is not in the repository.
         """
         strings = sum(array.size for array in feed.values() if array.dtype.hasobject)
-        if self._elsewhere is None or strings <= STRINGS:
+        if self._helper is None or strings <= STRINGS:
             return None
         start = time.perf_counter_ns()
         known = (self.settings, model.name, model.version, model.digest)
         with model.in_use():
-            arrays = await self._elsewhere(run_alone, *known, feed, outputs, deadline, deadline=deadline)
+            arrays = await self._helper(run_alone, *known, feed, outputs, deadline, deadline=deadline)
         return None if arrays is None else Run(arrays, 0, time.perf_counter_ns() - start)
 
     async def infer_rows(

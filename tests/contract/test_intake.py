@@ -17,7 +17,7 @@ import numpy as np
 import onnx_models
 import pytest
 from inferry.app import create_app
-from inferry.concurrency import Elsewhere
+from inferry.concurrency import Helper
 from inferry.errors import InferenceTimeout
 from inferry.http import content, intake
 from inferry.http.host import Host
@@ -242,14 +242,14 @@ def test_all_that_is_made_of_a_body_has_one_time(models: Path, path: str, monkey
     monkeypatch.setattr(content, "LARGE", -1)
     deadlines: list[float] = []
 
-    async def elsewhere(function: Callable[..., Any], *arguments: Any, deadline: float) -> Any:
+    async def helper(function: Callable[..., Any], *arguments: Any, deadline: float) -> Any:
         deadlines.append(deadline)
         await asyncio.sleep(0.2)
         return function(*arguments)
 
-    found: Elsewhere = elsewhere
+    found: Helper = helper
     service = Service.from_settings(Settings(model_path=str(models), model_timeout=5))
-    app = create_app(service, Host(elsewhere=found))
+    app = create_app(service, Host(helper=found))
     body = {"model_name": "floats", "features": [[1.0]], "instances": [1.0]}
     before = time.monotonic()
     assert ask(app, "GET", "/v2/models/floats/ready").status_code == 200

@@ -20,7 +20,7 @@ from inferry.http import bodies, content
 from inferry.http.asgi import ASGIApp
 from inferry.http.host import Host
 from inferry.http.intake import Intake
-from inferry.server.helper import Helper
+from inferry.server.helper import HelperProcess
 from inferry.service import Service
 from inferry.settings import Settings
 from servers import HEADER_LENGTH, Server, ask, serving
@@ -74,15 +74,15 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ASGIApp, AS
     settings = Settings(model_path=str(folder), model_cache_size=64, max_request_bytes=MAX_REQUEST_BYTES)
     with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
         here = Service.from_settings(settings)
-        helper = Helper()
-        beside = Service.from_settings(settings, elsewhere=helper)
+        helper = HelperProcess()
+        beside = Service.from_settings(settings, helper=helper)
         stack.callback(here.close)
         stack.callback(helper.close)
         stack.callback(beside.close)
         direct = create_app(here)
         for module, name in ((content, "LARGE"), (bodies, "LARGE_RESPONSE"), (bodies, "LARGE_ROWS")):
             patch.setattr(module, name, -1)
-        yield direct, create_app(beside, Host(elsewhere=helper, intake=Intake(settings)))
+        yield direct, create_app(beside, Host(helper=helper, intake=Intake(settings)))
 
 
 def _encoded(headers: Mapping[str, str]) -> dict[bytes, bytes]:
@@ -167,11 +167,11 @@ def test_many_that_are_not_large_let_others_in(tmp_path: Path) -> None:
             await asyncio.gather(*several, asked("GET", "/v2/health/live"))
 
     with ExitStack() as stack:
-        helper = Helper()
-        service = Service.from_settings(settings, elsewhere=helper)
+        helper = HelperProcess()
+        service = Service.from_settings(settings, helper=helper)
         stack.callback(helper.close)
         stack.callback(service.close)
-        served = create_app(service, Host(elsewhere=helper, intake=Intake(settings)))
+        served = create_app(service, Host(helper=helper, intake=Intake(settings)))
         asyncio.run(go())
     assert len(answered) == 22
     assert answered.index("/v2/health/live") < 10

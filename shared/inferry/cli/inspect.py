@@ -9,7 +9,7 @@ from inferry.errors import ModelUnavailable
 from inferry.observability.logs import printable
 from inferry.repository import metadata
 from inferry.repository.repository import Repository, open_repository
-from inferry.repository.version import Entry
+from inferry.repository.version import ModelVersion
 from inferry.settings import Settings
 
 
@@ -53,7 +53,7 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(map(printable, text))
 
 
-def _entry(repository: Repository, entry: Entry) -> dict[str, Any]:
+def _entry(repository: Repository, entry: ModelVersion) -> dict[str, Any]:
     try:
         model = repository.get(entry.name, entry.version)
     except ModelUnavailable as exc:

@@ -274,7 +274,7 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
         return _dry_run(job, settings)
     if "-" in (options.input, options.output):
         return _run_streams(job, options, settings)
-    run = _run_elsewhere if options.on else _run_here
+    run = _run_on_cloud if options.on else _run_here
     summary = run(job, options, settings, Display(sys.stderr))
     if options.json:
         print(json.dumps(summary, indent=2))
@@ -337,7 +337,7 @@ def _below(traceparent: str, settings: Settings) -> AbstractContextManager[None]
     return tracer(settings).below(traceparent)
 
 
-def _run_elsewhere(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
+def _run_on_cloud(job: "Job", options: argparse.Namespace, settings: Settings, display: "Display") -> dict[str, Any]:
     from inferry.jobs.runs import clouds
 
     cloud = clouds.open_cloud(options.on, settings.batch_runner, os.environ)

@@ -25,7 +25,7 @@ from inferry.protocol.signature import Feed
 from inferry.repository.layout import CONFIG_FILE
 from inferry.repository.manifest import ORIGINAL
 from inferry.repository.repository import Repository, open_repository
-from inferry.repository.version import Entry
+from inferry.repository.version import ModelVersion
 from inferry.runtime.model import Model
 from inferry.settings import Settings
 
@@ -48,7 +48,7 @@ def run(settings: Settings, target: str, request: Request, stream: TextIO) -> li
     for problem in repository.problems:
         print(f"left out: {printable(problem)}", file=stream)
 
-    def planned(entry: Entry, size: int, forms: Mapping[str, int]) -> None:
+    def planned(entry: ModelVersion, size: int, forms: Mapping[str, int]) -> None:
         _plan(entry, size, forms, output, stream)
 
     outcomes = []
@@ -63,7 +63,7 @@ def run(settings: Settings, target: str, request: Request, stream: TextIO) -> li
     return outcomes
 
 
-def _plan(entry: Entry, size: int, forms: Mapping[str, int], output: Output, stream: TextIO) -> None:
+def _plan(entry: ModelVersion, size: int, forms: Mapping[str, int], output: Output, stream: TextIO) -> None:
     """Says what may be written. InvalidRequest when there is no room for it."""
     what = ", ".join(f"{kind} at most {size_text(most)}" for kind, most in forms.items()) or "a copy"
     print(f"{entry.name} {entry.version}: {size_text(size)}; to {output.url}: {what}", file=stream, flush=True)

@@ -81,20 +81,20 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     from inferry.observability.sinks.pusher import open_pusher
     from inferry.server import metrics
     from inferry.server.clients import Clients
-    from inferry.server.helper import Helper
+    from inferry.server.helper import HelperProcess
     from inferry.service import Service
 
     # The port answers while models load: a probe tells a server that loads from one that hangs.
     clients = Clients(settings)
-    helper = Helper(clients)
-    service = Service.from_settings(settings, preloaded=False, elsewhere=helper)
+    helper = HelperProcess(clients)
+    service = Service.from_settings(settings, preloaded=False, helper=helper)
     pusher = open_pusher(settings, service.metrics, os.environ)
     host = Host(
         guard=guard(settings),
         scrape=metrics.share(service, workers),
         background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
-        elsewhere=helper,
-        loading=Helper(clients),
+        helper=helper,
+        loading=HelperProcess(clients),
         intake=Intake(settings, clients, helper.waiting),
         client=clients,
     )

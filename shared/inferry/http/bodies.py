@@ -1,4 +1,4 @@
-"""What is made of bodies alone: requests of those that come, those of responses. Large ones are for `Host.elsewhere`.
+"""What is made of bodies alone: requests of those that come, those of responses. Large ones are for `Host.helper`.
 
 All functions take and give what goes from one process to another.
 """

@@ -52,11 +52,11 @@ class App:
         self._service = service
         self._responses = service.metrics.responses
         self._host = host = host or Host()
-        self._elsewhere = host.elsewhere
+        self._helper = host.helper
         self._guard = host.guard
         self._observer = observer
         self._limit = service.settings.max_request_bytes
-        self._large = self._limit if host.elsewhere is None else min(content.LARGE, self._limit)
+        self._large = self._limit if host.helper is None else min(content.LARGE, self._limit)
         self._intake = host.intake
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
@@ -126,7 +126,7 @@ class App:
                 record.status, record.sent, record.route = status, len(body), place
             response_headers.append((b"content-length", b"%d" % len(body)))
             response_headers += added
-            if len(body) > asgi.HELD and self._elsewhere is not None:
+            if len(body) > asgi.HELD and self._helper is not None:
                 send = asgi.in_parts(send)
             await send({"type": "http.response.start", "status": status, "headers": response_headers})
             await send({"type": "http.response.body", "body": body})
@@ -146,7 +146,7 @@ class App:
         management = await self._manage()
         if self._max_response or context.max_response(scope)[0] or self._intake is not None:
             send = asgi.limited(send, partial(self._check_size, scope), lambda exc: error_response(exc, scope, record))
-        if self._elsewhere is not None:
+        if self._helper is not None:
             send = asgi.in_parts(send)
         with recording(record):
             await management(scope, receive, send)
@@ -201,11 +201,9 @@ class App:
             response = await service.infer(model, request, account, deadline)
             account.inferred()
             accept = headers.get(b"accept-encoding")
-            if self._elsewhere is not None and bodies.is_large(response):
+            if self._helper is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
-                encoded, response_headers = await self._elsewhere(
-                    bodies.of_response, response, accept, deadline=deadline
-                )
+                encoded, response_headers = await self._helper(bodies.of_response, response, accept, deadline=deadline)
             else:
                 encoded, response_headers = bodies.of_response(response, accept)
             self._check_size(scope, len(encoded))
@@ -218,9 +216,9 @@ class App:
         self, body: Large, length: bytes | None, signature: Signature, deadline: float
     ) -> tuple[InferRequest, int]:
         numbers = body.of_numbers(length)
-        if self._elsewhere is None or numbers is not None:
+        if self._helper is None or numbers is not None:
             return bodies.request(numbers or body, length, signature, self._references)
-        return await self._elsewhere(bodies.request, body, length, signature, self._references, deadline=deadline)
+        return await self._helper(bodies.request, body, length, signature, self._references, deadline=deadline)
 
     async def model_ready(
         self, parameters: Mapping[str, str], _headers: Any, _body: Body, _scope: Scope, record: RequestRecord | None
@@ -285,7 +283,7 @@ class App:
                 "reference ('uri')"
             )
         if self._intake is not None and size > asgi.HELD:
-            self._intake.answer(size)
+            self._intake.hold_response(size)
 
     async def _manage(self) -> ASGIApp:
         if self._management is None:

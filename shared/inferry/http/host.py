@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from inferry.concurrency import Client, Elsewhere, nobody
+from inferry.concurrency import Client, Helper, nobody
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -19,14 +19,14 @@ class Host(NamedTuple):
 
     `guard` checks every request; `scrape` is what GET /metrics answers, by its format, where several processes serve
     one port; `background` answers requests that are put off, which is else done by whoever finds their files;
-    `elsewhere` does, in another process, what would keep other clients waiting, `loading` the same for models that are
+    `helper` does, in another process, what would keep other clients waiting, `loading` the same for models that are
     uploaded; `intake` takes the bodies of several clients, and `client` tells whose the request is that is worked on.
     """
 
     guard: "Guard | None" = None
     scrape: "Scrape | None" = None
     background: "Executor | None" = None
-    elsewhere: Elsewhere | None = None
-    loading: Elsewhere | None = None
+    helper: Helper | None = None
+    loading: Helper | None = None
     intake: "Intake | None" = None
     client: Client = nobody

@@ -54,7 +54,7 @@ class Intake:
         if not self._lease().grow(size):
             raise self._overloaded()
 
-    def answer(self, size: int) -> None:
+    def hold_response(self, size: int) -> None:
         """In place of its body the request has a response of so many bytes. Overloaded when there is no room for it."""
         if not self._lease().become(size):
             raise self._overloaded()

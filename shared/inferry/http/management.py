@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.concurrency import Elsewhere, Lease, Pause, Shares
+from inferry.concurrency import Helper, Lease, Pause, Shares
 from inferry.errors import InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
@@ -123,9 +123,9 @@ class Management:
         self._service = service
         self._repository = service.repository
         self._background = host.background
-        self._elsewhere = host.elsewhere
+        self._helper = host.helper
         limit = service.settings.max_request_bytes
-        self._large = limit if host.elsewhere is None else min(content.LARGE, limit)
+        self._large = limit if host.helper is None else min(content.LARGE, limit)
         self._intake = host.intake
         self._loading = host.loading
         self._waiting = Shares(service.settings.max_deferred, host.client)
@@ -167,7 +167,7 @@ class Management:
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
         document = await self._document(request, self._intake and self._intake.for_models())
-        config, files = await self._made(uploads.read, document, model, elsewhere=self._loading or self._elsewhere)
+        config, files = await self._made(uploads.read, document, model, helper=self._loading or self._helper)
         await self._in_thread(self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
@@ -286,18 +286,18 @@ class Management:
             deadline = min(deadline, account.until(self._service.settings.model_timeout - spent))
             request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
-            pause = Pause() if self._elsewhere is not None else None
+            pause = Pause() if self._helper is not None else None
             responses = await self._service.infer_rows(model, request, count, account, deadline, pause)
             account.inferred()
             arguments = (responses, count, _rows(model))
-            if self._elsewhere is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:
-                body = await self._elsewhere(write, *arguments, deadline=deadline)
+            if self._helper is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:
+                body = await self._helper(write, *arguments, deadline=deadline)
             else:
                 if self._intake is not None and count > _FEW_ROWS:
                     await self._intake.turn()
                 body = write(*arguments)
             if self._intake is not None and len(body) > HELD:
-                self._intake.answer(len(body))
+                self._intake.hold_response(len(body))
             account.answered(count)
         if isinstance(document, Large):
             await bodies.let_go(request, responses)
@@ -317,14 +317,14 @@ class Management:
         document: Document | Body,
         *arguments: Any,
         deadline: float = math.inf,
-        elsewhere: Elsewhere | None = None,
+        helper: Helper | None = None,
     ) -> T:
         """What a function makes of a document, in another process of a large one."""
-        elsewhere = elsewhere or self._elsewhere
-        if elsewhere is None or not isinstance(document, Large):
+        helper = helper or self._helper
+        if helper is None or not isinstance(document, Large):
             return function(document, *arguments)
         deadline = min(deadline, time.monotonic() + self._service.settings.model_timeout)
-        return await elsewhere(function, document, *arguments, deadline=deadline)
+        return await helper(function, document, *arguments, deadline=deadline)
 
     async def _body(self, request: HTTPRequest, intake: "Intake | None" = None) -> Body:
         limit = self._service.settings.max_request_bytes

@@ -17,7 +17,7 @@ PHASES = ("decode", "queue", "infer", "encode")
 # Those of HTTP; a client may send any other word, which OpenTelemetry calls so.
 METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 OTHER_METHOD = "_OTHER"
-# Why a request was not answered, once its model was known, and before.
+# Why a request failed, once its model was known, and before.
 REASONS = ("invalid", "invalid_argument", "denied", "rejected", "timeout", "canceled", "error")
 EARLY_REASONS = ("invalid", "denied", "not_found", "unavailable", "rejected", "timeout", "canceled", "error")
 SUCCESS, FAILED = "success", "failed"
@@ -39,14 +39,14 @@ REQUESTS = Metric(
     COUNTER,
     "requests",
     MODEL,
-    "Requests for predictions, answered or failed; model is empty when it is unknown",
+    "Inference requests, successful or failed; model is empty when it is unknown",
 )
 LAST_REQUEST = Metric(
     "inferry_last_request_timestamp_seconds",
     GAUGE,
     "seconds",
     MODEL,
-    "When one was answered last, since the epoch",
+    "Time of the last successful response, since the epoch",
 )
 HTTP_REQUESTS = Metric(
     "inferry_http_requests_total",
@@ -67,7 +67,7 @@ DURATION = Metric(
     HISTOGRAM,
     "seconds",
     MODEL,
-    "Time of an answered request, from its body to the response's bytes",
+    "Time of a successful request, from its body to the response's bytes",
     SECONDS,
 )
 PHASE_SECONDS = Metric(
@@ -82,12 +82,12 @@ COST = Metric(
     COUNTER,
     "dollars",
     MODEL,
-    "What answered requests cost by PRICE_SECOND and PRICE_REQUEST, where these are set",
+    "Cost of successful requests by PRICE_SECOND and PRICE_REQUEST, where these are set",
 )
 FAILURE_SECONDS = Metric(
     "inferry_request_failure_seconds_total", COUNTER, "seconds", MODEL, "Time that requests took until they failed"
 )
-ROWS = Metric("inferry_rows_total", COUNTER, "rows", MODEL, "Rows of answered requests")
+ROWS = Metric("inferry_rows_total", COUNTER, "rows", MODEL, "Rows of successful requests")
 BATCH_SIZE = Metric(
     "inferry_batch_size",
     HISTOGRAM,
@@ -96,9 +96,11 @@ BATCH_SIZE = Metric(
     "Rows of one run of the model, which may serve several requests",
     BATCH_ROWS,
 )
-RECEIVED = Metric("inferry_request_bytes_total", COUNTER, "bytes", MODEL, "Bodies of answered infer requests, inflated")
+RECEIVED = Metric(
+    "inferry_request_bytes_total", COUNTER, "bytes", MODEL, "Bodies of successful inference requests, inflated"
+)
 SENT = Metric("inferry_response_bytes_total", COUNTER, "bytes", MODEL, "Bodies of their responses, as sent")
-IN_FLIGHT = Metric("inferry_requests_in_flight", GAUGE, "requests", MODEL, "Requests that are being answered now")
+IN_FLIGHT = Metric("inferry_requests_in_flight", GAUGE, "requests", MODEL, "Requests being processed now")
 QUEUED = Metric(
     "inferry_requests_queued",
     GAUGE,
@@ -163,7 +165,7 @@ DROPPED = Metric(
     ("sink",),
     "Samples that a sink refused and that are not sent again",
 )
-BUILD_INFO = Metric("inferry_build_info", GAUGE, "info", ("version",), "The version of inferry that answers; always 1")
+BUILD_INFO = Metric("inferry_build_info", GAUGE, "info", ("version",), "The version of inferry; always 1")
 
 CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))
 

@@ -21,7 +21,7 @@ from inferry.repository.digests import Digests
 from inferry.repository.layout import MANIFEST, MODEL_FILE
 from inferry.repository.manifest import NATIVE, ORIGINAL, PORTABLE, Form, FormFile, Manifest
 from inferry.repository.repository import Repository
-from inferry.repository.version import Entry
+from inferry.repository.version import ModelVersion
 from inferry.runtime import cpu_kind, onnx_file
 from inferry.runtime.model import Model
 from inferry.runtime.session import RUNTIME
@@ -31,7 +31,7 @@ from inferry.storage.local import sha256_of
 RULE = 1
 
 Samples = Callable[[Model], Sequence[Feed]]
-Planned = Callable[[Entry, int, Mapping[str, int]], None]
+Planned = Callable[[ModelVersion, int, Mapping[str, int]], None]
 
 
 class Request(NamedTuple):
@@ -93,7 +93,7 @@ class _Made:
 
 
 def prepare(
-    repository: Repository, entry: Entry, output: Output, request: Request, planned: Planned, cache: Path | None
+    repository: Repository, entry: ModelVersion, output: Output, request: Request, planned: Planned, cache: Path | None
 ) -> Outcome:
     """Prepares a version, unless what is there is what would be made. What can't be prepared is copied as it is.
 
@@ -113,7 +113,7 @@ class _Preparation:
     def __init__(
         self,
         repository: Repository,
-        entry: Entry,
+        entry: ModelVersion,
         output: Output,
         request: Request,
         content: Content,

@@ -22,7 +22,7 @@ from inferry.repository.version import (
     UNAVAILABLE,
     UNKNOWN,
     UNLOADED,
-    Entry,
+    ModelVersion,
     Scan,
     entries_of,
 )
@@ -77,9 +77,9 @@ class Repository:
         self._refreshing = threading.Lock()
         # How often a request had one model looked for.
         self._looks: dict[str, int] = {}
-        self._entries: dict[str, dict[str, Entry]] = {}
+        self._entries: dict[str, dict[str, ModelVersion]] = {}
         self._defaults: dict[str, str] = {}
-        self._loaded: OrderedDict[tuple[str, str], Entry] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str], ModelVersion] = OrderedDict()
         self._served: dict[str, Model] = {}
         self._uploads: dict[str, Upload] = {}
         self._turns: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
@@ -103,7 +103,7 @@ class Repository:
         found = self._find(self._store.list())[0].get(name)
         return self._store.read(found.config.path, MAX_CONFIG_BYTES) if found and found.config else None
 
-    def entry(self, name: str, version: str) -> Entry:
+    def entry(self, name: str, version: str) -> ModelVersion:
         """One version of a model, loaded or not. ModelNotFound lists those that exist."""
         entry = self._of(name).get(version)
         if entry is None:
@@ -112,12 +112,12 @@ class Repository:
             )
         return entry
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelVersion]:
         """Every version of every model, sorted by name, newest version first."""
         entries = dict(self._entries)  # a refresh may replace them meanwhile
         return [entries[name][version] for name in sorted(entries) for version in newest_first(entries[name])]
 
-    def unready(self) -> list[Entry]:
+    def unready(self) -> list[ModelVersion]:
         """The versions that are loading, or can't be served; those that somebody unloaded are neither."""
         return [
             entry
@@ -256,7 +256,7 @@ class Repository:
             upload.remove()
         return upload is not None
 
-    def _unload(self, entries: Mapping[str, Entry]) -> None:
+    def _unload(self, entries: Mapping[str, ModelVersion]) -> None:
         for entry in entries.values():
             with entry.lock:
                 self._drop((entry.name, entry.version))
@@ -264,7 +264,7 @@ class Repository:
 
     # What follows is private: looking, loading, forgetting.
 
-    def _of(self, name: str) -> dict[str, Entry]:
+    def _of(self, name: str) -> dict[str, ModelVersion]:
         entries = self._entries.get(name)
         if entries is None:
             known = ", ".join(self.names()) or "none"
@@ -280,13 +280,13 @@ class Repository:
                 first = first or exc
         raise first or ModelNotFound(f"model '{name}' has no versions")
 
-    def _ready(self, entry: Entry) -> Model:
+    def _ready(self, entry: ModelVersion) -> Model:
         with entry.lock:
             model = entry.model or self._load(entry)
             self._keep(entry)
             return model
 
-    def _load(self, entry: Entry) -> Model:
+    def _load(self, entry: ModelVersion) -> Model:
         if entry.state == UNAVAILABLE:
             raise ModelUnavailable(entry.reason if entry.reason != UNLOADED else _unloaded(entry.name))
         entry.state = LOADING
@@ -312,7 +312,7 @@ class Repository:
             log.warning("model '%s' version %s %s", entry.name, entry.version, note)
         return model
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: ModelVersion) -> None:
         with self._lock:
             self._loaded[entry.name, entry.version] = entry
             self._loaded.move_to_end((entry.name, entry.version))
@@ -338,7 +338,7 @@ class Repository:
                     del self._served[key[0]]
                 entry.model = None
 
-    def _scan(self) -> dict[str, dict[str, Entry]]:
+    def _scan(self) -> dict[str, dict[str, ModelVersion]]:
         found, problems = self._find(self._store.list())
         self.problems = [*problems, *self._store.left_out]
         entries = {name: entries_of(name, files, self._store, scan=self._find) for name, files in found.items()}
@@ -350,7 +350,7 @@ class Repository:
                 entries[name] = entries_of(name, files, store, upload.config, find)
         return entries
 
-    def _replace(self, name: str, found: dict[str, Entry]) -> None:
+    def _replace(self, name: str, found: dict[str, ModelVersion]) -> None:
         """Puts `found` in the place of the model's entries, without a moment in which a served model can't be."""
         known = self._entries.get(name, {})
         served = self._served.get(name)
@@ -371,7 +371,7 @@ class Repository:
         if served is not None and entries:
             self._serve_again(name)
 
-    def _successor(self, old: Entry | None, new: Entry, served: Model | None) -> Entry:
+    def _successor(self, old: ModelVersion | None, new: ModelVersion, served: Model | None) -> ModelVersion:
         """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
         if old is not None and old.same_as(new):
             old.files = new.files
@@ -404,7 +404,7 @@ class Repository:
             log.error("model '%s' is unavailable after a refresh: %s", name, exc)
 
 
-def _log_load(entry: Entry, model: Model) -> None:
+def _log_load(entry: ModelVersion, model: Model) -> None:
     what = (entry.name, entry.version, model.load_seconds * 1e3)
     if model.form is None:
         log.info("loaded model '%s' version %s in %.0f ms", *what)

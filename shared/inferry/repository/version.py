@@ -29,7 +29,7 @@ _ATTEMPTS = 3
 
 
 @dataclass(slots=True, eq=False, repr=False)
-class Entry:
+class ModelVersion:
     """A version, loaded or not; `state` and `reason` as the protocol's index reports them.
 
     `shares_config` with other versions of its model;
@@ -46,19 +46,19 @@ class Entry:
     state: str = UNKNOWN
     reason: str = ""
     model: Model | None = None
-    refused: "Entry | None" = None
+    refused: "ModelVersion | None" = None
     shares_config: bool = False
     names: tuple[str, ...] | None = None
     scan: Scan = scan
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def same_as(self, other: "Entry") -> bool:
+    def same_as(self, other: "ModelVersion") -> bool:
         """Whether both stand for the same files and config."""
         names = self._own(other)
         ours, theirs = (entry.files.of(names) for entry in (self, other))
         return ours == theirs and self._given() == other._given() and self.store is other.store
 
-    def _own(self, other: "Entry") -> Iterable[str]:
+    def _own(self, other: "ModelVersion") -> Iterable[str]:
         """Its own files, as far as they are known: one that fails may lack any."""
         if self.names is not None:
             return self.names
@@ -121,7 +121,7 @@ class Entry:
 
 def entries_of(
     name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None, scan: Scan = scan
-) -> dict[str, Entry]:
+) -> dict[str, ModelVersion]:
     """An entry for each version of a model; `config` stands in for its config.json, `scan` finds its files again."""
     error: ModelUnavailable | None = None
     if config is None:
@@ -132,7 +132,7 @@ def entries_of(
             f"config.json of model '{name}' has default_version '{default}', but its versions are "
             + ", ".join(newest_first(files.versions))
         )
-    entries = {v: Entry(name, v, store, files.versions[v], config, error, scan=scan) for v in files.versions}
+    entries = {v: ModelVersion(name, v, store, files.versions[v], config, error, scan=scan) for v in files.versions}
     for entry in entries.values():
         entry.shares_config = len(entries) > 1
     return entries

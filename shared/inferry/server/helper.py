@@ -46,8 +46,8 @@ _COUNT = struct.Struct("<Q")
 _MAIN = "import sys; from inferry.server.helper import main; main(int(sys.argv[1]))"
 
 
-class Helper:
-    """One such process: it is started when the first large body comes, and again when it has died.
+class HelperProcess:
+    """A process of that kind: it is started when the first large body comes, and again when it has died.
 
     It has one piece of work at a time; the others wait, those of each client behind one another.
     """

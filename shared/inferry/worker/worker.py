@@ -96,7 +96,7 @@ class Worker:
 
         return tracer(self._service.settings).message(name, traceparent)
 
-    async def answer(
+    async def respond(
         self, prediction: Prediction, deadline: float = math.inf, request_id: str = "", *, last: bool = False
     ) -> str:
         """Stores the response, which may be an error with its status, and returns its URL.

@@ -22,14 +22,14 @@ from inferry.http import bodies, content
 from inferry.protocol.tensors import ALIGNMENT, DATATYPES, Tensor
 from inferry.protocol.types import InferResponse
 from inferry.server import helper as module
-from inferry.server.helper import Helper
+from inferry.server.helper import HelperProcess
 
 client: ContextVar[str] = ContextVar("client", default="")
 
 
 @pytest.fixture
-def helper() -> Iterator[Helper]:
-    helper = Helper()
+def helper() -> Iterator[HelperProcess]:
+    helper = HelperProcess()
     yield helper
     helper.close()
 
@@ -45,7 +45,7 @@ def run(scenario: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(go())
 
 
-def test_it_starts_when_it_is_needed_and_goes_on(helper: Helper) -> None:
+def test_it_starts_when_it_is_needed_and_goes_on(helper: HelperProcess) -> None:
     assert helper._process is None
 
     async def scenario() -> list[int]:
@@ -55,7 +55,7 @@ def test_it_starts_when_it_is_needed_and_goes_on(helper: Helper) -> None:
     assert first == second != os.getpid()
 
 
-def test_what_a_function_raises(helper: Helper) -> None:
+def test_what_a_function_raises(helper: HelperProcess) -> None:
     async def scenario() -> None:
         with pytest.raises(InvalidRequest, match=r"^the request is not JSON: "):
             await helper(bodies.document, content.Large([b"{"], "", 10), deadline=soon())
@@ -66,7 +66,7 @@ def test_what_a_function_raises(helper: Helper) -> None:
     run(scenario)
 
 
-def test_what_can_not_be_sent_back(helper: Helper) -> None:
+def test_what_can_not_be_sent_back(helper: HelperProcess) -> None:
     async def scenario() -> None:
         pid = await helper(os.getpid, deadline=soon())
         with pytest.raises(RuntimeError, match=r"TypeError: cannot pickle '_thread.lock' object"):
@@ -76,14 +76,14 @@ def test_what_can_not_be_sent_back(helper: Helper) -> None:
     run(scenario)
 
 
-def test_the_server_comes_first(helper: Helper) -> None:
+def test_the_server_comes_first(helper: HelperProcess) -> None:
     async def scenario() -> None:
         assert await helper(os.nice, 0, deadline=soon()) == min(os.nice(0) + 3, 19)
 
     run(scenario)
 
 
-def test_nothing_is_kept_of_what_was_refused(helper: Helper) -> None:
+def test_nothing_is_kept_of_what_was_refused(helper: HelperProcess) -> None:
     """An error holds the frames that it came through, and one of them its body."""
 
     class Body(bytearray):
@@ -109,7 +109,7 @@ def test_nothing_is_kept_of_what_was_refused(helper: Helper) -> None:
 
 
 def test_one_client_does_not_keep_another_waiting() -> None:
-    helper = Helper(client.get)
+    helper = HelperProcess(client.get)
     done = []
 
     async def work(name: str) -> None:
@@ -131,7 +131,7 @@ def test_one_client_does_not_keep_another_waiting() -> None:
     assert done.index("b") <= 2
 
 
-def test_one_that_dies_is_replaced(helper: Helper) -> None:
+def test_one_that_dies_is_replaced(helper: HelperProcess) -> None:
     """As one that the kernel kills for its memory."""
 
     async def scenario() -> Any:
@@ -145,7 +145,7 @@ def test_one_that_dies_is_replaced(helper: Helper) -> None:
     assert two == 2
 
 
-def test_time_ends_what_runs_and_what_waits(helper: Helper) -> None:
+def test_time_ends_what_runs_and_what_waits(helper: HelperProcess) -> None:
     async def scenario() -> None:
         await helper(math.sqrt, 4, deadline=soon())
         start = time.monotonic()
@@ -159,7 +159,7 @@ def test_time_ends_what_runs_and_what_waits(helper: Helper) -> None:
     run(scenario)
 
 
-def test_what_is_given_up_does_not_run_on(helper: Helper) -> None:
+def test_what_is_given_up_does_not_run_on(helper: HelperProcess) -> None:
     async def scenario() -> None:
         pid = await helper(os.getpid, deadline=soon())
         work = asyncio.ensure_future(helper(time.sleep, 600, deadline=soon()))
@@ -173,7 +173,9 @@ def test_what_is_given_up_does_not_run_on(helper: Helper) -> None:
     run(scenario)
 
 
-def test_what_is_given_up_before_it_begins_does_not_run_either(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_given_up_before_it_begins_does_not_run_either(
+    helper: HelperProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its process is started meanwhile, and those behind it wait."""
     given_up, connected = threading.Event(), helper._connected
 
@@ -196,7 +198,7 @@ def test_what_is_given_up_before_it_begins_does_not_run_either(helper: Helper, m
     run(scenario)
 
 
-def test_it_ends_when_nobody_needs_it(helper: Helper, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_ends_when_nobody_needs_it(helper: HelperProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.01)
 
     async def scenario() -> None:
@@ -211,7 +213,7 @@ def test_it_ends_when_nobody_needs_it(helper: Helper, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", DATATYPES)
-def test_arrays_of_every_datatype_come_back_as_they_went(helper: Helper, name: str) -> None:
+def test_arrays_of_every_datatype_come_back_as_they_went(helper: HelperProcess, name: str) -> None:
     datatype = DATATYPES[name]
     if datatype.dtype.hasobject:
         array = np.array([f"{number}é" for number in range(2 * module._STRINGS + 2)] + ["", "a"], object)
