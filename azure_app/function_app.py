@@ -4,15 +4,18 @@ import atexit
 import gc
 import os
 
-from inferry.app import create_app
-from inferry.observability import logs
-from inferry.observability.sinks.pusher import open_pusher, process_age
-from inferry.service import Service
-from inferry.settings import Settings
+from inferry.process import importing
 
-from azure_app import ROOT
-from azure_app.environment import Limits, auth_level, defaults, route_prefix
-from azure_app.middleware import FunctionApp
+with importing():
+    from inferry.app import create_app
+    from inferry.observability import logs
+    from inferry.observability.sinks.pusher import open_pusher, process_age
+    from inferry.service import Service
+    from inferry.settings import Settings
+
+    from azure_app import ROOT
+    from azure_app.environment import Limits, auth_level, defaults, route_prefix
+    from azure_app.middleware import FunctionApp
 
 settings = Settings.from_env(defaults(os.environ, ROOT))
 # The worker takes messages from the root logger, and brings them to Application Insights.

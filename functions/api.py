@@ -3,12 +3,15 @@
 import gc
 import os
 
-from inferry.app import create_app
-from inferry.service import Service
-from inferry.settings import Settings
+from inferry.process import importing
 
-from functions import initialization, logs, metrics, stored_keys
-from functions.gateway import Gateway
+with importing():
+    from inferry.app import create_app
+    from inferry.service import Service
+    from inferry.settings import Settings
+
+    from functions import initialization, logs, metrics, stored_keys
+    from functions.gateway import Gateway
 
 settings = Settings.from_env(initialization.threads(os.environ) | os.environ | stored_keys.settings(os.environ))
 logs.configure(settings)

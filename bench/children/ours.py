@@ -10,9 +10,12 @@ from collections.abc import Coroutine, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from inferry.app import create_app
-from inferry.service import Service
-from inferry.settings import Settings
+from inferry.process import importing
+
+with importing():  # as hosts do
+    from inferry.app import create_app
+    from inferry.service import Service
+    from inferry.settings import Settings
 
 repository, body, way, *report = sys.argv[1:]
 service = Service.from_settings(Settings(model_path=repository))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from inferry import __version__
 from inferry.errors import InvalidSettings
 from inferry.observability import logs
+from inferry.process import importing
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ _WORKERS = "INFERRY_WORKERS"
 def run(settings: Settings) -> None:
     """Serves until SIGTERM or Ctrl-C. InvalidSettings when the address can't be had, or a package is missing."""
     try:
-        from inferry.server import uvicorn_server
+        with importing():
+            from inferry.server import uvicorn_server
     except ImportError as exc:
         raise InvalidSettings(
             f"inferry serve needs uvicorn and httptools: pip install 'inferry[server]' ({exc})"
@@ -74,15 +76,16 @@ def worker_app() -> Any:
 
 def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
-    from inferry.app import create_app
-    from inferry.http.guard import guard
-    from inferry.http.host import Host
-    from inferry.http.intake import Intake
-    from inferry.observability.sinks.pusher import open_pusher
-    from inferry.server import metrics
-    from inferry.server.clients import Clients
-    from inferry.server.helper import HelperProcess
-    from inferry.service import Service
+    with importing():
+        from inferry.app import create_app
+        from inferry.http.guard import guard
+        from inferry.http.host import Host
+        from inferry.http.intake import Intake
+        from inferry.observability.sinks.pusher import open_pusher
+        from inferry.server import metrics
+        from inferry.server.clients import Clients
+        from inferry.server.helper import HelperProcess
+        from inferry.service import Service
 
     # The port answers while models load: a probe tells a server that loads from one that hangs.
     clients = Clients(settings)
