@@ -9,6 +9,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -38,6 +39,7 @@ _COPIED = 64 * 1024
 _LINGER_SECONDS = 1.0
 # A request whose client sends nothing more is answered if that takes no longer than this to begin.
 _SILENCE_SECONDS = 0.25
+_CONNECT, _INVALID = b"CONNECT", "Invalid HTTP request received."
 # A server that ends answers what its clients had sent before they could know.
 _LAST_SECONDS = 1.0
 
@@ -197,7 +199,12 @@ class Connection(HttpToolsProtocol):
         self._seen += len(data)
         if self._seen > self._most:
             self._is_large = True
-        super().data_received(data)  # type: ignore[arg-type]
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.logger.warning(_INVALID)
+            self.send_400_response(_INVALID)
         cycle = self.cycle
         if cycle is None or cycle.scope is not self.scope or cycle.more_body:
             self._unfinished(cycle, len(data))
@@ -337,8 +344,37 @@ class Connection(HttpToolsProtocol):
         self.transport.set_protocol(_Deaf())
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Logs nothing: the request is answered as it is, as the client may expect (RFC 9110, 7.8)."""
+    def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != _CONNECT:
+            return  # `_feed` has it once more
+        super().on_headers_complete()
+        # Trailer fields, which come behind the body, are no header fields: nobody in front of us looked at them.
+        self.headers = []
+
+    def on_message_complete(self) -> None:
+        if self.cycle is not None and self.cycle.scope is self.scope:
+            super().on_message_complete()
+
+    def _feed(self, data: "bytes | memoryview") -> None:
+        """Parses what came. A request to go on in another protocol is taken as it is (RFC 9110, 7.8).
+
+        The parser takes its body for the other protocol, so that a new one gets its header without the wish.
+        """
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as exc:
+                if self.parser.get_method() == _CONNECT:
+                    self.cycle.keep_alive = False  # what comes behind it is for a tunnel
+                    return
+                lines = [
+                    b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+                ]
+                lines += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+                data = b"\r\n".join([*lines, b"", data[exc.args[0] :]])
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     def _later(self, write: Callable[[], None]) -> None:
         self.loop.call_later(_LINE_SECONDS, write)
