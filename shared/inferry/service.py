@@ -277,18 +277,27 @@ class Service:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads.pool(), proof.joins, feed, deadline)
 
-    async def _infer_by_reference(
-        self, model: Model, request: InferRequest, timings: Timings, deadline: float
-    ) -> InferResponse:
+    async def bytes_by_reference(self, request: InferRequest, deadline: float = math.inf) -> int:
+        """The size of the inputs that the request has elsewhere, before any is read; what `references` raises."""
+        references = await self._opened_references()
+        return await references.size(request, min(deadline, time.monotonic() + self._timeout))
+
+    async def _opened_references(self) -> "References":
         await on_loop()
         from inferry.protocol.references import References
 
         if self._references is None:
             self._references = References(self.settings.data_prefixes, self.settings.max_data_bytes)
+        return self._references
+
+    async def _infer_by_reference(
+        self, model: Model, request: InferRequest, timings: Timings, deadline: float
+    ) -> InferResponse:
+        references = await self._opened_references()
         limit = self._timeout if request.timeout is None else min(self._timeout, request.timeout)
         until = min(deadline, time.monotonic() + limit)
         start = time.perf_counter_ns()
-        targets = await self._references.fetch(request, until)
+        targets = await references.fetch(request, until)
         timings.decode += time.perf_counter_ns() - start
         response = await self.infer(model, request, timings, until)
         if targets:
@@ -297,7 +306,7 @@ class Service:
                 from inferry.protocol import classification
 
                 response.outputs, response.classes = classification.applied(response), None
-            await self._references.store(response, targets, until)
+            await references.store(response, targets, until)
             timings.encode += time.perf_counter_ns() - start
         return response
 

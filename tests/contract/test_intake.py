@@ -181,6 +181,25 @@ def test_a_response_has_the_place_of_its_request(models: Path) -> None:
         until(lambda: asked(values).status == 200)
 
 
+def test_tensors_by_reference_have_a_place_before_they_are_read(models: Path, tmp_path: Path) -> None:
+    count = 500_000
+    np.full(count, 1e-20, np.float32).tofile(tmp_path / "x.bin")
+    x = {"name": "x", "shape": [count], "datatype": "FP32", "parameters": {"uri": f"{tmp_path}/x.bin"}}
+    outputs = [{"name": "y", "parameters": {"uri": f"{tmp_path}/y.bin"}}]
+    body = json.dumps({"inputs": [x], "outputs": outputs}).encode()
+    limits = {"MAX_REQUEST_BYTES": "1000000", "MAX_BUFFERED_BYTES": "2000000", "API_KEYS": ",".join(KEYS.values())}
+    with serving(models, BODY_TIMEOUT="60", DATA_PREFIXES=str(tmp_path), **limits) as server:
+
+        def asked() -> Answer:
+            return server.ask("POST", "/v2/models/floats/infer", body, {"x-api-key": "one"})
+
+        assert asked().status == 200
+        with uploading(server, "other", "Content-Length: 1000000", 900_000):
+            until(lambda: asked().status == 503)
+            assert "(MAX_BUFFERED_BYTES): try later" in asked().json["error"]
+        until(lambda: asked().status == 200)
+
+
 def test_requests_to_be_answered_later_have_a_bound(models: Path, tmp_path: Path) -> None:
     limits = {"MAX_DEFERRED": "2", "MODEL_TIMEOUT": "3", "API_KEYS": ",".join(KEYS.values())}
     with serving(models, BATCH_INPUT=f"{tmp_path}/in", BATCH_OUTPUT=f"{tmp_path}/out", **limits) as server:

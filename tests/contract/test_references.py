@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -324,6 +325,15 @@ def test_names_that_no_file_can_have(app: Callable[..., ASGIApp], folder: Place,
     answer = infer(served, "m", [at(uri)])
     assert answer.status_code == 400
     assert re.match(r"there is no input 'x'|input 'x'.* can't exist: ", answer.json()["error"])
+
+
+def test_an_output_below_more_folders_than_python_calls_itself(app: Callable[..., ASGIApp], folder: Place) -> None:
+    x, name = folder.put("x", VALUES.tobytes()), "d/" * 1200 + "y"
+    served, uri = app(FILES, data_prefixes=(folder.url,)), f"{folder.url}/{name}"
+    answer = infer(served, "m", [at(x)], outputs=[{"name": "y", "parameters": {"uri": uri}}])
+    assert answer.status_code == 200, answer.text
+    assert folder.get(name) == VALUES.tobytes()
+    subprocess.run(["rm", "-r", f"{folder.url}/d"], check=True)  # Python 3.11 removes them by calls of itself, too
 
 
 def test_nothing_may_be_named_by_default(app: Callable[..., ASGIApp], folder: Place) -> None:

@@ -198,6 +198,8 @@ class App:
             else:
                 request, received = decoder.decode(body, length, signature.known[self._references]), len(body)
             account.decoded()
+            if request.by_reference and self._intake is not None:
+                self._intake.hold(await service.bytes_by_reference(request, deadline))
             response = await service.infer(model, request, account, deadline)
             account.inferred()
             accept = headers.get(b"accept-encoding")

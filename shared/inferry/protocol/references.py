@@ -23,7 +23,7 @@ from inferry.protocol import npy
 from inferry.protocol.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
 from inferry.protocol.types import InferRequest, InferResponse, Reference, not_below
 from inferry.storage.files import Files, open_files
-from inferry.storage.stored import is_plain
+from inferry.storage.stored import StoredFile, is_plain
 
 # Of requests at once: each holds its tensors in memory.
 THREADS = 4
@@ -74,6 +74,11 @@ class References:
         request.by_reference = False
         return targets
 
+    async def size(self, request: InferRequest, deadline: float) -> int:
+        """The bytes of what the request refers to, before any is read; the same errors as `fetch`."""
+        references = list((request.references or {}).values())
+        return await self._in_thread(deadline, self._size, references) if references else 0
+
     async def store(self, response: InferResponse, targets: Mapping[str, str], deadline: float) -> None:
         """Stores the outputs that have a place. ResponseTooLarge, StoreError, InferenceTimeout."""
         stored = [tensor for tensor in response.outputs if tensor.name in targets]
@@ -113,14 +118,22 @@ class References:
     def _fetch(self, references: Sequence[Reference]) -> dict[str, Tensor]:
         left, tensors = self._limit, {}
         for reference in references:
-            what = f"input '{reference.name}' at {reference.uri[:500]!r}"
-            content = self._read(reference.uri, left, what)
+            what = _named_input(reference)
+            files, found = self._found(reference.uri, left, what)
+            with files.open(found) as file:
+                content = file.read()
             left -= len(content)
             array = _decoded(reference, content, what)
             tensors[reference.name] = Tensor(reference.name, reference.datatype, array)
         return tensors
 
-    def _read(self, uri: str, limit: int, what: str) -> bytes:
+    def _size(self, references: Sequence[Reference]) -> int:
+        size = 0
+        for reference in references:
+            size += self._found(reference.uri, self._limit - size, _named_input(reference))[1].size
+        return size
+
+    def _found(self, uri: str, limit: int, what: str) -> tuple[Files, StoredFile]:
         files, name = self._place(uri)
         with _named(what):
             found = files.stat(name)
@@ -131,8 +144,7 @@ class References:
                 f"{what} has {found.size} bytes, which makes the request's tensors more than {self._limit} "
                 "(MAX_DATA_BYTES): send fewer rows at a time"
             )
-        with files.open(found) as file:
-            return file.read()
+        return files, found
 
     def _store(self, tensors: Sequence[Tensor], targets: dict[str, str]) -> None:
         contents = [(_encoded(tensor, targets[tensor.name]), targets[tensor.name]) for tensor in tensors]
@@ -157,6 +169,10 @@ def _named(what: str) -> Iterator[None]:
         if isinstance(reason, OSError) and reason.errno in _NO_NAMES:
             raise InvalidRequest(f"{what} can't exist: {os.strerror(reason.errno).lower()}") from exc
         raise
+
+
+def _named_input(reference: Reference) -> str:
+    return f"input '{reference.name}' at {reference.uri[:500]!r}"
 
 
 def _local(uri: str) -> str:

@@ -179,8 +179,19 @@ def _in_folder(path: Path, make: Callable[[Path], T]) -> T:
         with suppress(FileNotFoundError):
             return make(path)
         with suppress(FileExistsError, FileNotFoundError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
     return make(path)
+
+
+def _make_folder(path: Path) -> None:
+    """Makes a folder and those above it. `Path.mkdir(parents=True)` calls itself for each, and 1,000 are too many."""
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        with suppress(FileExistsError):
+            folder.mkdir()
 
 
 def _sweep(folder: Path) -> None:
