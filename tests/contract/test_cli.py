@@ -1,8 +1,9 @@
-"""The commands `infer`, `inspect` and `version`: what they print, and one line on stderr when they can't."""
+"""The commands `infer` and `inspect`, and the options of all: what is printed, and one line on stderr when it fails."""
 
 import gzip
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from arrayfiles import described, npy, npz
 from inferry.cli import main as cli
+from inferry.cli.parser import make_parser
 from servers import EXAMPLES, environment, serving, tensor
 
 
@@ -389,7 +391,29 @@ def test_inspect_of_a_folder_that_is_not_there(call: Call) -> None:
 
 
 def test_version() -> None:
-    assert run("version") == (0, f"inferry {inferry.__version__}\n", "")
+    assert run("--version") == (0, f"inferry {inferry.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage", "error"),
+    [
+        (["sever"], "inferry [", "; did you mean serve?"),
+        (
+            ["serve", "models", "--prot", "9000"],
+            "inferry serve [",
+            "arguments: --prot 9000; did you mean --port?",
+        ),
+        (["batch", "in", "out", "--modell=digits"], "inferry batch [", "--modell=digits; did you mean --model?"),
+        (["inspect", "--nothing-like-it"], "inferry inspect [", "unrecognized arguments: --nothing-like-it"),
+        (["serve", "--port", "http"], "inferry serve [", "argument --port: invalid int value: 'http'"),
+    ],
+)
+def test_what_was_meant(call: Call, arguments: list[str], usage: str, error: str) -> None:
+    """Under the usage of the command that it was for."""
+    status, output, errors = call(*arguments)
+    assert (status, output) == (2, "")
+    assert errors.startswith(f"usage: {usage}")
+    assert errors.endswith(f"{error}\n")
 
 
 @pytest.mark.parametrize("arguments", [[], ["infer"], ["sing"], ["serve", "--port", "http"]])
@@ -399,11 +423,22 @@ def test_a_command_line_that_is_wrong_shows_the_usage(call: Call, arguments: lis
     assert errors.startswith("usage: inferry")
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["infer"], ["inspect"], ["version"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["infer"], ["inspect"], ["key"]])
 def test_help(call: Call, command: list[str]) -> None:
     status, output, errors = call(*command, "--help")
     assert (status, errors) == (0, "")
     assert output.startswith("usage: inferry")
+
+
+@pytest.mark.parametrize("command", ["serve", "infer", "batch", "inspect", "prepare", "size"])
+def test_examples_in_the_help_can_be_parsed(call: Call, command: str) -> None:
+    _, output, _ = call(command, "--help")
+    examples = output.partition("examples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        program, *arguments = shlex.split(example)
+        assert program == "inferry"
+        assert make_parser().parse(arguments).command == command
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(folder: Path) -> None:

@@ -37,6 +37,7 @@ OWNERS = {
     "botocore": {"jobs.runs", "storage"},
     "deltalake": {"jobs.formats"},
     "fastapi": {"http"},
+    "httptools": {"server"},
     "matplotlib": {"sizing"},
     "obstore": {"storage"},
     "onnx": {"runtime"},
