@@ -22,7 +22,7 @@ import pytest
 from contract.servers import EXAMPLES, Server, environment, serving
 from examples import Block, alike, blocks, commands, without_code
 from inferry import errors
-from inferry.cli.main import _parser
+from inferry.cli.parser import make_parser
 from inferry.http.errors import STATUS
 from inferry.http.routes import ROUTES
 from inferry.protocol.tensors import DATATYPES
@@ -39,7 +39,7 @@ BLOCKS = [block for name, path in sorted(PAGES.items()) for block in blocks(path
 ADDRESS = "127.0.0.1:8000"
 # The folder of data on the pages; each run of the tests has its own.
 DATA = "/tmp/inferry-docs"
-COMMANDS = next(a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+COMMANDS = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
 VERBS = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -149,7 +149,7 @@ def test_sh(block: Block) -> None:
         while words and "=" in words[0]:
             assert known_variable(words.pop(0).partition("=")[0]), line
         if words[:1] == ["inferry"]:
-            _parser().parse_args(words[1:])
+            make_parser().parse(words[1:])
         elif words[:1] == ["make"]:
             assert words[1] in VERBS, line
 
