@@ -18,7 +18,7 @@ from inferry.observability.stats import Timings
 from inferry.protocol import classification
 from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
-from inferry.repository.version import LOADING
+from inferry.repository.version import LOADING, ModelVersion
 from inferry.runtime.scheduler import count_elements
 from inferry.service import Service
 from inferry.settings import Settings
@@ -171,6 +171,23 @@ def test_a_model_that_loads_or_was_unloaded(service: Make) -> None:
     subject.preload()
     subject.repository.unload("a")
     assert subject.not_ready() == ""
+
+
+def test_a_model_that_was_evicted_keeps_nobody_from_the_others(service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one client that asks for more models than the cache holds would have a pod taken out of its service."""
+    subject = service({"a.onnx": DOUBLE, "b.onnx": DOUBLE}, strict_readiness=True, model_cache_size=1)
+    subject.preload()
+    subject.repository.get("b")
+    opened, seen = ModelVersion.open, []
+
+    def watched(entry: ModelVersion, *arguments: Any) -> Any:
+        seen.append((entry.name, subject.not_ready()))
+        return opened(entry, *arguments)
+
+    monkeypatch.setattr(ModelVersion, "open", watched)
+    subject.repository.get("a")
+    subject.repository.get("b")
+    assert seen == [("a", ""), ("b", "")]
 
 
 def test_a_service_is_not_ready_until_its_models_are_loaded(service: Make) -> None:

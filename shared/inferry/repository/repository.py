@@ -289,7 +289,8 @@ class Repository:
     def _load(self, entry: ModelVersion) -> Model:
         if entry.state == UNAVAILABLE:
             raise ModelUnavailable(entry.reason if entry.reason != UNLOADED else _unloaded(entry.name))
-        entry.state = LOADING
+        if entry.state != READY:  # one that was evicted is ready as before, and asked for again
+            entry.state = LOADING
         start = time.perf_counter()
         try:
             entry.model = model = entry.open(
