@@ -142,7 +142,7 @@ def request(data: list[float], **members: Any) -> bytes:
 def answer(worker: Worker, body: bytes, **known: Any) -> Any:
     prediction = worker.messages.read(body, "an-id")
     assert isinstance(prediction, Prediction)
-    url = asyncio.run(worker.answer(prediction, **known))
+    url = asyncio.run(worker.respond(prediction, **known))
     return url, json.loads(Path(url).read_text())
 
 

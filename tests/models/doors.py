@@ -128,7 +128,7 @@ def _message(worker: Worker, model: str, name: str, feed: Feed) -> Outputs:
     body = json.dumps({"id": name, "model_name": model, "inputs": tensors(feed)}).encode()
     prediction = worker.messages.read(body, name)
     assert isinstance(prediction, Prediction)
-    answer = json.loads(Path(asyncio.run(worker.answer(prediction))).read_bytes())
+    answer = json.loads(Path(asyncio.run(worker.respond(prediction))).read_bytes())
     if "error" in answer:
         raise Refused(answer["error"])
     return outputs(answer)
