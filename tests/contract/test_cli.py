@@ -221,7 +221,12 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "a CSV cell that is no integer": ("bytes", "x.csv", b"a,b\n1,2.5\n", "2.5 is no whole number, as INT8 is"),
     "a CSV cell out of range": ("bytes", "x.csv", b"a,b\n1,300\n", "300 is out of range"),
     "a CSV file that is not UTF-8": ("words", "x.csv", b"a,b\n\xff,\xfe\n", "the line is not CSV in UTF-8: column 'a'"),
-    "a CSV file with a huge cell": ("words", "x.csv", b'a,b\n"' + b"x" * 200_000, "the line is not CSV: field larger"),
+    "a CSV file with a huge cell": (
+        "words",
+        "x.csv",
+        b'a,b\n"' + b"x" * 200_000,
+        "the line is not CSV: a cell has over",
+    ),
     "an NPY file of rows in another order": (
         "pixels",
         "x.npy",
@@ -242,7 +247,7 @@ CANT_INFER: dict[str, tuple[str, str, bytes | None, str]] = {
     "an NPY file cut off": ("row", "x.npy", npy(np.zeros((9, 3)))[:-5], "x.npy is cut off"),
     "an archive of arrays": ("row", "x.npy", b"PK\3\4" + bytes(50), "x.npy is not an NPY file"),
     "a pickle in an NPY file": ("row", "x.npy", npy(np.array([{}], object)), "x.npy holds Python objects"),
-    "dates in an NPY file": ("row", "x.npy", npy(np.array([["2026-01-01"] * 3], "M8[D]")), "holds datetime64[D]"),
+    "dates in an NPY file": ("row", "x.npy", npy(np.array([["2026-01-01"] * 3], "M8[D]")), "holds dates and times"),
     "an NPY file out of range": ("bytes", "x.npy", npy(np.array([[1, 300]])), "a value is out of range for INT8"),
     "fractions in an NPY file of integers": (
         "bytes",

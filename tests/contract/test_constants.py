@@ -146,7 +146,10 @@ REFUSALS: dict[str, tuple[Sequence[str], str]] = {
     "text": (["rate=fast"], "--set rate of model 'm' is 'fast', but INT64 in JSON is expected"),
     "half": (["rate=1.5"], "--set rate of model 'm': 1.5 is out of range for INT64"),
     "large": (["shift=1e39"], "--set shift of model 'm': 1e39 is out of range for FP32"),
-    "null": (["rate=null"], "--set rate of model 'm' holds object, but INT64 is expected"),
+    "null": (
+        ["rate=null"],
+        "--set rate of model 'm' holds nothing, or values of several kinds (object), but INT64 is expected",
+    ),
     "list": (["rate=[1,2]"], "--set rate of model 'm' has the shape [2], but the input has the shape []"),
     "ragged": (["shift=[[1],[2,3]]"], "--set shift of model 'm': the lists in it have different lengths"),
     "row": (["shift=[1,2]"], "--set shift of model 'm' has the shape [2], but rows have the shape [1]"),

@@ -63,7 +63,7 @@ def predict(service: Service, tmp_path: Path) -> Predict:
 
 MISSING = "the value is missing"
 BAD = "'bad' is found where FP32 is expected"
-RETURN = "the line is not CSV: new-line character seen in unquoted field"
+RETURN = "the line is not CSV: there is a carriage return in a cell without quotes"
 LINES: dict[str, tuple[bytes, str, list[Any], list[Any]]] = {
     "an empty line": (b"x\n1\n\n3\n", "one", [1.0, None, 3.0], []),
     "at the end": (b"x\n1\n\n", "one", [1.0, None], []),

@@ -208,7 +208,7 @@ def test_a_member_that_is_left_out_is_null(service: Service, rows: int) -> None:
         ]
         * rows
     )
-    text = "'data' of input 'a' for model 'pair' must hold strings for BYTES, got null"
+    text = "input 'a' for model 'pair' must hold strings for BYTES, got null"
     expected = [(3, "a", text), (4, "c", "the value is missing"), (5, None, NONE)]
     assert errors == [(row + 6 * number, column, said) for number in range(rows) for row, column, said in expected]
 

@@ -22,6 +22,9 @@ from inferry.protocol.tensors import (
 )
 from inferry.protocol.types import URI, InferRequest, Parameters, Reference, RequestedOutput, not_below
 
+HEADER_HINT = " Is Inference-Header-Content-Length set?"
+"""Behind an error about bytes that are missing; it is for requests by HTTP."""
+
 _NOTHING = memoryview(b"")
 # Of documents that are Python's: nobody asks where their arrays are.
 _LISTS, _NUMBERS = Nesting(), Nesting(truths=False)
@@ -234,7 +237,7 @@ def _binary(size: Any, tail: memoryview, what: str) -> memoryview:
     if size > len(tail):
         raise InvalidRequest(
             f"unexpected size for {what}, expecting {size - len(tail)} additional bytes: 'binary_data_size' says "
-            f"{size}, {len(tail)} are left of the body. Is Inference-Header-Content-Length set?"
+            f"{size}, {len(tail)} are left of the body.{HEADER_HINT}"
         )
     return tail[:size]
 

@@ -25,16 +25,16 @@ def parse(text: bytes) -> Any:
     try:
         return orjson.loads(text) if len(text) <= SMALL else _view(text)
     except (ValueError, RuntimeError):
-        return _parse_tokens(text)
+        return _parse_tokens(text, "the request", ". Tensors in binary need the header Inference-Header-Content-Length")
 
 
-def load(text: bytes) -> Any:
-    """The JSON document in `text` as Python objects, for code that wants a dict or a list."""
+def load(text: bytes, what: str = "the request") -> Any:
+    """The JSON document in `text` as Python objects, for code that wants a dict or a list; errors call it `what`."""
     check_size(text)
     try:
         return orjson.loads(text)
     except ValueError:
-        return _parse_tokens(text)
+        return _parse_tokens(text, what)
 
 
 def check_size(text: bytes) -> None:
@@ -61,7 +61,7 @@ def _view(text: bytes) -> Any:
     return _threads.parser.parse(text)
 
 
-def _parse_tokens(text: bytes) -> Any:
+def _parse_tokens(text: bytes, what: str, hint: str = "") -> Any:
     """tritonclient writes NaN and Infinity as bare tokens, which only the standard library reads.
 
     Those are all that is infinite: other numbers are what orjson makes of them, or are refused as it does.
@@ -76,16 +76,18 @@ def _parse_tokens(text: bytes) -> Any:
                 json.dumps(document, ensure_ascii=False).encode()  # no lone surrogates, which no response could repeat
             return document
         except RecursionError as exc:
-            raise InvalidRequest("the request's JSON is nested too deep") from exc
+            raise InvalidRequest(f"{what} is JSON that is nested too deep") from exc
         except ValueError as exc:
-            raise InvalidRequest(f"the request is not JSON: {exc}") from exc
+            raise InvalidRequest(f"{what} is not JSON: {_said(exc)}") from exc
     try:
         # JavaScript and Go write the float 1e20 as an integer, which is over 64 bits: simdjson refuses it.
         return orjson.loads(text)
     except orjson.JSONDecodeError as exc:
-        raise InvalidRequest(
-            f"the request is not JSON: {exc}. Tensors in binary need the header Inference-Header-Content-Length"
-        ) from exc
+        raise InvalidRequest(f"{what} is not JSON: {_said(exc)}{hint}") from exc
+
+
+def _said(exc: ValueError) -> str:
+    return f"{exc.msg}, at character {exc.pos + 1}" if isinstance(exc, orjson.JSONDecodeError) else str(exc)
 
 
 def _float(text: str) -> float:

@@ -137,7 +137,7 @@ def _elements(data: list[Any], datatype: Datatype, shape: Shape, what: str) -> l
         wrong = kind(
             next(item for item in flat if type(item) in others and (item is not None or not datatype.is_float))
         )
-        raise InvalidRequest(f"'data' of {what} must hold {_WANTED[datatype.kind]} for {datatype.name}, got {wrong}")
+        raise InvalidRequest(f"{what} must hold {_WANTED[datatype.kind]} for {datatype.name}, got {wrong}")
     return [math.nan if item is None else item for item in flat]
 
 
@@ -163,9 +163,7 @@ def _miscounted(count: int, shape: Shape, what: str) -> InvalidRequest:
 
 def _ragged(count: int | None, shape: Shape, what: str) -> InvalidRequest:
     elements = "its elements" if count is None else f"its {count} elements"
-    return InvalidRequest(
-        f"'data' of {what} is ragged: give {elements} as one flat array, or nested as the shape {list(shape)}"
-    )
+    return InvalidRequest(f"{what} is ragged: give {elements} as one flat array, or nested as the shape {list(shape)}")
 
 
 def kind(value: Any) -> str:

@@ -34,7 +34,7 @@ def read_header(file: BinaryIO, size: int, what: str) -> Header:
     except InferryError:
         raise  # the store's
     except Exception as exc:  # NumPy evaluates the header, which may raise anything
-        raise InvalidFile(f"{what} is not an NPY file: {_brief(exc)}") from exc
+        raise InvalidFile(f"{what} is not an NPY file: its header can't be read") from exc
     _check_dtype(dtype, what)
     _check_shape(shape, what)
     expected, found = math.prod(shape) * dtype.itemsize, size - offset
@@ -51,10 +51,6 @@ def read_array(content: Buffer, what: str) -> Array:
     header = read_header(io.BytesIO(content), len(content), what)
     order: Literal["F", "C"] = "F" if header.by_column else "C"
     return np.ndarray(header.shape, header.dtype, content, header.offset, order=order)
-
-
-def _brief(exc: Exception) -> str:
-    return " ".join(str(exc).split())[:200] or type(exc).__name__
 
 
 def _check_dtype(dtype: "np.dtype[Any]", what: str) -> None:

@@ -56,7 +56,10 @@ def to_request(line: bytes, known: Known) -> InferRequest:
         tail = base64.b64decode(document[TAIL], validate=True)
     except (TypeError, ValueError, binascii.Error) as exc:
         raise InvalidRequest(f"'{TAIL}' of the request must be base64: {exc}") from exc
-    return decoder.decode_document(document, tail, known)
+    try:
+        return decoder.decode_document(document, tail, known)
+    except InvalidRequest as exc:
+        raise InvalidRequest(str(exc).removesuffix(decoder.HEADER_HINT)) from exc
 
 
 def to_body(line: bytes) -> tuple[bytes, list[tuple[bytes, bytes]]]:

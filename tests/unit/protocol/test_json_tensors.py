@@ -114,7 +114,7 @@ WRONG = [
 def test_wrong_elements(datatype: str, data: str, message: str, reader: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode(with_data(datatype, [data.count(",") + 1], data, reader))
-    assert str(caught.value) == f"'data' of {WHAT} must hold {message}"
+    assert str(caught.value) == f"{WHAT} must hold {message}"
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -196,7 +196,7 @@ def test_ragged(shape: list[int], data: str, datatype: str) -> None:
     for reader in READERS:
         with pytest.raises(InvalidRequest) as caught:
             decode(with_data(datatype, shape, data, reader))
-        start, end = f"'data' of {WHAT} is ragged: give its ", f" as one flat array, or nested as the shape {shape}"
+        start, end = f"{WHAT} is ragged: give its ", f" as one flat array, or nested as the shape {shape}"
         assert str(caught.value).startswith(start), reader
         assert str(caught.value).endswith(end), reader
 
@@ -205,9 +205,7 @@ def test_ragged(shape: list[int], data: str, datatype: str) -> None:
 def test_ragged_message(reader: str, elements: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode(with_data("FP32", [2, 2], "[[1],[2,3,4]]", reader))
-    assert str(caught.value) == (
-        f"'data' of {WHAT} is ragged: give {elements} as one flat array, or nested as the shape [2, 2]"
-    )
+    assert str(caught.value) == (f"{WHAT} is ragged: give {elements} as one flat array, or nested as the shape [2, 2]")
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -231,7 +229,7 @@ def test_one_ragged_tensor_beside_others(reader: str) -> None:
     good = member("FP32", [2, 2], "[[1,2],[3,4]]", "a")
     bad = member("FP32", [2, 2], "[[1],[2,3,4]]", "b")
     for members in (f"{good},{bad}", f"{bad},{good}"):
-        with pytest.raises(InvalidRequest, match="'data' of input 'b' for model 'm' is ragged"):
+        with pytest.raises(InvalidRequest, match="input 'b' for model 'm' is ragged"):
             decode(document(f'"inputs":[{members}]', reader))
 
 

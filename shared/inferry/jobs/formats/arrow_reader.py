@@ -10,6 +10,7 @@ from inferry.errors import InvalidFile
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Chunk, Cursor, chunk
 from inferry.jobs.formats.kept_columns import without_views
+from inferry.jobs.formats.lines import damage
 from inferry.jobs.formats.parquet_reader import ahead
 from inferry.jobs.formats.tables import opened_object, to_block, without_object
 from inferry.runtime.columns import assign
@@ -67,7 +68,7 @@ class ArrowRows:
         try:
             yield
         except (pa.ArrowException, OSError) as exc:
-            raise InvalidFile(f"{self._options.file} can't be read as {self._kind}: {exc}") from exc
+            raise InvalidFile(f"{self._options.file} can't be read as {self._kind}: {damage(exc)}") from exc
 
     def _opened(self) -> pa.Schema:
         """The file's schema, from where its batches are next."""

@@ -1,11 +1,23 @@
 """Arrays from files to a model's datatypes: every value as it is, or its row is refused; none is wrapped or cut."""
 
+from typing import Any
+
 import numpy as np
 
 from inferry.errors import InvalidRequest
 from inferry.protocol.tensors import Array, Datatype, as_elements, readable
 
 # NumPy's kinds of numbers that may become a datatype of each kind.
+_WORDS = {
+    "U": "text",
+    "S": "bytes",
+    "b": "true and false",
+    "c": "complex numbers",
+    "M": "dates and times",
+    "m": "durations",
+    "V": "objects",
+    "O": "nothing, or values of several kinds",
+}
 _FROM = {"float": "fiub", "integer": "iubf", "bool": "b", "string": "OUT"}
 
 
@@ -15,12 +27,17 @@ def cast(values: Array, datatype: Datatype, what: str) -> tuple[Array, Array | N
     `what` names the values in messages. InvalidRequest when no value of this kind can be one of the datatype.
     """
     if values.dtype.kind not in _FROM[datatype.kind]:
-        raise InvalidRequest(f"{what} holds {values.dtype}, but {datatype.name} is expected")
+        raise InvalidRequest(f"{what} holds {_words(values.dtype)}, but {datatype.name} is expected")
     if datatype.is_float:
         return _floats(values, datatype)
     if datatype.is_integer:
         return _integers(values, datatype)
     return values if values.dtype == datatype.dtype else values.astype(datatype.dtype), None
+
+
+def _words(dtype: "np.dtype[Any]") -> str:
+    """What values are, as people say it, and NumPy's word for it."""
+    return f"{_WORDS.get(dtype.kind, 'numbers')} ({dtype})"
 
 
 def _floats(values: Array, datatype: Datatype) -> tuple[Array, Array | None]:

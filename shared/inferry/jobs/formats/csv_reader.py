@@ -113,7 +113,7 @@ class CsvRows:
             if not cells and first.data and self._options.header is False:
                 cells = [""]  # the missing value of a lone column
         except (UnicodeDecodeError, csv.Error) as exc:
-            raise InvalidFile(f"the first line of {self._options.file} can't be read: {exc}") from exc
+            raise InvalidFile(f"the first line of {self._options.file} can't be read: {_wrong(exc)}") from exc
         if not cells or first.oversize:
             raise InvalidFile(f"the first line of {self._options.file} must name the columns: it is empty or too long")
         named = is_header([self._pointed(cell) for cell in cells], self._options.header, self._options.file)
@@ -219,9 +219,11 @@ class CsvRows:
             cells = next(self._csv([line.decode(errors="surrogateescape")], strict=True)) or [""]
         except csv.Error as exc:
             hint = '; a quote in a cell is written twice, not as \\"' if b'\\"' in line else ""
-            raise InvalidRequest(f"the line is not CSV: {exc}{hint}") from exc
+            raise InvalidRequest(f"the line is not CSV: {_wrong(exc)}{hint}") from exc
         if len(cells) != len(self._names):
-            raise InvalidRequest(f"the line has {len(cells)} cells, the header {len(self._names)}")
+            raise InvalidRequest(
+                f"the line has {len(cells)} cell{'s' * (len(cells) != 1)}, the header {len(self._names)}"
+            )
         found = dict(zip(self._names, cells, strict=True))
         foreign = [name for name in self._types if not _is_text(found[name])]
         if foreign:
@@ -287,6 +289,20 @@ class TsvRows(CsvRows):
     """As `CsvRows`, with tabs between the cells."""
 
     _delimiter = "\t"
+
+
+def _wrong(exc: Exception) -> str:
+    """What is wrong with a line, of an error of the csv module, which speaks of Python's ways to open files."""
+    if isinstance(exc, UnicodeDecodeError):
+        return "it is not text in UTF-8"
+    return next((said for start, said in _WRONG.items() if str(exc).startswith(start)), str(exc))
+
+
+_WRONG = {
+    "unexpected end of data": "the quote around a cell has no end",
+    "new-line character seen in unquoted field": "there is a carriage return in a cell without quotes",
+    "field larger than field limit": "a cell has over 131072 characters",
+}
 
 
 def _has_infinity(table: pa.Table) -> bool:

@@ -53,7 +53,7 @@ class _Elements:
             self._has_all = not piece
             self._buffer += self._from_bytes.decode(piece, final=self._has_all)
         except UnicodeDecodeError as exc:
-            raise InvalidFile(f"{self._what} is not JSON in UTF-8: {exc}") from exc
+            raise InvalidFile(f"{self._what} is not text in UTF-8") from exc
         lines, at = [], 0
         while (end := self._skip(at)) is not None:
             if self._buffer[end] == "]":
@@ -66,7 +66,7 @@ class _Elements:
             except ValueError as exc:
                 if self._has_all or len(self._buffer) - end > MAX_LINE:
                     said = f"element {self._number + 1} of {self._what} is not JSON, or has over {MAX_LINE} bytes"
-                    raise InvalidFile(f"{said}: {exc}") from exc
+                    raise InvalidFile(said) from exc
                 break
             if behind == len(self._buffer) and not self._has_all:
                 break  # a number may go on

@@ -220,7 +220,8 @@ class JsonLines:
                 requests.append(_whole(text_bodies.to_request(line, known)))
                 builder.add_arrays({}, [line], [[None]] * len(self._options.keep))
             except InvalidRequest as exc:
-                builder.reject(str(exc), line)
+                no_json = _loaded(line)
+                builder.reject(str(no_json if isinstance(no_json, InvalidRequest) else exc), line)
         block = builder.block(lines.end)
         block.groups, block.requests = [], requests
         yield block
@@ -244,7 +245,7 @@ def _parsed(lines: Sequence[bytes]) -> list[Any]:
 
 def _loaded(line: bytes) -> Any:
     try:
-        return load(line)
+        return load(line, "the line")
     except InvalidRequest as exc:
         return exc
 

@@ -74,7 +74,14 @@ def readable(what: str) -> Iterator[None]:
     except EOFError as exc:
         raise InvalidFile(f"{what} ends in the middle of its compressed data") from exc
     except (OSError, zlib.error) as exc:
-        raise InvalidFile(f"{what} can't be read: {exc}") from exc
+        raise InvalidFile(f"{what} can't be read: {damage(exc)}") from exc
+
+
+def damage(exc: Exception) -> str:
+    """What is wrong with a file that a library can't read, whose own words are about its insides."""
+    if isinstance(exc, OSError) and exc.errno:
+        return exc.strerror or str(exc)
+    return "it is damaged, cut off, or not what its name says"
 
 
 def read_lines(text: BinaryIO, offset: int, pace: Pace, what: str, *, quoted: bytes = b"") -> Iterator[Lines]:

@@ -16,6 +16,7 @@ from inferry.errors import InvalidFile
 from inferry.jobs.formats import casting
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Block, Chunk, Cursor, Group, Pace, Rejected, chunk, numbers
+from inferry.jobs.formats.lines import damage
 from inferry.protocol import npy
 from inferry.protocol.signature import TensorSpec, fits
 from inferry.protocol.tensors import Array, Shape, aligned, empty
@@ -72,9 +73,9 @@ class NpzRows:
         try:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, OSError) as exc:
-            raise InvalidFile(f"{options.file} is not an NPZ archive: {exc}") from exc
+            raise InvalidFile(f"{options.file} is not an NPZ archive: {damage(exc)}") from exc
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-        if len(members) == 1 and not options.keep:
+        if len(members) == 1 and not options.keep and len(options.model.signature.required) == 1:
             spec = _only(options)
             members = {spec.name: next(iter(members.values()))}
         self.names = tuple(members)
@@ -92,7 +93,7 @@ class NpzRows:
         self.kept = {name: self._streams[name].row_type for name in options.keep}
         counts = {name: stream.count for name, stream in self._streams.items()}
         if len(set(counts.values())) != 1:
-            raise InvalidFile(f"the arrays in {options.file} have different numbers of rows: {counts}")
+            raise InvalidFile(f"the arrays in {options.file} have different numbers of rows: {_listed(counts)}")
         self.total: int = next(iter(counts.values()))
 
     def chunks(self, start: Cursor, stop: int | None = None) -> Iterator[Chunk]:
@@ -150,6 +151,10 @@ def _shaped(array: Array, spec: TensorSpec, options: ReadOptions) -> Array:
             f"'{options.model.name}' have {spec.rows}"
         )
     return array.reshape(len(array), *fitted)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} of {name}" for name, count in counts.items())
 
 
 def _only(options: ReadOptions) -> TensorSpec:
@@ -226,7 +231,7 @@ def _on_disk(file: BinaryIO, size: int, what: str) -> BinaryIO:
         try:
             shutil.copyfileobj(file, copy, 1 << 20)
         except (EOFError, zlib.error, zipfile.BadZipFile) as exc:
-            raise InvalidFile(f"{what} can't be read: {exc}") from exc
+            raise InvalidFile(f"{what} can't be read: {damage(exc)}") from exc
         except OSError as exc:
             raise InvalidFile(
                 f"{what} is in Fortran order, for which its {size} bytes are copied to {tempfile.gettempdir()}: {exc}. "
@@ -245,7 +250,7 @@ def _fill(file: BinaryIO, view: memoryview, what: str, promised: int) -> None:
                 raise InvalidFile(f"{what} is cut off: its header promises {promised} rows")
             view = view[count:]
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
-        raise InvalidFile(f"{what} can't be read: {exc}") from exc
+        raise InvalidFile(f"{what} can't be read: {damage(exc)}") from exc
 
 
 class _Stream:

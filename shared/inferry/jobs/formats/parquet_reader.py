@@ -12,6 +12,7 @@ from inferry.errors import InvalidFile
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Chunk, Cursor, chunk
 from inferry.jobs.formats.kept_columns import without_views
+from inferry.jobs.formats.lines import damage
 from inferry.jobs.formats.tables import opened_object, to_block, without_object
 from inferry.runtime.columns import assign
 
@@ -39,7 +40,7 @@ class ParquetRows:
         except (pa.ArrowException, OSError) as exc:
             if _magic(file) == b"PARE":
                 raise InvalidFile(_ENCRYPTED.format(options.file)) from exc
-            raise InvalidFile(f"{options.file} is not a Parquet file: {exc}") from exc
+            raise InvalidFile(f"{options.file} is not a Parquet file: {damage(exc)}") from exc
         _check_encryption(file, self._metadata, options.file)
         self._object, schema = opened_object(schema, options)
         self.names = tuple(schema.names)
@@ -101,7 +102,7 @@ class ParquetRows:
                         yield batch.slice(skip)
                     skip = max(skip - len(batch), 0)
         except (pa.ArrowException, OSError) as exc:
-            raise InvalidFile(f"{self._options.file} can't be read: {exc}") from exc
+            raise InvalidFile(f"{self._options.file} can't be read: {damage(exc)}") from exc
 
     def _together(self, start: int, end: int) -> Iterator[tuple[int, list[int], int]]:
         """Row groups with rows between `start` and `end`, small ones together: to begin with one takes a millisecond.

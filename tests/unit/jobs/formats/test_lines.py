@@ -100,7 +100,7 @@ def test_a_line_that_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"", "", "x is empty"),
         (gzip.compress(b""), "gzip", "x is empty"),
         (gzip.compress(b"a" * 50)[:-9], "gzip", "x ends in the middle of its compressed data"),
-        (b"a\n", "gzip", "x can't be read: Not a gzipped file (b'a\\n')"),
+        (b"a\n", "gzip", "x can't be read: it is damaged, cut off, or not what its name says"),
         (gzip.compress(b"a"), "", "x is compressed with gzip: expected text in UTF-8"),
         ("a".encode("utf-16"), "", "x is UTF-16: expected text in UTF-8"),
         (b"PK\x03\x04", "", "x is a ZIP archive: expected text in UTF-8"),
