@@ -1,6 +1,7 @@
 """`inferry batch` as a process: files and folders, what it prints, and going on after it was killed."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -101,7 +102,30 @@ def test_a_lone_model_needs_no_name(folder: Path) -> None:
     status, _, said = batch(folder, "in/a.jsonl", "out/", "--max-errors", "60%")
     assert (status, said.partition(", 1 error")[0]) == (0, "in/a.jsonl: 1 row")
     status, _, said = batch(folder, "in/a.jsonl", "out/", "--max-errors", "0")
-    assert (status, said) == (1, "in/a.jsonl: failed: 1 of 2 rows have no result, more than --max-errors 0\n")
+    reason = "1 of 2 rows have no result, more than --max-errors 0"
+    assert (status, said) == (
+        1,
+        f"in/a.jsonl: failed: {reason}\n\n"
+        "file        rows  results  errors  time  output\n"
+        f"in/a.jsonl     -        -       -     -  failed: {reason}\n",
+    )
+
+
+def test_the_table_at_the_end(folder: Path) -> None:
+    """Where the results are, where the errors, and why a file has neither; --json says so instead of it."""
+    status, output, said = batch(folder, "--model", "row", "in", "out", "--keep", "id", "--to", "jsonl")
+    assert (status, output) == (1, "")
+    table = re.sub(r"\d+\.\d s", "0.0 s", said.partition("\n\n")[2])
+    assert table == (
+        "file           rows  results  errors   time  output\n"
+        "in/c.csv          -        -       -      -  failed: in/c.csv is empty\n"
+        "in/a.jsonl        2        1       1  0.0 s  out/a.jsonl\n"
+        "in/deep/b.csv     2        2       0  0.0 s  out/deep/b.csv.jsonl\n"
+        "3 files           4        3       1  0.0 s\n"
+        "errors are in out/a.jsonl.errors.jsonl\n"
+    )
+    assert (folder / table.split()[-1]).is_file()
+    assert "\n\n" not in batch(folder, "--model", "row", "in", "out", "--to", "jsonl", "--json")[2]
 
 
 @pytest.mark.parametrize("value", ["-1", "two", "1.5", "101%", "nan"])

@@ -81,6 +81,7 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _batch(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import summary_table
     from inferry.cli.progress import Display
     from inferry.jobs.runner import Job
 
@@ -107,6 +108,8 @@ def _batch(options: argparse.Namespace, settings: Settings) -> int:
     summary = run(job, options, settings, Display(sys.stderr))
     if options.json:
         print(json.dumps(summary, indent=2))
+    else:
+        sys.stderr.write(f"\n{summary_table.table(summary)}")
     return 1 if summary["failed"] else 0
 
 
