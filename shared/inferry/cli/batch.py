@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ from typing import Any, BinaryIO, TextIO
 
 from inferry.cli.progress import Display
 from inferry.errors import InferryError, InvalidRequest
-from inferry.jobs import preview, runner
+from inferry.jobs import image_files, preview, runner
 from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.jobs.runs import plan, snapshots
@@ -43,7 +44,7 @@ def run(job: Job, service: Service, display: Display, snapshot: str = "") -> Sum
 
     `snapshot`: of an input that is a table, as `snapshots.exported` has it.
     """
-    found = list(plan.files(snapshots.exported(job, snapshot)))
+    found = list(_files(snapshots.exported(job, snapshot), service))
     runner.check(job, service)
     summary = Summary([], [])
     display.files = len(found)
@@ -65,13 +66,25 @@ def run(job: Job, service: Service, display: Display, snapshot: str = "") -> Sum
 def dry_run(job: Job, service: Service, target: TextIO) -> bool:
     """Says how each file would be read, and what of it is refused; False when a file is. Nothing is written."""
     good = True
-    for each in plan.files(job):
+    for each in _files(job, service):
         try:
             said = preview.preview(each, service)
         except InferryError as exc:
             said, good = [f"refused: {exc}"], False
         target.write(f"{each.input}\n" + "".join(f"  {line}\n" for line in said))
     return good
+
+
+def _files(job: Job, service: Service) -> Iterable[Job]:
+    """A job for each file of `job`; one for all images of a folder, if the model takes such."""
+    images = _images(job, service)
+    return plan.files(job) if images is None else [replace(images, output=plan.as_folder(images.output))]
+
+
+def _images(job: Job, service: Service) -> Job | None:
+    if not plan.is_several(job.input):
+        return None
+    return image_files.of_folder(job, service.repository.get(service.default_model(job.model), job.version))
 
 
 def run_streams(job: Job, service: Service, source: BinaryIO, target: BinaryIO, said: TextIO) -> bool:
@@ -88,7 +101,8 @@ def run_streams(job: Job, service: Service, source: BinaryIO, target: BinaryIO, 
             with Path(copy).open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
         output = f"{folder}/results.{job.to or job.format or Path(job.input).name}"
-        here = replace(job, input=copy if job.input == STREAM else job.input, output=output)
+        here = replace(job, input=copy) if job.input == STREAM else _images(job, service) or job
+        here = replace(here, output=output)
         try:
             report = runner.run(here, service)
         except InferryError as exc:

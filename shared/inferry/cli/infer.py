@@ -16,6 +16,7 @@ from inferry.protocol import decoder
 from inferry.protocol.json_documents import load
 from inferry.protocol.types import InferRequest
 from inferry.runtime import rows
+from inferry.runtime.images import ENDINGS
 from inferry.runtime.model import Model
 from inferry.runtime.verdicts import NONE
 from inferry.service import Service
@@ -46,9 +47,12 @@ def predict(settings: Settings, job: Job) -> list[str]:
 
 def _file(service: Service, job: Job) -> list[str]:
     """The results of the job, which is done in a temporary folder."""
-    if formats.of_file(job.input) is None:
+    if formats.of_file(job.input) is None and not job.input.lower().endswith(ENDINGS):
         endings = ", ".join(f".{ending}" for ending in formats.FORMATS)
-        raise InvalidRequest(f"can't tell the format of {job.input}: give a file in {endings} or .json, or - for stdin")
+        raise InvalidRequest(
+            f"can't tell the format of {job.input}: give a file in {endings} or .json, an image in "
+            f"{', '.join(ENDINGS)}, or - for stdin"
+        )
     with TemporaryDirectory(prefix="inferry-") as folder:
         report = runner.run(dataclasses.replace(job, output=f"{folder}/results.jsonl"), service)
         if report.errors:

@@ -5,7 +5,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
@@ -16,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
 from inferry.concurrency import Helper, Lease, Pause, Shares
-from inferry.errors import InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
+from inferry.errors import InferenceTimeout, InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.bodies import Document
@@ -284,7 +286,10 @@ class Management:
         """`spent`: the seconds of MODEL_TIMEOUT that are over already."""
         with Account(model, current_record.get()) as account:
             deadline = min(deadline, account.until(self._service.settings.model_timeout - spent))
-            request, count = await self._made(read, document, _rows(model), deadline=deadline)
+            if model.preprocess and (self._helper is None or not isinstance(document, Large)):
+                request, count = await _decoded(read, document, _rows(model), deadline=deadline)
+            else:
+                request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
             pause = Pause() if self._helper is not None else None
             responses = await self._service.infer_rows(model, request, count, account, deadline, pause)
@@ -309,6 +314,9 @@ class Management:
     async def _document(self, request: HTTPRequest, intake: "Intake | None" = None) -> Document:
         """The JSON object in the body, unless that is a large one."""
         body = await self._body(request, intake)
+        if request.headers.get("content-type", "").lower().startswith("image/"):
+            image = partial(row_bodies.image, body, request.query_params.get("model_name"))
+            return await self._in_thread(image) if isinstance(body, Large) else image()
         return body if isinstance(body, Large) else bodies.document(body)
 
     async def _made(
@@ -354,7 +362,22 @@ _MANAGEMENT = {
 def _rows(model: Model) -> RowModel:
     labels = {name: model.labels(name) for name in model.signature.outputs}
     outputs = model.row_proof.verdict.outputs
-    return RowModel(model.name, model.version, model.signature, model.columns, labels, outputs)
+    return RowModel(model.name, model.version, model.signature, model.columns, model.preprocess, labels, outputs)
+
+
+async def _decoded(function: Callable[..., T], document: Document, *arguments: Any, deadline: float) -> T:
+    """What a function makes of a document that may hold images, in one of few threads. InferenceTimeout."""
+    work = asyncio.get_running_loop().run_in_executor(_decoders(), function, document, *arguments)
+    try:
+        return await asyncio.wait_for(work, deadline - time.monotonic())
+    except TimeoutError as exc:
+        raise InferenceTimeout("no time was left to decode the request's images: send fewer or smaller ones") from exc
+
+
+@lru_cache
+def _decoders() -> ThreadPoolExecutor:
+    # A small file may hold an image that takes hundreds of megabytes while it is decoded.
+    return ThreadPoolExecutor(2, "inferry-images")
 
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:

@@ -57,7 +57,9 @@ class TensorMetadata(BaseModel):
     datatype: str
     shape: list[int] = Field(description="-1 stands for any length")
     parameters: dict[str, Any] | None = Field(
-        default=None, description="'labels' of classes, when known; 'rank' is 'any' where any shape is right"
+        default=None,
+        description="'labels' of classes, when known; 'rank' is 'any' where any shape is right; "
+        "'images' is true for an input whose rows may be JPEG and PNG",
     )
 
 
@@ -234,6 +236,19 @@ _HEADER_LENGTH = {
 }
 
 
+# Not as a content type: generators of clients warn of those that they don't know, and give bodies other names.
+_IMAGE = (
+    "or an image, with its Content-Type, image/jpeg or image/png: a row of a model whose config.json has 'preprocess'"
+)
+_MODEL_NAME = {
+    "name": "model_name",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "of an image, as 'model_name' in JSON",
+}
+
+
 # The names stand in the document only.
 SECURITY: dict[str, Any] = {
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -260,6 +275,10 @@ def operation(route: Route) -> dict[str, Any]:
         schema = REQUESTS[route.operation]
         required = not {"required", "minProperties"}.isdisjoint(schema)
         extra["requestBody"] = {"required": required, "content": {"application/json": {"schema": schema}}}
+    if route.operation in ("predict", "v1_predict"):
+        extra["requestBody"]["description"] = _IMAGE
+    if route.operation == "predict":
+        extra["parameters"] = [_MODEL_NAME]
     if route.operation in ("infer", "defer"):
         extra["parameters"].append(_HEADER_LENGTH)
         extra["requestBody"]["content"][OCTETS[1].decode()] = _BINARY

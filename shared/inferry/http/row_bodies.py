@@ -1,16 +1,20 @@
 """Rows of /predict and of KServe v1: bodies to requests, and responses to bodies, as `bodies` has it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from inferry.errors import InvalidRequest
 from inferry.http.bodies import Document, document
+from inferry.http.content import Body, Large
 from inferry.protocol import class_names
 from inferry.protocol.signature import Signature
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.runtime import rows
+
+if TYPE_CHECKING:
+    from inferry.runtime.preprocess import Preprocess
 
 
 class RowModel(NamedTuple):
@@ -20,8 +24,15 @@ class RowModel(NamedTuple):
     version: str
     signature: Signature
     columns: tuple[str, ...]
+    preprocess: "Mapping[str, Preprocess]"
     labels: Mapping[str, tuple[str, ...]]
     row_outputs: frozenset[str]
+
+
+def image(body: Body, model: str | None) -> dict[str, Any]:
+    """The request whose body is an image, the only row, in the form of /predict and in that of KServe v1."""
+    file = body.read() if isinstance(body, Large) else body
+    return {"features": file, "instances": [file], **({} if model is None else {"model_name": model})}
 
 
 def wanted_model(given: Document) -> str | None:

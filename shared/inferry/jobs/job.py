@@ -84,8 +84,9 @@ def format_of(name: str, path: str) -> Format:
 
 def target_of(job: Job, source: Format, path: str) -> tuple[Format, str]:
     """The format of the results and their URL; below a folder they have the input's name."""
+    like = Format("jsonl") if source == formats.IMAGES else source
     if not job.output.endswith("/"):
         to = formats.named(job.to) if job.to else formats.of_file(job.output)
-        return to or source, job.output
-    to = formats.named(job.to) if job.to else source
+        return to or like, job.output
+    to = formats.named(job.to) if job.to else like
     return to, f"{job.output}{path}" + ("" if to == source else to.extension)

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from inferry.errors import (
     StoreError,
     TooManyErrors,
 )
-from inferry.jobs import constants, kept_names
+from inferry.jobs import constants, image_files, kept_names
 from inferry.jobs.formats import formats
 from inferry.jobs.formats.block_builder import Dialect, ReadOptions
 from inferry.jobs.formats.blocks import Cursor, Pace, Reader
@@ -47,6 +48,8 @@ log = logging.getLogger("inferry")
 # was done is kept. A block that outlasts the host's patience would end it at the same place each time.
 CAREFUL, MOST_CAREFUL = 8, 1
 CAREFUL_SECONDS = 1.0
+# Bytes of the images of a block, decoded; each thread has one or two blocks.
+IMAGE_BYTES = 16 << 20
 # Options that came later: where they aren't given, what was done before they came stays done.
 _LATER = ("columns", "constants", "drop", *Dialect._fields)
 
@@ -58,12 +61,16 @@ class JobRun:
         self._job = job
         self._model = constants.bind(model, job.constants)
         folder, path = split(job.input)
-        self._source = open_files(folder)
-        found = self._source.stat(path)
+        self._images = image_files.find(job.input) if image_files.are_meant(job.input, model) else None
+        if self._images is None:
+            image_files.check_taken(job, model)
+        self._source = self._images.files if self._images else open_files(folder)
+        path = self._images.name if self._images else path
+        found = self._images.stored if self._images else self._source.stat(path)
         if found is None:
             raise InvalidFile(f"there is no file {job.input}")
         self._input = found
-        self._from = format_of(job.format, path)
+        self._from = formats.IMAGES if self._images else format_of(job.format, path)
         self._to, target = target_of(job, self._from, path)
         self._place = Place(self._source, job.input, target, self._to)
         # With one format for all, all names become longer or none does.
@@ -147,7 +154,7 @@ class JobRun:
 
     def opened(self) -> BinaryIO:
         """The input, opened to read its bytes."""
-        return self._source.open(self._input)
+        return cast("BinaryIO", self._images.opened()) if self._images else self._source.open(self._input)
 
     def run(self, until: float | None, progress: Callable[[Progress], None], attempt: int = 1) -> Report:
         """Does what is left. Errors of the file leave a report too."""
@@ -196,7 +203,7 @@ class JobRun:
     def _part_writer(
         self, file: BinaryIO, until: float | None, progress: Callable[[Progress], None], attempt: int
     ) -> PartWriter:
-        most = {1: 0, 2: CAREFUL}.get(attempt, MOST_CAREFUL)
+        most = {1: _most_images(self._model), 2: CAREFUL}.get(attempt, MOST_CAREFUL)
         predictor = Predictor(self._model, self._job.batch_size, self._timeout, most)
         reader = self.reader(file, predictor.pace)
         keep = self.kept
@@ -231,7 +238,8 @@ class JobRun:
                 predictor.settle(block)
 
     def _publish(self, part_writer: PartWriter) -> Report:
-        if self._source.stat(self._input.path) != self._input:
+        # Of images each was looked at when it was read.
+        if self._images is None and self._source.stat(self._input.path) != self._input:
             raise StoreError(f"{self._job.input} was replaced while it was predicted: run the job again")
         start = time.monotonic()
         try:
@@ -287,11 +295,23 @@ def _threads(settings: Settings) -> int:
     return session_threads(settings)
 
 
+def _most_images(model: Model) -> int:
+    """Rows of a block of images, which are large beside those of tables; 0 where there are none."""
+    size = sum(
+        math.prod(how.row) * model.signature.inputs[name].datatype.dtype.itemsize
+        for name, how in model.preprocess.items()
+        if name in model.signature.inputs
+    )
+    return max(IMAGE_BYTES // size, 1) if size else 0
+
+
 def _key(job: Job, file: StoredFile, model: Model, to: Format, name: str) -> str:
     """Stands for everything that the results depend on."""
     content = (file.path, file.size, file.identity, model.name, model.version, model.digest)
-    options = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
+    options: tuple[Any, ...] = (job.format, to, job.keep, job.max_errors, job.batch_size, name, job.header)
     options += tuple((item, value) for item in _LATER if (value := getattr(job, item)))
+    if model.preprocess:
+        options += (("preprocess", sorted(model.preprocess.items())),)
     return hashlib.sha256(repr((content, options)).encode()).hexdigest()[:40]
 
 

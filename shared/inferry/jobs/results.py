@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 
 from inferry.errors import StoreError
 from inferry.jobs.formats.blocks import Cursor, Rejected
 from inferry.jobs.formats.formats import Writer
+from inferry.jobs.formats.lines import EXCERPT
 from inferry.jobs.report import FINISHED, Report
 from inferry.storage.files import Files
 from inferry.storage.stored import HIDDEN
@@ -139,6 +140,13 @@ class Results:
 _DATA, _ERRORS, _COMPLETE = ".data", ".errors", ".complete"
 
 
+def _shown(value: Any) -> str:
+    """What JSON can't hold: as text, of files only their beginning."""
+    if isinstance(value, bytes) and len(value) > EXCERPT:
+        return f"{str(value[:20])[:-1]}...' ({len(value)} bytes)"
+    return str(value)
+
+
 class _Contents(Iterable[bytes]):
     """The contents of parts, one in memory at a time, as often as they are asked for."""
 
@@ -152,6 +160,6 @@ class _Contents(Iterable[bytes]):
 def error_line(rejected: Rejected) -> bytes:
     """The line of NAME.errors.jsonl for a row without a result."""
     try:
-        return orjson.dumps(rejected, default=str, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(rejected, default=_shown, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError:  # text with half a surrogate pair in it
         return error_line(Rejected(rejected.row, rejected.column, rejected.reason, ascii(rejected.data)))

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import takewhile
 
-from inferry.jobs import constants, file_names, kept_names
+from inferry.errors import InvalidFile
+from inferry.jobs import constants, file_names, image_files, kept_names
 from inferry.jobs.formats.blocks import Cursor, Pace
 from inferry.jobs.job import Job, Slice, check_columns, target
 from inferry.jobs.job_run import JobRun, expected
@@ -43,8 +44,13 @@ def run(
     give the same results.
     """
     with expected(job):
-        file_names.check_input(job.input)
-        model = service.repository.get(service.default_model(job.model), job.version)
+        try:
+            file_names.check_input(job.input)
+            model = service.repository.get(service.default_model(job.model), job.version)
+        except InvalidFile:  # a folder, which may be one of images
+            model = service.repository.get(service.default_model(job.model), job.version)
+            if not image_files.are_meant(job.input, model):
+                raise
         with model.in_use(), _traced(job, model, service.settings) as ended:
             work = JobRun(job, model, service)
             report = work.earlier() or work.run(until, progress or (lambda _: None), attempt)

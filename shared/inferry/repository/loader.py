@@ -48,6 +48,11 @@ def load(
     if content.size >= LARGE:
         process.trim()
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
+    if config.preprocess:
+        from inferry.runtime import preprocess
+
+        what = f"version {version} of model '{name}'"
+        config = config._replace(preprocess=preprocess.settled(config.preprocess, session.signature, what, shared))
     dynamic = content.file.numerics.dynamic
     proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
     facts = (content.digest, content.size)

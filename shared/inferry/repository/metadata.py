@@ -38,7 +38,7 @@ def metadata(model: Model, versions: list[str]) -> dict[str, Any]:
         "name": model.name,
         "versions": versions,
         "platform": PLATFORM,
-        "inputs": [_tensor(spec, ()) for spec in signature.inputs.values()],
+        "inputs": [_input(spec, model) for spec in signature.inputs.values()],
         "outputs": [_tensor(spec, model.labels(spec.name)) for spec in signature.outputs.values()],
         "properties": _properties(model),
     }
@@ -103,6 +103,13 @@ def example(model: Model) -> dict[str, Any] | None:
     if sum(math.prod(_shape(spec)) for spec in specs) > MAX_EXAMPLE:
         return None
     return {"inputs": [_zeros(spec) for spec in specs]}
+
+
+def _input(spec: TensorSpec, model: Model) -> dict[str, Any]:
+    value = _tensor(spec, ())
+    if spec.name in model.preprocess:
+        value["parameters"] = {**value.get("parameters", {}), "images": True}
+    return value
 
 
 def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:

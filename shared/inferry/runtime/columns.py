@@ -3,10 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from inferry.errors import InvalidFile, InvalidRequest
 from inferry.protocol.signature import Signature, TensorSpec
+
+if TYPE_CHECKING:
+    from inferry.runtime.preprocess import Preprocess
 
 NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 """The cells of CSV that stand for a missing value."""
@@ -16,7 +19,9 @@ _INDEX = re.compile(r"|__index_level_\d+__")
 
 
 class TakesRows(Protocol):
-    """A model, as far as its rows are concerned. `columns` are the config's names of a row's values, if it has any."""
+    """A model, as far as its rows are concerned. `columns` are the config's names of a row's values, if it has any;
+    `preprocess` says how images become rows, by input.
+    """
 
     @property
     def name(self) -> str: ...
@@ -24,6 +29,8 @@ class TakesRows(Protocol):
     def signature(self) -> Signature: ...
     @property
     def columns(self) -> tuple[str, ...]: ...
+    @property
+    def preprocess(self) -> "Mapping[str, Preprocess]": ...
 
 
 class Chosen(NamedTuple):
@@ -32,6 +39,7 @@ class Chosen(NamedTuple):
     name: str
     signature: Signature
     columns: tuple[str, ...]
+    preprocess: "Mapping[str, Preprocess]"
 
 
 class Assigned(NamedTuple):

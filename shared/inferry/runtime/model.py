@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
@@ -21,6 +21,9 @@ from inferry.runtime.row_proof import RowProof
 from inferry.runtime.scheduler import Scheduler
 from inferry.runtime.session import Session
 from inferry.runtime.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from inferry.runtime.preprocess import Preprocess
 
 WARM_UP_TIMEOUT = 60.0
 
@@ -88,6 +91,11 @@ class Model:
     def columns(self) -> tuple[str, ...]:
         """The config's names of a row's values; empty where it has none."""
         return self.config.columns
+
+    @property
+    def preprocess(self) -> "Mapping[str, Preprocess]":
+        """How images become rows, by input."""
+        return self.config.preprocess
 
     @property
     def waiting(self) -> int:

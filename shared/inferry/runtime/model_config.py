@@ -2,11 +2,14 @@
 
 import reprlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from inferry.errors import InvalidModel
+
+if TYPE_CHECKING:
+    from inferry.runtime.preprocess import Preprocess
 
 # More threads make no run shorter, and each of a client's own config would cost the server memory.
 MOST_THREADS = 256
@@ -29,7 +32,8 @@ class ModelConfig(NamedTuple):
     `labels`: class names by output; `sha256`: expected digests by version; `columns`: the names of the values of a
     row; `max_queue_size`: requests that may wait; `example`: {"inputs": [...], "expect": {...}}, the inputs as in an
     inference request; `warm_up`: run the example when the model loads; `threads`: of its session, 0 for
-    INTRA_OP_THREADS; `rows`: "joined" has rows run together without a proof.
+    INTRA_OP_THREADS; `rows`: "joined" has rows run together without a proof; `preprocess`: how images become rows, by
+    input.
     """
 
     description: str = ""
@@ -44,6 +48,7 @@ class ModelConfig(NamedTuple):
     warm_up: bool = False
     threads: int = 0
     rows: str = ""
+    preprocess: Mapping[str, "Preprocess"] = _NOTHING
 
 
 def parse_config(text: bytes, model: str) -> ModelConfig:
@@ -54,14 +59,17 @@ def parse_config(text: bytes, model: str) -> ModelConfig:
         raise InvalidModel(f"config.json of model '{model}' is not JSON: {exc}") from exc
     if not isinstance(values, dict):
         raise InvalidModel(f"config.json of model '{model}' must be a JSON object")
-    config = ModelConfig(**_known(ModelConfig._fields, values, model, ""))
+    config = ModelConfig(**_known(_named(ModelConfig._fields), values, model, ""))
     if config.dynamic_batching and config.max_batch_size < 2:
         raise InvalidModel(f"config.json of model '{model}' sets dynamic_batching, which needs max_batch_size >= 2")
     return config
 
 
-def _known(names: Iterable[str], values: Mapping[str, Any], model: str, prefix: str) -> dict[str, Any]:
-    known = {name: _CHECKS[name] for name in names}
+def _named(names: Iterable[str]) -> Mapping[str, Any]:
+    return {name: _CHECKS[name] for name in names}
+
+
+def _known(known: Mapping[str, Any], values: Mapping[str, Any], model: str, prefix: str) -> dict[str, Any]:
     unknown = [key for key in values if key not in known]
     if unknown:
         raise InvalidModel(
@@ -114,7 +122,15 @@ def _labels(value: Any, model: str) -> dict[str, tuple[str, ...]] | None:
 def _batching(value: Any, model: str) -> DynamicBatching | None:
     if not isinstance(value, dict):
         return None
-    return DynamicBatching(**_known(DynamicBatching._fields, value, model, "dynamic_batching."))
+    return DynamicBatching(**_known(_named(DynamicBatching._fields), value, model, "dynamic_batching."))
+
+
+def _preprocess(value: Any, model: str) -> "dict[str, Preprocess] | None":
+    from inferry.runtime.preprocess import CHECKS, Preprocess  # for few: most models take no images
+
+    if not isinstance(value, dict) or not all(isinstance(how, dict) for how in value.values()):
+        return None
+    return {name: Preprocess(**_known(CHECKS, how, model, f"preprocess.{name}.")) for name, how in value.items()}
 
 
 _CHECKS = {
@@ -130,5 +146,6 @@ _CHECKS = {
     "example": ("an object with 'inputs'", lambda value, _: value if isinstance(value, dict) else None),
     "warm_up": ("true or false", lambda value, _: value if isinstance(value, bool) else None),
     "rows": ('"joined"', lambda value, _: value if value == "joined" else None),
+    "preprocess": ("an object of input names to objects that say how their images are read", _preprocess),
     "threads": _count_to(MOST_THREADS, ""),
 }

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from inferry.protocol.tensors import Array, Datatype, Shape, Tensor, aligned, jo
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.runtime import columns as naming
 from inferry.runtime.columns import NULLS, Assigned, TakesRows
+
+if TYPE_CHECKING:
+    from inferry.runtime.preprocess import Preprocess
 
 # Responses at a time that become one.
 _TOGETHER = 1024
@@ -28,13 +31,16 @@ _FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
 def to_request(rows: Sequence[Any], model: TakesRows) -> InferRequest:
     """One request for `rows`: each the values of the model's input, a list of its columns, or an object of named ones.
 
-    Values may be flat or nested as the input's shape without its first axis. InvalidRequest names what doesn't fit.
+    Values may be flat or nested as the input's shape without its first axis, or images as `tensor` has them.
+    InvalidRequest names what doesn't fit.
     """
     if not rows:
         raise InvalidRequest(f"there are no rows for model '{model.name}'")
     inputs = model.signature.inputs
     named = columns(rows, model)
-    return InferRequest({name: tensor(inputs[name], values, model.name) for name, values in named.items()})
+    return InferRequest(
+        {name: tensor(inputs[name], values, model.name, model.preprocess.get(name)) for name, values in named.items()}
+    )
 
 
 def as_rows(features: Any, model: TakesRows) -> list[Any]:
@@ -46,7 +52,10 @@ def as_rows(features: Any, model: TakesRows) -> list[Any]:
     required = model.signature.required
     if len(required) != 1:
         return features if isinstance(features[0], list) else [features]
-    row = model.signature.inputs[next(iter(required))].row
+    name = next(iter(required))
+    if isinstance(features[0], str) and name in model.preprocess:  # images in base64
+        return features
+    row = model.signature.inputs[name].row
     shape = _shape_of(features)
     if len(shape) == 1:
         return features if row is not None and math.prod(row) == 1 else [features]
@@ -234,9 +243,18 @@ def _named_columns(rows: Sequence[Any], model: TakesRows) -> Mapping[str, list[A
     return {naming.required(model)[0].name: [[row[name] for name in listed] for row in rows]} | values
 
 
-def tensor(spec: TensorSpec, values: list[Any], model: str) -> Tensor:
-    """The input `spec` with a value for each row, flat or nested. InvalidRequest when they don't fit it."""
+def tensor(spec: TensorSpec, values: list[Any], model: str, how: "Preprocess | None" = None) -> Tensor:
+    """The input `spec` with a value for each row, flat or nested. InvalidRequest when they don't fit it.
+
+    `how`: says how values are read that are images: bytes of JPEG and PNG files, or texts with them in base64.
+    """
     what = f"input '{spec.name}' for model '{model}'"
+    if how is not None and isinstance(values[0], bytes | str):
+        from inferry.runtime import images
+
+        return Tensor(spec.name, spec.datatype, images.rows(values, how, spec, what))
+    if isinstance(values[0], bytes):
+        raise InvalidRequest(f"{what} takes no images: the model's config.json has no 'preprocess' for it")
     shape = _shape_of(values)
     array = to_array(values, spec.datatype, shape, Nesting(), what)
     return Tensor(spec.name, spec.datatype, array.reshape(_fitted(shape, spec, what)))

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferry.errors import InvalidModel
 from inferry.runtime.model_config import DynamicBatching, ModelConfig, parse_config
+from inferry.runtime.preprocess import Preprocess
 
 KEYS = (
     "description, labels, max_batch_size, dynamic_batching, max_queue_size, default_version, sha256, columns, "
-    "example, warm_up, threads, rows"
+    "example, warm_up, threads, rows, preprocess"
 )
 
 
@@ -37,6 +38,7 @@ def test_no_key_is_required() -> None:
         "warm_up": False,
         "threads": 0,
         "rows": "",
+        "preprocess": {},
     }
 
 
@@ -46,7 +48,7 @@ def test_every_key() -> None:
         "max_batch_size": 64, "dynamic_batching": {"max_queue_delay_us": 500}, "max_queue_size": 10,
         "default_version": "2", "sha256": {"1": "ab", "2": "cd"}, "columns": ["age", "sex"],
         "example": {"inputs": [{"name": "x"}], "expect": {"y": [1]}}, "warm_up": true, "threads": 2,
-        "rows": "joined"
+        "rows": "joined", "preprocess": {"image": {"resize": "crop", "size": 224}}
     }"""
     assert list(json.loads(text)) == KEYS.split(", ") == list(ModelConfig._fields)
     assert parse_config(text.encode(), "m") == ModelConfig(
@@ -62,6 +64,7 @@ def test_every_key() -> None:
         warm_up=True,
         threads=2,
         rows="joined",
+        preprocess={"image": Preprocess("crop", (224, 224))},
     )
 
 
@@ -105,6 +108,7 @@ BAD = [
     ("warm_up", '"true"', "true or false"),
     ("rows", '"single"', '"joined"'),
     ("rows", "true", '"joined"'),
+    ("preprocess", "[]", "an object of input names to objects that say how their images are read"),
     ("dynamic_batching", "true", "an object"),
     ("dynamic_batching", "null", "an object"),
 ]

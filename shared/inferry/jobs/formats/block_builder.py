@@ -67,7 +67,7 @@ class ReadOptions:
         chosen = self.columns
         if chosen == ALL:
             chosen = inputs_among(found, self.apart)
-        return Chosen(self.model.name, self.model.signature, chosen)
+        return Chosen(self.model.name, self.model.signature, chosen, self.model.preprocess)
 
 
 class BlockBuilder:
@@ -105,8 +105,9 @@ class BlockBuilder:
     def _array(self, spec: TensorSpec, value: Any) -> Array:
         if value is None and (not spec.is_fixed or spec.fitted(()) is None):
             raise InvalidRequest("the value is missing")
+        how = self._model.preprocess.get(spec.name)
         try:
-            array = rows.tensor(spec, [value], self._model.name).array
+            array = rows.tensor(spec, [value], self._model.name, how).array
         except InvalidRequest:
             other = _other(value, spec.datatype)
             if other == value and repr(other) == repr(value):

@@ -49,6 +49,16 @@ def from_decimals(array: pa.Array) -> Array:
     return text
 
 
+def files_of_images(array: pa.Array) -> pa.Array | None:
+    """The files of a column of bytes or of Hugging Face's images, or texts; None for what holds none of these."""
+    array = without_extension(array)
+    held = array.type
+    if pa.types.is_struct(held) and held.get_field_index("bytes") >= 0 and is_binary(held.field("bytes").type):
+        return array.flatten()[held.get_field_index("bytes")]
+    is_text = pa.types.is_string(held) or pa.types.is_large_string(held)
+    return array if is_text or is_binary(held) else None
+
+
 def to_whole(array: pa.Array, datatype: Datatype) -> tuple[Array, Wrong]:
     """Floats or decimals that are whole, as integers."""
     if pa.types.is_decimal(array.type):

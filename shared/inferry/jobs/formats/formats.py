@@ -48,7 +48,7 @@ class Format:
     @property
     def is_sliced(self) -> bool:
         """Whether several workers may share a file: what is one stream of compressed bytes is read from its start."""
-        return FORMATS[self.name].is_sliced and not self.compression
+        return _ADAPTERS[self.name].is_sliced and not self.compression
 
 
 class _Adapters(NamedTuple):
@@ -74,6 +74,9 @@ FORMATS: Mapping[str, _Adapters] = {
     "npy": _Adapters("npy_reader:NpyRows", "npy_writer:NpyWriter", is_sliced=True),
     "npz": _Adapters("npy_reader:NpzRows", "npy_writer:NpzWriter"),
 }
+# With what is read and never written.
+_ADAPTERS: Mapping[str, _Adapters] = {**FORMATS, "images": _Adapters("image_reader:ImageRows", "")}
+IMAGES = Format("images")
 COMPRESSED = tuple(name for name, adapters in FORMATS.items() if adapters.is_compressed)
 _EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst", "bz2": ".bz2", "xz": ".xz"}
 _SYNONYMS = {"ndjson": "jsonl", "json": "jsonl", "pq": "parquet", "arrow": "feather"}
@@ -103,7 +106,7 @@ def of_file(path: str) -> Format | None:
 
 def open_reader(format: Format, file: BinaryIO, options: ReadOptions) -> Reader:  # noqa: A002
     """The rows of a file. InvalidFile when it can't be read."""
-    reader: Reader = _found(FORMATS[format.name].reader)(file, format.compression, options)
+    reader: Reader = _found(_ADAPTERS[format.name].reader)(file, format.compression, options)
     return reader
 
 

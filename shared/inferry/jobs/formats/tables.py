@@ -15,7 +15,9 @@ from inferry.jobs.formats.blocks import Block, Cursor, Group, Rejected, numbers
 from inferry.jobs.formats.casting import cast
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import Array, Shape, aligned, empty
+from inferry.runtime import images
 from inferry.runtime.columns import Assigned, names, required, some
+from inferry.runtime.preprocess import Preprocess
 
 
 def check_width(assigned: Assigned, options: ReadOptions) -> None:
@@ -195,6 +197,8 @@ def _floats(table: pa.Table, spec: TensorSpec) -> Array | None:
 def _single(array: pa.Array, item: Assigned, options: ReadOptions) -> _Column:
     """One column: a value, or a list of them, in each row."""
     name, spec = item.columns[0], item.spec
+    if (how := options.model.preprocess.get(spec.name)) and (files := conversions.files_of_images(array)) is not None:
+        return _images(files, how, spec, name)
     bad: dict[int, tuple[str, str]] = {}
     lists: _Lists | None = None
     if _is_list(array.type):
@@ -206,6 +210,21 @@ def _single(array: pa.Array, item: Assigned, options: ReadOptions) -> _Column:
         return _Column(spec, values, (), bad | wrong)
     bad |= _by_row(wrong, lists.sizes)
     return _Column(spec, values, _checked_shapes(lists, spec, name, bad), bad, lists.sizes)
+
+
+def _images(files: pa.Array, how: Preprocess, spec: TensorSpec, name: str) -> _Column:
+    """A column of images' files, or of texts with them in base64."""
+    shape = images.row_shape(how, spec)
+    values = np.zeros((len(files), *shape), spec.datatype.dtype)
+    bad: dict[int, tuple[str, str]] = {}
+    for row, file in enumerate(files):
+        try:
+            if not file.is_valid:
+                raise InvalidRequest("the value is missing")
+            values[row] = images.row(images.content(file.as_py()), how, spec)
+        except InvalidRequest as exc:
+            bad[row] = (name, str(exc))
+    return _Column(spec, values.reshape(-1), shape, bad)
 
 
 def _values(

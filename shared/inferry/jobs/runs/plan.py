@@ -1,7 +1,6 @@
 """What `inferry batch` and runs of many files do: which files, each with its results' place, and which are cut."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -9,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from inferry.errors import InferryError, InvalidRequest, StoreError
-from inferry.jobs import file_names, runner
+from inferry.jobs import file_names, patterns, runner
 from inferry.jobs.formats import formats
 from inferry.jobs.runner import Job, Slice
 from inferry.jobs.runs.run import Plan, Run
+from inferry.runtime.images import ENDINGS
 from inferry.service import Service
 from inferry.storage.files import is_inside, keep_apart, open_files, split
 from inferry.storage.stored import StoredFile
@@ -30,13 +30,12 @@ def files(job: Job) -> Iterator[Job]:
 
 def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
     """The same with the size of each file, where a listing has said it."""
-    base, pattern = _glob(job.input)
+    base, pattern = patterns.split(job.input)
     if pattern:
         yield from _matching(job, base, pattern)
         return
     if not is_folder(job.input):
-        target = f"{job.output}/" if is_folder(job.output) and not job.output.endswith("/") else job.output
-        yield replace(job, output=target), None
+        yield replace(job, output=as_folder(job.output)), None
         return
     keep_apart(job.input, job.output)
     source, output = f"{job.input.rstrip('/')}/", f"{job.output.rstrip('/')}/"
@@ -46,7 +45,11 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
         raise table.refuse()
     chosen = _chosen(found, job.format, tuple(tables))
     if not chosen and not tables:
-        raise InvalidRequest(f"no files to predict in {job.input}: {len(found)} files, none with a known extension")
+        has_images = any(file.path.lower().endswith(ENDINGS) for file in found)
+        hint = "; images are for a model whose config.json has 'preprocess'" if has_images else ""
+        raise InvalidRequest(
+            f"no files to predict in {job.input}: {len(found)} files, none with a known extension{hint}"
+        )
     for folder in tables:
         yield replace(job, input=f"{source}{folder}", output=f"{output}{folder}"), 0
     is_below = is_inside(job.input, job.output)
@@ -59,22 +62,13 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
             yield replace(job, input=f"{source}{file.path}", output=f"{output}{folder}"), file.size
 
 
-def _glob(url: str) -> tuple[str, str]:
-    """The folder and the pattern below it of a URL or a path with * in it, or ? and [; "" for the place of one file."""
-    magic = re.search(r"[*?[]" if "://" not in url else r"[*[]", url)
-    if not magic or ("://" not in url and Path(url).exists()):
-        return url, ""
-    base = url[: url.rfind("/", 0, magic.start()) + 1]
-    return base or "./", url[len(base) :]
-
-
 def _matching(job: Job, base: str, pattern: str) -> Iterator[tuple[Job, int | None]]:
     """The files that a pattern finds, whatever their extensions are: * and ? stop at "/", and ** doesn't."""
     output = f"{job.output.rstrip('/')}/"
     keep_apart(base, output)
     found = open_files(base).list()
     tables = file_names.tables(found, base)
-    is_meant = re.compile(_expression(pattern), re.DOTALL)
+    is_meant = patterns.compiled(pattern)
     chosen = [file for file in found if is_meant.fullmatch(file.path) and not file_names.is_mark(file.path)]
     if not chosen:
         raise InvalidRequest(f"no files to predict: none of the {len(found)} below {base} is called {pattern}")
@@ -84,16 +78,6 @@ def _matching(job: Job, base: str, pattern: str) -> Iterator[tuple[Job, int | No
         folder, _ = split(file.path)
         if not _is_own(f"{base}{file.path}"):
             yield replace(job, input=f"{base}{file.path}", output=f"{output}{folder}"), file.size
-
-
-def _expression(pattern: str) -> str:
-    """A pattern of the shell as a regular expression."""
-    kinds = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    pieces = re.split(r"(\*\*/|\*\*|\*|\?|\[[^/\]]+\])", pattern)
-    return "".join(
-        kinds.get(piece) or (piece.replace("[!", "[^") if re.fullmatch(r"\[.+\]", piece) else re.escape(piece))
-        for piece in pieces
-    )
 
 
 def _is_own(url: str) -> bool:
@@ -143,6 +127,16 @@ def described(job: Job) -> dict[str, Any]:
 
 def _part(part: Slice) -> dict[str, Any]:
     return {"start": [*part.start], "stop": part.stop}
+
+
+def is_several(url: str) -> bool:
+    """Whether a URL or a path stands for the files of a folder or of a pattern."""
+    return bool(patterns.split(url)[1]) or is_folder(url)
+
+
+def as_folder(url: str) -> str:
+    """The URL, with a "/" at its end if it names a folder."""
+    return f"{url}/" if is_folder(url) and not url.endswith("/") else url
 
 
 def is_folder(url: str) -> bool:
