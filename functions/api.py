@@ -1,4 +1,4 @@
-"""The Lambda function behind API Gateway, a load balancer or a Function URL: inferry's application."""
+"""The Lambda function behind API Gateway, a load balancer or a Function URL, or invoked directly: the application."""
 
 import gc
 import os
@@ -19,7 +19,7 @@ service = Service.from_settings(settings)
 with initialization.watched():
     initialization.preload(service)
 
-gateway = Gateway(create_app(service))
+gateway = Gateway(create_app(service), service)
 if initialization.requests_will_wait(service, os.environ):
     gateway.open_loop()
 handler = metrics.pushing(gateway, service, os.environ)

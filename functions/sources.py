@@ -48,7 +48,7 @@ _PARAMETER = re.compile(r"\{([^}+]+)\+?\}")
 
 
 class UnknownEvent(Exception):
-    """An event that is no HTTP request."""
+    """An event that is neither an HTTP request nor a direct invocation."""
 
 
 class _Source:
@@ -147,11 +147,13 @@ SOURCES = (HTTPApi, RestApi, LoadBalancer)
 
 
 def unknown(event: Any) -> UnknownEvent:
-    """The error for an event that none of SOURCES takes."""
+    """The error for an event that nothing here takes."""
     what = f"the keys {', '.join(sorted(event)) or '(none)'}" if isinstance(event, dict) else type(event).__name__
     return UnknownEvent(
-        "functions.api.handler takes HTTP events of API Gateway, Application Load Balancer and Function URLs, and "
-        f"got {what}; events about files and queues are for functions.batch.handler"
+        "functions.api.handler takes HTTP events of API Gateway, Application Load Balancer and Function URLs, and the "
+        'direct invocations {"model_name": NAME, "inputs": [TENSOR, ...]}, {"model_name": NAME, "features": [ROW, ...]} '
+        f'and {{"model_name": NAME, "ready": true}}; it got {what}; events about files and queues are for '
+        "functions.batch.handler"
     )
 
 

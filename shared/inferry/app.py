@@ -30,10 +30,13 @@ CORS_REQUEST_HEADERS = (
 CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "retry-after", "x-request-id")
 
 
-def create_app(service: Service, host: Host | None = None) -> ASGIApp:
-    """The application over a service; `host`: what its server gives. No lifespan: `service` is ready as it is."""
+def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...] | None = None) -> ASGIApp:
+    """The application over a service; `host`: what its server gives. No lifespan: `service` is ready as it is.
+
+    `keys`: the digests of those that requests must bring one of, instead of API_KEYS; none are asked for where it is ().
+    """
     settings = service.settings
-    app = App(service, settings.api_keys, _observer(service), host)
+    app = App(service, settings.api_keys if keys is None else keys, _observer(service), host)
     origins = settings.cors_origins
     if not origins:
         return app

@@ -171,7 +171,8 @@ def test_an_answer_up_to_the_limit(app: Callable[..., ASGIApp], method: str, pat
     assert (over.status_code, over.headers["content-type"]) == (413, "application/json")
     assert over.json() == {
         "error": f"the response has {size} bytes, over {size - 1} (MAX_RESPONSE_BYTES): ask for fewer rows or outputs, "
-        "for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')"
+        "or for outputs by reference ('uri'); by HTTP also for binary ones ('binary_data_output') or gzip "
+        "(Accept-Encoding)"
     }
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from emulator import PYTHONS, emulated
 
+# What HTTP events have, and direct invocations; files, queues and schedules are for the other function.
+REQUESTS = {"requestContext", "inputs", "features", "ready"}
+
 
 def handler(event: object) -> str:
-    """HTTP events have a request's context; files, queues and schedules are for the other function."""
-    return (
-        "functions.api.handler" if isinstance(event, dict) and "requestContext" in event else "functions.batch.handler"
-    )
+    """The function that the event is for."""
+    is_request = isinstance(event, dict) and not REQUESTS.isdisjoint(event)
+    return "functions.api.handler" if is_request else "functions.batch.handler"
 
 
 def main(path: str) -> None:

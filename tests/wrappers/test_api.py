@@ -115,6 +115,8 @@ def test_an_event_of_unknown_shape_is_named_by_its_keys(function: Make, name: st
         function()(event)
     assert words in str(failure.value)
     assert "HTTP events" in str(failure.value)
+    for form in ("inputs", "features", "ready"):
+        assert f'{{"model_name": NAME, "{form}": ' in str(failure.value)
 
 
 INFER = "/v2/models/digits/infer"
@@ -201,8 +203,8 @@ def test_an_answer_over_the_limit_says_whose_it_is(
     whose = "2000 (MAX_RESPONSE_BYTES)" if setting == "2000" else WHOSE[LIMITS[name]]
     assert (answer["statusCode"], json.loads(answer["body"])["error"]) == (
         413,
-        f"the response has {size} bytes, over {whose}: ask for fewer rows or outputs, for binary ones "
-        "('binary_data_output'), for gzip (Accept-Encoding), or for outputs by reference ('uri')",
+        f"the response has {size} bytes, over {whose}: ask for fewer rows or outputs, or for outputs by "
+        "reference ('uri'); by HTTP also for binary ones ('binary_data_output') or gzip (Accept-Encoding)",
     )
 
 

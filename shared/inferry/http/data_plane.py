@@ -280,9 +280,8 @@ class App:
             limit, whose = passed_on, name
         if limit and size > limit:
             raise ResponseTooLarge(
-                f"the response has {size} bytes, over {limit} ({whose}): ask for fewer rows or "
-                "outputs, for binary ones ('binary_data_output'), for gzip (Accept-Encoding), or for outputs by "
-                "reference ('uri')"
+                f"the response has {size} bytes, over {limit} ({whose}): ask for fewer rows or outputs, or for outputs "
+                "by reference ('uri'); by HTTP also for binary ones ('binary_data_output') or gzip (Accept-Encoding)"
             )
         if self._intake is not None and size > asgi.HELD:
             self._intake.hold_response(size)

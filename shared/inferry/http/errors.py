@@ -59,6 +59,7 @@ def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestReco
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
     status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
     text = described(exc, scope)
+    context.tell(scope, exc)
     if record is not None:
         record.reason = reason_of(exc)
     if status == 500:

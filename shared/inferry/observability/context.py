@@ -6,7 +6,7 @@ traceparent stand in for its two ids.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict
 
 KEY = "inferry"
@@ -30,7 +30,7 @@ class PlatformContext(TypedDict, total=False):
 
     `deadline`: when the platform ends the invocation, less a margin (seconds on time.monotonic); `cold_start`: whether
     the request is the first of its process; `max_response`: how many bytes a response may have to be passed on, and the
-    name of that limit.
+    name of that limit; `failed` hears of the exception that a response is the error of.
     """
 
     request_id: str
@@ -38,6 +38,7 @@ class PlatformContext(TypedDict, total=False):
     deadline: float
     cold_start: bool
     max_response: tuple[int, str]
+    failed: Callable[[Exception], object]
 
 
 class Context(NamedTuple):
@@ -108,6 +109,13 @@ def max_response(scope: Mapping[str, Any]) -> tuple[int, str]:
     """How many bytes of a response the platform passes on, 0 for any number, and the name of that limit."""
     platform: PlatformContext | None = scope.get(KEY)
     return platform.get("max_response", _UNLIMITED) if platform else _UNLIMITED
+
+
+def tell(scope: Mapping[str, Any], exc: Exception) -> None:
+    """Tells the platform that the response to a request is the error `exc`, where it wants to hear that."""
+    platform: PlatformContext | None = scope.get(KEY)
+    if platform and "failed" in platform:
+        platform["failed"](exc)
 
 
 def id_header(request_id: str) -> tuple[bytes, bytes]:

@@ -19,6 +19,7 @@ import onnx_models
 import pytest
 from emulator import PYTHONS, ROOT, Emulator, emulated
 
+from functions.direct import MAX_ANSWER as MAX_DIRECT
 from functions.initialization import LIMIT
 from functions.sources import MAX_ANSWER, MAX_BODY
 
@@ -52,6 +53,31 @@ def test_aws_own_runtime_client_runs_the_handler_too(python: Path) -> None:
     with emulated(HANDLER, python, runtime="awslambdaric", **env) as emulator:
         answers = [emulator.invoke(events.load(name)) for name in events.HTTP if name != "http-api-get"]
     assert [(answer["statusCode"], digit(answer)) for answer in answers] == [(200, [7])] * len(answers)
+
+
+SEVEN = [{"name": "label", "datatype": "INT64", "shape": [1], "data": [7]}]
+
+
+@pytest.mark.parametrize("runtime", ["functions", "awslambdaric"])
+def test_direct_invocations(python: Path, runtime: str) -> None:
+    """Tensors and rows in, JSON out; errors by their classes, or as responses; no key, and a line for each."""
+    event = events.load("direct")
+    keys: dict[str, Any] = {"API_KEYS": sha256(b"open sesame").hexdigest(), "LOG_FORMAT": "json"}
+    with emulated(HANDLER, python, runtime=runtime, MODEL_PATH="models", DEFAULT_MODEL="digits", **keys) as emulator:
+        answer = emulator.invoke(event)
+        rows = emulator.invoke({"features": event["inputs"][0]["data"]})
+        raised = emulator.invoke(event | {"model_name": "nobody"})
+        returned = emulator.invoke(event | {"model_name": "nobody", "on_error": "return"})
+        unknown = emulator.invoke({"model_name": "digits"})
+        log = emulator.log
+    assert answer == {"model_name": "digits", "model_version": "2", "id": event["id"], "outputs": SEVEN}
+    assert rows["predictions"][0]["label"] == 7
+    assert raised["errorType"] == "ModelNotFound"
+    assert returned == {"error": raised["errorMessage"], "status": 404}
+    assert raised["errorMessage"].startswith("unknown model 'nobody'; the repository has: ")
+    assert (unknown["errorType"], "got the keys model_name;" in unknown["errorMessage"]) == ("UnknownEvent", True)
+    written = [json.loads(line) for line in log.splitlines() if line.startswith("{") and '"status"' in line]
+    assert [line["status"] for line in written if "path" in line] == [200, 200, 404, 404]
 
 
 def test_what_is_not_the_data_plane(examples: Emulator) -> None:
@@ -120,7 +146,11 @@ LIVE = events.http_api("GET", "/v2/health/live")
 def tiny(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     folder = onnx_models.write(
         tmp_path_factory.mktemp("tiny"),
-        {"slow.onnx": onnx_models.slow(), "echo.onnx": onnx_models.identity("FP32", ("n",))},
+        {
+            "slow.onnx": onnx_models.slow(),
+            "echo.onnx": onnx_models.identity("FP32", ("n",)),
+            "words.onnx": onnx_models.identity("BYTES", ("n",)),
+        },
     )
     with emulated(HANDLER, python, timeout=SECONDS, MODEL_PATH=str(folder)) as emulator:
         # The emulator takes the init's time off that of the first invocation.
@@ -154,6 +184,33 @@ def test_an_answer_over_lambdas_limit_says_so(tiny: Emulator) -> None:
 
 
 TURNS = {"inputs": [{"name": "turns", "datatype": "INT64", "shape": [1], "data": [10**9]}]}
+def said(size: int) -> dict[str, Any]:
+    """A direct invocation that a model `words` answers with as much text."""
+    tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a" * size]}
+    return {"model_name": "words", "inputs": [tensor], "outputs": [{"name": "y"}]}
+
+
+def test_the_largest_response_to_a_direct_invocation(tiny: Emulator) -> None:
+    """It comes back, and one byte more is an error that says so."""
+    most, _ = MAX_DIRECT
+    around = len(json.dumps(tiny.invoke(said(0)), separators=(",", ":")))
+    answer = tiny.invoke_raw(json.dumps(said(most - around)).encode())
+    assert (len(answer), answer.startswith(b'{"model_name":"words"')) == (most, True)
+    failure = tiny.invoke(said(most - around + 1))
+    assert (failure["errorType"], f"over {most} (what Lambda passes on)" in failure["errorMessage"]) == (
+        "ResponseTooLarge",
+        True,
+    )
+
+
+def test_a_direct_invocation_ends_before_lambda_ends_it(tiny: Emulator) -> None:
+    before = tiny.runtimes()
+    failure = tiny.invoke({"model_name": "slow", **TURNS})
+    assert failure["errorType"] == "InferenceTimeout"
+    assert "the platform would have ended the request" in failure["errorMessage"]
+    assert tiny.runtimes() == before
+
+
 SLOW = events.http_api("POST", "/v2/models/slow/infer", json.dumps(TURNS).encode(), JSON)
 
 
@@ -216,4 +273,6 @@ def test_every_sample_can_be_invoked_by_hand(name: str) -> None:
     answer = json.loads(done.stdout)
     if name in events.HTTP:
         assert (answer["statusCode"], b'"digits"' in events.body(answer)) == (200, True)
+    if name == "direct":
+        assert answer["outputs"] == SEVEN
     assert "init" in done.stderr.splitlines()[-1]
