@@ -13,7 +13,7 @@ NOT_HEXADECIMAL = "ghijklmnopqrstuvwxyz"
 
 
 class ApiKeys(Construct):
-    """A secret of {"digests": "HEX,HEX", "check": KEY}; `variables` say to the function where it is.
+    """A secret of {"digests": "HEX,HEX"}; `variables` say to the function where it is.
 
     A new secret has a random digest: the API is closed until real ones are stored.
     """
@@ -23,9 +23,10 @@ class ApiKeys(Construct):
         self.secret = Secret(
             self,
             "Secret",
-            description=f"API keys of {props.stack_name}: digests, and the key of the check of new versions",
+            description=f"Digests of the API keys of {props.stack_name}",
             generate_secret_string=SecretStringGenerator(
-                secret_string_template='{"check":""}',  # noqa: S106  (a key that is put there later)
+                # Nothing reads "check" any more. Without it CloudFormation would make a new secret, over keys in use.
+                secret_string_template='{"check":""}',  # noqa: S106
                 generate_string_key="digests",
                 password_length=DIGEST_LENGTH,
                 exclude_characters=NOT_HEXADECIMAL,

@@ -19,7 +19,6 @@ from aws_cdk.aws_lambda import Code, Function, Runtime
 from constructs import Construct
 
 from cdk.alarms import Alarms
-from cdk.api_keys import ApiKeys
 from cdk.bucket import ModelBucket
 from cdk.function import ALIAS, InferenceFunction
 from cdk.logs import log_group
@@ -42,7 +41,6 @@ class Check(Construct):
         models: ModelFolder | None,
         target: InferenceFunction,
         bucket: ModelBucket | None,
-        keys: ApiKeys | None,
     ) -> None:
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
@@ -58,9 +56,6 @@ class Check(Construct):
         if bucket:
             bucket.grant_read(role)
             environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
-        if keys:
-            keys.grant_read(role)
-            environment["KEY_SECRET"] = keys.secret.secret_arn
         self.role = role
         # Those of a bucket are read when the check runs.
         cards = {name: card for name in checked if (card := models.card(name))} if models else {}

@@ -57,7 +57,7 @@ class InferryStack(Stack):
         self.alarms = Alarms(self, "Alarms", props, metrics)
         batch = self._batch(props, source, told, bucket, files) if files else {}
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
-        check = Check(self, "Check", props, models, self.function, bucket, keys)
+        check = Check(self, "Check", props, models, self.function, bucket)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
             add_budget(self, props, self.alarms.topic)
@@ -65,6 +65,7 @@ class InferryStack(Stack):
         outputs = {
             "Endpoint": self.api.url,
             "Curl": curl_line(props, self.api.url, models),
+            "FunctionArn": self.function.alias.function_arn,
             "Dashboard": monitor.url,
             "AlarmTopic": self.alarms.topic.topic_arn,
             "LogGroup": self.function.logs.log_group_name,

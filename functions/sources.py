@@ -150,9 +150,9 @@ def unknown(event: Any) -> UnknownEvent:
     """The error for an event that nothing here takes."""
     what = f"the keys {', '.join(sorted(event)) or '(none)'}" if isinstance(event, dict) else type(event).__name__
     return UnknownEvent(
-        "functions.api.handler takes HTTP events of API Gateway, Application Load Balancer and Function URLs, and the "
-        'direct invocations {"model_name": NAME, "inputs": [TENSOR, ...]}, {"model_name": NAME, "features": [ROW, ...]} '
-        f'and {{"model_name": NAME, "ready": true}}; it got {what}; events about files and queues are for '
+        "functions.api.handler takes HTTP events of API Gateway, Application Load Balancer and Function URLs, and "
+        'the direct invocations {"model_name": NAME, "inputs": [TENSOR, ...]}, {"model_name": NAME, "features": [ROW, '
+        f'...]}} and {{"model_name": NAME, "ready": true}}; it got {what}; events about files and queues are for '
         "functions.batch.handler"
     )
 

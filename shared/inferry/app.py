@@ -33,7 +33,7 @@ CORS_RESPONSE_HEADERS = ("content-encoding", _HEADER_LENGTH, "location", "retry-
 def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...] | None = None) -> ASGIApp:
     """The application over a service; `host`: what its server gives. No lifespan: `service` is ready as it is.
 
-    `keys`: the digests of those that requests must bring one of, instead of API_KEYS; none are asked for where it is ().
+    `keys`: the digests of those that requests must bring one of, instead of API_KEYS; (): none is asked for.
     """
     settings = service.settings
     app = App(service, settings.api_keys if keys is None else keys, _observer(service), host)

@@ -177,7 +177,7 @@ FAILURES: dict[str, tuple[dict[str, Any], str, str]] = {
 def test_an_error_is_raised_by_its_class(function: Make, repository: Callable[..., str], name: str) -> None:
     event, kind, text = FAILURES[name]
     served = function(MODEL_PATH=repository(FILES), DEFAULT_MODEL="")
-    with pytest.raises(Exception) as caught:  # noqa: PT011  of which class it is, is the question
+    with pytest.raises(Exception) as caught:
         served(event)
     assert (type(caught.value).__name__, str(caught.value)[: len(text)]) == (kind, text)
     if event.get("on_error"):

@@ -147,6 +147,12 @@ class Environment:
         answer: dict[str, Any] = json.loads(done.stdout)
         return answer
 
+    def invoke(self, event: Mapping[str, Any]) -> Any:
+        """What the alias returns to an event."""
+        function = self.outputs["FunctionArn"]
+        answer = self.account.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        return json.load(answer["Payload"])
+
     def predict_signed(self, credentials: Mapping[str, str]) -> httpx.Response:
         """The same in JSON, signed by botocore."""
         return _post(f"http://{self.address}", _signed(f"http://{self.address}", "execute-api", credentials))

@@ -13,10 +13,8 @@ from cdk.check import handler
 HOOK = {"DeploymentId": "d-1", "LifecycleEventHookExecutionId": "e-1"}
 INPUTS = [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]
 CARD = {"example": {"inputs": INPUTS, "expect": {"y": [0.5, 0.25], "label": ["a"]}}}
-ANSWER = {
-    "statusCode": 200,
-    "body": json.dumps({"outputs": [{"name": "y", "data": [0.5004, 0.25]}, {"name": "label", "data": ["a"]}]}),
-}
+ANSWER = {"outputs": [{"name": "y", "data": [0.5004, 0.25]}, {"name": "label", "data": ["a"]}]}
+READY = {"name": "m", "ready": True}
 
 
 class AWS:
@@ -72,16 +70,12 @@ def test_asks_the_version_itself(run: Any) -> None:
     status, [(name, given)] = run(CARD, {}, invoke=invoked(ANSWER))
     event = json.loads(given.pop("Payload"))
     assert (status, name, given) == ("Succeeded", "invoke", {"FunctionName": "arn:function:7"})
-    assert (event["requestContext"]["http"]["method"], event["rawPath"]) == ("POST", "/v2/models/m/infer")
-    assert json.loads(event["body"]) == {"inputs": INPUTS}
-    assert event["headers"] == {"content-type": "application/json", "host": "check"}
+    assert event == {"model_name": "m", "inputs": INPUTS}
 
 
 def test_a_card_without_an_example(run: Any) -> None:
-    status, [(_, given)] = run({}, {}, invoke=invoked({"statusCode": 200, "body": ""}))
-    event = json.loads(given["Payload"])
-    assert (status, event["requestContext"]["http"]["method"]) == ("Succeeded", "GET")
-    assert event["rawPath"] == "/v2/models/m/ready"
+    status, [(_, given)] = run({}, {}, invoke=invoked(READY))
+    assert (status, json.loads(given["Payload"])) == ("Succeeded", {"model_name": "m", "ready": True})
 
 
 def test_a_card_in_a_bucket(run: Any) -> None:
@@ -100,38 +94,29 @@ def test_a_card_in_a_bucket(run: Any) -> None:
 def test_a_model_in_a_bucket_that_has_no_card(run: Any) -> None:
     """S3 tells a role with these rights that an object is not there by its list alone."""
     empty = {"list_objects_v2": {"KeyCount": 0}}
-    status, [listed, (name, given)] = run(
-        CARD, {"MODEL_BUCKET": "b"}, **empty, invoke=invoked({"statusCode": 200, "body": ""})
-    )
+    status, [listed, (name, given)] = run(CARD, {"MODEL_BUCKET": "b"}, **empty, invoke=invoked(READY))
     assert (status, listed) == ("Succeeded", ("list_objects_v2", {"Bucket": "b", "Prefix": "models/m/config.json"}))
-    assert (name, json.loads(given["Payload"])["rawPath"]) == ("invoke", "/v2/models/m/ready")
+    assert (name, json.loads(given["Payload"])) == ("invoke", {"model_name": "m", "ready": True})
 
 
 def test_a_model_in_the_image_that_has_no_card(run: Any) -> None:
-    status, [(_, given)] = run(None, {}, invoke=invoked({"statusCode": 200, "body": ""}))
-    assert (status, json.loads(given["Payload"])["rawPath"]) == ("Succeeded", "/v2/models/m/ready")
-
-
-def test_its_own_key(run: Any) -> None:
-    secret = {"SecretString": json.dumps({"digests": "d", "check": "the key"})}
-    status, [read, (_, given)] = run(CARD, {"KEY_SECRET": "arn"}, get_secret_value=secret, invoke=invoked(ANSWER))
-    assert (status, read) == ("Succeeded", ("get_secret_value", {"SecretId": "arn"}))
-    assert json.loads(given["Payload"])["headers"]["x-api-key"] == "the key"
+    status, [(_, given)] = run(None, {}, invoke=invoked(READY))
+    assert (status, json.loads(given["Payload"])) == ("Succeeded", {"model_name": "m", "ready": True})
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
         (
-            invoked({"errorMessage": "out of memory"}, FunctionError="Unhandled"),
-            'POST /v2/models/m/infer made the function fail: {"errorMessage": "out of memory"}',
+            invoked({"errorType": "ModelNotFound", "errorMessage": "unknown model 'm'"}, FunctionError="Unhandled"),
+            "m: the function failed: ModelNotFound: unknown model 'm'",
         ),
         (
-            invoked({"statusCode": 404, "body": '{"error":"no m"}'}),
-            'POST /v2/models/m/infer answered 404: {"error":"no m"}',
+            invoked({"errorMessage": "out of memory"}, FunctionError="Unhandled"),
+            "m: the function failed: None: out of memory",
         ),
-        (invoked({"statusCode": 200, "body": '{"outputs":[]}'}), "m: y is None, and its card says [0.5, 0.25]"),
-        (invoked({"nonsense": 1}), "POST /v2/models/m/infer answered None: None"),
+        (invoked({"outputs": []}), "m: y is None, and its card says [0.5, 0.25]"),
+        (invoked({"nonsense": 1}), "'outputs'"),
     ],
 )
 def test_what_goes_wrong(run: Any, capsys: pytest.CaptureFixture[str], answer: Any, reason: str) -> None:

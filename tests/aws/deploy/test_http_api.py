@@ -101,7 +101,7 @@ def test_function_url_is_off_by_default(dev: Assembly) -> None:
     [("dev", set()), ("prod", {"ModelBucket"}), ("open", {"FunctionUrl"}), ("keys", {"ApiKeysSecret", "FunctionUrl"})],
 )
 def test_outputs(assemblies: dict[str, Assembly], variant: str, more: set[str]) -> None:
-    expected = {"AlarmTopic", "Curl", "Dashboard", "Endpoint", "LogGroup"}
+    expected = {"AlarmTopic", "Curl", "Dashboard", "Endpoint", "FunctionArn", "LogGroup"}
     assert set(assemblies[variant].template["Outputs"]) == expected | more
 
 

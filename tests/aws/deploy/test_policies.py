@@ -181,9 +181,9 @@ def test_what_the_function_may_do(assemblies: dict[str, Assembly], variant: str,
     assert {action for statement in found for action in listed(statement["Action"])} == expected
 
 
-def test_only_the_function_and_its_check_read_the_secret(keys: Assembly) -> None:
+def test_only_the_function_reads_the_secret(keys: Assembly) -> None:
     [secret] = keys.resources("AWS::SecretsManager::Secret")
     readers = {
         n[: n.index("Role")]: s["Resource"] for n, s in keys.statements() if "secretsmanager" in str(s["Action"])
     }
-    assert readers == {"Check": {"Ref": secret}, "Function": {"Ref": secret}}
+    assert readers == {"Function": {"Ref": secret}}

@@ -1,7 +1,7 @@
 """Direct invocations from a state machine, which tries again and catches by the class of an error.
 
-MiniStack interprets the machine and is Lambda: it starts the function's own runtime as a bootstrap of its own, which gives
-errors to the machine as Lambda does.
+MiniStack interprets the machine, and is Lambda. Its function's bootstrap is the image's command: errors reach the
+machine as the runtime reports them.
 """
 
 import io

@@ -184,6 +184,8 @@ def test_an_answer_over_lambdas_limit_says_so(tiny: Emulator) -> None:
 
 
 TURNS = {"inputs": [{"name": "turns", "datatype": "INT64", "shape": [1], "data": [10**9]}]}
+
+
 def said(size: int) -> dict[str, Any]:
     """A direct invocation that a model `words` answers with as much text."""
     tensor = {"name": "x", "shape": [1], "datatype": "BYTES", "data": ["a" * size]}
