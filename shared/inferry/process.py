@@ -2,6 +2,8 @@
 
 import ctypes
 import gc
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +11,15 @@ from contextlib import contextmanager
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 _MIB = 1 << 20
+
+# Where cpuinfo, a part of ONNX Runtime, looks for CPUs on arm64. Lambda has none there.
+_CPUS = "/sys/devices/system/cpu/possible"
+# How the lines begin that it and ONNX Runtime write for that.
+_NO_CPUS = (
+    b"Error in cpuinfo: failed to parse ",
+    b"onnxruntime cpuid_info warning: ",
+    b"onnxruntime warning: cpuinfo_initialize failed",
+)
 
 
 @contextmanager
@@ -65,3 +76,25 @@ def trim() -> None:
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is not None:
         malloc_trim(0)
+
+
+@contextmanager
+def without_cpu_warnings() -> Iterator[None]:
+    """Inside, where ONNX Runtime is imported, nothing is written of CPUs that /sys doesn't list on arm64.
+
+    cpuinfo writes to the descriptor itself, and no setting of it or of ONNX Runtime stops that: eight lines in each
+    process. Every other line is written when the block ends.
+    """
+    if sys.platform != "linux" or os.uname().machine != "aarch64" or os.path.exists(_CPUS):  # noqa: PTH110  at each start
+        yield
+        return
+    errors, written = os.dup(2), os.memfd_create("stderr")
+    os.dup2(written, 2)
+    try:
+        yield
+    finally:
+        os.dup2(errors, 2)
+        with open(written, "rb") as file:  # noqa: PTH123  a descriptor
+            file.seek(0)
+            os.write(2, b"".join(line for line in file if not line.startswith(_NO_CPUS)))
+        os.close(errors)

@@ -118,6 +118,29 @@ def models() -> list[str]:
     return [path.name for path in (ROOT / "models").iterdir() if any(path.glob("*/model.onnx"))]
 
 
+# Lambda's sandbox has no CPUs there, on arm64.
+WITHOUT_CPUS = ("unshare", "--map-root-user", "--mount", "sh", "-c")
+HIDING = 'mount -t tmpfs none /sys/devices/system/cpu && exec "$@"'
+
+
+def said_without_cpus(function: Path, script: str, **env: str) -> str:
+    """What a script writes to standard error where /sys lists no CPUs."""
+    command = (*WITHOUT_CPUS, HIDING, "sh", *emulation(function, **env), "-c", script)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_a_machine_that_lists_no_cpus(function: Path) -> None:
+    """ONNX Runtime alone writes of it, the function nothing but its own lines."""
+    assert "Error in cpuinfo: failed to parse " in said_without_cpus(function, "import onnxruntime")
+    script = "import functions.api as f; f.handler({'model_name': 'digits', 'ready': True}, type('Context', (), {"
+    script += "'aws_request_id': 'r', 'get_remaining_time_in_millis': lambda _: 30_000})())"
+    said = said_without_cpus(function, script, DEFAULT_MODEL="digits", LOG_FORMAT="json")
+    lines = [json.loads(line)["message"].partition(" in ")[0] for line in said.splitlines()]
+    assert lines == ["loaded model 'digits' version 2", "GET /v2/models/digits/ready 200"]
+
+
 def test_jobs_of_every_format(function: Path) -> None:
     assert "csv, parquet, tsv, feather, orc, npy, npz" in emulated(function, "images/jobs.py")
 

@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 
+from inferry import process
 from inferry.protocol.tensors import Array
 
 # Before the import: onnxruntime >= 1.29 writes to the home directory and starts a thread otherwise.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-import onnxruntime as ort
+# Servers and functions import it here first.
+with process.without_cpu_warnings():
+    import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as binding
 
 KEPT = 32 << 20
