@@ -8,12 +8,13 @@ from inferry.observability import catalogue
 
 from cdk.function import InferenceFunction
 from cdk.http_api import InferenceApi
-from cdk.props import Props
+from cdk.props import DAY_SECONDS, Props
 
 # USD in us-east-1, x86_64, without the free tier: an estimate that is rather too high.
 GB_SECOND = 0.0000166667
 MILLION_REQUESTS = 0.20
 MILLION_API_REQUESTS = 1.00
+RESTORED_GB = 0.0001397998
 NAMESPACE = "inferry/lambda"
 
 
@@ -24,7 +25,7 @@ class Metrics(Construct):
         self, scope: Construct, name: str, props: Props, function: InferenceFunction, api: InferenceApi
     ) -> None:
         super().__init__(scope, name)
-        self._memory = props.memory
+        self._props = props
         self._alias = function.alias
         self._api = api.api
         self._stack = props.stack_name
@@ -99,16 +100,22 @@ class Metrics(Construct):
         )
 
     def cost(self, period: Duration) -> IMetric:
-        """USD in a period: what Lambda and API Gateway ask for time, memory and requests."""
+        """USD in a period: what Lambda and API Gateway ask for time, memory and requests, and for what is kept idle."""
+        gigabytes = self._props.memory / 1024
+        using = {
+            "duration": (self._alias.metric_duration(statistic="Sum"), GB_SECOND / 1000 * gigabytes),
+            "invocations": (self._alias.metric_invocations(), MILLION_REQUESTS / 1e6),
+            "requests": (self.requests, MILLION_API_REQUESTS / 1e6),
+        }
+        if self._props.start == "snapstart":
+            using["restores"] = (self._start("Restore", "SampleCount"), RESTORED_GB * gigabytes)
+        idle = self._props.idle_cost * period.to_seconds() / DAY_SECONDS
+        # Decimals: CloudWatch reads the "e" of 1.7e-05 as the name of a metric. A term without data is none of the sum:
+        # who is invoked directly has no requests.
+        terms = [f"FILL({name},0)*{price:.15f}" for name, (_, price) in using.items()]
         return MathExpression(
-            # Decimals: CloudWatch reads the "e" of 1.7e-05 as the name of a metric.
-            expression=f"duration*{GB_SECOND / 1000 * self._memory / 1024:.15f}"
-            f"+invocations*{MILLION_REQUESTS / 1e6:.9f}+requests*{MILLION_API_REQUESTS / 1e6:.9f}",
-            using_metrics={
-                "duration": self._alias.metric_duration(statistic="Sum"),
-                "invocations": self._alias.metric_invocations(),
-                "requests": self.requests,
-            },
+            expression="+".join([*terms, f"{idle:.9f}"]),
+            using_metrics={name: metric for name, (metric, _) in using.items()},
             period=period,
             label="estimated cost, USD",
         )

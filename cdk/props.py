@@ -11,6 +11,9 @@ from inferry.settings import Settings
 
 # "1 vCPU per 1,769 MB", says Lambda's documentation.
 MB_PER_CPU = 1769
+# USD for a GB that is kept for a second, of a snapshot or a provisioned environment: as inferry/sizing/prices.json.
+KEPT_GB_SECOND = {"snapstart": 0.0000015046, "provisioned": 0.0000041667, "none": 0.0}
+DAY_SECONDS = 24 * 60 * 60
 # CloudWatch Logs takes these numbers of days and no others.
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
 ROLLOUTS = (
@@ -109,7 +112,7 @@ class Props:
     max_p99: int = _prop(3000, "Alarm: p99 of the API's latency in ms", least=1)
     max_init: int = _prop(8000, "Alarm: longest cold start in ms; Lambda ends them at 10 s", least=1)
     max_batch_age: int = _prop(3600, "Alarm: age of the oldest message in s, when `batch` is on", least=60)
-    daily_cost: float = _prop(10.0, "Alarm: estimated cost of the function's invocations in USD a day", least=0.01)
+    daily_cost: float = _prop(10.0, "Alarm: estimated cost of the function in USD a day, idle and invoked", least=0.01)
     budget: float = _prop(0.0, "Monthly AWS budget of the stack, USD; 0: none", least=0)
     retain: bool = _prop(False, "Keep buckets and logs when the stack is destroyed")
 
@@ -141,6 +144,12 @@ class Props:
         return math.ceil(self.memory / MB_PER_CPU)
 
     @property
+    def idle_cost(self) -> float:
+        """USD a day for what is kept for the next request, whether one comes or not."""
+        count = self.provisioned if self.start == "provisioned" else 1
+        return KEPT_GB_SECOND[self.start] * DAY_SECONDS * self.memory / 1024 * count
+
+    @property
     def stack_name(self) -> str:
         return f"{self.project}-{self.environment}"
 
@@ -158,7 +167,13 @@ _RULES: tuple[tuple[Callable[[Props], bool], str], ...] = (
     ),
     (
         lambda p: p.start == "snapstart" and p.storage > 512,
-        "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, or start to provisioned or none",
+        "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, with large models in the image "
+        "(models: image), or start to provisioned or none",
+    ),
+    (
+        lambda p: p.daily_cost <= p.idle_cost,
+        "daily_cost is less than what start costs a day without a request, by memory and provisioned "
+        "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
     ),
     (
         lambda p: {bool(p.jwt_issuer), bool(p.jwt_audience)} != {p.authorization == "jwt"},

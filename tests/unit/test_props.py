@@ -128,7 +128,20 @@ def test_command_line_wins() -> None:
         ({"project": "my_models"}, "project and environment name the stack: letters, digits and -, a letter first"),
         (
             {"start": "snapstart", "storage": 1024},
-            "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, or start to provisioned or none",
+            "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, with large models in the image "
+            "(models: image), or start to provisioned or none",
+        ),
+        *(
+            (
+                given,
+                "daily_cost is less than what start costs a day without a request, by memory and provisioned "
+                "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
+            )
+            for given in (
+                {"daily_cost": 0.22},
+                {"daily_cost": 1.2, "start": "provisioned", "provisioned": 2},
+                {"daily_cost": 1.29, "memory": 10240},
+            )
         ),
         ({"authorization": "jwt"}, "jwt_issuer and jwt_audience belong to authorization jwt, which needs both"),
         (
@@ -156,6 +169,18 @@ def test_bad_values(environment: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidProps) as caught:
         read(environment)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"daily_cost": 0.23},
+        {"daily_cost": 1.25, "start": "provisioned", "provisioned": 2},
+        {"daily_cost": 0.01, "start": "none"},
+    ],
+)
+def test_a_daily_cost_above_what_is_kept_idle(environment: dict[str, Any]) -> None:
+    assert read(environment).daily_cost == environment["daily_cost"]
 
 
 def test_unknown_environment() -> None:

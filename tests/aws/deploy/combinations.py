@@ -60,7 +60,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "max_p99": (3000, 1000),
     "max_init": (8000, 5000),
     "max_batch_age": (3600, 600),
-    "daily_cost": (10.0, 2.5),
+    "daily_cost": (10.0, 20.0),
     "budget": (0.0, 50.0),
     "retain": (False, True),
 }

@@ -92,14 +92,47 @@ def test_rollback_alarms_ring_within_a_rollout(dev: Assembly) -> None:
         assert {metric["MetricStat"]["Period"] for metric in metrics if "MetricStat" in metric} == {60}
 
 
-def test_cost_formula(opened: Assembly) -> None:
-    """4,000 MB for 1,000 s in 1,000 requests, by Lambda's and API Gateway's price lists."""
-    [name] = alarms(opened, "Cost")
-    metrics = opened.resources(ALARM)[name]["Properties"]["Metrics"]
+PRICES = json.loads((ROOT / "shared/inferry/sizing/prices.json").read_text())["lambda"]
+DAY = 24 * 60 * 60
+
+
+@pytest.mark.parametrize(
+    ("variant", "gigabytes", "idle", "restored"),
+    [
+        ("open", 4000 / 1024, 0.0, 0.0),
+        ("dev", 1769 / 1024, PRICES["snapstart"]["cached_gb_second"] * DAY, PRICES["snapstart"]["restored_gb"]),
+        # Two of them.
+        ("prod", 1769 / 1024, PRICES["provisioned"]["gb_second"] * DAY * 2, 0.0),
+    ],
+)
+def test_cost_formula(
+    assemblies: dict[str, Assembly], variant: str, gigabytes: float, idle: float, restored: float
+) -> None:
+    """A day with 1,000 s in 1,000 requests and ten restores, and a day with nothing, by AWS's price lists."""
+    [name] = alarms(assemblies[variant], "Cost")
+    metrics = assemblies[variant].resources(ALARM)[name]["Properties"]["Metrics"]
     [formula] = [metric["Expression"] for metric in metrics if "Expression" in metric]
-    cost = eval(formula, {"duration": 1_000_000, "invocations": 1000, "requests": 1000})
-    assert cost == pytest.approx(1000 * 4000 / 1024 * 0.0000166667 + 0.0002 + 0.001)
-    assert {metric["MetricStat"]["Period"] for metric in metrics if "MetricStat" in metric} == {86400}
+    names = {metric["Id"]: metric["MetricStat"]["Stat"] for metric in metrics if "MetricStat" in metric}
+    assert names == {
+        "duration": "Sum",
+        "invocations": "Sum",
+        "requests": "Sum",
+        **({"restores": "SampleCount"} if restored else {}),
+    }
+
+    def cost(**data: int) -> float:
+        missing = dict.fromkeys(names)
+        value: float = eval(
+            formula, {"FILL": lambda value, other: other if value is None else value, **missing, **data}
+        )
+        return value
+
+    busy = cost(duration=1_000_000, invocations=1000, requests=1000, **({"restores": 10} if restored else {}))
+    running = 1000 * gigabytes * PRICES["x86_64"]["gb_second"] + 1000 * PRICES["request"] + 0.001
+    assert busy == pytest.approx(running + gigabytes * (idle + 10 * restored))
+    assert cost() == pytest.approx(gigabytes * idle)
+    assert cost(duration=1_000_000, invocations=1000) > cost()
+    assert {metric["MetricStat"]["Period"] for metric in metrics if "MetricStat" in metric} == {DAY}
 
 
 def test_cold_starts_are_read_from_the_logs(dev: Assembly) -> None:
