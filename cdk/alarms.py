@@ -3,7 +3,7 @@
 from aws_cdk import Duration
 from aws_cdk.aws_cloudwatch import Alarm, ComparisonOperator, IAlarm, IMetric, TreatMissingData
 from aws_cdk.aws_cloudwatch_actions import SnsAction
-from aws_cdk.aws_sns import Topic
+from aws_cdk.aws_sns import ITopic, Topic
 from aws_cdk.aws_sns_subscriptions import EmailSubscription
 from constructs import Construct
 
@@ -22,13 +22,9 @@ class Alarms(Construct):
     def __init__(self, scope: Construct, name: str, props: Props, metrics: Metrics) -> None:
         super().__init__(scope, name)
         self.all: list[IAlarm] = []
-        self.topic = Topic(self, "Topic", display_name=f"Alarms of {props.stack_name}", enforce_ssl=True)
-        # A policy takes the place of the one that SNS gives a topic, which lets the account's alarms in.
-        self.topic.add_to_resource_policy(
-            allow_service("cloudwatch.amazonaws.com", "sns:Publish", self.topic.topic_arn)
+        self.topic = (
+            Topic.from_topic_arn(self, "Topic", props.alarm_topic) if props.alarm_topic else _topic(self, props)
         )
-        if props.alarm_email:
-            self.topic.add_subscription(EmailSubscription(props.alarm_email))
         failures = self.add("Errors", metrics.errors_percent(MINUTE), props.max_errors, "% of invocations fail")
         answers = self.add(
             "ServerErrors", metrics.server_errors_percent(MINUTE), props.max_errors, "% of answers are 5xx"
@@ -55,3 +51,12 @@ class Alarms(Construct):
         alarm.add_ok_action(SnsAction(self.topic))
         self.all.append(alarm)
         return alarm
+
+
+def _topic(scope: Construct, props: Props) -> ITopic:
+    topic = Topic(scope, "Topic", display_name=f"Alarms of {props.stack_name}", enforce_ssl=True)
+    # A policy takes the place of the one that SNS gives a topic, which lets the account's alarms in.
+    topic.add_to_resource_policy(allow_service("cloudwatch.amazonaws.com", "sns:Publish", topic.topic_arn))
+    if props.alarm_email:
+        topic.add_subscription(EmailSubscription(props.alarm_email))
+    return topic

@@ -2,7 +2,7 @@
 
 from aws_cdk import Duration, RemovalPolicy
 from aws_cdk.aws_iam import PolicyStatement, Role
-from aws_cdk.aws_s3 import BlockPublicAccess, Bucket, BucketEncryption, LifecycleRule, ObjectOwnership
+from aws_cdk.aws_s3 import BlockPublicAccess, Bucket, BucketEncryption, IBucket, LifecycleRule, ObjectOwnership
 from constructs import Construct
 
 from cdk.nag import acknowledge, wildcard
@@ -41,7 +41,10 @@ class ModelBucket(Construct):
 
     def __init__(self, scope: Construct, name: str, props: Props) -> None:
         super().__init__(scope, name)
-        self.bucket = private_bucket(self, "Bucket", props)
+        own = props.model_bucket
+        self.bucket: IBucket = (
+            Bucket.from_bucket_name(self, "Bucket", own) if own else private_bucket(self, "Bucket", props)
+        )
         self.url = f"s3://{self.bucket.bucket_name}/{MODELS}"
 
     def grant_read(self, role: Role) -> None:

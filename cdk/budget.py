@@ -1,7 +1,7 @@
 """A monthly budget for one stack; the account must have activated the cost allocation tag it counts by."""
 
 from aws_cdk.aws_budgets import CfnBudget
-from aws_cdk.aws_sns import Topic
+from aws_cdk.aws_sns import ITopic
 from constructs import Construct
 
 from cdk.props import Props
@@ -11,7 +11,7 @@ from cdk.services import allow_service
 _NOTICES = (("FORECASTED", 100), ("ACTUAL", 80))
 
 
-def add_budget(scope: Construct, props: Props, topic: Topic) -> CfnBudget:
+def add_budget(scope: Construct, props: Props, topic: ITopic) -> CfnBudget:
     topic.add_to_resource_policy(allow_service("budgets.amazonaws.com", "sns:Publish", topic.topic_arn))
     subscriber = CfnBudget.SubscriberProperty(address=topic.topic_arn, subscription_type="SNS")
     return CfnBudget(

@@ -21,7 +21,7 @@ from inferry.observability.sinks import cloudwatch_names
 from inferry.settings import Settings
 
 from cdk.api_keys import ApiKeys
-from cdk.image import ARCHITECTURES, image
+from cdk.image import ARCHITECTURES, image, stored_image
 from cdk.logs import log_group
 from cdk.props import InvalidProps, Props
 from cdk.role import function_role
@@ -82,7 +82,9 @@ def image_function(
         scope,
         "Handler",
         description=description,
-        code=image(
+        code=stored_image(scope, props.image, handler)
+        if props.image
+        else image(
             source,
             source / props.model_path,
             props.architecture,

@@ -101,7 +101,7 @@ class InferenceApi(Construct):
             auto_deploy=True,
             detailed_metrics_enabled=True,
             throttle=ThrottleSettings(rate_limit=props.throttle_rate, burst_limit=props.throttle_burst),
-            access_log_settings=AccessLogs(log_group(self, "AccessLogs", props)),
+            access_log_settings=AccessLogs(log_group(self, "AccessLogs", props, delivered=True)),
             domain_mapping=DomainMappingOptions(domain_name=domain) if domain else None,
         )
         self.url = f"https://{props.domain}" if domain else self.api.api_endpoint

@@ -1,10 +1,12 @@
-"""The container image: one build that serves every function, each with its own handler."""
+"""The container image, built or in a registry: one that serves every function, each with its own handler."""
 
 from pathlib import Path
 
-from aws_cdk import FileSystem, IgnoreMode
+from aws_cdk import Aws, FileSystem, IgnoreMode
+from aws_cdk.aws_ecr import Repository
 from aws_cdk.aws_ecr_assets import DockerImageAssetInvalidationOptions, Platform
 from aws_cdk.aws_lambda import Architecture, DockerImageCode
+from constructs import Construct
 
 # What the image is built from. Anything else, tests and docs included, must not change its hash.
 CONTEXT = ("functions", "images", "shared")
@@ -14,6 +16,16 @@ MODELS = "models"
 MAKERS = ("models/*.py", "models/*.json")
 PLATFORMS = {"arm64": Platform.LINUX_ARM64, "x86_64": Platform.LINUX_AMD64}
 ARCHITECTURES = {"arm64": Architecture.ARM_64, "x86_64": Architecture.X86_64}
+
+
+def stored_image(scope: Construct, uri: str, handler: str) -> DockerImageCode:
+    """An image that is in ECR, by its digest."""
+    registry, _, named = uri.partition("/")
+    name, _, digest = named.partition("@")
+    account, _, _, region, *_ = registry.split(".")
+    arn = f"arn:{Aws.PARTITION}:ecr:{region}:{account}:repository/{name}"
+    repository = Repository.from_repository_attributes(scope, "Repository", repository_arn=arn, repository_name=name)
+    return DockerImageCode.from_ecr(repository, tag_or_digest=digest, cmd=[handler])
 
 
 def image(

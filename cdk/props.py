@@ -115,6 +115,21 @@ class Props:
     daily_cost: float = _prop(10.0, "Alarm: estimated cost of the function in USD a day, idle and invoked", least=0.01)
     budget: float = _prop(0.0, "Monthly AWS budget of the stack, USD; 0: none", least=0)
     retain: bool = _prop(False, "Keep buckets and logs when the stack is destroyed")
+    kms_key: str = _prop(
+        "",
+        "ARN of a KMS key for buckets, queues, the topic, logs, secrets and the functions' environments; "
+        "empty: AWS's own keys",
+    )
+    tags: tuple[str, ...] = _prop((), "More tags of all that the stack has, `NAME=VALUE`, comma-separated")
+    permissions_boundary: str = _prop("", "ARN of a policy that is the permissions boundary of all roles; empty: none")
+    model_bucket: str = _prop(
+        "", "Name of a bucket that has the models, below `models/`; empty: one of the stack's own"
+    )
+    alarm_topic: str = _prop("", "ARN of an SNS topic that gets the alarms; empty: one of the stack's own")
+    image: str = _prop("", "URI of an image in ECR, with its digest, that the functions run; empty: it is built")
+    vended_logs: bool = _prop(
+        False, "Name the log groups that API Gateway and Step Functions deliver to `/aws/vendedlogs/...`"
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -159,6 +174,21 @@ class Props:
         return self.checked_models or tuple(filter(None, [self.settings.default_model]))
 
 
+_KEY = re.compile("arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
+_POLICY = re.compile("arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+")
+_BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_TOPIC = re.compile("arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
+_IMAGE = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{64}")
+# Tags of the stack's own.
+_TAGS = ("Environment", "Project", "ManagedBy")
+
+
+def _is_tag(text: str) -> bool:
+    name, equals, value = text.partition("=")
+    is_free = name not in _TAGS and not name.lower().startswith("aws:")
+    return bool(equals) and 0 < len(name) <= 128 and len(value) <= 256 and is_free
+
+
 # What two props say together.
 _RULES: tuple[tuple[Callable[[Props], bool], str], ...] = (
     (
@@ -190,6 +220,62 @@ _RULES: tuple[tuple[Callable[[Props], bool], str], ...] = (
     (
         lambda p: bool(p.settings.api_keys),
         "API_KEYS come from the stack's secret, with authorization api-keys: leave them out of settings",
+    ),
+    (
+        lambda p: bool(p.kms_key) and not _KEY.fullmatch(p.kms_key),
+        "kms_key must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID: Lambda and CloudWatch Logs take no alias",
+    ),
+    (
+        lambda p: bool(p.kms_key and p.region) and p.kms_key.split(":")[3] != p.region,
+        "kms_key must be in the stack's region: choose another key, or another region",
+    ),
+    (
+        lambda p: not all(map(_is_tag, p.tags)),
+        "tags must be NAME=VALUE, of up to 128 and 256 characters, with other names than Environment, Project and "
+        "ManagedBy, which environment and project give, and than those that begin with aws:",
+    ),
+    (
+        lambda p: bool(p.permissions_boundary) and not _POLICY.fullmatch(p.permissions_boundary),
+        "permissions_boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME",
+    ),
+    (
+        lambda p: (
+            bool(p.permissions_boundary and p.account)
+            and p.permissions_boundary.split(":")[4] not in (p.account, "aws")
+        ),
+        "permissions_boundary must be a policy of the account, or one of AWS's: choose another policy, or account",
+    ),
+    (
+        lambda p: bool(p.model_bucket) and not _BUCKET.fullmatch(p.model_bucket),
+        "model_bucket must be a bucket's name, without s3://",
+    ),
+    (
+        lambda p: bool(p.model_bucket) and p.models != "bucket",
+        "model_bucket belongs to models bucket",
+    ),
+    (
+        lambda p: bool(p.alarm_topic) and not _TOPIC.fullmatch(p.alarm_topic),
+        "alarm_topic must be the ARN of a topic, arn:aws:sns:REGION:ACCOUNT:NAME",
+    ),
+    (
+        lambda p: bool(p.alarm_topic and p.region) and p.alarm_topic.split(":")[3] != p.region,
+        "alarm_topic must be in the stack's region: choose another topic, or another region",
+    ),
+    (
+        lambda p: bool(p.alarm_topic and p.alarm_email),
+        "alarm_email subscribes to the stack's own topic: leave it out with alarm_topic, and subscribe it there",
+    ),
+    (
+        lambda p: bool(p.image) and not _IMAGE.fullmatch(p.image),
+        "image must be ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:DIGEST: a tag may move without a deployment",
+    ),
+    (
+        lambda p: bool(p.image and p.region) and p.image.split(".")[3] != p.region,
+        "image must be in the stack's region, as Lambda asks for: push it there, or choose another region",
+    ),
+    (
+        lambda p: bool(p.image) and p.prepare != "none",
+        "prepare belongs to an image that the stack builds: leave it out with image",
     ),
     (
         lambda p: bool(p.domain) != bool(p.certificate) or bool(p.hosted_zone and not p.domain),

@@ -38,7 +38,9 @@ class Runs(Construct):
             definition_body=DefinitionBody.from_string(json.dumps(definition(props))),
             definition_substitutions={"Function": function.function_arn},
             logs=LogOptions(
-                destination=log_group(self, "Logs", props), level=LogLevel.ERROR, include_execution_data=False
+                destination=log_group(self, "Logs", props, delivered=True),
+                level=LogLevel.ERROR,
+                include_execution_data=False,
             ),
             role=role,
             tracing_enabled=props.tracing,

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aws_cdk import CfnOutput, Environment, Stack, Tags
+from aws_cdk.aws_iam import IRole, ManagedPolicy, PermissionsBoundary
 from constructs import Construct
 from inferry.settings import Settings
 
@@ -15,6 +16,7 @@ from cdk.bucket import ModelBucket
 from cdk.budget import add_budget
 from cdk.curl import curl_line
 from cdk.dashboard import Monitor
+from cdk.encryption import encrypt
 from cdk.files import Files
 from cdk.function import InferenceFunction, settings
 from cdk.function_url import add_function_url
@@ -55,12 +57,15 @@ class InferryStack(Stack):
         self.api = InferenceApi(self, "Api", props, self.function.alias)
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
-        batch = self._batch(props, source, told, bucket, files) if files else {}
+        roles: list[IRole] = [self.function.role]
+        batch = self._batch(props, source, told, bucket, files, roles) if files else {}
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
         check = Check(self, "Check", props, models, self.function, bucket)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
             add_budget(self, props, self.alarms.topic)
+        if props.kms_key:
+            encrypt(self, props.kms_key, [*roles, check.role])
 
         outputs = {
             "Endpoint": self.api.url,
@@ -80,14 +85,15 @@ class InferryStack(Stack):
         self._finish(props, outputs)
 
     def _batch(
-        self, props: Props, source: Path, told: Settings, models: ModelBucket | None, files: Files
+        self, props: Props, source: Path, told: Settings, models: ModelBucket | None, files: Files, roles: list[IRole]
     ) -> dict[str, str]:
-        """The outputs of what works on files and messages."""
+        """The outputs of what works on files and messages, whose roles are added."""
         batch = Batch(self, "Batch", props, source, told, files, self.alarms)
         grant_settings(batch.role, told)
         grant_work(batch.role, told)
         if models:
             models.grant_read(batch.role)
+        roles += [batch.role, batch.runs.machine.role]
         return {
             "Files": files.bucket.bucket_name,
             "Jobs": batch.queue.queue_url,
@@ -98,8 +104,13 @@ class InferryStack(Stack):
     def _finish(self, props: Props, outputs: Mapping[str, str]) -> None:
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
-        for tag, value in {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}.items():
+        own = {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}
+        given = dict(tag.split("=", 1) for tag in props.tags)
+        for tag, value in {**own, **given}.items():
             Tags.of(self).add(tag, value)
+        if props.permissions_boundary:
+            boundary = ManagedPolicy.from_managed_policy_arn(self, "Boundary", props.permissions_boundary)
+            PermissionsBoundary.of(self).apply(boundary)
 
 
 def _models(props: Props, source: Path) -> ModelFolder:

@@ -13,6 +13,8 @@ from cdk.props import InvalidProps, Props
 
 CONTEXT = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["context"]
 
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:ops"
+IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/inferry@sha256:{'5' * 64}"
 DEFAULTS = {
     "environment": "dev",
     "project": "inferry",
@@ -56,6 +58,13 @@ DEFAULTS = {
     "daily_cost": 10.0,
     "budget": 0.0,
     "retain": False,
+    "kms_key": "",
+    "tags": (),
+    "permissions_boundary": "",
+    "model_bucket": "",
+    "alarm_topic": "",
+    "image": "",
+    "vended_logs": False,
 }
 
 
@@ -157,6 +166,58 @@ def test_command_line_wins() -> None:
             {"settings": {"API_KEYS": "0" * 64}},
             "API_KEYS come from the stack's secret, with authorization api-keys: leave them out of settings",
         ),
+        *(
+            (
+                {"kms_key": key},
+                "kms_key must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID: Lambda and CloudWatch Logs take "
+                "no alias",
+            )
+            for key in ("1234abcd", "arn:aws:kms:eu-west-1:123456789012:alias/mine")
+        ),
+        (
+            {"kms_key": "arn:aws:kms:us-east-1:123456789012:key/1234abcd", "region": "eu-west-1"},
+            "kms_key must be in the stack's region: choose another key, or another region",
+        ),
+        *(
+            (
+                {"tags": tags},
+                "tags must be NAME=VALUE, of up to 128 and 256 characters, with other names than Environment, Project "
+                "and ManagedBy, which environment and project give, and than those that begin with aws:",
+            )
+            for tags in ("team", "team=ml,=x", "Project=mine", "aws:team=ml", [f"{'n' * 129}="], f"n={'v' * 257}")
+        ),
+        (
+            {"permissions_boundary": "boundary"},
+            "permissions_boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME",
+        ),
+        (
+            {"permissions_boundary": "arn:aws:iam::123456789012:policy/boundary", "account": "210987654321"},
+            "permissions_boundary must be a policy of the account, or one of AWS's: choose another policy, or account",
+        ),
+        ({"model_bucket": "s3://lake", "models": "bucket"}, "model_bucket must be a bucket's name, without s3://"),
+        ({"model_bucket": "lake"}, "model_bucket belongs to models bucket"),
+        ({"alarm_topic": "ops"}, "alarm_topic must be the ARN of a topic, arn:aws:sns:REGION:ACCOUNT:NAME"),
+        (
+            {"alarm_topic": TOPIC, "region": "us-east-1"},
+            "alarm_topic must be in the stack's region: choose another topic, or another region",
+        ),
+        (
+            {"alarm_topic": TOPIC, "alarm_email": "ops@example.com"},
+            "alarm_email subscribes to the stack's own topic: leave it out with alarm_topic, and subscribe it there",
+        ),
+        (
+            {"image": f"{IMAGE.partition('@')[0]}:latest"},
+            "image must be ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:DIGEST: a tag may move without a "
+            "deployment",
+        ),
+        (
+            {"image": IMAGE, "region": "us-east-1"},
+            "image must be in the stack's region, as Lambda asks for: push it there, or choose another region",
+        ),
+        (
+            {"image": IMAGE, "prepare": "many"},
+            "prepare belongs to an image that the stack builds: leave it out with image",
+        ),
         ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
         ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),
         (
@@ -181,6 +242,25 @@ def test_bad_values(environment: dict[str, Any], message: str) -> None:
 )
 def test_a_daily_cost_above_what_is_kept_idle(environment: dict[str, Any]) -> None:
     assert read(environment).daily_cost == environment["daily_cost"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"kms_key": "arn:aws:kms:eu-west-1:123456789012:key/mrk-1234abcd", "region": "eu-west-1"},
+        {"tags": ["team=ml", "note=a=b", "empty="]},
+        {"permissions_boundary": "arn:aws:iam::aws:policy/PowerUserAccess", "account": "123456789012"},
+        {"permissions_boundary": "arn:aws:iam::123456789012:policy/teams/ml", "account": "123456789012"},
+        {"model_bucket": "lake.models-1", "models": "bucket"},
+        {"alarm_topic": TOPIC, "region": "eu-west-1"},
+        {"image": IMAGE, "region": "eu-west-1"},
+    ],
+)
+def test_rules_of_an_account(environment: dict[str, Any]) -> None:
+    props = read(environment)
+    assert {name: getattr(props, name) for name in environment} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in environment.items()
+    }
 
 
 def test_unknown_environment() -> None:

@@ -9,6 +9,8 @@ from covertable import make
 from resolved import ACCOUNT, REGION
 
 Row = Mapping[str, Any]
+TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:ops"
+KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 _SETTINGS = {
     "DEFAULT_MODEL": "digits",
@@ -63,6 +65,13 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "daily_cost": (10.0, 20.0),
     "budget": (0.0, 50.0),
     "retain": (False, True),
+    "kms_key": ("", KEY),
+    "tags": ("", "team=ml,cost-centre=4711"),
+    "permissions_boundary": ("", f"arn:aws:iam::{ACCOUNT}:policy/boundary"),
+    "model_bucket": ("", "lake"),
+    "alarm_topic": ("", TOPIC),
+    "image": ("", f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/team/inferry@sha256:{'5' * 64}"),
+    "vended_logs": (False, True),
 }
 # What the props refuse together, in the order of their rules.
 ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
@@ -76,6 +85,9 @@ ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
     ),
     ("domain", "certificate"): lambda row: bool(row["domain"]) == bool(row["certificate"]),
     ("domain", "hosted_zone"): lambda row: bool(row["domain"]) or not row["hosted_zone"],
+    ("models", "model_bucket"): lambda row: row["models"] == "bucket" or not row["model_bucket"],
+    ("alarm_email", "alarm_topic"): lambda row: not (row["alarm_email"] and row["alarm_topic"]),
+    ("prepare", "image"): lambda row: row["prepare"] == "none" or not row["image"],
     # What these two pairs leave out follows from two of the others.
     ("jwt_issuer", "function_url"): lambda row: not (row["jwt_issuer"] and row["function_url"]),
 }

@@ -24,9 +24,9 @@ def needs(stack: Stack) -> list[Need]:
     return [need for rule in RULES for need in rule(stack)]
 
 
-def denied(templates: Iterable[Mapping[str, Any]]) -> list[list[str]]:
-    """For each template, what its policies don't allow, and why."""
-    stacks = [Stack(template) for template in templates]
+def denied(templates: Iterable[Mapping[str, Any]], others: Mapping[str, Any] | None = None) -> list[list[str]]:
+    """For each template, what its policies don't allow, and why; `others` are policies of what is in none, by ARN."""
+    stacks = [Stack(template, others or {}) for template in templates]
     asked = [needs(stack) for stack in stacks]
     questions = [_question(stack, need) for stack, found in zip(stacks, asked, strict=True) for need in found]
     answers = iter(_answers(questions))

@@ -9,13 +9,17 @@ from moto.iam.aws_managed_policies import aws_managed_policies_data
 from resolved import arn, resolved
 
 VERSION = "2012-10-17"
+# Of what a stack only names.
+_KINDS = {"sns": "SNS::Topic", "kms": "KMS::Key"}
 
 
 class Stack:
     """The resources of a template, as an account has them."""
 
-    def __init__(self, template: Mapping[str, Any]) -> None:
+    def __init__(self, template: Mapping[str, Any], others: Mapping[str, Any] | None = None) -> None:
+        """`others`: the policies of what the template only names, by its ARN."""
         self.resources = resolved(template)
+        self.others = others or {}
 
     def of(self, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """The ARN, or the name where its kind has none here, and the properties of every resource of a kind."""
@@ -28,6 +32,8 @@ class Stack:
         for name, known in self.arns.items():
             if address == known or address.startswith(f"{known}:"):
                 return self.resources[name]["Type"], self.resources[name]["Properties"]
+        if address in self.others:
+            return f"AWS::{_KINDS[address.split(':')[2]]}", {}
         raise LookupError(f"no resource of the stack is {address}")
 
     @cached_property
@@ -83,7 +89,8 @@ class Stack:
 
     def policy(self, target: str) -> Any:
         """That of a resource; an object has its bucket's."""
-        return self.policies.get(target) or self.policies.get(target.partition("/")[0])
+        found = self.policies.get(target) or self.policies.get(target.partition("/")[0])
+        return found or self.others.get(target)
 
     def queue(self, url: str) -> str:
         return self.arns[url.rpartition("/")[2]]
