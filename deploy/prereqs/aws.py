@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from cdk.props import InvalidProps, Props
 from deploy.prereqs.builder import builder
 from deploy.prereqs.findings import Finding, missing, note, ok
+from deploy.prereqs.named import named
 from deploy.prereqs.programs import ask
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,8 @@ def findings(arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[Findi
         yield missing("props", str(exc), "see docs/deploy-aws.md#props")
         return
     yield _node()
-    yield builder(env.get("CDK_DOCKER", "docker"), props.architecture)
+    if not props.image:
+        yield builder(env.get("CDK_DOCKER", "docker"), props.architecture)
     try:
         yield from _account(props, options.profile, env)
     except (BotoCoreError, ClientError) as exc:
@@ -83,6 +85,7 @@ def _account(props: Props, profile: str | None, env: Mapping[str, str]) -> Itera
         return
     yield ok("region", session.region_name)
     yield _bootstrap(session)
+    yield from named(props, session)
     yield from _quotas(props, session)
 
 

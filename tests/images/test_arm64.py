@@ -125,7 +125,7 @@ HIDING = 'mount -t tmpfs none /sys/devices/system/cpu && exec "$@"'
 
 def said_without_cpus(function: Path, script: str, **env: str) -> str:
     """What a script writes to standard error where /sys lists no CPUs."""
-    command = (*WITHOUT_CPUS, HIDING, "sh", *emulation(function, **env), "-c", script)
+    command = (*WITHOUT_CPUS, HIDING, "sh", *emulation(function, None, **env), "-c", script)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stderr

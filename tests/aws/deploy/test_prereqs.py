@@ -100,6 +100,44 @@ def test_an_account_that_is_ready(run: Run, account: Account) -> None:
     assert lines[0].startswith("ok       Node: ")
 
 
+def test_what_props_name(run: Run, account: Account) -> None:
+    """It is there, or it is missing; an image that is there needs no builder."""
+    boundary = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    made = {
+        "kms_key": account.client("kms").create_key()["KeyMetadata"]["Arn"],
+        "permissions_boundary": account.client("iam").create_policy(
+            PolicyName="boundary", PolicyDocument=json.dumps(boundary)
+        )["Policy"]["Arn"],
+        "model_bucket": "there",
+        "alarm_topic": account.client("sns").create_topic(Name="there")["TopicArn"],
+    }
+    account.client("s3").create_bucket(Bucket="there")
+    gone = {
+        "kms_key": f"arn:aws:kms:{REGION}:{ACCOUNT}:key/00000000-0000-0000-0000-000000000000",
+        "permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/nobodys",
+        "model_bucket": "nobodys",
+        "alarm_topic": f"arn:aws:sns:{REGION}:{ACCOUNT}:nobodys",
+        "image": f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/nobodys@sha256:{'0' * 64}",
+    }
+    _, lines = run(account.environment, *told(made))
+    assert [line for line in lines if line.startswith("ok       ")][5:-1] == [
+        f"ok       {prop}: {value}" for prop, value in made.items()
+    ]
+    status, lines = run(account.environment, *told(gone))
+    assert status == 1
+    assert lines[4:-1] == [
+        line
+        for prop, value in gone.items()
+        for line in (f"missing  {prop}: {value} is not there", f"         -> make it, or mend the prop {prop}")
+    ]
+    assert "builder" not in "".join(lines)
+
+
+def told(values: Mapping[str, str]) -> list[str]:
+    """The arguments that give these props, for models in a bucket."""
+    return [part for prop, value in {"models": "bucket", **values}.items() for part in ("--context", f"{prop}={value}")]
+
+
 def test_the_toolkit_is_as_new_as_the_templates_ask(dev: Assembly) -> None:
     manifest = json.loads((dev.folder / "manifest.json").read_text())
     asked = [item.get("properties", {}) for item in manifest["artifacts"].values()]

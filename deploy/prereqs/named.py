@@ -1,0 +1,56 @@
+"""What an environment's props name, and its stack doesn't make: whether the account has it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from cdk.props import Props
+from deploy.prereqs.findings import Finding, missing, note, ok
+
+# AWS's services have no word in common for what is not there.
+_NOT_THERE = {
+    "404",
+    "NotFound",
+    "NotFoundException",
+    "NoSuchEntity",
+    "RepositoryNotFoundException",
+    "ImageNotFoundException",
+}
+
+
+def _image(uri: str) -> dict[str, Any]:
+    registry, _, named = uri.partition("/")
+    name, _, digest = named.partition("@")
+    return {
+        "registryId": registry.partition(".")[0],
+        "repositoryName": name,
+        "imageIds": [{"imageDigest": digest}],
+    }
+
+
+# The prop, and the service, the operation and the parameters that ask for it.
+_NAMED: tuple[tuple[str, str, str, Callable[[str], dict[str, Any]]], ...] = (
+    ("kms_key", "kms", "describe_key", lambda value: {"KeyId": value}),
+    ("permissions_boundary", "iam", "get_policy", lambda value: {"PolicyArn": value}),
+    ("model_bucket", "s3", "head_bucket", lambda value: {"Bucket": value}),
+    ("alarm_topic", "sns", "get_topic_attributes", lambda value: {"TopicArn": value}),
+    ("image", "ecr", "describe_images", _image),
+)
+
+
+def named(props: Props, session: Any) -> Iterator[Finding]:
+    """A finding for each prop that names something."""
+    for prop, service, operation, parameters in _NAMED:
+        if value := getattr(props, prop):
+            yield _asked(prop, value, getattr(session.client(service), operation), parameters(value))
+
+
+def _asked(prop: str, value: str, ask: Callable[..., object], parameters: dict[str, Any]) -> Finding:
+    try:
+        ask(**parameters)
+    except ClientError as exc:
+        if exc.response["Error"]["Code"] in _NOT_THERE:
+            return missing(prop, f"{value} is not there", f"make it, or mend the prop {prop}")
+        return note(prop, f"{value}: not known: {exc}", "look at it in the console")
+    return ok(prop, value)
