@@ -1,8 +1,11 @@
 """functions/direct.py: a request that is the event itself, its response, and errors by their classes."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import lambda_events as events
@@ -11,10 +14,11 @@ import pytest
 from contract.servers import ask
 from inferry import errors
 from inferry.http.errors import STATUS
-from wrappers.conftest import INVOCATION, Function
+from wrappers.conftest import DEFAULTS, INVOCATION, Function
 
 from functions import direct, sources
 
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., Function]
 EVENT = events.load("direct")
 ROW = EVENT["inputs"][0]["data"]
@@ -253,6 +257,12 @@ def test_what_it_asks_for_in_vain_is_counted(function: Make) -> None:
     with pytest.raises(errors.InvalidRequest):
         served({"model": "digits", "inputs": [X]})
     assert served.module.service.metrics.responses == {("POST", "/v2/models/{model}/infer", 400): 1}
+
+
+def test_an_init_does_not_wait_for_it() -> None:
+    script = "import sys, functions.api; print('functions.direct' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], env=DEFAULTS, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_other_functions_know_no_direct_invocation() -> None:
