@@ -6,14 +6,16 @@ model, and asyncio more to import than all of inferry. What does wait says so fi
 can run the rest on a loop.
 """
 
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from types import coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from concurrent.futures import Future as Work
     from concurrent.futures import ThreadPoolExecutor
 
 
@@ -28,13 +30,76 @@ def nobody() -> str:
     return ""
 
 
-class Threads:
-    """Up to `count` threads; belongs to one event loop."""
+class FairQueue(Generic[T]):
+    """What waits. Clients take turns; what is one client's stays in the order in which it came."""
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self) -> None:
+        # By client; the first client is the next.
+        self._of: dict[str, deque[T]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[T]:
+        """In the order of turns: the first of each client, then the second of each."""
+        queues = [[*queue] for queue in self._of.values()]
+        for turn in range(max(map(len, queues), default=0)):
+            yield from (queue[turn] for queue in queues if turn < len(queue))
+
+    def of(self, client: str) -> int:
+        """How many are this client's."""
+        return len(self._of.get(client, ()))
+
+    def add(self, client: str, item: T) -> None:
+        """The last of its client's."""
+        self._of.setdefault(client, deque()).append(item)
+        self._count += 1
+
+    def remove(self, client: str, item: T) -> bool:
+        """Takes it out; False where it is not there any more."""
+        queue = self._of.get(client)
+        if queue is None:
+            return False
+        try:
+            queue.remove(item)
+        except ValueError:
+            return False
+        if not queue:
+            del self._of[client]
+        self._count -= 1
+        return True
+
+    def serve(self, client: str, item: T) -> None:
+        """Takes it out, whose client then waits for the others."""
+        self.remove(client, item)
+        if (queue := self._of.pop(client, None)) is not None:
+            self._of[client] = queue
+
+    def pop(self) -> T:
+        """Serves the first of the next client. There must be one."""
+        client, queue = next(iter(self._of.items()))
+        item = queue[0]
+        self.serve(client, item)
+        return item
+
+    def surplus(self, client: str) -> T | None:
+        """The last of whoever has most, if that is more than this client would have with one more; else None."""
+        most = max(self._of.values(), key=len, default=None)
+        return most[-1] if most is not None and len(most) > self.of(client) + 1 else None
+
+
+class Threads:
+    """Up to `count` threads, which work for clients in turns."""
+
+    def __init__(self, count: int, name: str, client: Client = nobody) -> None:
+        """`client`: whose the request is that is worked on now."""
+        self.client = client
         self._count = count
         self._name = name
         self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._waiting: FairQueue[tuple[Work[Any], Callable[..., Any], tuple[Any, ...]]] = FairQueue()
 
     def pool(self) -> "ThreadPoolExecutor":
         """The threads, the same ones each time."""
@@ -43,6 +108,33 @@ class Threads:
 
             self._pool = ThreadPoolExecutor(self._count, thread_name_prefix=self._name)
         return self._pool
+
+    def submit(self, client: str, function: Callable[..., T], *arguments: Any) -> "Work[T]":
+        """What becomes of the function, which a thread calls when it is this client's turn."""
+        from concurrent.futures import Future
+
+        work: Work[T] = Future()
+        with self._lock:
+            self._waiting.add(client, (work, function, arguments))
+        self.pool().submit(self._work)  # on whatever is next by then
+        return work
+
+    def run(self, client: str, function: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """The same for a coroutine on an event loop."""
+        import asyncio
+
+        return asyncio.wrap_future(self.submit(client, function, *arguments))
+
+    def _work(self) -> None:
+        with self._lock:
+            work, function, arguments = self._waiting.pop()
+        if not work.set_running_or_notify_cancel():
+            return
+        try:
+            work.set_result(function(*arguments))
+        except BaseException as exc:  # noqa: BLE001  who waits for it gets it
+            work.set_exception(exc)
+            del work  # else it would hold this frame, and that the arguments
 
     def close(self) -> None:
         """Ends the threads, once what runs has ended."""
@@ -91,13 +183,12 @@ class RoundRobin:
         """`client`: whose the request is that is worked on now."""
         self._client = client
         self._taken = False
-        # Those that wait, by client; the first client is the next.
-        self._waiting: dict[str, deque[Future[None]]] = {}
+        self._waiting: FairQueue[Future[None]] = FairQueue()
 
     @property
     def waiting(self) -> int:
         """How many of this client wait."""
-        return len(self._waiting.get(self._client(), ()))
+        return self._waiting.of(self._client())
 
     async def acquire(self) -> None:
         """Returns when nobody else has it, at once where nobody has."""
@@ -106,29 +197,22 @@ class RoundRobin:
             return
         import asyncio
 
-        queue = self._waiting.setdefault(self._client(), deque())
-        turn = asyncio.get_running_loop().create_future()
-        queue.append(turn)
+        client, turn = self._client(), asyncio.get_running_loop().create_future()
+        self._waiting.add(client, turn)
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # it was this one's turn already
                 self.release()
-            elif turn in queue:
-                queue.remove(turn)
+            else:
+                self._waiting.remove(client, turn)
             raise
 
     def release(self) -> None:
         """Gives it to one of the next client."""
         while self._waiting:
-            client = next(iter(self._waiting))
-            queue = self._waiting.pop(client)
-            while queue:
-                turn = queue.popleft()
-                if turn.done():  # it was cancelled just now
-                    continue
-                if queue:
-                    self._waiting[client] = queue
+            turn = self._waiting.pop()
+            if not turn.done():  # else it was cancelled just now
                 turn.set_result(None)
                 return
         self._taken = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import main_thread
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Helper, Threads, on_loop
+from inferry.concurrency import Client, Helper, Threads, nobody, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
@@ -97,10 +97,11 @@ class Service:
         settings: Settings | None = None,
         preloaded: bool = True,
         helper: Helper | None = None,
+        client: Client = nobody,
     ) -> None:
         """`preloaded`: False where the server answers already, not ready, until `preload` has come to its end.
 
-        `helper`: the server's other process, for what would hold up this one.
+        `helper`: the server's other process, for what would hold up this one; `client`: whose a request is.
         """
         self._helper = helper
         self.repository = repository
@@ -112,12 +113,18 @@ class Service:
         self._refreshes = bool(self.settings.model_refresh)
         self._refresher = Refresher(repository, self.settings.model_refresh)
         # Sessions use all CPUs themselves: one more thread keeps them busy while a response is taken over.
-        self._threads = Threads(cpus() + 1, "inferry-run")
+        self._threads = Threads(cpus() + 1, "inferry-run", client)
         self._references: References | None = None
-        self._loaders = Threads(cpus(), "inferry-load")
+        self._loaders = Threads(cpus(), "inferry-load", client)
 
     @classmethod
-    def from_settings(cls, settings: Settings, preloaded: bool = True, helper: Helper | None = None) -> "Service":
+    def from_settings(
+        cls,
+        settings: Settings,
+        preloaded: bool = True,
+        helper: Helper | None = None,
+        client: Client = nobody,
+    ) -> "Service":
         """The service of `settings.model_path`. StoreError when the repository can't be read."""
         repository = open_repository(
             settings.model_path,
@@ -127,7 +134,7 @@ class Service:
             cache=Path(settings.model_cache_dir) if settings.model_cache_dir else None,
             metrics=Metrics(settings.price_second, settings.price_request),
         )
-        return cls(repository, settings, preloaded, helper)
+        return cls(repository, settings, preloaded, helper, client)
 
     def loaded(self, name: str, version: str | None = None) -> Model | None:
         """The model when it is loaded already; never waits."""
@@ -162,7 +169,7 @@ class Service:
         await on_loop()
         import asyncio
 
-        loading = asyncio.get_running_loop().run_in_executor(self._loaders.pool(), self.repository.get, name, version)
+        loading = self._loaders.run(self._loaders.client(), self.repository.get, name, version)
         if deadline == math.inf:
             return await loading
         try:
@@ -272,10 +279,7 @@ class Service:
             return proof.verdict.rows == PROVEN
         feed = signature.feed(request)
         await on_loop()
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads.pool(), proof.joins, feed, deadline)
+        return await self._threads.run(self._threads.client(), proof.joins, feed, deadline)
 
     async def bytes_by_reference(self, request: InferRequest, deadline: float = math.inf) -> int:
         """The size of the inputs that the request has elsewhere, before any is read; what `references` raises."""
@@ -287,7 +291,8 @@ class Service:
         from inferry.protocol.references import References
 
         if self._references is None:
-            self._references = References(self.settings.data_prefixes, self.settings.max_data_bytes)
+            settings = self.settings
+            self._references = References(settings.data_prefixes, settings.max_data_bytes, self._threads.client)
         return self._references
 
     async def _infer_by_reference(

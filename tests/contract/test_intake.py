@@ -1,4 +1,4 @@
-"""Large requests of one client, and many of them, take nobody else's turn, memory or place."""
+"""Large requests of one client, slow ones, and many of them, take nobody else's turn, memory or place."""
 
 import asyncio
 import base64
@@ -117,6 +117,41 @@ def test_a_client_that_has_too_many_waiting_is_told(models: Path) -> None:
         assert refused.json == {"error": f"{count} large requests of this client wait already; try later"}
         assert refused.headers["retry-after"] == "1"
         assert rejected(server) == statuses.count(429)
+
+
+SLOW = {
+    "slow/1/model.onnx": onnx_models.slow(),
+    "slow/config.json": b'{"max_queue_size":8}',
+    "batched/1/model.onnx": onnx_models.slow_rows(),
+    "batched/config.json": b'{"max_batch_size":2,"dynamic_batching":{},"max_queue_size":8,"rows":"joined"}',
+}
+
+
+@pytest.mark.parametrize("model", ["slow", "batched"])
+def test_who_fills_the_queue_of_a_model_keeps_nobody_out(tmp_path: Path, model: str) -> None:
+    """In threads, and in batches: others have a place, and their turn."""
+    answers: list[Answer] = []
+    with serving(onnx_models.write(tmp_path, SLOW), API_KEYS=",".join(KEYS.values()), MODEL_TIMEOUT="120") as server:
+        body = json.dumps({"inputs": [tensor("turns", "INT64", [1], [200])]}).encode()
+
+        def asked(key: str) -> Answer:
+            with server.connected() as connection:
+                connection.timeout = SECONDS
+                connection.request("POST", f"/v2/models/{model}/infer", body, {"x-api-key": key})
+                return received(connection)
+
+        threads = [threading.Thread(target=lambda: answers.append(asked("one"))) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        until(lambda: 429 in [answer.status for answer in answers])
+        assert asked("other").status == 200
+        before = [answer.status for answer in answers].count(200)
+        for thread in threads:
+            thread.join()
+    statuses = [answer.status for answer in answers]
+    assert set(statuses) == {200, 429}
+    # What ran when the other came, and one turn more.
+    assert before < statuses.count(200) - 1
 
 
 HEAD = "POST /v2/models/floats/infer HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {}\r\n{}\r\n\r\n"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper
 
 # Opset 18 and IR 9 are read by every onnxruntime that pyproject.toml allows.
@@ -185,6 +186,14 @@ def slow(work: int = 256) -> bytes:
         helper.make_tensor("weights", TensorProto.FLOAT, [work, work], identity_matrix),
     ]
     return model(nodes, [tensor("turns", "INT64", (1,))], [tensor("y", "FP32", (1,))], constants)
+
+
+def slow_rows() -> bytes:
+    """`slow` as a model of rows: `turns` [batch] must all be the same, `y` [batch] is 1."""
+    proto = onnx.load_from_string(slow())
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return bytes(proto.SerializeToString())
 
 
 def heavy(width: int = 1024, layers: int = 64) -> bytes:

@@ -1,13 +1,16 @@
 """Coroutines that an event loop runs from their start, and those that it takes over when they have to wait."""
 
 import asyncio
+import gc
+import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from itertools import pairwise
 
 import pytest
-from inferry.concurrency import RoundRobin, Shares, Turns, on_loop
+from inferry.concurrency import FairQueue, RoundRobin, Shares, Threads, Turns, on_loop
 
 Steps = list[str]
 
@@ -187,6 +190,76 @@ def test_who_gives_up_holds_up_nobody(given_up: int) -> None:
     left = ["a1", "b1", "a2", "b2", "c1"]
     left.remove(("a1", "a2", "b1", "b2")[given_up])
     assert sorted(steps) == sorted(left)
+
+
+def queue(*items: str) -> FairQueue[str]:
+    """Of which "a1" is client "a"'s."""
+    found = FairQueue[str]()
+    for item in items:
+        found.add(item[0], item)
+    return found
+
+
+def test_a_queue_has_the_order_of_turns() -> None:
+    subject = queue("a1", "a2", "a3", "b1", "c1", "b2")
+    assert list(subject) == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert [subject.pop() for _ in range(len(subject))] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+    assert list(subject) == []
+
+
+def test_who_was_served_waits_for_the_others() -> None:
+    subject = queue("a1", "a2", "b1", "c1")
+    subject.serve("a", "a2")
+    assert (list(subject), len(subject), subject.of("a")) == (["b1", "c1", "a1"], 3, 1)
+
+
+def test_who_gives_up_one_keeps_the_turn_of_the_next() -> None:
+    subject = queue("a1", "a2", "b1")
+    assert subject.remove("a", "a1")
+    assert not subject.remove("a", "a1")
+    assert not subject.remove("d", "a2")
+    assert (list(subject), len(subject), subject.of("d")) == (["a2", "b1"], 2, 0)
+
+
+def test_who_has_most_has_a_surplus_for_who_would_still_have_fewer() -> None:
+    subject = queue("a1", "a2", "a3", "b1")
+    assert [subject.surplus(client) for client in "abc"] == [None, "a3", "a3"]
+    subject.add("b", "b2")
+    assert [subject.surplus(client) for client in "abc"] == [None, None, "a3"]
+    assert queue().surplus("a") is None
+
+
+def test_threads_work_for_clients_in_turns() -> None:
+    steps: Steps = []
+    go = threading.Event()
+    threads = Threads(1, "test")
+    first = threads.submit("a", go.wait, 60)
+    works = [threads.submit(name[0], steps.append, name) for name in ("a1", "a2", "a3", "b1", "b2", "c1")]
+    assert works[1].cancel()
+    go.set()
+    threads.close()
+    assert first.result(60)
+    assert steps == ["a1", "b1", "c1", "b2", "a3"]
+
+
+def test_what_a_thread_raises_keeps_nothing() -> None:
+    class Argument:
+        pass
+
+    def fail(_: Argument) -> None:
+        raise ValueError("a bug")
+
+    threads, argument = Threads(1, "test"), Argument()
+    kept = weakref.ref(argument)
+    work = threads.submit("", fail, argument)
+    threads.close()
+    assert str(work.exception(60)) == "a bug"
+    gc.disable()
+    try:
+        del argument, work
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_shares() -> None:

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -78,6 +77,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     with importing():
         from inferry.app import create_app
+        from inferry.concurrency import Threads
         from inferry.http.guard import guard
         from inferry.http.host import Host
         from inferry.http.intake import Intake
@@ -90,12 +90,12 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     # The port answers while models load: a probe tells a server that loads from one that hangs.
     clients = Clients(settings)
     helper = HelperProcess(clients)
-    service = Service.from_settings(settings, preloaded=False, helper=helper)
+    service = Service.from_settings(settings, preloaded=False, helper=helper, client=clients)
     pusher = open_pusher(settings, service.metrics, os.environ)
     host = Host(
         guard=guard(settings),
         scrape=metrics.share(service, workers),
-        background=ThreadPoolExecutor(1, thread_name_prefix="inferry-deferred"),
+        background=Threads(1, "inferry-deferred", clients),
         helper=helper,
         loading=HelperProcess(clients),
         intake=Intake(settings, clients, helper.waiting),

@@ -2,11 +2,9 @@
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from inferry.concurrency import Client, Helper, nobody
+from inferry.concurrency import Client, Helper, Threads, nobody
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from inferry.http.guard import Guard
     from inferry.http.intake import Intake
     from inferry.observability.sinks.prometheus import Scrape
@@ -25,7 +23,7 @@ class Host(NamedTuple):
 
     guard: "Guard | None" = None
     scrape: "Scrape | None" = None
-    background: "Executor | None" = None
+    background: Threads | None = None
     helper: Helper | None = None
     loading: Helper | None = None
     intake: "Intake | None" = None

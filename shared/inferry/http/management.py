@@ -213,7 +213,8 @@ class Management:
                 raise
         if self._background is not None:
             loop = asyncio.get_running_loop()
-            work = self._background.submit(_work, deferred, deferred.job(model, found), self._service)
+            background, job = self._background, deferred.job(model, found)
+            work = background.submit(background.client(), _work, deferred, job, self._service)
             work.add_done_callback(lambda _: _call(loop, place.end))
         return self._pending(request, model, found)
 

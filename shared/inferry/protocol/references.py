@@ -10,7 +10,6 @@ import io
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from inferry.concurrency import Client, Threads, nobody
 from inferry.errors import InferenceTimeout, InvalidRequest, RequestTooLarge, ResponseTooLarge, StoreError
 from inferry.protocol import npy
 from inferry.protocol.tensors import Array, Buffer, Datatype, Tensor, aligned, from_bytes, to_bytes
@@ -57,10 +57,10 @@ class Prefix:
 class References:
     """Reads and writes what requests name, at most `limit` bytes for each request and direction."""
 
-    def __init__(self, prefixes: Iterable[str], limit: int) -> None:
+    def __init__(self, prefixes: Iterable[str], limit: int, client: Client = nobody) -> None:
         self._prefixes = [Prefix(_local(prefix).rstrip("/")) for prefix in prefixes]
         self._limit = limit
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="inferry-data")
+        self._threads = Threads(THREADS, "inferry-data", client)
 
     async def fetch(self, request: InferRequest, deadline: float) -> Mapping[str, str]:
         """Replaces the request's references by tensors, and returns where its outputs are to be stored.
@@ -99,10 +99,10 @@ class References:
 
     def close(self) -> None:
         """Ends the threads that read and write files."""
-        self._pool.shutdown()
+        self._threads.close()
 
     async def _in_thread(self, deadline: float, function: Callable[..., T], *arguments: Any) -> T:
-        done = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+        done = self._threads.run(self._threads.client(), function, *arguments)
         try:
             return await asyncio.wait_for(done, deadline - time.monotonic())
         except TimeoutError as exc:

@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 
+from inferry.concurrency import Client, FairQueue, nobody
 from inferry.errors import InferenceFailed, InferenceTimeout, InferryError, InvalidRequest, QueueFull
 from inferry.protocol.signature import Feed
 from inferry.protocol.tensors import Array, joined
@@ -26,6 +26,7 @@ Refute: TypeAlias = Callable[[Mapping[str, Array], int], bool]
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
+    client: str
     feed: Feed
     outputs: tuple[str, ...]
     deadline: float
@@ -44,12 +45,21 @@ class Batcher:
     """Batches while busy: what arrives during a run goes into the next one, and a lone request runs at once."""
 
     def __init__(
-        self, run: RunBatch, refute: Refute, model: str, max_batch_size: int, max_delay: float, max_waiting: int
+        self,
+        run: RunBatch,
+        refute: Refute,
+        model: str,
+        max_batch_size: int,
+        max_delay: float,
+        max_waiting: int,
+        client: Client = nobody,
     ) -> None:
         """`run` runs one batch; `max_delay` (seconds) is how long a batch that isn't full waits in a crowd.
 
-        `refute` looks at a batch's outputs, by name, and its rows: whether they have not a row for each.
+        `refute` looks at a batch's outputs, by name, and its rows: whether they have not a row for each. `client`:
+        whose the request is that is worked on now.
         """
+        self._client = client
         self._run = run
         self._refute = refute
         self._model = model
@@ -57,7 +67,7 @@ class Batcher:
         self._max_delay = max_delay
         self._max_waiting = max_waiting
         self._joins = True
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: FairQueue[_Waiting] = FairQueue()
         self._running: list[_Waiting] = []
         self._batch: asyncio.Task[list[Array]] | None = None
         self._task: asyncio.Task[None] | None = None
@@ -69,15 +79,14 @@ class Batcher:
 
     async def infer(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run:
         """The request's own outputs. QueueFull, InferenceTimeout, or what its own rows make the model raise."""
+        client = self._client()
         if len(self._waiting) >= self._max_waiting:
-            raise QueueFull(
-                f"{len(self._waiting)} requests wait for model '{self._model}' already (max_queue_size); try later"
-            )
+            self._make_room(client)
         loop = asyncio.get_running_loop()
         size = len(next(iter(feed.values())))
-        waiting = _Waiting(feed, outputs, deadline, size, loop.create_future())
+        waiting = _Waiting(client, feed, outputs, deadline, size, loop.create_future())
         timer = loop.call_later(deadline - time.monotonic(), self._expire, waiting)
-        self._waiting.append(waiting)
+        self._waiting.add(client, waiting)
         if self._task is None:
             self._task = loop.create_task(self._drain())
         try:
@@ -91,6 +100,17 @@ class Batcher:
         finally:
             timer.cancel()
 
+    def _make_room(self, client: str) -> None:
+        """Refuses the last request of whoever has most for that of who has fewer. QueueFull for who has not."""
+        full = QueueFull(
+            f"{len(self._waiting)} requests wait for model '{self._model}' already (max_queue_size); try later"
+        )
+        last = self._waiting.surplus(client)
+        if last is None:
+            raise full
+        self._waiting.remove(last.client, last)
+        _fail(last, full)
+
     def _expire(self, waiting: _Waiting) -> None:
         if _fail(
             waiting,
@@ -100,9 +120,12 @@ class Batcher:
 
     def _give_up(self, waiting: _Waiting) -> None:
         """Nobody wants the response any more: its place is free, and a run that is for nobody else ends."""
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
-        elif self._batch and waiting in self._running and _is_for_nobody(self._running):
+        if (
+            not self._waiting.remove(waiting.client, waiting)
+            and self._batch
+            and waiting in self._running
+            and _is_for_nobody(self._running)
+        ):
             self._batch.cancel()
 
     async def _drain(self) -> None:
@@ -122,21 +145,23 @@ class Batcher:
         return sum(waiting.size for waiting in self._waiting)
 
     def _take(self) -> list[_Waiting]:
-        """The oldest request and those that can join it, in their order; the others stay."""
+        """The next request and those that can join it, in the order of their clients' turns; the others stay."""
         batch: list[_Waiting] = []
-        left: deque[_Waiting] = deque()
+        gone: list[_Waiting] = []
         room, key = self._max_batch_size, None
         for waiting in self._waiting:
             if waiting.future.done():
+                gone.append(waiting)
                 continue
             if not batch:
                 key = waiting.key
             if (not batch or (self._joins and waiting.key == key)) and waiting.size <= room:
                 batch.append(waiting)
                 room -= waiting.size
-            else:
-                left.append(waiting)
-        self._waiting = left
+        for waiting in gone:
+            self._waiting.remove(waiting.client, waiting)
+        for waiting in batch:
+            self._waiting.serve(waiting.client, waiting)
         return batch
 
     async def _answer(self, batch: list[_Waiting]) -> None:

@@ -5,7 +5,7 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from inferry.concurrency import Threads, on_loop
+from inferry.concurrency import FairQueue, Threads, on_loop
 from inferry.errors import InferenceTimeout, QueueFull
 from inferry.observability.stats import ModelStats
 from inferry.protocol.signature import Feed
@@ -17,6 +17,8 @@ from inferry.runtime.session import Run, Session
 from inferry.runtime.verdicts import PROVEN
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from inferry.runtime.batcher import Batcher
 
 # A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
@@ -30,6 +32,33 @@ _CHARACTERS, _INLINE_CHARACTERS = 8, 4096
 _MANY = sys.maxsize
 
 _size = attrgetter("size")
+
+
+class _InThread:
+    """A run that has a thread, or waits for one."""
+
+    def __init__(self, client: str, run: "Future[tuple[list[Array], int]]", cancellation: Cancellation) -> None:
+        self.client = client
+        self.cancellation = cancellation
+        self._run = run
+        self._refusal: QueueFull | None = None
+
+    async def result(self, seconds: float | None) -> tuple[list[Array], int]:
+        """Its outputs, and the nanoseconds it took; it ends when this is cancelled. TimeoutError after `seconds`."""
+        import asyncio
+
+        try:
+            return await asyncio.wait_for(self._run, seconds)
+        except asyncio.CancelledError:
+            self.cancellation.cancel()
+            if self._refusal is not None:
+                raise self._refusal from None
+            raise
+
+    def refuse(self, refusal: QueueFull) -> None:
+        """Gives it up."""
+        self._refusal = refusal
+        self._run.cancel()
 
 
 class Scheduler:
@@ -50,7 +79,7 @@ class Scheduler:
         self._row_proof = row_proof
         self._stats = stats
         self._threads = threads
-        self._waiting = 0
+        self._waiting: FairQueue[_InThread] = FairQueue()
         self._arriving = 0
         self._batcher = self._make_batcher()
         # Requests of up to this many elements are known to run so fast that the event loop may do it itself; those of a
@@ -67,7 +96,7 @@ class Scheduler:
     @property
     def waiting(self) -> int:
         """How many requests wait for a thread or a batch."""
-        return self._waiting + (self._batcher.waiting if self._batcher else 0)
+        return len(self._waiting) + (self._batcher.waiting if self._batcher else 0)
 
     def run_now(
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
@@ -102,53 +131,44 @@ class Scheduler:
             self._arriving -= 1
 
     async def _wait_for_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
-        if self._waiting >= self._config.max_queue_size:
-            raise QueueFull(
-                f"{self._waiting} requests wait for model '{self._name}' already (max_queue_size); try later"
-            )
-        self._waiting += 1
+        client = self._threads.client()
+        if len(self._waiting) >= self._config.max_queue_size:
+            self._make_room(client)
         start = time.perf_counter_ns()
-        cancellation = Cancellation()
+        waiting = self._in_thread(client, feed, outputs, deadline, elements)
+        self._waiting.add(client, waiting)
         try:
-            arrays, took = await self._in_thread(feed, outputs, deadline, elements, cancellation)
+            arrays, took = await waiting.result(deadline - time.monotonic())
+        except TimeoutError as exc:
+            timeout = InferenceTimeout(
+                f"the time for a prediction of model '{self._name}' was over: it is busy, or slow"
+            )
+            timeout.spent(start, waiting.cancellation.began, time.perf_counter_ns())
+            raise timeout from exc
         except InferenceTimeout as exc:
-            exc.spent(start, cancellation.began, time.perf_counter_ns())
+            exc.spent(start, waiting.cancellation.began, time.perf_counter_ns())
             raise
         finally:
-            self._waiting -= 1
+            self._waiting.remove(client, waiting)
         return Run(arrays, time.perf_counter_ns() - start - took, took)
 
-    async def _in_thread(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
-    ) -> tuple[list[Array], int]:
-        seconds = deadline - time.monotonic()
-        try:
-            return await self._in_pool(feed, outputs, deadline, elements, seconds, cancellation)
-        except TimeoutError as exc:
-            raise InferenceTimeout(
-                f"the time for a prediction of model '{self._name}' was over: it is busy, or slow"
-            ) from exc
+    def _make_room(self, client: str) -> None:
+        """Refuses the last request of whoever has most for that of who has fewer. QueueFull for who has not."""
+        full = QueueFull(
+            f"{len(self._waiting)} requests wait for model '{self._name}' already (max_queue_size); try later"
+        )
+        last = self._waiting.surplus(client)
+        if last is None or last.cancellation.began:
+            raise full
+        self._waiting.remove(last.client, last)
+        last.refuse(full)
 
-    async def _in_pool(
-        self,
-        feed: Feed,
-        outputs: tuple[str, ...],
-        deadline: float,
-        elements: int,
-        seconds: float | None,
-        cancellation: Cancellation,
-    ) -> tuple[list[Array], int]:
-        """A run that ends when this is cancelled. TimeoutError after `seconds`, in a queue for a thread too."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
+    def _in_thread(
+        self, client: str, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+    ) -> "_InThread":
+        cancellation = Cancellation()
         arguments = (feed, outputs, deadline, elements, cancellation)
-        run = loop.run_in_executor(self._threads.pool(), self._run_in_thread, *arguments)
-        try:
-            return await asyncio.wait_for(run, seconds)
-        except asyncio.CancelledError:
-            cancellation.cancel()
-            raise
+        return _InThread(client, self._threads.run(client, self._run_in_thread, *arguments), cancellation)
 
     def _run_in_thread(
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
@@ -172,7 +192,8 @@ class Scheduler:
         return self._arriving == 1
 
     async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
-        arrays, took = await self._in_pool(feed, outputs, deadline, count_elements(feed), None, Cancellation())
+        # It is for several clients, and stands behind nothing else of one of them.
+        arrays, took = await self._in_thread("", feed, outputs, deadline, count_elements(feed)).result(None)
         self._stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 
@@ -184,7 +205,15 @@ class Scheduler:
 
         delay = config.dynamic_batching.max_queue_delay_us / 1e6
         refute = self._row_proof.refute
-        return Batcher(self._run_batch, refute, self._name, config.max_batch_size, delay, config.max_queue_size)
+        return Batcher(
+            self._run_batch,
+            refute,
+            self._name,
+            config.max_batch_size,
+            delay,
+            config.max_queue_size,
+            self._threads.client,
+        )
 
     def _learn(self, ns: int, elements: int) -> None:
         if elements >= _MANY:

@@ -5,13 +5,13 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_models
 import pytest
 from inferry.concurrency import Threads
@@ -32,6 +32,8 @@ from inferry.service import Service
 from onnx import TensorProto, helper
 
 EXAMPLES = Path(__file__).parents[3] / "models"
+
+client: ContextVar[str] = ContextVar("client", default="")
 
 
 def soon(seconds: float = 30.0) -> float:
@@ -63,9 +65,10 @@ class Doubler:
 def batcher(
     run: Callable[..., Awaitable[list[Array]]], size: int = 8, delay: float = 0.0, waiting: int = 64
 ) -> Batcher:
-    return Batcher(
-        run, lambda arrays, rows: any(len(array) != rows for array in arrays.values()), "m", size, delay, waiting
-    )
+    def refute(arrays: Mapping[str, Array], rows: int) -> bool:
+        return any(len(array) != rows for array in arrays.values())
+
+    return Batcher(run, refute, "m", size, delay, waiting, client.get)
 
 
 async def infer(batcher: Batcher, *values: float, seconds: float = 30.0) -> list[float]:
@@ -352,6 +355,53 @@ def test_a_full_queue_refuses() -> None:
     assert "2 requests wait for model 'm'" in str(refused)
 
 
+async def infer_for(name: str, batcher: Batcher, *values: float) -> list[float]:
+    client.set(name)
+    return await infer(batcher, *values)
+
+
+def test_clients_take_turns() -> None:
+    """However many requests of one wait; those of each stay in their order."""
+
+    async def scenario() -> list[Any]:
+        run = Held()
+        subject = batcher(run, size=2)
+        first = asyncio.ensure_future(infer_for("a", subject, 0))
+        await until(lambda: run.batches)
+        waiting = [infer_for("a", subject, n) for n in range(1, 6)]
+        waiting += [infer_for("b", subject, n) for n in (11, 12)]
+        waiting += [infer_for("c", subject, 21)]
+        asked = [first, *map(asyncio.ensure_future, waiting)]
+        await until(lambda: subject.waiting == len(waiting))
+        run.go.set()
+        await asyncio.gather(*asked)
+        return run.batches
+
+    assert asyncio.run(scenario()) == [[0], [1, 11], [21, 2], [12, 3], [4, 5]]
+
+
+def test_who_has_most_makes_room_for_others() -> None:
+    async def scenario() -> tuple[list[Any], list[Any]]:
+        run = Held()
+        subject = batcher(run, size=1, waiting=4)
+        asked = [asyncio.ensure_future(infer_for("a", subject, 0))]
+        await until(lambda: run.batches)
+        # One client alone may have all places.
+        for name, value in [*(("a", n) for n in (1, 2, 3, 4, 5)), *(("b", n) for n in (11, 12, 13))]:
+            asked.append(asyncio.ensure_future(infer_for(name, subject, value)))
+            await asyncio.sleep(0)
+        assert subject.waiting == 4
+        run.go.set()
+        return await asyncio.gather(*asked, return_exceptions=True), run.batches
+
+    results, batches = asyncio.run(scenario())
+    assert batches == [[0], [1], [11], [2], [12]]
+    refused = [at for at, result in enumerate(results) if isinstance(result, QueueFull)]
+    # The fifth of `a` finds no room, its third and fourth make some, and the third of `b` would have more than `a`.
+    assert refused == [3, 4, 5, 8]
+    assert {str(results[at]) for at in refused} == {"4 requests wait for model 'm' already (max_queue_size); try later"}
+
+
 class Held:
     """Stands in for a session: notes each batch, which runs until `go` is set, and how it ended."""
 
@@ -475,7 +525,7 @@ class Counted(Threads):
 
 @pytest.fixture
 def threads() -> Iterator[Counted]:
-    threads = Counted(4, "test")
+    threads = Counted(4, "test", client.get)
     yield threads
     threads.close()
 
@@ -493,14 +543,6 @@ def scheduler(tmp_path: Path, threads: Threads) -> Callable[..., Scheduler]:
         return Scheduler(session, settings, proof, ModelStats(), threads)
 
     return make
-
-
-def slow_rows() -> bytes:
-    """`onnx_models.slow` as a model of rows: `turns` [batch] must all be the same, `y` [batch] is 1."""
-    proto = onnx.load_from_string(onnx_models.slow())
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    return proto.SerializeToString()
 
 
 def turns(count: int) -> Feed:
@@ -584,6 +626,42 @@ class TestScheduler:
         # The places are free again.
         assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
 
+    def test_who_has_most_waiting_makes_room_for_others_and_nobody_who_runs(
+        self, scheduler: Callable[..., Scheduler], threads: Counted
+    ) -> None:
+        subject, done = scheduler(onnx_models.slow(), max_queue_size=3), threading.Event()
+
+        async def run(name: str) -> Run:
+            client.set(name)
+            return await subject.run(turns(1), ("y",), soon(), 1)
+
+        async def scenario() -> list[Any]:
+            for _ in range(4):
+                threads.pool().submit(done.wait, 30)
+            asked = [asyncio.ensure_future(run(name)) for name in "aaabbc"]
+            await asyncio.sleep(0)
+            done.set()
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+        names = [type(result).__name__ for result in asyncio.run(scenario())]
+        # `b` and `c` have a place of `a` each, which then has no more than `b` would have with a second.
+        assert names == ["Run", "QueueFull", "QueueFull", "Run", "QueueFull", "Run"]
+        assert subject.waiting == 0
+
+        async def running() -> list[Any]:
+            """Three of `a` have their threads."""
+            client.set("a")
+            first = [asyncio.ensure_future(subject.run(turns(10**9), ("y",), soon(60), 1)) for _ in range(3)]
+            await until(lambda: len(_watchdog._watched) == 3)
+            results = await asyncio.gather(run("b"), return_exceptions=True)
+            for task in first:
+                task.cancel()
+            await asyncio.gather(*first, return_exceptions=True)
+            return [*results, *(task.cancelled() for task in first)]
+
+        refused, *cancelled = asyncio.run(running())
+        assert (type(refused), cancelled) == (QueueFull, [True] * 3)
+
     def test_what_waits_for_a_thread_ends_in_time(self, scheduler: Callable[..., Scheduler], threads: Counted) -> None:
         subject = scheduler(onnx_models.slow())
         done = threading.Event()
@@ -607,7 +685,7 @@ class TestScheduler:
         self, scheduler: Callable[..., Scheduler], threads: Counted, batched: bool
     ) -> None:
         config = {"max_batch_size": 4, "dynamic_batching": DynamicBatching()} if batched else {}
-        subject = scheduler(slow_rows() if batched else onnx_models.slow(), **config)
+        subject = scheduler(onnx_models.slow_rows() if batched else onnx_models.slow(), **config)
 
         async def scenario() -> None:
             run = asyncio.ensure_future(subject.run(turns(10**9), ("y",), soon(60), 1))
