@@ -123,15 +123,15 @@ class Connection(HttpToolsProtocol):
 
     def _has_too_many(self, share: int) -> bool:
         """Whether this is one too many of its client's, as it is counted only where there are so many of anybody's."""
-        if len(self.connections) <= share or self._address in self._limits.proxies:
+        if len(self.connections) <= share or (self.client and self.client[0] in self._limits.proxies):
             return False
-        address = self._address
-        return len([one for one in self.connections if isinstance(one, Connection) and one._address == address]) > share
+        network = self._network
+        return len([one for one in self.connections if isinstance(one, Connection) and one._network == network]) > share
 
     @property
-    def _address(self) -> str:
+    def _network(self) -> str:
         client: tuple[str, int] | None = self.client
-        return client[0] if client else ""
+        return clients.network_of(client[0]) if client else ""
 
     def connection_lost(self, exc: Exception | None) -> None:
         cycle = self._answered
@@ -158,11 +158,11 @@ class Connection(HttpToolsProtocol):
                 return
 
     def _wait(self, unread: bytes, seconds: float) -> None:
-        """Takes nothing more for so long, behind what else comes from this address, nor before all is answered."""
+        """Takes nothing more for so long, behind what else comes from this network, nor before all is answered."""
         self._unread = unread
         if seconds:
             self._resting = True
-            seconds = self._turn.rest(self._address, seconds)  # type: ignore[union-attr]
+            seconds = self._turn.rest(self._network, seconds)  # type: ignore[union-attr]
             self.until += seconds
             self.loop.call_later(seconds, self._rested)
         if seconds or unread:
@@ -402,20 +402,20 @@ class _Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._waiting: list[_Joined] = []
-        # When the last rest of an address is over, as the loop's clock has it.
+        # When the last rest of a network is over, as the loop's clock has it.
         self._rests: dict[str, float] = {}
 
-    def rest(self, address: str, seconds: float) -> float:
-        """How long a connection rests that has to for so many seconds: behind the others of its address."""
+    def rest(self, network: str, seconds: float) -> float:
+        """How long a connection rests that has to for so many seconds: behind the others of its network."""
         now = self.loop.time()
-        end = self._rests[address] = max(now, self._rests.get(address, now)) + seconds
-        self.loop.call_at(end, self._rested, address)
+        end = self._rests[network] = max(now, self._rests.get(network, now)) + seconds
+        self.loop.call_at(end, self._rested, network)
         return end - now
 
-    def _rested(self, address: str) -> None:
+    def _rested(self, network: str) -> None:
         # Loops round to milliseconds.
-        if self._rests.get(address, math.inf) <= self.loop.time() + 0.002:
-            del self._rests[address]
+        if self._rests.get(network, math.inf) <= self.loop.time() + 0.002:
+            del self._rests[network]
 
     def add(self, transport: "_Joined") -> None:
         if not self._waiting:

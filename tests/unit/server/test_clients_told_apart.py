@@ -39,6 +39,15 @@ def test_by_its_valid_key() -> None:
     assert whose(settings, "192.0.2.2", ("x-api-key", "anything")) == "192.0.2.2"
 
 
+def test_a_network_of_ipv6_is_one_client() -> None:
+    """As its customer has 2 ** 64 addresses; the next network is somebody else's."""
+    same = {whose(Settings(), address) for address in ("2001:db8::1", "2001:db8::ffff:1:2:3", "2001:DB8:0:0::9")}
+    assert same == {"2001:db8::/64"}
+    assert whose(Settings(), "2001:db8:0:1::1") == "2001:db8:0:1::/64"
+    assert whose(Settings(), "fe80::1%eth0") == "fe80::/64"
+    assert [whose(Settings(), address) for address in ("192.0.2.1", "192.0.2.2")] == ["192.0.2.1", "192.0.2.2"]
+
+
 FORWARDED = {
     "nobody is trusted": ((), NGINX, ["192.0.2.1"], NGINX),
     "by the proxy": ((NGINX,), NGINX, ["192.0.2.1"], "192.0.2.1"),
@@ -50,7 +59,11 @@ FORWARDED = {
     "by nobody": ((NGINX,), NGINX, [], NGINX),
     "no address": ((NGINX,), NGINX, ["unknown"], "unknown"),
     "IPv4 on a socket for both": (("10.0.0.0/8",), f"::ffff:{NGINX}", ["192.0.2.1"], "192.0.2.1"),
-    "IPv6": (("::1",), "::1", ["2001:db8::1"], "2001:db8::1"),
+    "IPv6": (("::1",), "::1", ["2001:db8:0:1:2:3:4:5"], "2001:db8:0:1::/64"),
+    "IPv4 with a port": ((NGINX,), NGINX, ["192.0.2.1:50123"], "192.0.2.1"),
+    "IPv6 with a port": ((NGINX,), NGINX, ["[2001:db8::1]:50123"], "2001:db8::/64"),
+    "IPv4 in IPv6": ((NGINX,), NGINX, ["::ffff:192.0.2.1"], "192.0.2.1"),
+    "longer than any address": ((NGINX,), NGINX, ["a" * 1000], "a" * 64),
 }
 
 
