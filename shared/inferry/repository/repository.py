@@ -75,8 +75,8 @@ class Repository:
         self._verdicts = verdicts
         self._lock = threading.RLock()
         self._refreshing = threading.Lock()
-        # How often a request had one model looked for.
-        self._looks: dict[str, int] = {}
+        # The models that requests had looked for while all of them are.
+        self._found_since: set[str] | None = None
         self._entries: dict[str, dict[str, ModelVersion]] = {}
         self._defaults: dict[str, str] = {}
         self._loaded: OrderedDict[tuple[str, str], ModelVersion] = OrderedDict()
@@ -225,18 +225,23 @@ class Repository:
         Versions that are loaded are loaded anew before they are replaced, newer versions before they are served.
         """
         with self._refreshing:
-            looks = dict(self._looks)
-            found = self._scan()
-            for name in {*found, *self._entries}:
-                with self._turn(name):
-                    # What a request to load it has found since is newer.
-                    if self._looks.get(name) == looks.get(name):
-                        self._replace(name, found.get(name, {}))
+            newer = self._found_since = set()
+            try:
+                found = self._scan()
+                for name in {*found, *self._entries}:
+                    with self._turn(name):
+                        # What a request to load it has found since is newer.
+                        if name not in newer:
+                            self._replace(name, found.get(name, {}))
+            finally:
+                self._found_since = None
 
     def _refresh_one(self, name: str) -> None:
         """The same for one model, in its turn: it waits for the load of no other."""
-        self._looks[name] = self._looks.get(name, 0) + 1
-        self._replace(name, self._scan().get(name, {}))
+        found = self._scan().get(name, {})
+        if (newer := self._found_since) is not None:
+            newer.add(name)
+        self._replace(name, found)
 
     def _uploaded(self, files: Mapping[str, bytes], config: ModelConfig | None) -> Upload:
         from shutil import rmtree  # 2 ms, as it brings every kind of compression

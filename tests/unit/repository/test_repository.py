@@ -4,6 +4,7 @@ import hashlib
 import json
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -486,6 +487,18 @@ class TestControl:
         write(folder, "a.onnx", DOUBLE)
         repository.load("a")
         assert states(repository) == {("a", "1"): READY}
+
+    def test_nothing_is_kept_of_a_model_that_is_not_there(self, folder: Path) -> None:
+        class Name(str):
+            __slots__ = ("__weakref__",)
+
+        repository, name = open_repository(str(folder)), Name("a")
+        kept = weakref.ref(name)
+        for ask in (repository.load, repository.unload, repository.get):
+            with pytest.raises(ModelNotFound):
+                ask(name)
+        del name
+        assert kept() is None
 
     def test_unload_and_load(self, folder: Path) -> None:
         write(folder, "a.onnx", DOUBLE)
