@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 import pytest
-from servers import HEADER_LENGTH, JSON, Server, received, tensor
+from inferry.app import create_app
+from inferry.service import Service
+from inferry.settings import Settings
+from servers import EXAMPLES, HEADER_LENGTH, JSON, Server, ask, received, tensor
 from tiny import MAX_REQUEST_BYTES
 
 GZIP = {"Content-Encoding": "gzip"}
@@ -377,3 +381,20 @@ def test_nothing_of_this_was_a_bug_of_ours(tiny: Server) -> None:
     assert "Traceback" not in tiny.log
     answer = tiny.infer("echo", tensor("x", "FP32", [2], [1, 2]))
     assert (answer.status, answer.json["outputs"][0]["data"]) == (200, [1.0, 2.0])
+
+
+def test_more_tokens_than_the_encoder_has_positions() -> None:
+    """Its file says nothing of the 256: the run does."""
+    service = Service.from_settings(Settings(model_path=str(EXAMPLES)))
+    app = create_app(service)
+
+    def asked(count: int) -> httpx.Response:
+        body = {"inputs": [tensor("input_ids", "INT64", [1, count], [[5] * count])]}
+        return ask(app, "POST", "/v2/models/encoder/infer", json=body)
+
+    refused = asked(257)
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("model 'encoder' can't take this input: Non-zero status code returned")
+    assert "256 by 257" in refused.json()["error"]
+    assert asked(256).status_code == 200
+    service.close()

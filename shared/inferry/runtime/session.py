@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, suppress
@@ -39,6 +40,12 @@ _ADVICE = {
     "sparse_tensor": "give the graph dense tensors",
     "tensor": "cast it to one of " + ", ".join(DATATYPES),
 }
+
+# What a node of the graph says when it fails. Its status tells little: of shapes that don't fit, half of the operators
+# say INVALID_ARGUMENT and the others FAIL, as for memory that is not there.
+_IN_A_NODE = re.compile("Non-zero status code returned while running .* Status Message: (.*)", re.DOTALL)
+_OF_ARGUMENTS = (ort_errors.InvalidArgument, ort_errors.Fail, ort_errors.RuntimeException)
+_OF_MEMORY = re.compile("alloc|memory", re.IGNORECASE)
 
 # `y` = `x` times `w`, which are uint8 and int8: a MatMulInteger of opset 10.
 _PRODUCT = (
@@ -92,6 +99,7 @@ class Session:
         """What to know before results of two machines are compared."""
         self._session = session
         self._options: list[Any] = []  # one for each thread that runs, used again: making one costs 3 us
+        self._has_run = False
         self._file = file
         self.signature = Signature(
             model,
@@ -134,7 +142,8 @@ class Session:
         """The `outputs` for a checked `feed`, in that order. Ends at `deadline` (time.monotonic) with InferenceTimeout,
         and so when it is cancelled.
 
-        InvalidArgument when ONNX Runtime blames the input, InferenceFailed otherwise; the session stays usable.
+        InvalidArgument when ONNX Runtime blames the input, or a node of a model that has run before fails, but for want
+        of memory; InferenceFailed otherwise. The session stays usable.
         """
         if deadline <= time.monotonic():
             raise InferenceTimeout(
@@ -149,6 +158,7 @@ class Session:
             cancellation.begin(options)
         try:
             values = self._run(outputs, feed, options)
+            self._has_run = True
             return self._arrays(outputs, values) if self._sequences else values
         except Exception as exc:
             raise self._error(exc, options.terminate) from exc
@@ -184,7 +194,7 @@ class Session:
         model = self.signature.model
         if terminated:
             return InferenceTimeout(f"model '{model}' was stopped: its prediction took longer than the time it had")
-        if isinstance(exc, ort_errors.InvalidArgument):
+        if isinstance(exc, ort_errors.InvalidArgument) or (self._has_run and _is_about_arguments(exc)):
             return InvalidArgument(f"model '{model}' can't take this input: {_reason(exc)}")
         return InferenceFailed(f"model '{model}' failed: {_reason(exc)}")
 
@@ -198,6 +208,15 @@ class Session:
                     f"axis of '{spec.name}' is not symbolic: {list(spec.shape)}. Export it with a dynamic batch axis, "
                     "or set max_batch_size to 0"
                 )
+
+
+def _is_about_arguments(exc: Exception) -> bool:
+    """Whether a node failed that would fail again: for what the request has in it, and not for what the server lacks.
+
+    That the model can run at all is for the caller to know.
+    """
+    found = _IN_A_NODE.search(str(exc))
+    return isinstance(exc, _OF_ARGUMENTS) and found is not None and not _OF_MEMORY.search(found[1])
 
 
 def _opened(onnx: Path | bytes, options: SessionOptions, facts: Numerics) -> tuple[Any, bool]:

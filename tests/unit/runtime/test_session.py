@@ -11,7 +11,7 @@ import onnx
 import onnx_models
 import pytest
 from inferry.errors import InferenceFailed, InferenceTimeout, InvalidArgument, InvalidModel, InvalidRequest
-from inferry.protocol.tensors import DATATYPES, aligned, empty
+from inferry.protocol.tensors import DATATYPES, Array, aligned, empty
 from inferry.runtime.onnx_file import read
 from inferry.runtime.session import Session, SessionOptions
 
@@ -176,6 +176,55 @@ def test_what_onnxruntime_blames_the_input_for(session: Load) -> None:
     )
     with pytest.raises(InvalidArgument, match=r"model 'm' can't take this input: .*indices element out of data bounds"):
         session(lookup).run({"x": np.array([7], np.int64)}, ["y"], soon())
+
+
+def of_one_node(operator: str, datatype: str, values: Any) -> bytes:
+    """FP32 `y` of `x` [n] and a constant."""
+    constant = onnx.numpy_helper.from_array(np.array(values), "constant")
+    order = ["constant", "x"] if operator == "GatherElements" else ["x", "constant"]
+    return onnx_models.model(
+        [onnx.helper.make_node(operator, order[: 1 if operator == "ConstantOfShape" else 2], ["y"])],
+        [onnx_models.tensor("x", datatype, ("n",))],
+        [onnx_models.tensor("y", "FP32", {"MatMul": (), "Reshape": ("m", "k")}.get(operator, ("m",)))],
+        [] if operator == "ConstantOfShape" else [constant],
+    )
+
+
+def fp32(values: Any) -> Array:
+    return np.array(values, np.float32)
+
+
+def int64(values: Any) -> Array:
+    return np.array(values, np.int64)
+
+
+# What runs, and what does not fit: ONNX Runtime has the status FAIL for all of them.
+UNFIT = {
+    "axes that can't be broadcast": ("Add", "FP32", fp32([1, 2, 3]), fp32([1]), fp32([1, 2]), "broadcast"),
+    "a product of other lengths": ("MatMul", "FP32", fp32([1, 2]), fp32([1, 2]), fp32([1]), "dimension mismatch"),
+    "another size": ("Reshape", "FP32", int64([2, 2]), fp32([1, 2, 3, 4]), fp32([1]), "cannot be reshaped"),
+    "an index": ("GatherElements", "INT64", fp32([1, 2]), int64([1]), int64([2]), "index"),
+    "a negative length": ("ConstantOfShape", "INT64", fp32([]), int64([2]), int64([-1]), "shape"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_node_that_fails_blames_the_input_once_the_model_has_run(session: Load, name: str) -> None:
+    operator, datatype, constant, fits, unfit, words = UNFIT[name]
+    loaded = session(of_one_node(operator, datatype, constant))
+    with pytest.raises(InferenceFailed, match=f"model 'm' failed: .* while running {operator} node.*{words}"):
+        loaded.run({"x": unfit}, ["y"], soon())
+    loaded.run({"x": fits}, ["y"], soon())
+    with pytest.raises(InvalidArgument, match=f"model 'm' can't take this input: .* running {operator} node.*{words}"):
+        loaded.run({"x": unfit}, ["y"], soon())
+    loaded.run({"x": fits}, ["y"], soon())
+
+
+def test_want_of_memory_is_not_the_inputs_fault(session: Load) -> None:
+    loaded = session(of_one_node("ConstantOfShape", "INT64", []))
+    loaded.run({"x": int64([2])}, ["y"], soon())
+    with pytest.raises(InferenceFailed, match="Failed to allocate memory"):
+        loaded.run({"x": int64([2**40])}, ["y"], soon())
 
 
 def test_batching_needs_a_symbolic_first_axis(session: Load) -> None:
