@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import lru_cache, partial
 from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HTTPRequest
@@ -17,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.concurrency import Helper, Lease, Pause, Shares
+from inferry.concurrency import Helper, Lease, Pause, RoundRobin, Shares, Threads
 from inferry.errors import InferenceTimeout, InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
@@ -46,6 +48,8 @@ log = logging.getLogger("inferry")
 # Bytes of a body, and rows of a response, up to which they are read and written as they come, and others in turns: rows
 # cost more by the byte than tensors.
 _SMALL, _FEW_ROWS = 512, 64
+# Models that may be loaded by request at a time, and requests that may have a store at a time.
+_LOADS, _STORES = 8, 8
 
 T = TypeVar("T")
 
@@ -130,7 +134,12 @@ class Management:
         self._large = limit if host.helper is None else min(content.LARGE, limit)
         self._intake = host.intake
         self._loading = host.loading
+        self._client = host.client
         self._waiting = Shares(service.settings.max_deferred, host.client)
+        self._stores = Threads(_STORES, "inferry-store", host.client)
+        self._loads = Threads(_LOADS, "inferry-control", host.client)
+        # Of each model that is loaded or unloaded now: those that wait for one of these have no thread.
+        self._turns: WeakValueDictionary[str, RoundRobin] = WeakValueDictionary()
 
     async def server_metadata(self) -> HTTPResponse:
         settings = self._service.settings
@@ -170,13 +179,13 @@ class Management:
         self._check_control()
         document = await self._document(request, self._intake and self._intake.for_models())
         config, files = await self._made(uploads.read, document, model, helper=self._loading or self._helper)
-        await self._in_thread(self._repository.load, model, config, files)
+        await self._in_turn(model, self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
     async def unload(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._check_control()
         await self._made(bodies.document, await self._document(request))
-        await self._in_thread(self._repository.unload, model)
+        await self._in_turn(model, self._repository.unload, model)
         return _json({"name": model, "unload": True})
 
     async def predict(self, request: HTTPRequest) -> HTTPResponse:
@@ -207,20 +216,19 @@ class Management:
             try:
                 body, headers = await self._body(request), dict(request.scope["headers"])
                 line = await self._made(bodies.line, body, headers.get(types.HEADER_LENGTH), loaded.signature)
-                found = await self._in_thread(deferred.keep, model, bytes(line))
+                found = await self._stores.run(self._client(), deferred.keep, model, bytes(line))
             except BaseException:
                 place.end()
                 raise
         if self._background is not None:
             loop = asyncio.get_running_loop()
-            background, job = self._background, deferred.job(model, found)
-            work = background.submit(background.client(), _work, deferred, job, self._service)
+            work = self._background.submit(self._client(), _work, deferred, deferred.job(model, found), self._service)
             work.add_done_callback(lambda _: _call(loop, place.end))
         return self._pending(request, model, found)
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         found = request.path_params["request"]
-        response = await self._in_thread(self._deferred().response, model, found)
+        response = await self._stores.run(self._client(), self._deferred().response, model, found)
         if response is None:
             return self._pending(request, model, found)
         return _http((500 if response.failed else 200, response.content, response.headers))
@@ -340,10 +348,15 @@ class Management:
         headers, record = dict(request.scope["headers"]), current_record.get()
         return await read_body(headers, request.receive, limit, record, self._large, intake or self._intake, _SMALL)
 
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        from starlette.concurrency import run_in_threadpool
-
-        return await run_in_threadpool(function, *arguments)
+    async def _in_turn(self, model: str, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls it in a thread, when nothing else is done to this model; not at all if its client leaves before."""
+        turn = self._turns.setdefault(model, RoundRobin(self._client))
+        await turn.acquire()
+        work = self._loads.submit(self._client(), copy_context().run, function, *arguments)
+        loop = asyncio.get_running_loop()
+        # What has begun keeps its turn, whoever waits for it.
+        work.add_done_callback(lambda _: _call(loop, turn.release))
+        return await asyncio.wrap_future(work)
 
 
 async def _of_the_data_plane() -> HTTPResponse:
