@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http import HTTPStatus
@@ -13,7 +14,7 @@ import httptools
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from inferry.concurrency import OTHERS
+from inferry.concurrency import OTHERS, TURN, Client, FairQueue
 from inferry.errors import RequestTimeout
 from inferry.http import asgi
 from inferry.http.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +34,12 @@ _CHUNK = 256 * 1024
 # What has more lines, as chunks and requests have, is parsed a slice at a time, and others at once: a slice costs 9 us.
 # What takes more seconds of CPU than `_LONG` lets others go on before the next.
 _LINES, _SLICE, _LONG = 256, 16 * 1024, 0.002
+# Seconds of the event loop that requests which came together have, before clients take turns; what a turn has while no
+# other client comes, and how many requests at most.
+_FREE, _ALONE, _MOST = 0.01, 0.004, 256
+# Requests of a client with nothing waiting that begin at once between two turns of the others, and how long these pause
+# at most.
+_OTHERS, _LONGEST_PAUSE = 4, 0.1
 # Parts of a response that are larger together are not copied into one.
 _COPIED = 64 * 1024
 # A connection that is closed while its client still sends is reset, and the client may never see why.
@@ -61,6 +68,7 @@ class Limits(NamedTuple):
     idle: float
     connections: int
     proxies: clients.Proxies
+    client: Client
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
@@ -71,6 +79,7 @@ class Limits(NamedTuple):
             settings.idle_timeout,
             settings.max_connections,
             clients.Proxies(settings),
+            clients.Clients(settings),
         )
 
 
@@ -312,7 +321,15 @@ class Connection(HttpToolsProtocol):
             return asgi.respond(_refusal(431, f"the request's header has {count} fields: send {_FIELDS} at most"), send)
         if self._is_large and _size(scope) > self._most:
             return asgi.respond(_refusal(431, self._too_large()), send)
-        return self._application(scope, self._progressing(receive) if cycle.more_body else receive, send)
+        if cycle.more_body:
+            receive = self._progressing(receive)
+        if self._turn.is_crowded():  # type: ignore[union-attr]
+            return self._in_turn(scope, receive, send)
+        return self._application(scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._turn.of(self._limits.client())  # type: ignore[union-attr]
+        await self._application(scope, receive, send)
 
     def _progressing(self, receive: Receive) -> Receive:
         async def received() -> Message:
@@ -397,13 +414,72 @@ def _size(scope: Scope) -> int:
 
 
 class _Turn:
-    """The transports of a loop that have something to send when its turn is over."""
+    """A turn of the event loop: the requests that begin in it, and the transports that send when it is over.
+
+    Where more requests come at once than are answered in `_FREE` seconds, they wait, and clients take turns, of `TURN`
+    seconds where there are several. Between two turns the loop sees what else has come: who had nothing waiting begins
+    at once.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        # When the first request of this turn began; 0 while none has.
+        self._began = 0.0
+        self._crowd: FairQueue[asyncio.Future[None]] = FairQueue()
+        self._is_crowded, self._at_once = False, 1
+        # How many requests of others began since the last of these turns.
+        self._others: Counter[str] = Counter()
         self._waiting: list[_Joined] = []
         # When the last rest of a network is over, as the loop's clock has it.
         self._rests: dict[str, float] = {}
+
+    def is_crowded(self) -> bool:
+        """Whether a request that begins now has to ask `of` for its turn."""
+        if self._is_crowded:
+            return True
+        now = time.perf_counter()
+        if not self._began:
+            self._began = now
+        return now - self._began > _FREE
+
+    async def of(self, client: str) -> None:
+        """Returns when it is this client's turn."""
+        if not self._is_crowded:
+            self._is_crowded, self._began = True, time.perf_counter()
+            self.loop.call_soon(self._begin)
+        elif self._others[client] < _OTHERS and not self._crowd.of(client):
+            self._others[client] += 1
+            return
+        turn = self.loop.create_future()
+        self._crowd.add(client, turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._crowd.remove(client, turn)
+            raise
+
+    def _begin(self) -> None:
+        """Lets as many requests begin as take a turn."""
+        self._began = time.perf_counter()
+        self._others.clear()
+        for _ in range(min(self._at_once, len(self._crowd))):
+            turn = self._crowd.pop()
+            if not turn.done():  # else its request was given up just now
+                turn.set_result(None)
+        self.loop.call_soon(self._worked)  # behind them
+
+    def _worked(self) -> None:
+        took = time.perf_counter() - self._began
+        wanted = self._at_once * (TURN if self._others else _ALONE) / took
+        self._at_once = max(1, min(int(wanted), 2 * self._at_once, _MOST))
+        self._is_crowded = len(self._crowd) > 0
+        if not self._is_crowded:
+            return
+        if took > TURN and self._others:
+            # As much time for the others; a client that is alone loses none.
+            self.loop.call_later(min(took, _LONGEST_PAUSE), self._begin)
+        else:
+            self.loop.call_soon(self._begin)
 
     def rest(self, network: str, seconds: float) -> float:
         """How long a connection rests that has to for so many seconds: behind the others of its network."""
@@ -423,6 +499,8 @@ class _Turn:
         self._waiting.append(transport)
 
     def _send(self) -> None:
+        if not self._is_crowded:
+            self._began = 0.0
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
             with suppress(RuntimeError):  # uvloop's, of a connection that was lost meanwhile: the others have theirs

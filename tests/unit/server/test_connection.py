@@ -1,8 +1,11 @@
 """What a connection takes of its event loop, whatever its client sends at once."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+import hashlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
 import pytest
 import uvicorn
@@ -13,6 +16,7 @@ from uvicorn.server import ServerState
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
 SECONDS = 60.0
+Peer: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 LIMITS = Limits.of(Settings())
 
 
@@ -172,3 +176,89 @@ def test_what_is_no_http_is_refused_once() -> None:
         assert answer.count(b"HTTP/1.1 400 ") == 1
 
     run(scenario)
+
+
+MANY = 60
+ASKING = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: %b\r\n\r\n"
+
+
+class Working:
+    """Holds the event loop for two milliseconds with each request; `steps` are whose they were."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        self.steps.append(dict(scope["headers"])[b"x-api-key"].decode())
+        time.sleep(0.002)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": b"0"})
+
+
+@asynccontextmanager
+async def crowd(application: Working) -> AsyncIterator[Callable[[], Awaitable[Peer]]]:
+    """What opens a connection to a server of the application; keys "one" and "other" are clients."""
+    keys = tuple(hashlib.sha256(name.encode()).hexdigest() for name in ("one", "other"))
+    config = uvicorn.Config(application, ws="none", lifespan="off", interface="asgi3", access_log=False)
+    config.load()
+    limits, state = Limits.of(Settings(api_keys=keys)), ServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        lambda: Connection(config=config, server_state=state, app_state={}, limits=limits), "127.0.0.1", 0
+    )
+    peers: list[Peer] = []
+
+    async def connected() -> Peer:
+        peers.append(await asyncio.open_connection(*server.sockets[0].getsockname()))
+        return peers[-1]
+
+    yield connected
+    server.close()
+    for _, writer in peers:
+        writer.close()
+
+
+def test_many_connections_of_one_client_take_turns_with_another() -> None:
+    async def scenario() -> None:
+        application = Working()
+        async with crowd(application) as connected:
+            many = [await connected() for _ in range(MANY)]
+            reader, writer = await connected()
+            for _, sender in many:
+                sender.write(ASKING % b"one")
+            for _ in range(5):
+                writer.write(ASKING % b"other")
+                await answered(reader)
+            assert application.steps.count("other") == 5
+            assert application.steps.count("one") < MANY // 2
+            for receiver, _ in many:
+                await answered(receiver)
+            assert application.steps.count("one") == MANY
+
+    asyncio.run(asyncio.wait_for(scenario(), SECONDS))
+
+
+def test_who_leaves_the_crowd_holds_up_nobody() -> None:
+    async def scenario() -> None:
+        application = Working()
+        async with crowd(application) as connected:
+            many = [await connected() for _ in range(MANY)]
+            for _, sender in many:
+                sender.write(ASKING % b"one")
+            while not application.steps:
+                await asyncio.sleep(0)
+            for _, sender in many[MANY // 2 :]:
+                sender.transport.abort()
+            for receiver, _ in many[: MANY // 2]:
+                await answered(receiver)
+            assert application.steps.count("one") < MANY
+            # The crowd is over: who comes now begins at once.
+            reader, writer = await connected()
+            writer.write(ASKING % b"other")
+            await answered(reader)
+            turn = Connection._turn
+            assert turn is not None
+            await until(lambda: not turn._is_crowded)
+            assert len(turn._crowd) == 0
+
+    asyncio.run(asyncio.wait_for(scenario(), SECONDS))
