@@ -5,10 +5,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
-from functools import lru_cache, partial
+from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
@@ -137,6 +136,8 @@ class Management:
         self._client = host.client
         self._waiting = Shares(service.settings.max_deferred, host.client)
         self._stores = Threads(_STORES, "inferry-store", host.client)
+        # A small file may hold an image that takes hundreds of megabytes while it is decoded.
+        self._images = Threads(2, "inferry-images", host.client)
         self._loads = Threads(_LOADS, "inferry-control", host.client)
         # Of each model that is loaded or unloaded now: those that wait for one of these have no thread.
         self._turns: WeakValueDictionary[str, RoundRobin] = WeakValueDictionary()
@@ -296,7 +297,7 @@ class Management:
         with Account(model, current_record.get()) as account:
             deadline = min(deadline, account.until(self._service.settings.model_timeout - spent))
             if model.preprocess and (self._helper is None or not isinstance(document, Large)):
-                request, count = await _decoded(read, document, _rows(model), deadline=deadline)
+                request, count = await self._decoded(read, document, _rows(model), deadline=deadline)
             else:
                 request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
@@ -317,6 +318,16 @@ class Management:
             await bodies.let_go(request, responses)
         return _http((200, body, [types.JSON]))
 
+    async def _decoded(self, function: Callable[..., T], document: Document, *arguments: Any, deadline: float) -> T:
+        """What a function makes of a document that may hold images, in one of few threads. InferenceTimeout."""
+        work = self._images.run(self._client(), function, document, *arguments)
+        try:
+            return await asyncio.wait_for(work, deadline - time.monotonic())
+        except TimeoutError as exc:
+            raise InferenceTimeout(
+                "no time was left to decode the request's images: send fewer or smaller ones"
+            ) from exc
+
     def _deadline(self, request: HTTPRequest) -> float:
         return context.deadline(request.scope)
 
@@ -325,7 +336,7 @@ class Management:
         body = await self._body(request, intake)
         if request.headers.get("content-type", "").lower().startswith("image/"):
             image = partial(row_bodies.image, body, request.query_params.get("model_name"))
-            return await self._in_thread(image) if isinstance(body, Large) else image()
+            return await self._images.run(self._client(), image) if isinstance(body, Large) else image()
         return body if isinstance(body, Large) else bodies.document(body)
 
     async def _made(
@@ -377,21 +388,6 @@ def _rows(model: Model) -> RowModel:
     labels = {name: model.labels(name) for name in model.signature.outputs}
     outputs = model.row_proof.verdict.outputs
     return RowModel(model.name, model.version, model.signature, model.columns, model.preprocess, labels, outputs)
-
-
-async def _decoded(function: Callable[..., T], document: Document, *arguments: Any, deadline: float) -> T:
-    """What a function makes of a document that may hold images, in one of few threads. InferenceTimeout."""
-    work = asyncio.get_running_loop().run_in_executor(_decoders(), function, document, *arguments)
-    try:
-        return await asyncio.wait_for(work, deadline - time.monotonic())
-    except TimeoutError as exc:
-        raise InferenceTimeout("no time was left to decode the request's images: send fewer or smaller ones") from exc
-
-
-@lru_cache
-def _decoders() -> ThreadPoolExecutor:
-    # A small file may hold an image that takes hundreds of megabytes while it is decoded.
-    return ThreadPoolExecutor(2, "inferry-images")
 
 
 def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
