@@ -23,7 +23,7 @@ from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.runtime.model import Model
-from inferry.runtime.scheduler import count_elements
+from inferry.runtime.scheduler import kind_of
 from inferry.runtime.session import Run
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
@@ -155,7 +155,7 @@ class Service:
 
     def predictions_wait(self) -> bool:
         """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells."""
-        return any(model.scheduler(self._threads).inline_elements < 0 for model in self.repository.loaded())
+        return not all(model.scheduler(self._threads).knows_quick_runs for model in self.repository.loaded())
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
         start = time.perf_counter_ns()
@@ -198,15 +198,15 @@ class Service:
         if limit < deadline:
             deadline = limit
         scheduler = model.scheduler(self._threads)
-        elements = count_elements(feed)
-        if elements <= scheduler.inline_elements:
-            arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, elements)
-        elif elements > STRINGS and (run := await self._run_in_helper(model, feed, requested.names, deadline)):
+        kind = kind_of(feed, requested.names)
+        if scheduler.runs_inline(kind):
+            arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, kind)
+        elif self._helper is not None and (run := await self._run_in_helper(model, feed, requested.names, deadline)):
             arrays, timings.infer = run.arrays, run.infer
         else:
             try:
                 with model.in_use():
-                    run = await scheduler.run(feed, requested.names, deadline, elements)
+                    run = await scheduler.run(feed, requested.names, deadline, kind)
             except InferenceTimeout as exc:
                 timings.queue, timings.infer = exc.queue, exc.infer
                 raise

@@ -155,6 +155,18 @@ def complex_input() -> bytes:
     )
 
 
+def products() -> bytes:
+    """FP32 `y` [rows, rows] has the products of all rows of `x` [rows, n]: 1 x 4000 is quick, 4000 x 1 is not."""
+    return model(
+        [
+            helper.make_node("Transpose", ["x"], ["columns"], perm=[1, 0]),
+            helper.make_node("MatMul", ["x", "columns"], ["y"]),
+        ],
+        [tensor("x", "FP32", ("rows", "n"))],
+        [tensor("y", "FP32", ("rows", "rows"))],
+    )
+
+
 def slow(work: int = 256) -> bytes:
     """Multiplies `work` x `work` matrices as often as the INT64 input `turns` [1] says; `y` FP32 [1] is 0 or 1.
 

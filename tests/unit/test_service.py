@@ -19,7 +19,7 @@ from inferry.protocol import classification
 from inferry.protocol.tensors import DATATYPES, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
 from inferry.repository.version import LOADING, ModelVersion
-from inferry.runtime.scheduler import count_elements
+from inferry.runtime.scheduler import _covers, kind_of
 from inferry.service import Service
 from inferry.settings import Settings
 
@@ -305,11 +305,30 @@ def test_long_strings_never_run_on_the_event_loop(service: Make, name: str, monk
     assert any(asked(*short) is main for _ in range(20)) == (len(short) < 5_000)
 
 
-def test_characters_count_as_elements() -> None:
-    def text(*values: str) -> dict[str, Any]:
-        return {"x": np.array(values, object), "y": np.zeros(3, np.float32)}
+def test_the_kind_of_a_run_is_what_its_time_depends_on() -> None:
+    def of(*texts: str, y: int = 3, outputs: tuple[str, ...] = ("z",)) -> Any:
+        return kind_of({"x": np.array(texts, object), "y": np.zeros(y, np.float32)}, outputs)
 
-    assert count_elements({"y": np.zeros((2, 3), np.float32)}) == 6
-    assert count_elements(text("a", "b")) == 5
-    assert count_elements(text("a" * 80, "b" * 8)) == 5 + 11
-    assert count_elements(text("a" * 5000)) > 2**62
+    assert of("abcde", "a") == of("fghij", "b") == of("fghijk", "b")
+    different = [of("a", "b"), of("abcde", "a"), of("abc", "abc"), of("a"), of("a", y=4), of("a", outputs=("z", "u"))]
+    assert len({*different}) == len(different)
+    assert of("a" * 5000) is None
+    assert of(*["a"] * 5000) is None
+    assert of(*[""] * 5000) is None
+
+
+def test_the_order_of_inputs_says_nothing_of_a_run() -> None:
+    x, y, texts = np.zeros((2, 3)), np.zeros(4), np.array(["ab"], object)
+    known = kind_of({"x": x, "y": y, "texts": texts}, ("z",))
+    assert known is not None
+    for feed, covered in (
+        ({"texts": texts, "y": y[:3], "x": x}, True),
+        ({"y": y, "texts": texts, "x": x[:1]}, True),
+        ({"y": x, "texts": texts, "x": y}, False),
+        ({"y": y, "texts": np.array(["abcd"], object), "x": x}, False),
+        ({"y": y, "x": x}, False),
+        ({"y": y, "texts": texts, "other": x}, False),
+    ):
+        kind = kind_of(feed, ("z",))
+        assert kind is not None
+        assert _covers(known, kind) == covered

@@ -11,6 +11,7 @@ from inferry.repository.content import Content
 from inferry.runtime.model import WARM_UP_TIMEOUT, Model
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.row_proof import RowProof
+from inferry.runtime.scheduler import Kind, kind_of
 from inferry.runtime.session import Session, SessionOptions
 from inferry.runtime.verdicts import PROVEN, UNPROVEN, Verdicts
 
@@ -65,7 +66,7 @@ def load(
     return model
 
 
-def _warm_up(model: Model) -> tuple[int, int]:
+def _warm_up(model: Model) -> tuple[int, Kind | None]:
     """Runs the config's example twice: the first run allocates, the second tells what a request will take."""
     signature = model.session.signature
     try:
@@ -79,7 +80,7 @@ def _warm_up(model: Model) -> tuple[int, int]:
     took = time.perf_counter_ns() - start
     what = f"version {model.version} of model '{model.name}'"
     class_names.check_run(model.config.labels, signature, arrays, what)
-    return took, sum(array.size for array in feed.values())
+    return took, kind_of(feed, tuple(signature.outputs))
 
 
 def _check_batching(model: Model) -> None:

@@ -18,7 +18,7 @@ from inferry.protocol.signature import Feed, Signature, TensorSpec
 from inferry.protocol.tensors import Tensor
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.row_proof import RowProof
-from inferry.runtime.scheduler import Scheduler
+from inferry.runtime.scheduler import Kind, Scheduler
 from inferry.runtime.session import Session
 from inferry.runtime.verdicts import Verdict
 
@@ -45,8 +45,8 @@ class Model:
     """`digest`: SHA-256 of its files, of a prepared version's `form` that of the model that it was made of.
 
     `hashed`: its files were hashed for this load, else what is known of the same files was taken; `load_seconds`: until
-    the end of the warm-up run, fetching included; `warm_run`: nanoseconds and elements of the warm-up's second run,
-    which tell what a request will take.
+    the end of the warm-up run, fetching included; `warm_run`: nanoseconds and kind of the warm-up's second run, which
+    tell what a request will take.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Model:
     form: ServedForm | None = None
     hashed: bool = True
     load_seconds: float = 0.0
-    warm_run: tuple[int, int] | None = None
+    warm_run: tuple[int, Kind | None] | None = None
     users: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _scheduler: Scheduler | None = None

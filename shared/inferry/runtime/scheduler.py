@@ -1,9 +1,8 @@
 """How a model's requests are run: on the event loop, in a thread, or batched."""
 
-import sys
 import time
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from operator import attrgetter, le
+from typing import TYPE_CHECKING, TypeAlias
 
 from inferry.concurrency import FairQueue, Threads, on_loop
 from inferry.errors import InferenceTimeout, QueueFull
@@ -24,13 +23,18 @@ if TYPE_CHECKING:
 # A hop to a thread and back costs about as much as a small model's run, and a run of this many nanoseconds holds up the
 # other requests of an event loop no longer than their own work does.
 INLINE_NS = 1_000_000
-# A busy machine makes any single run a slow one.
-PATIENCE = 3
-# So many characters count as one more element. Of requests with over `_INLINE_CHARACTERS`, or as many strings, nothing
-# is learned, and they never run on the event loop: some models take the square of a string's length.
-_CHARACTERS, _INLINE_CHARACTERS = 8, 4096
-_MANY = sys.maxsize
+# Where what requests have in them, and not how much, says how long a model runs, a slow one can't be told before. Each
+# keeps all of the model's off the event loop for this many times as long, so that they have a hundredth of it.
+_APART = 100
+# So many kinds of quick runs are known of a model.
+_KINDS = 128
+# Requests with more characters, or strings, never run on the event loop: some models take the square of a length.
+_INLINE_CHARACTERS = 4096
 
+# What tells how long a run takes: names of its outputs and inputs, and the inputs' shapes, of strings their lengths.
+Kind: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[tuple[int, ...], ...]]
+
+_shape = attrgetter("shape")
 _size = attrgetter("size")
 
 
@@ -71,9 +75,9 @@ class Scheduler:
         row_proof: RowProof,
         stats: ModelStats,
         threads: Threads,
-        warm_run: tuple[int, int] | None = None,
+        warm_run: "tuple[int, Kind | None] | None" = None,
     ) -> None:
-        """`warm_run`: nanoseconds and elements of a run that tells what a request will take."""
+        """`warm_run`: nanoseconds and kind of a run that tells what a request will take."""
         self._session = session
         self._config = config
         self._row_proof = row_proof
@@ -82,10 +86,11 @@ class Scheduler:
         self._waiting: FairQueue[_InThread] = FairQueue()
         self._arriving = 0
         self._batcher = self._make_batcher()
-        # Requests of up to this many elements are known to run so fast that the event loop may do it itself; those of a
-        # batched model only when nobody else waits.
-        self._quick_elements = self.inline_elements = -1
-        self._slow = 0
+        # Runs of these kinds are so fast that the event loop may do them itself; those of a batched model only when
+        # nobody else waits.
+        self._quick: set[Kind] = set()
+        # Until when runs on the event loop are watched, and none is known to be quick, in nanoseconds.
+        self._watched = self._distrusted = 0
         if warm_run:
             self._learn(*warm_run)
 
@@ -98,20 +103,29 @@ class Scheduler:
         """How many requests wait for a thread or a batch."""
         return len(self._waiting) + (self._batcher.waiting if self._batcher else 0)
 
+    @property
+    def knows_quick_runs(self) -> bool:
+        """Whether there are runs that need neither a thread nor a batch."""
+        return self._batcher is None and bool(self._quick)
+
+    def runs_inline(self, kind: Kind | None) -> bool:
+        """Whether the event loop may do such a run itself, by `run_now`."""
+        return self._batcher is None and self._is_quick(kind)
+
     def run_now(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, kind: Kind | None
     ) -> "tuple[list[Array], int]":
-        """The outputs, and the nanoseconds the run took, in this thread. `elements` is how many `feed` holds."""
+        """The outputs, and the nanoseconds the run took, in this thread."""
         start = time.perf_counter_ns()
+        # It takes longer than all else here, and a slow run is mostly the machine's doing.
+        cpu = time.thread_time_ns() if start < self._watched else None
         arrays = self._session.run(feed, outputs, deadline)
         took = time.perf_counter_ns() - start
-        if took >= INLINE_NS or elements > self._quick_elements:
-            self._learn(took, elements)
-        else:
-            self._slow = 0
+        if took >= INLINE_NS:
+            self._was_slow(kind, took, None if cpu is None else time.thread_time_ns() - cpu)
         return arrays, took
 
-    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
+    async def run(self, feed: Feed, outputs: tuple[str, ...], deadline: float, kind: Kind | None) -> Run:
         """The same from a thread or within a batch. QueueFull and InferenceTimeout while it waits."""
         await on_loop()
         # Optional inputs need not have a row for each row.
@@ -120,22 +134,22 @@ class Scheduler:
             or feed.keys() != self._session.signature.required
             or self._row_proof.verdict.rows != PROVEN
         ):
-            return await self._wait_for_thread(feed, outputs, deadline, elements)
+            return await self._wait_for_thread(feed, outputs, deadline, kind)
         self._arriving += 1
         try:
-            if self._arriving == 1 and elements <= self._quick_elements and await self._is_alone():
-                arrays, took = self.run_now(feed, outputs, deadline, elements)
+            if self._arriving == 1 and self._is_quick(kind) and await self._is_alone():
+                arrays, took = self.run_now(feed, outputs, deadline, kind)
                 return Run(arrays, 0, took)
             return await self._batcher.infer(feed, outputs, deadline)
         finally:
             self._arriving -= 1
 
-    async def _wait_for_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int) -> Run:
+    async def _wait_for_thread(self, feed: Feed, outputs: tuple[str, ...], deadline: float, kind: Kind | None) -> Run:
         client = self._threads.client()
         if len(self._waiting) >= self._config.max_queue_size:
             self._make_room(client)
         start = time.perf_counter_ns()
-        waiting = self._in_thread(client, feed, outputs, deadline, elements)
+        waiting = self._in_thread(client, feed, outputs, deadline, kind)
         self._waiting.add(client, waiting)
         try:
             arrays, took = await waiting.result(deadline - time.monotonic())
@@ -164,14 +178,14 @@ class Scheduler:
         last.refuse(full)
 
     def _in_thread(
-        self, client: str, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int
+        self, client: str, feed: Feed, outputs: tuple[str, ...], deadline: float, kind: Kind | None
     ) -> "_InThread":
         cancellation = Cancellation()
-        arguments = (feed, outputs, deadline, elements, cancellation)
+        arguments = (feed, outputs, deadline, kind, cancellation)
         return _InThread(client, self._threads.run(client, self._run_in_thread, *arguments), cancellation)
 
     def _run_in_thread(
-        self, feed: Feed, outputs: tuple[str, ...], deadline: float, elements: int, cancellation: Cancellation
+        self, feed: Feed, outputs: tuple[str, ...], deadline: float, kind: Kind | None, cancellation: Cancellation
     ) -> "tuple[list[Array], int]":
         # A busy event loop holds the interpreter's lock for milliseconds: only CPU time tells how long the run was.
         start, cpu = time.perf_counter_ns(), time.thread_time_ns()
@@ -181,7 +195,7 @@ class Scheduler:
             self._session.release([])
             raise
         took, cpu = time.perf_counter_ns() - start, time.thread_time_ns() - cpu
-        self._learn(cpu, elements)
+        self._learn(cpu, kind)
         return self._session.release(arrays), took
 
     async def _is_alone(self) -> bool:
@@ -193,7 +207,7 @@ class Scheduler:
 
     async def _run_batch(self, feed: Feed, outputs: tuple[str, ...], deadline: float) -> list[Array]:
         # It is for several clients, and stands behind nothing else of one of them.
-        arrays, took = await self._in_thread("", feed, outputs, deadline, count_elements(feed)).result(None)
+        arrays, took = await self._in_thread("", feed, outputs, deadline, kind_of(feed, outputs)).result(None)
         self._stats.executed(len(next(iter(feed.values()))), took)
         return arrays
 
@@ -215,33 +229,74 @@ class Scheduler:
             self._threads.client,
         )
 
-    def _learn(self, ns: int, elements: int) -> None:
-        if elements >= _MANY:
+    def _is_quick(self, kind: Kind | None) -> bool:
+        if kind in self._quick:
+            return True
+        if kind is None or not any(_covers(known, kind) for known in [*self._quick]):
+            return False
+        self._add(kind)
+        return True
+
+    def _add(self, kind: Kind) -> None:
+        if len(self._quick) >= _KINDS:
+            self._quick.clear()
+        self._quick.add(kind)
+
+    def _forget(self, kind: Kind) -> None:
+        self._quick = {known for known in [*self._quick] if not _covers(known, kind)}
+
+    def _learn(self, ns: int, kind: Kind | None) -> None:
+        """From the time of a run, its own and not the machine's."""
+        if kind is None:
             return
-        if ns < INLINE_NS:
-            self._slow = 0
-            self._quick_elements = max(self._quick_elements, elements)
-        elif elements <= self._quick_elements:
-            self._slow += 1
-            if self._slow == PATIENCE:
-                self._slow, self._quick_elements = 0, elements // 2
-        if self._batcher is None:
-            self.inline_elements = self._quick_elements
+        if ns >= INLINE_NS:
+            self._forget(kind)
+        elif time.perf_counter_ns() >= self._distrusted:
+            self._add(kind)
+
+    def _was_slow(self, kind: Kind | None, took: int, cpu: int | None) -> None:
+        """On the event loop, where it should not be: `cpu` is how long itself, None where nobody has watched it."""
+        if kind is not None:
+            self._forget(kind)  # the next one is in a thread, which tells
+        until = time.perf_counter_ns() + _APART * took
+        if cpu is not None and cpu >= INLINE_NS:
+            self._distrusted = until
+            self._quick = set()
+            until += _APART * took
+        self._watched = max(self._watched, until)
 
 
-def count_elements(feed: Feed) -> int:
-    """How many elements all inputs have together, for their run's time: long strings count as many."""
-    elements: int = sum(map(_size, feed.values()))
+def kind_of(feed: Feed, outputs: tuple[str, ...]) -> Kind | None:
+    """What tells how long a run will take; None where nothing does."""
+    shapes = tuple(map(_shape, feed.values()))
     for array in feed.values():
         if array.dtype.hasobject:
-            return elements + _of_characters(feed)
-    return elements
+            lengths = _lengths(feed)
+            return lengths and (outputs, tuple(feed), (*shapes, lengths))
+    return outputs, tuple(feed), shapes
 
 
-def _of_characters(feed: Feed) -> int:
-    """What the characters of all strings count as."""
+def _lengths(feed: Feed) -> tuple[int, int] | None:
+    """The number of characters of all strings, and of the longest, by powers of 2; None for many."""
     arrays = [array for array in feed.values() if array.dtype.hasobject]
     if sum(map(_size, arrays)) > _INLINE_CHARACTERS:
-        return _MANY
-    characters = sum(len(text) for array in arrays for text in array.flat)
-    return characters // _CHARACTERS if characters <= _INLINE_CHARACTERS else _MANY
+        return None
+    lengths = [len(text) for array in arrays for text in array.flat]
+    characters = sum(lengths)
+    if characters > _INLINE_CHARACTERS:
+        return None
+    return characters.bit_length(), max(lengths, default=0).bit_length()
+
+
+def _covers(known: Kind, kind: Kind) -> bool:
+    """Whether such a run takes no less time, as no axis of an input is shorter, whatever the order of inputs."""
+    if known[0] != kind[0] or len(known[2]) != len(kind[2]):
+        return False
+    if known[1] != kind[1]:
+        if {*known[1]} != {*kind[1]}:
+            return False
+        places = [known[1].index(name) for name in kind[1]]
+        shapes = (*(known[2][place] for place in places), *known[2][len(places) :])
+    else:
+        shapes = known[2]
+    return all(len(one) == len(other) and all(map(le, one, other)) for one, other in zip(kind[2], shapes, strict=True))

@@ -174,7 +174,7 @@ def test_the_first_block_is_as_large_as_the_model_is_quick(load: Load) -> None:
     model = load(onnx_models.scaled(2, 3))
     paces = []
     for nanoseconds in (None, 10_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000, 60_000_000_000):
-        model.warm_run = (nanoseconds, 3) if nanoseconds else None
+        model.warm_run = (nanoseconds, None) if nanoseconds else None
         paces.append(Predictor(model, 0, 10).pace.rows)
     assert paces == [64, 2048, 100, 64, 10, 1, 1]
 

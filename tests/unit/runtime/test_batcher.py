@@ -5,7 +5,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
@@ -26,7 +26,7 @@ from inferry.runtime import onnx_file
 from inferry.runtime.batcher import Batcher
 from inferry.runtime.model_config import DynamicBatching, ModelConfig
 from inferry.runtime.row_proof import RowProof
-from inferry.runtime.scheduler import INLINE_NS, Scheduler
+from inferry.runtime.scheduler import INLINE_NS, Kind, Scheduler, kind_of
 from inferry.runtime.session import Run, Session, SessionOptions, _watchdog
 from inferry.service import Service
 from onnx import TensorProto, helper
@@ -549,6 +549,28 @@ def turns(count: int) -> Feed:
     return {"turns": np.array([count], np.int64)}
 
 
+def kind(feed: Feed) -> Kind | None:
+    return kind_of(feed, ("y",))
+
+
+def ask(subject: Scheduler, feed: Feed, seconds: float = 30.0) -> Coroutine[Any, Any, Run]:
+    return subject.run(feed, ("y",), soon(seconds), kind(feed))
+
+
+def ask_now(subject: Scheduler, feed: Feed) -> int:
+    """The nanoseconds that it takes."""
+    _, took = subject.run_now(feed, ("y",), soon(), kind(feed))
+    return took
+
+
+async def become_quick(subject: Scheduler, feed: Feed) -> None:
+    for _ in range(20):  # the first run of a session is a slow one
+        await ask(subject, feed)
+        if subject.runs_inline(kind(feed)):
+            return
+    raise AssertionError("no run is quick")
+
+
 class TestScheduler:
     def test_a_model_seen_to_be_fast_runs_on_the_event_loop_and_a_slow_one_does_not(
         self, scheduler: Callable[..., Scheduler]
@@ -556,16 +578,76 @@ class TestScheduler:
         subject = scheduler(onnx_models.slow())
 
         async def scenario() -> None:
-            assert subject.inline_elements == -1
-            await subject.run(turns(0), ("y",), soon(), 1)
-            for _ in range(20):  # a busy machine can make any single run a slow one
-                _, took = subject.run_now(turns(0), ("y",), soon(), 1)
-                if took < INLINE_NS:
-                    break
-            assert subject.inline_elements == 1
-            for left in (1, 1, 0):  # one slow run may be the machine's doing, three in a row are the model's
-                subject.run_now(turns(500), ("y",), soon(), 1)
-                assert subject.inline_elements == left
+            assert not subject.runs_inline(kind(turns(0)))
+            await ask(subject, turns(500))
+            assert not subject.runs_inline(kind(turns(0)))
+            await become_quick(subject, turns(0))
+            assert ask_now(subject, turns(500)) >= INLINE_NS
+            assert not subject.runs_inline(kind(turns(0)))
+
+        asyncio.run(scenario())
+
+    def test_who_has_shown_slow_values_has_the_event_loop_for_a_hundredth_of_the_time(
+        self, scheduler: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        subject = scheduler(onnx_models.slow())
+
+        async def scenario() -> None:
+            await become_quick(subject, turns(0))
+            ask_now(subject, turns(500))  # which may be the machine's doing: the next is watched
+            await become_quick(subject, turns(0))
+            slow = ask_now(subject, turns(500))
+            for _ in range(50):
+                await ask(subject, turns(0))
+                assert not subject.runs_inline(kind(turns(0)))
+            now = time.perf_counter_ns()
+            monkeypatch.setattr(time, "perf_counter_ns", lambda: now + 90 * slow)
+            await ask(subject, turns(0))
+            assert not subject.runs_inline(kind(turns(0)))
+            monkeypatch.setattr(time, "perf_counter_ns", lambda: now + 101 * slow)
+            await ask(subject, turns(0))
+            assert subject.runs_inline(kind(turns(0)))
+
+        asyncio.run(scenario())
+
+    def test_a_slow_machine_makes_no_slow_model(
+        self, scheduler: Callable[..., Scheduler], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It takes the CPU away in the middle of a run; here the run sleeps for that."""
+        subject = scheduler(onnx_models.slow())
+        run = subject._session.run
+
+        def interrupted(*arguments: Any) -> list[Array]:
+            time.sleep(5 * INLINE_NS / 1e9)
+            return run(*arguments)
+
+        async def scenario() -> None:
+            for _ in range(10):
+                await become_quick(subject, turns(0))
+                with monkeypatch.context() as patch:
+                    patch.setattr(subject._session, "run", interrupted)
+                    ask_now(subject, turns(0))
+
+        asyncio.run(scenario())
+
+    def test_of_as_many_elements_only_shapes_that_are_quick_run_on_the_event_loop(
+        self, scheduler: Callable[..., Scheduler]
+    ) -> None:
+        subject = scheduler(onnx_models.products())
+
+        def x(*shape: int) -> Feed:
+            return {"x": np.zeros(shape, np.float32)}
+
+        async def scenario() -> None:
+            await become_quick(subject, x(2, 2000))
+            assert not subject.runs_inline(kind(x(4000, 1)))
+            await ask(subject, x(4000, 1))
+            assert not subject.runs_inline(kind(x(4000, 1)))
+            for smaller in (x(1, 2000), x(2, 3)):  # take no longer
+                assert subject.runs_inline(kind(smaller))
+            for other in (x(3, 3), x(1, 2001), x(2)):
+                assert not subject.runs_inline(kind(other))
+            assert not subject.runs_inline(kind_of(x(1, 2000), ("z",)))
 
         asyncio.run(scenario())
 
@@ -584,8 +666,8 @@ class TestScheduler:
 
         async def scenario() -> None:
             for _ in range(5):  # the first run of a session is a slow one
-                await subject.run({"x": np.ones((1, 3), np.float32)}, ("y",), soon(), 3)
-            assert subject.inline_elements == 3
+                await ask(subject, {"x": np.ones((1, 3), np.float32)})
+            assert subject.runs_inline(kind({"x": np.ones((1, 3), np.float32)}))
 
         asyncio.run(scenario())
 
@@ -593,7 +675,7 @@ class TestScheduler:
         subject = scheduler(onnx_models.slow())
 
         async def scenario() -> int:
-            run = asyncio.ensure_future(subject.run(turns(1000), ("y",), soon(), 1))
+            run = asyncio.ensure_future(ask(subject, turns(1000)))
             ticks = 0
             while not run.done():
                 await asyncio.sleep(0.005)
@@ -608,9 +690,9 @@ class TestScheduler:
         async def scenario() -> None:
             start = time.monotonic()
             with pytest.raises(InferenceTimeout, match="model 'm'"):
-                await subject.run(turns(10**9), ("y",), soon(0.2), 1)
+                await ask(subject, turns(10**9), 0.2)
             assert time.monotonic() - start < 5
-            assert len((await subject.run(turns(1), ("y",), soon(), 1)).arrays) == 1
+            assert len((await ask(subject, turns(1))).arrays) == 1
 
         asyncio.run(scenario())
 
@@ -618,7 +700,7 @@ class TestScheduler:
         subject = scheduler(onnx_models.slow(), max_queue_size=2)
 
         async def scenario() -> list[Any]:
-            runs = [subject.run(turns(200), ("y",), soon(), 1) for _ in range(3)]
+            runs = [ask(subject, turns(200)) for _ in range(3)]
             return await asyncio.gather(*runs, return_exceptions=True)
 
         assert [type(result).__name__ for result in asyncio.run(scenario())] == ["Run", "Run", "QueueFull"]
@@ -633,7 +715,7 @@ class TestScheduler:
 
         async def run(name: str) -> Run:
             client.set(name)
-            return await subject.run(turns(1), ("y",), soon(), 1)
+            return await ask(subject, turns(1))
 
         async def scenario() -> list[Any]:
             for _ in range(4):
@@ -651,7 +733,7 @@ class TestScheduler:
         async def running() -> list[Any]:
             """Three of `a` have their threads."""
             client.set("a")
-            first = [asyncio.ensure_future(subject.run(turns(10**9), ("y",), soon(60), 1)) for _ in range(3)]
+            first = [asyncio.ensure_future(ask(subject, turns(10**9), 60)) for _ in range(3)]
             await until(lambda: len(_watchdog._watched) == 3)
             results = await asyncio.gather(run("b"), return_exceptions=True)
             for task in first:
@@ -669,7 +751,7 @@ class TestScheduler:
             threads.pool().submit(done.wait, 30)
 
         async def scenario() -> None:
-            run = asyncio.ensure_future(subject.run(turns(1), ("y",), soon(0.3), 1))
+            run = asyncio.ensure_future(ask(subject, turns(1), 0.3))
             await asyncio.sleep(0)
             assert subject.waiting == 1
             with pytest.raises(InferenceTimeout, match="model 'm' was over: it is busy, or slow"):
@@ -688,7 +770,7 @@ class TestScheduler:
         subject = scheduler(onnx_models.slow_rows() if batched else onnx_models.slow(), **config)
 
         async def scenario() -> None:
-            run = asyncio.ensure_future(subject.run(turns(10**9), ("y",), soon(60), 1))
+            run = asyncio.ensure_future(ask(subject, turns(10**9), 60))
             await until(lambda: _watchdog._watched)
             start = time.monotonic()
             run.cancel()
@@ -698,7 +780,7 @@ class TestScheduler:
             assert time.monotonic() - start < 20
             # What ended that run ends no other one.
             for _ in range(3):
-                assert len((await subject.run(turns(1), ("y",), soon(), 1)).arrays) == 1
+                assert len((await ask(subject, turns(1))).arrays) == 1
 
         asyncio.run(scenario())
 
@@ -717,7 +799,7 @@ class TestScheduler:
             threads.pool().submit(done.wait, 30)
 
         async def scenario() -> None:
-            left, stays = (asyncio.ensure_future(subject.run(turns(n), ("y",), soon(), 1)) for n in (1, 2))
+            left, stays = (asyncio.ensure_future(ask(subject, turns(n))) for n in (1, 2))
             await until(lambda: subject.waiting == 2)
             left.cancel()
             await asyncio.gather(left, return_exceptions=True)
@@ -728,13 +810,15 @@ class TestScheduler:
         asyncio.run(scenario())
         assert runs == [2]
 
-    @pytest.mark.parametrize(("warm_run", "elements"), [((1000, 3), 3), ((10**9, 3), -1), (None, -1)])
+    @pytest.mark.parametrize(("nanoseconds", "quick"), [(1000, True), (10**9, False), (None, False)])
     def test_a_warm_up_tells_what_is_quick(
-        self, scheduler: Callable[..., Scheduler], threads: Counted, warm_run: Any, elements: int
+        self, scheduler: Callable[..., Scheduler], threads: Counted, nanoseconds: int | None, quick: bool
     ) -> None:
         other = scheduler(onnx_models.identity())
         parts = (other._session, other._config, other._row_proof, ModelStats(), threads)
-        assert Scheduler(*parts, warm_run).inline_elements == elements
+        known = kind({"x": np.ones((1, 3), np.float32)})
+        subject = Scheduler(*parts, (nanoseconds, known) if nanoseconds else None)
+        assert (subject.runs_inline(known), subject.knows_quick_runs) == (quick, quick)
 
     def test_the_config_says_how_batches_form(self, scheduler: Callable[..., Scheduler]) -> None:
         batching = DynamicBatching(max_queue_delay_us=500)
@@ -749,7 +833,7 @@ class TestScheduler:
         subject = scheduler(onnx_models.identity(), max_batch_size=8, dynamic_batching=DynamicBatching())
 
         def one() -> Awaitable[Run]:
-            return subject.run({"x": np.ones((1, 3), np.float32)}, ("y",), soon(), 3)
+            return ask(subject, {"x": np.ones((1, 3), np.float32)})
 
         async def scenario() -> None:
             for _ in range(20):  # the first run of a session is a slow one
@@ -757,8 +841,8 @@ class TestScheduler:
             asked = threads.asked
             assert (await one()).queue == 0
             assert threads.asked == asked
-            assert subject.inline_elements == -1  # it is asked for, as others may come
-            await subject.run({"x": np.ones((8, 3), np.float32)}, ("y",), soon(), 24)
+            assert not subject.runs_inline(kind({"x": np.ones((1, 3), np.float32)}))  # others may come
+            await ask(subject, {"x": np.ones((8, 3), np.float32)})
             assert threads.asked == asked + 1  # of that size nothing is known
             before = subject._stats.as_dict()["execution_count"]
             await asyncio.gather(*(one() for _ in range(6)))
@@ -777,7 +861,7 @@ class TestScheduler:
         subject = scheduler(lookup, max_batch_size=8, dynamic_batching=DynamicBatching())
 
         async def scenario() -> list[Any]:
-            runs = [subject.run({"x": np.array([index], np.int64)}, ("y",), soon(), 1) for index in (1, 7, 2)]
+            runs = [ask(subject, {"x": np.array([index], np.int64)}) for index in (1, 7, 2)]
             return await asyncio.gather(*runs, return_exceptions=True)
 
         first, second, third = asyncio.run(scenario())
@@ -798,7 +882,7 @@ class TestScheduler:
         async def scenario() -> list[Run]:
             x = np.ones((1, 3), np.float32)
             feeds = [{"x": x, "factor": np.array([factor], np.float32)} for factor in (2, 3, 4)]
-            return await asyncio.gather(*(subject.run(feed, ("y",), soon(), 4) for feed in feeds))
+            return await asyncio.gather(*(ask(subject, feed) for feed in feeds))
 
         assert [run.arrays[0].tolist() for run in asyncio.run(scenario())] == [[[factor] * 3] for factor in (2, 3, 4)]
 
