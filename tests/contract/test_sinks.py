@@ -23,6 +23,7 @@ import pytest
 from gate import gate
 from inferry.app import ASGIApp
 from inferry.observability.sinks.prometheus import text as prometheus_text
+from inferry.server.metrics import Pages
 from loopback import free_port
 from prometheus_client.openmetrics import parser
 from servers import Server, ask, environment, received, serving, tensor
@@ -124,7 +125,7 @@ def test_a_scrape_holds_up_no_request(app: Callable[..., ASGIApp]) -> None:
         assert may_end.wait(10)
         return "page"
 
-    served._host = served._host._replace(scrape=scrape)
+    served._host = served._host._replace(scrape=Pages(scrape))
 
     async def both() -> tuple[int, str]:
         transport = httpx.ASGITransport(served)

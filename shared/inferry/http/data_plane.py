@@ -26,6 +26,7 @@ from inferry.service import Account, Service
 if TYPE_CHECKING:
     from inferry.http.api_keys import ApiKeys
     from inferry.http.observer import Observer
+    from inferry.observability.sinks.prometheus import Format
 
 
 # RFC 7240, 4.1: the client will fetch its response elsewhere.
@@ -259,18 +260,22 @@ class App:
         if not sink.is_served(self._service.settings):
             raise routes.RouteNotFound("metrics are off (ENABLE_METRICS, METRICS_SINKS)")
         form = prometheus.accepted(headers.get(b"accept", b"").decode("latin-1"))
-        scrape = self._host.scrape or partial(prometheus.text, self._service.metrics)
-
-        def page() -> tuple[bytes, asgi.Headers]:
-            return content.encoded(scrape(form).encode(), headers.get(b"accept-encoding", b"").decode("latin-1"))
-
+        accept = headers.get(b"accept-encoding", b"").decode("latin-1")
         await on_loop()
-        import asyncio
-
         # Those of hundreds of models take longer than any request may wait.
-        body, encoded = await asyncio.get_running_loop().run_in_executor(None, page)
+        body, encoded = await (self._host.scrape or self._scrape)(form, accept)
         self._check_size(scope, len(body))
         return 200, body, [(b"content-type", form.content_type.encode()), *encoded]
+
+    async def _scrape(self, form: "Format", accept: str) -> tuple[bytes, asgi.Headers]:
+        import asyncio
+
+        from inferry.observability.sinks import prometheus
+
+        def page() -> tuple[bytes, asgi.Headers]:
+            return content.encoded(prometheus.text(self._service.metrics, form).encode(), accept)
+
+        return await asyncio.get_running_loop().run_in_executor(None, page)
 
     def _check_size(self, scope: Scope, size: int) -> None:
         """ResponseTooLarge over the smaller of the settings' limit and the platform's; Overloaded without room."""
