@@ -35,7 +35,7 @@ PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predic
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
 	tests/contract tests/engines "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
-IMAGES = aws,batch aws,batch,otel azure,batch,otel server server,batch,otel
+IMAGES = aws,batch aws,batch,otel azure,batch,otel server,grpc server,grpc,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
@@ -46,7 +46,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models proto lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -190,6 +190,9 @@ fuzz: $(VENV)/dev  ## the property and schema tests, for minutes instead of seco
 models: $(VENV)/dev  ## build the example models again
 	$(BIN)/python models/make.py
 
+proto: $(VENV)/dev  ## write the messages of gRPC anew, from shared/inferry/grpc/inference.proto
+	$(BIN)/python -m grpc_tools.protoc -Ishared/inferry/grpc --descriptor_set_out=shared/inferry/grpc/inference.binpb inference.proto
+
 lock: $(VENV)/dev  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --universal --python-version 3.11 --all-extras --group dev --upgrade --quiet \
 		--no-header --no-annotate --no-emit-find-links --output-file constraints.txt pyproject.toml
@@ -219,7 +222,7 @@ $(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,aws,azure,batch,clouds,images,otel,quantize,size,tables,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,grpc,aws,azure,batch,clouds,images,otel,quantize,size,tables,bench]' --group dev
 	@touch $(VENV)/server $(VENV)/cdk $@
 
 $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -36,7 +36,7 @@ def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...]
     `keys`: the digests of those that requests must bring one of, instead of API_KEYS; (): none is asked for.
     """
     settings = service.settings
-    app = App(service, settings.api_keys if keys is None else keys, _observer(service), host)
+    app = App(service, settings.api_keys if keys is None else keys, observer(service), host)
     origins = settings.cors_origins
     if not origins:
         return app
@@ -45,7 +45,8 @@ def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...]
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
 
 
-def _observer(service: Service) -> "Observer | None":
+def observer(service: Service) -> "Observer | None":
+    """What keeps a record of each request, where the log has a line of it or traces are sent."""
     settings = service.settings
     if settings.log_format != "json" and not settings.traces:
         return None

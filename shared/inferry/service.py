@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from inferry.concurrency import Client, Helper, Threads, nobody, on_loop
 from inferry.cpus import cpus, session_threads
-from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
+from inferry.errors import InferenceTimeout, InvalidRequest, ModelControlDisabled, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
 from inferry.observability.record import RequestRecord, current_record
 from inferry.observability.registry import Gauge, Metrics
@@ -360,6 +360,14 @@ class Service:
             "a model can't be served": any(entry.state == UNAVAILABLE for entry in self.repository.unready()),
         }
         return ", ".join(reason for reason, applies in reasons.items() if applies)
+
+    def check_control(self) -> None:
+        """ModelControlDisabled unless requests may load and unload models."""
+        if not self.settings.model_control:
+            raise ModelControlDisabled(
+                "model control is disabled: start the server with MODEL_CONTROL=true to load and unload models by "
+                "request, or with MODEL_REFRESH to have changed models noticed"
+            )
 
     def _gauges(self) -> Iterator[Gauge]:
         for model in self.repository.loaded():

@@ -112,6 +112,7 @@ class Settings:
     debug: bool = _setting(False, "Log every request of the local server, and at level DEBUG")
     host: str = _setting("127.0.0.1", "Address the local server listens on")
     port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
+    grpc_port: int = _setting(0, "Second port of the local server, for the protocol over gRPC; 0: none", 0)
     shutdown_grace: float = _setting(
         5.0, "Seconds after SIGTERM during which the local server still responds, but is not ready", 0
     )
@@ -131,7 +132,7 @@ class Settings:
             raise InvalidSettings(f"BASE_PATH must be a path like /ml, got {self.base_path!r}")
         if self.base_path and (first := self.base_path.split("/")[1]) in _OF_THE_API:
             raise InvalidSettings(f"BASE_PATH can't begin with /{first}, as paths of the API itself do")
-        for name in ("port", "metrics_port"):
+        for name in ("port", "metrics_port", "grpc_port"):
             if getattr(self, name) > 65535:
                 raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")
 

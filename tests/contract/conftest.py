@@ -13,6 +13,7 @@ from inferry.app import create_app
 from inferry.http.asgi import ASGIApp
 from inferry.service import Service
 from inferry.settings import Settings
+from loopback import free_port
 from servers import EXAMPLES, Server, serving
 from tiny import MAX_REQUEST_BYTES, TINY
 
@@ -24,7 +25,8 @@ BUCKETS = {"s3": "s3", "az": "azurite", "gs": "google"}
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server over the example models, with places for requests that are answered later."""
     folder = tmp_path_factory.mktemp("examples")
-    with serving(EXAMPLES, BATCH_INPUT=f"{folder}/in", BATCH_OUTPUT=f"{folder}/out") as server:
+    env = {"BATCH_INPUT": f"{folder}/in", "BATCH_OUTPUT": f"{folder}/out", "GRPC_PORT": str(free_port())}
+    with serving(EXAMPLES, **env) as server:
         yield server
 
 
@@ -32,7 +34,8 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server over TINY that keeps every model loaded and takes bodies of up to MAX_REQUEST_BYTES."""
     folder = onnx_models.write(tmp_path_factory.mktemp("tiny"), TINY)
-    with serving(folder, MODEL_CACHE_SIZE="64", MAX_REQUEST_BYTES=str(MAX_REQUEST_BYTES)) as server:
+    env = {"MODEL_CACHE_SIZE": "64", "MAX_REQUEST_BYTES": str(MAX_REQUEST_BYTES), "GRPC_PORT": str(free_port())}
+    with serving(folder, **env) as server:
         yield server
 
 

@@ -67,6 +67,13 @@ class Server:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def grpc(self) -> str:
+        """The address of GRPC_PORT, as the server prints it."""
+        printed = re.search(r'(?:gRPC +|"grpc":")([\w.:\[\]]+)', self.output)
+        assert printed, self.output
+        return printed[1]
+
+    @property
     def log(self) -> str:
         return (self.folder / "stderr").read_text()
 

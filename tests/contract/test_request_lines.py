@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_models
 import pytest
-from inferry.cli.serve import _until_shutdown
+from inferry.cli.serve import _with_lifespan
 from inferry.http import asgi
 from inferry.http.asgi import ASGIApp
 from inferry.observability import logs
@@ -314,7 +314,7 @@ def test_nothing_waits_behind_the_last_request(capfd: pytest.CaptureFixture[str]
         assert writer
         writer.add(Request("GET", "/v2", "42", "", 0))
         waiting = capfd.readouterr().err
-        await _until_shutdown(app, None)({"type": "lifespan"}, receive, send)
+        await _with_lifespan(app, None, None)({"type": "lifespan"}, receive, send)
         return [waiting, *(json.loads(line)["request_id"] for line in capfd.readouterr().err.splitlines())]
 
     assert asyncio.run(ended()) == ["", "42"]

@@ -1,6 +1,6 @@
-"""NVIDIA's client, unmodified, in both of its forms: every call that applies, and our words in its exceptions."""
+"""NVIDIA's client, unmodified, over HTTP and gRPC in both of their forms: every call that applies, and our words in its
+exceptions."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,55 +13,45 @@ import numpy as np
 import onnx_models
 import pytest
 import tritonclient.http
-import tritonclient.http.aio
+from loopback import free_port
 from servers import EXAMPLES, Server, serving
-from tritonclient.http import InferInput, InferRequestedOutput, InferResult
+from triton import Grpc, GrpcAio, Http, HttpAio, Input, Output
+from tritonclient.http import InferInput, InferResult
 from tritonclient.utils import InferenceServerException
 
-
-class Aio:
-    """tritonclient.http.aio with the methods of the other form."""
-
-    def __init__(self, address: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._client = self._loop.run_until_complete(self._connect(address))
-
-    async def _connect(self, address: str) -> Any:
-        return tritonclient.http.aio.InferenceServerClient(address)
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        return lambda *args, **kwargs: self._loop.run_until_complete(method(*args, **kwargs))
-
-    def close(self) -> None:
-        self._loop.run_until_complete(self._client.close())
-        self._loop.close()
-
-
-CLIENTS = {"sync": tritonclient.http.InferenceServerClient, "aio": Aio}
+CLIENTS: dict[str, Any] = {"sync": Http, "aio": HttpAio, "grpc": Grpc, "grpc-aio": GrpcAio}
+FORMS = [pytest.param(form, marks=[pytest.mark.local] if form.startswith("grpc") else []) for form in CLIENTS]
+STATUSES = {
+    "400": "StatusCode.INVALID_ARGUMENT",
+    # Of what the server isn't to do.
+    "403": "StatusCode.UNAVAILABLE",
+    "404": "StatusCode.NOT_FOUND",
+    "501": "StatusCode.UNIMPLEMENTED",
+    "503": "StatusCode.UNAVAILABLE",
+    "504": "StatusCode.DEADLINE_EXCEEDED",
+}
 
 
 @contextmanager
 def connected(form: str, server: Server) -> Iterator[Any]:
-    client = CLIENTS[form](server.address)
+    client = CLIENTS[form](server)
     try:
         yield client
     finally:
         client.close()
 
 
-@pytest.fixture(scope="module", params=CLIENTS)
+@pytest.fixture(scope="module", params=FORMS)
 def client(request: pytest.FixtureRequest, tiny: Server) -> Iterator[Any]:
     with connected(request.param, tiny) as client:
         yield client
 
 
-def tensor(name: str, array: np.ndarray, binary: bool = True, datatype: str | None = None) -> InferInput:
-    datatype = datatype or tritonclient.utils.np_to_triton_dtype(array.dtype)
-    return InferInput(name, list(array.shape), datatype).set_data_from_numpy(array, binary)
+def tensor(name: str, array: np.ndarray, binary: bool = True, datatype: str = "") -> Input:
+    return Input(name, array, binary, datatype)
 
 
-def vector(*values: float) -> InferInput:
+def vector(*values: float) -> Input:
     return tensor("x", np.array(values, np.float32))
 
 
@@ -102,7 +92,7 @@ def test_server_metadata(client: Any) -> None:
 @pytest.mark.parametrize(("version", "versions", "output"), [("", ["1", "2"], "y"), ("2", ["2"], "z")])
 def test_model_metadata(client: Any, version: str, versions: list[str], output: str) -> None:
     metadata = client.get_model_metadata("echo", version)
-    properties = metadata.pop("properties")
+    properties = metadata.pop("properties", None)
     assert metadata == {
         "name": "echo",
         "versions": versions,
@@ -110,8 +100,9 @@ def test_model_metadata(client: Any, version: str, versions: list[str], output: 
         "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1]}],
         "outputs": [{"name": output, "datatype": "FP32", "shape": [-1]}],
     }
-    assert properties["producer"] == "inferry-tests 1"
-    assert len(properties["sha256"]) == 64
+    if client.wire == "http":
+        assert properties["producer"] == "inferry-tests 1"
+        assert len(properties["sha256"]) == 64
 
 
 def test_model_config(client: Any) -> None:
@@ -226,7 +217,7 @@ ARRAYS = {
 }
 
 
-FORMS = [
+WAYS = [
     (datatype, binary_in, binary_out)
     for datatype in ARRAYS
     for binary_in in (True, False)
@@ -237,20 +228,20 @@ FORMS = [
 
 
 @pytest.mark.parametrize("empty", [False, True], ids=["values", "empty"])
-@pytest.mark.parametrize(("datatype", "binary_in", "binary_out"), FORMS)
+@pytest.mark.parametrize(("datatype", "binary_in", "binary_out"), WAYS)
 def test_datatypes(client: Any, datatype: str, empty: bool, binary_in: bool, binary_out: bool) -> None:
     array = ARRAYS[datatype][: 0 if empty else None]
     given = np.array([text.encode() for text in array], object) if datatype == "BYTES" else array
-    output = InferRequestedOutput("y", binary_data=binary_out)
+    output = Output("y", binary_out)
     result = client.infer(datatype, [tensor("x", given, binary_in)], outputs=[output])
-    # BYTES come as bytes from binary outputs and as str from JSON.
-    same(result.as_numpy("y"), given if binary_out else array)
+    # BYTES come as bytes from binary outputs, as all are over gRPC, and as str from JSON.
+    same(result.as_numpy("y"), given if binary_out or client.wire == "grpc" else array)
     assert result.get_output("y")["datatype"] == datatype
 
 
 def test_bfloat16_in_json(client: Any) -> None:
     array = np.array([0.1, -3e38], ml_dtypes.bfloat16)
-    output = InferRequestedOutput("y", binary_data=False)
+    output = Output("y", False)
     same(client.infer("BF16", [tensor("x", array)], outputs=[output]).as_numpy("y"), array)
 
 
@@ -268,7 +259,7 @@ def test_infinities(client: Any, binary: bool) -> None:
 
 @pytest.mark.parametrize("binary", [True, False])
 def test_scalars(client: Any, binary: bool) -> None:
-    output = InferRequestedOutput("y", binary_data=binary)
+    output = Output("y", binary)
     result = client.infer("scalar", [tensor("x", np.array(1.5, np.float32), binary)], outputs=[output])
     same(result.as_numpy("y"), np.array(1.5, np.float32))
 
@@ -290,10 +281,11 @@ def test_all_outputs_are_binary_by_default(client: Any) -> None:
 
 def test_outputs_come_as_listed(client: Any) -> None:
     inputs = [tensor("a", np.array([1, 2], np.float32)), tensor("b", np.array([3], np.int64))]
-    outputs = [InferRequestedOutput("b_out", binary_data=False), InferRequestedOutput("a_out")]
+    outputs = [Output("b_out", False), Output("a_out")]
     result = client.infer("pair", inputs, outputs=outputs)
+    as_asked = {"data": [3]} if client.wire == "http" else {"parameters": {"binary_data_size": 8}}
     assert result.get_response()["outputs"] == [
-        {"name": "b_out", "datatype": "INT64", "shape": [1], "data": [3]},
+        {"name": "b_out", "datatype": "INT64", "shape": [1], **as_asked},
         {"name": "a_out", "datatype": "FP32", "shape": [2], "parameters": {"binary_data_size": 8}},
     ]
 
@@ -326,10 +318,11 @@ def test_versions(client: Any, version: str, answers: str, output: str) -> None:
 def test_classification(
     client: Any, model: str, scores: list[list[float]], classes: int, expected: list[Any], binary: bool
 ) -> None:
-    output = InferRequestedOutput("y", binary_data=binary, class_count=classes)
+    output = Output("y", binary, classes)
     given = tensor("x", np.array(scores, np.float32))
     result = client.infer(model, [given], outputs=[output]).as_numpy("y")
-    assert np.vectorize(lambda item: item.decode() if binary else item)(result).tolist() == expected
+    in_bytes = binary or client.wire == "grpc"
+    assert np.vectorize(lambda item: item.decode() if in_bytes else item)(result).tolist() == expected
 
 
 @pytest.mark.parametrize("response", [None, "gzip", "deflate"])
@@ -345,10 +338,14 @@ def test_compression(client: Any, request_: str | None, response: str | None) ->
     same(result.as_numpy("y"), array)
 
 
+def infer_input(*values: float) -> InferInput:
+    return InferInput("x", [len(values)], "FP32").set_data_from_numpy(np.array(values, np.float32))
+
+
 def test_requests_in_flight_together(tiny: Server) -> None:
     client = tritonclient.http.InferenceServerClient(tiny.address, concurrency=4)
     try:
-        pending = [client.async_infer("echo", [vector(number)], request_id=str(number)) for number in range(1, 9)]
+        pending = [client.async_infer("echo", [infer_input(number)], request_id=str(number)) for number in range(1, 9)]
         for number, request in enumerate(pending, 1):
             result = request.get_result(timeout=30)
             assert result.get_response()["id"] == str(number)
@@ -359,7 +356,7 @@ def test_requests_in_flight_together(tiny: Server) -> None:
 
 def test_bodies_made_and_read_by_the_client(tiny: Server) -> None:
     module = tritonclient.http.InferenceServerClient
-    body, length = module.generate_request_body([vector(1, 2)])
+    body, length = module.generate_request_body([infer_input(1, 2)])
     response = httpx.post(
         f"{tiny.url}/v2/models/echo/infer", content=body, headers={"Inference-Header-Content-Length": str(length)}
     )
@@ -388,7 +385,7 @@ FAILURES = {
     "unknown output": (
         "400",
         "unexpected inference output 'q' for model 'echo'",
-        lambda c: c.infer("echo", [vector(1)], outputs=[InferRequestedOutput("q")]),
+        lambda c: c.infer("echo", [vector(1)], outputs=[Output("q")]),
     ),
     "batch size": (
         "400",
@@ -398,9 +395,7 @@ FAILURES = {
     "class count": (
         "400",
         "unsupported type 'FP16'",
-        lambda c: c.infer(
-            "FP16", [tensor("x", np.zeros(2, np.float16))], outputs=[InferRequestedOutput("y", class_count=1)]
-        ),
+        lambda c: c.infer("FP16", [tensor("x", np.zeros(2, np.float16))], outputs=[Output("y", class_count=1)]),
     ),
     "compressed answer": (
         "404",
@@ -427,34 +422,48 @@ FAILURES = {
 }
 
 
+def of_wire(client: Any, status: str) -> str:
+    return STATUSES[status] if client.wire == "grpc" else status
+
+
+METHODS = {
+    "/v2/trace/setting": "/TraceSetting",
+    "/v2/models/echo/trace/setting": "/TraceSetting",
+    "/v2/logging": "/LogSettings",
+    "systemsharedmemory": "/SystemSharedMemoryStatus",
+    "cudasharedmemory": "/CudaSharedMemoryRegister",
+}
+
+
 @pytest.mark.parametrize("name", FAILURES)
 def test_errors_surface_with_our_text(client: Any, name: str) -> None:
     status, text, call = FAILURES[name]
     with pytest.raises(InferenceServerException) as failure:
         call(client)
-    assert failure.value.status() == status
+    if client.wire == "grpc":
+        text = METHODS.get(text, text)
+    assert failure.value.status() == of_wire(client, status)
     assert text in failure.value.message()
 
 
 def test_shared_memory_inputs_are_not_offered(client: Any) -> None:
-    given = InferInput("x", [1], "FP32")
-    given.set_shared_memory("region", 4)
+    given = vector(1)._replace(region=("region", 4))
     with pytest.raises(InferenceServerException, match="shared memory") as failure:
         client.infer("echo", [given])
-    assert failure.value.status() == "501"
+    assert failure.value.status() == of_wire(client, "501")
 
 
 @pytest.fixture(scope="module")
 def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = onnx_models.write(tmp_path_factory.mktemp("control"), {"m/1/model.onnx": onnx_models.identity()})
-    with serving(folder, MODEL_CONTROL="true") as server:
+    with serving(folder, MODEL_CONTROL="true", GRPC_PORT=str(free_port())) as server:
         yield server
 
 
 ROW = np.array([[1, 2, 3]], np.float32)
 
 
-@pytest.mark.parametrize("form", CLIENTS)
+@pytest.mark.parametrize("form", FORMS)
 def test_model_control(control: Server, form: str) -> None:
     with connected(form, control) as client:
         assert {"model_repository", "model_repository(unload_dependents)"} <= set(
@@ -468,7 +477,7 @@ def test_model_control(control: Server, form: str) -> None:
         ]
         with pytest.raises(InferenceServerException, match="model 'm' is unloaded") as failure:
             client.infer("m", [tensor("x", ROW)])
-        assert failure.value.status() == "503"
+        assert failure.value.status() == of_wire(client, "503")
 
         client.load_model("m")
         same(client.infer("m", [tensor("x", ROW)]).as_numpy("y"), ROW)
@@ -494,21 +503,22 @@ CONTROL_FAILURES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("form", CLIENTS)
+@pytest.mark.parametrize("form", FORMS)
 def test_a_load_that_fails_leaves_the_model_as_it_was(control: Server, form: str) -> None:
     with connected(form, control) as client:
         same(client.infer("m", [tensor("x", ROW)]).as_numpy("y"), ROW)
         for status, text, name, given in CONTROL_FAILURES.values():
             with pytest.raises(InferenceServerException) as failure:
                 client.load_model(name, **given)
-            assert (failure.value.status(), text in failure.value.message()) == (status, True), failure.value
+            got = failure.value.status(), text in failure.value.message()
+            assert got == (of_wire(client, status), True), failure.value
             same(client.infer("m", [tensor("x", ROW)]).as_numpy("y"), ROW)
 
 
 CARDS = sorted(path.parent.name for path in EXAMPLES.glob("*/config.json"))
 
 
-@pytest.mark.parametrize("form", CLIENTS)
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("model", CARDS)
 def test_every_example_model_gives_what_its_card_says(examples: Server, form: str, model: str) -> None:
     example = json.loads((EXAMPLES / model / "config.json").read_text())["example"]

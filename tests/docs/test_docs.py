@@ -29,6 +29,7 @@ from inferry.protocol.tensors import DATATYPES
 from inferry.runtime import model_config
 from inferry.settings import Settings
 from inferry.storage.backends import BACKENDS
+from loopback import free_port
 
 ROOT = Path(__file__).parents[2]
 PAGES = {
@@ -37,6 +38,7 @@ PAGES = {
 }
 BLOCKS = [block for name, path in sorted(PAGES.items()) for block in blocks(path, name)]
 ADDRESS = "127.0.0.1:8000"
+GRPC_ADDRESS = "127.0.0.1:8001"
 # The folder of data on the pages; each run of the tests has its own.
 DATA = "/tmp/inferry-docs"
 COMMANDS = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
@@ -60,6 +62,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
 def server(data: str) -> Iterator[Server]:
     """The example models, as the pages have them; only models.md loads and unloads."""
     places = {"DATA_PREFIXES": data, "BATCH_INPUT": f"{data}/in", "BATCH_OUTPUT": f"{data}/out"}
+    places["GRPC_PORT"] = str(free_port())
     with serving(EXAMPLES, MODEL_CONTROL="true", **places) as server:
         yield server
 
@@ -129,7 +132,7 @@ def missing(block: Block) -> list[str]:
 def printed(server: Server, folder: Path) -> dict[Block, str]:
     """What the Python blocks print."""
     found = [block for block in BLOCKS if block.language == "python" and not missing(block)]
-    sources = [block.text.replace(ADDRESS, server.address) for block in found]
+    sources = [block.text.replace(ADDRESS, server.address).replace(GRPC_ADDRESS, server.grpc) for block in found]
     output = run([sys.executable, "-c", RUNNER], folder, json.dumps(sources))
     return dict(zip(found, json.loads(output.splitlines()[-1]), strict=True))
 

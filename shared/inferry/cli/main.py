@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-_SETTINGS = ("model_path", "model_name", "host", "port", "workers", "batch_runner")
+_SETTINGS = ("model_path", "model_name", "host", "port", "grpc_port", "workers", "batch_runner")
 
 
 def _key(_: argparse.Namespace, __: Settings) -> int:

@@ -73,6 +73,7 @@ def make_parser() -> Parser:
     )
     serve.add_argument("--host", help="default: HOST, 127.0.0.1")
     serve.add_argument("--port", type=int, help="default: PORT, 8000")
+    serve.add_argument("--grpc-port", type=int, help="of gRPC beside it; default: GRPC_PORT, none")
     serve.add_argument("--workers", type=int, help="processes on the one port; default: WORKERS, 1")
 
     infer = parser.add_command(

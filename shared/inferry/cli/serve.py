@@ -6,23 +6,32 @@ import gc
 import json
 import logging
 import os
+import socket
 import sys
 import time
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import __version__
 from inferry.errors import InvalidSettings
+from inferry.http import asgi
 from inferry.observability import logs
 from inferry.process import importing
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
     from inferry.http.asgi import ASGIApp
+    from inferry.http.host import Host
     from inferry.observability.sinks.pusher import Pusher
     from inferry.service import Service
+
+# What serves another port, until the second event: whether the server is about to end, and an event that it starts.
+Beside: TypeAlias = Callable[[Callable[[], bool], asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]]
 
 log = logging.getLogger("inferry")
 
@@ -41,6 +50,13 @@ def run(settings: Settings) -> None:
         ) from exc
     listener = uvicorn_server.listen(settings)
     settings = dataclasses.replace(settings, port=listener.getsockname()[1])
+    with _reserved(settings):
+        _serve(listener, settings)
+
+
+def _serve(listener: socket.socket, settings: Settings) -> None:
+    from inferry.server import uvicorn_server
+
     if settings.workers == 1:
         app = _serving_app(settings, None)
         _greet(settings)
@@ -64,6 +80,15 @@ def run(settings: Settings) -> None:
         os.environ.update(settings.to_env())
         os.environ[_WORKERS] = folder
         uvicorn_server.run("inferry.cli.serve:worker_app", listener, settings)
+
+
+def _reserved(settings: Settings) -> AbstractContextManager[Any]:
+    """Keeps GRPC_PORT for this process and its workers, where there is one."""
+    if not settings.grpc_port:
+        return nullcontext()
+    from inferry.grpc import port
+
+    return port.reserve(settings)
 
 
 def worker_app() -> Any:
@@ -107,9 +132,18 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
     app = create_app(service, host)
     Thread(target=_preload, args=(service,), name="inferry-preload").start()
-    if pusher is None and settings.log_format == "text":
+    if pusher is None and settings.log_format == "text" and not settings.grpc_port:
         return app
-    return _until_shutdown(app, pusher.start() if pusher else None)
+    return _with_lifespan(app, pusher.start() if pusher else None, _grpc(service, host))
+
+
+def _grpc(service: "Service", host: "Host") -> "Beside | None":
+    """What serves GRPC_PORT beside the application, where there is one."""
+    if not service.settings.grpc_port:
+        return None
+    from inferry.grpc import server
+
+    return partial(server.serve, service, host)
 
 
 def _preload(service: "Service") -> None:
@@ -122,10 +156,8 @@ def _preload(service: "Service") -> None:
     gc.freeze()
 
 
-def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
-    """`app`, after whose last request everything is sent and written: uvicorn ends by a signal, and nothing runs behind
-    it.
-    """
+def _with_lifespan(app: "ASGIApp", pusher: "Pusher | None", beside: "Beside | None") -> "ASGIApp":
+    """`app`, with what runs `beside` it, behind whose end everything is sent and written: uvicorn ends by a signal."""
 
     def close() -> None:
         if pusher:
@@ -133,9 +165,16 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
         logs.together(None)
 
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        serving: asyncio.Task[None] | None = None
+
         async def watched() -> Any:
+            nonlocal serving
             message = await receive()
+            if message["type"] == "lifespan.startup" and beside is not None:
+                serving = await _begun(beside, scope["state"])
             if message["type"] == "lifespan.shutdown":
+                if serving is not None:
+                    await serving
                 await asyncio.get_running_loop().run_in_executor(None, close)
             return message
 
@@ -148,18 +187,33 @@ def _until_shutdown(app: "ASGIApp", pusher: "Pusher | None") -> "ASGIApp":
     return ending
 
 
+async def _begun(beside: "Beside", state: dict[str, Any]) -> "asyncio.Task[None]":
+    """The task of what runs beside the application, once it does. It ends with the server whose state this is."""
+    started, state[asgi.ENDING] = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(beside(lambda: asgi.DRAINING in state, started, state[asgi.ENDING]))
+    waiting = asyncio.create_task(started.wait())
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if not started.is_set():
+        waiting.cancel()
+        await task
+    return task
+
+
 def _greet(settings: Settings) -> None:
     """The addresses to open, and a request to paste; where the log is JSON, the address in a line like the log's."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{settings.port}{settings.base_path.rstrip('/')}"
     greeting = f"inferry {__version__} serves {settings.model_path} at {url}"
+    grpc = {"grpc": f"{host}:{settings.grpc_port}"} if settings.grpc_port else {}
     if settings.log_format == "json":
         formatter = logs.JsonFormatter(settings.app_name)
-        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url}, time.time_ns()).decode())
+        print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url, **grpc}, time.time_ns()).decode())
     else:
         print(greeting)
         print(f"  docs     {url}/docs")
         print(f"  models   curl {url}/v2/models")
+        for address in grpc.values():
+            print(f"  gRPC     {address}")
         if features := _digit(settings.model_path):
             print(f'  predict  curl {url}/predict -d \'{{"model_name":"digits","features":{features}}}\'')
     sys.stdout.flush()

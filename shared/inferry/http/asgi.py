@@ -26,6 +26,8 @@ HELD = 1 << 16
 
 # In the state of a scope while the server is about to end.
 DRAINING = "draining"
+# There too, of a server that has more ports than uvicorn's: an event, from which on they take nothing more.
+ENDING = "ending"
 
 
 class Exchange:

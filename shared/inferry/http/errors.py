@@ -57,17 +57,9 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestRecord | None = None) -> Response:
     """The protocol's error object. What is not the caller's fault is logged, once, with the request's ids."""
-    status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
-    text = described(exc, scope)
     context.tell(scope, exc)
-    if record is not None:
-        record.reason = reason_of(exc)
-    if status == 500:
-        text = _logged(exc, record or context.read(scope))
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}..."
-    # A lone surrogate of the request's is no text that JSON can hold.
-    response = json_response({"error": text.encode(errors="replace").decode()}, status)
+    status, text = failure(exc, scope, record, _LONGEST)
+    response = json_response({"error": text}, status)
     if isinstance(exc, routes.MethodNotAllowed):
         response[2].append((b"allow", ", ".join(exc.allowed).encode()))
     if isinstance(exc, errors.KeyMissing):
@@ -75,6 +67,23 @@ def error_response(exc: Exception, scope: Mapping[str, Any], record: RequestReco
     if isinstance(exc, errors.QueueFull | errors.Overloaded):
         response[2].append((b"retry-after", b"1"))
     return response
+
+
+def failure(exc: Exception, scope: Mapping[str, Any], record: RequestRecord | None, longest: int) -> tuple[int, str]:
+    """The status of an error, and its text for the caller, of so many characters at most.
+
+    What is not the caller's fault is logged, once, with the request's ids.
+    """
+    status = next((STATUS[base] for base in type(exc).__mro__ if base in STATUS), 500)
+    text = described(exc, scope)
+    if record is not None:
+        record.reason = reason_of(exc)
+    if status == 500:
+        text = _logged(exc, record or context.read(scope))
+    if len(text) > longest:
+        text = f"{text[:longest]}..."
+    # A lone surrogate of the request's is no text that can be sent.
+    return status, text.encode(errors="replace").decode()
 
 
 def described(exc: Exception, scope: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
 from inferry.concurrency import Helper, Lease, Pause, RoundRobin, Shares, Threads
-from inferry.errors import InferenceTimeout, InferryError, ModelControlDisabled, NotSupported, QueueFull, StoreError
+from inferry.errors import InferenceTimeout, InferryError, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.bodies import Document
@@ -143,11 +143,7 @@ class Management:
         self._turns: WeakValueDictionary[str, RoundRobin] = WeakValueDictionary()
 
     async def server_metadata(self) -> HTTPResponse:
-        settings = self._service.settings
-        extensions = [
-            name for name in metadata.EXTENSIONS if settings.model_control or not name.startswith("model_rep")
-        ]
-        return _json({"name": settings.app_name, "version": settings.app_version, "extensions": extensions})
+        return _json(metadata.server(self._service.settings))
 
     async def models(self) -> HTTPResponse:
         return _json({"models": self._repository.names()})
@@ -177,14 +173,14 @@ class Management:
         return _json(metadata.index(self._repository, ready))
 
     async def load(self, model: Part, request: HTTPRequest) -> HTTPResponse:
-        self._check_control()
+        self._service.check_control()
         document = await self._document(request, self._intake and self._intake.for_models())
         config, files = await self._made(uploads.read, document, model, helper=self._loading or self._helper)
         await self._in_turn(model, self._repository.load, model, config, files)
         return _json({"name": model, "load": True})
 
     async def unload(self, model: Part, request: HTTPRequest) -> HTTPResponse:
-        self._check_control()
+        self._service.check_control()
         await self._made(bodies.document, await self._document(request))
         await self._in_turn(model, self._repository.unload, model)
         return _json({"name": model, "unload": True})
@@ -267,13 +263,6 @@ class Management:
         url = link(request.scope, f"/v2/models/{model}/requests/{found}")
         status, body, headers = json_response({"id": found, "model_name": model, "status": "pending", "url": url}, 202)
         return _http((status, body, [*headers, (b"location", url.encode()), (b"retry-after", b"1")]))
-
-    def _check_control(self) -> None:
-        if not self._service.settings.model_control:
-            raise ModelControlDisabled(
-                "model control is disabled: start the server with MODEL_CONTROL=true to load and unload models by "
-                "request, or with MODEL_REFRESH to have changed models noticed"
-            )
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

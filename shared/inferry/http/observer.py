@@ -30,7 +30,15 @@ class Observer:
     def begin(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, send: Send
     ) -> tuple[RequestRecord, Headers, Receive, Send]:
-        """The record of a request that comes, headers for its response, and `receive` and `send` to use from now on.
+        """The record of a request that comes, headers for its response, and `receive` and `send` to use from now on."""
+        record, added = self.record(scope, headers)
+        if self._payloads:
+            record.payloads = payloads = _Payloads(scope, self._payloads)
+            receive, send = payloads.received(receive), payloads.sent(send)
+        return record, added, receive, send
+
+    def record(self, scope: Scope, headers: Mapping[bytes, bytes]) -> tuple[RequestRecord, Headers]:
+        """The record of a request that comes, and headers for its response.
 
         Whoever answers the request fills the record in, and ends it.
         """
@@ -45,10 +53,7 @@ class Observer:
             record.span = span = self._tracer.start(scope, record.request_id, self._metrics)
             record.trace = span.trace_id
             added += span.headers
-        if self._payloads:
-            record.payloads = payloads = _Payloads(scope, self._payloads)
-            receive, send = payloads.received(receive), payloads.sent(send)
-        return record, added, receive, send
+        return record, added
 
     def _is_probe(self, scope: Scope) -> bool:
         """Whether it asks for liveness or readiness, as machines do every few seconds: that is not worth a trace."""

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from inferry.errors import InvalidModel, InvalidRequest
@@ -21,6 +21,13 @@ def read(given: Document, model: str) -> tuple[ModelConfig | None, dict[str, byt
         return None, {}
     if not isinstance(parameters, dict):
         raise InvalidRequest("'parameters' must be an object")
+    return read_parameters(parameters, model, _base64)
+
+
+def read_parameters(
+    parameters: Mapping[str, Any], model: str, content: Callable[[str, Any], bytes]
+) -> tuple[ModelConfig | None, dict[str, bytes]]:
+    """The same of the parameters themselves; `content` makes a file's bytes of its path and its parameter."""
     text = parameters.get("config")
     files = {key[len(_UPLOAD) :]: value for key, value in parameters.items() if key.startswith(_UPLOAD)}
     if text is None:
@@ -29,7 +36,7 @@ def read(given: Document, model: str) -> tuple[ModelConfig | None, dict[str, byt
         return None, {}
     if not isinstance(text, str):
         raise InvalidRequest(f"'config' must be a string that holds JSON, as {CONFIG_FILE} does")
-    contents = {path: _base64(path, value) for path, value in files.items()}
+    contents = {path: content(path, value) for path, value in files.items()}
     _check_names(model, files)
     return _config(text, model), contents
 

@@ -19,7 +19,11 @@ from inferry.observability.logs import JsonFormatter, log
 from inferry.observability.record import RequestRecord
 
 # Asked for every few seconds by machines, of a server that isn't ready as well: their lines are for LOG_LEVEL=DEBUG.
-PROBES = {"/health", "/v2/health/live", "/v2/health/ready", "/metrics"}
+_GRPC = "/inference.GRPCInferenceService"
+PROBES = {
+    *("/health", "/v2/health/live", "/v2/health/ready", "/metrics"),
+    *(f"{_GRPC}/ServerLive", f"{_GRPC}/ServerReady"),
+}
 _NOT_READY = (503, "/v2/health/ready")
 _FUNCTION = "request"
 _LOCATION = f"{_FUNCTION}:0"

@@ -112,6 +112,12 @@ def is_countable(shape: Shape) -> bool:
     return (math.prod(shape) or math.prod(filter(None, shape))) < 2**58
 
 
+@lru_cache(maxsize=1024)
+def is_shape(lengths: Shape) -> bool:
+    """Whether an array of NumPy's may have these lengths."""
+    return len(lengths) <= MAX_DIMENSIONS and min(lengths, default=0) >= 0 and is_countable(lengths)
+
+
 def empty(shape: Shape, dtype: np.dtype[Any]) -> Array:
     """An uninitialised C-ordered array that starts on an `ALIGNMENT` boundary; BYTES arrays are plain ones."""
     if dtype.hasobject:
@@ -200,7 +206,7 @@ def from_base64(strings: Array, what: str) -> Array:
             raise InvalidRequest(
                 f"string {index} of {what} is not base64, as its 'content_type' says: {string[:40]!r}"
             ) from exc
-        texts[index] = _text(raw, index, what)
+        texts[index] = as_text(raw, index, what)
     return texts.reshape(strings.shape)
 
 
@@ -287,10 +293,11 @@ def _string_at(raw: memoryview, offset: int, index: int, what: str) -> tuple[str
     end = start + int.from_bytes(raw[offset:start], "little") if start <= len(raw) else len(raw) + 1
     if end > len(raw):
         raise InvalidRequest(f"string {index} of {what} is cut off: its 4-byte length exceeds the bytes that follow")
-    return _text(raw[start:end], index, what), end
+    return as_text(raw[start:end], index, what), end
 
 
-def _text(raw: Buffer, index: int, what: str) -> str:
+def as_text(raw: Buffer, index: int, what: str) -> str:
+    """The text of a tensor's string `index`. InvalidRequest when it is not UTF-8."""
     try:
         return str(raw, "utf-8")
     except UnicodeDecodeError as exc:

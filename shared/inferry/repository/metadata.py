@@ -13,6 +13,7 @@ from inferry.repository.layout import CONFIG_FILE, MODEL_FILE
 from inferry.repository.repository import Repository
 from inferry.repository.version import READY, UNKNOWN
 from inferry.runtime.model import Model, ServedForm
+from inferry.settings import Settings
 
 # What Triton calls ONNX models; the protocol's own text says onnx_onnxv1, which no client knows.
 PLATFORM = "onnxruntime_onnx"
@@ -29,6 +30,12 @@ EXTENSIONS = (
     "parameters",
     "statistics",
 )
+
+
+def server(settings: Settings) -> dict[str, Any]:
+    """The protocol's server metadata, with the extensions that the settings allow."""
+    extensions = [name for name in EXTENSIONS if settings.model_control or not name.startswith("model_rep")]
+    return {"name": settings.app_name, "version": settings.app_version, "extensions": extensions}
 
 
 def metadata(model: Model, versions: list[str]) -> dict[str, Any]:

@@ -88,7 +88,12 @@ def encoded(number: int, value: int | bytes | memoryview) -> bytes:
     """A field: of a number, or of what has a length (text in UTF-8, bytes, a message)."""
     if isinstance(value, int):
         return _written(number << 3) + _written(value)
-    return _written(number << 3 | 2) + _written(len(value)) + bytes(value)
+    return head(number, len(value)) + bytes(value)
+
+
+def head(number: int, size: int) -> bytes:
+    """What stands before the bytes of a field that has a length."""
+    return _written(number << 3 | 2) + _written(size)
 
 
 def _written(number: int) -> bytes:

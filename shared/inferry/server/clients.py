@@ -62,8 +62,10 @@ class Clients:
     def __call__(self) -> str:
         """The client whose request is worked on now; empty when it is nobody's."""
         current = scope.get()
-        if current is None:
-            return ""
+        return "" if current is None else self.of(current)
+
+    def of(self, current: Scope) -> str:
+        """The client of a request."""
         headers = dict(current["headers"])
         return self._keys.client(headers) or self._address(current, headers)
 

@@ -130,6 +130,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._drain()
+        if ending := self.lifespan.state.get(asgi.ENDING):
+            ending.set()
         await self._stop_listening(sockets or [])
         await super().shutdown(sockets=sockets)
 
