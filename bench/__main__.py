@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from .batching import batching
+from .calls import grpc
 from .changing import changing
 from .decoding import binary, json
 from .engines import engines
@@ -41,6 +42,7 @@ ROWS: dict[str, Measure] = {
     "json": json,
     "binary": binary,
     "rps": rps,
+    "grpc": grpc,
     "batching": batching,
     "stall": stall,
     "memory": memory,
