@@ -104,7 +104,7 @@ UNUSED = {
 }
 
 # Of these, what stays where somebody is who needs it.
-NEEDED = {"google": "opentelemetry/proto", "idna": "requests"}
+NEEDED = {"google": ("grpc", "opentelemetry/proto"), "idna": ("requests",)}
 
 # Of these only the bytecode stays: their sources are documentation, for the most part, and nobody debugs them here.
 SOURCELESS = ("numpy",)
@@ -122,7 +122,7 @@ def main(folder: Path) -> None:
     """Says what it gained."""
     before = size(folder)
     for pattern in (pattern for patterns in UNUSED.values() for pattern in patterns):
-        if pattern in NEEDED and (folder / NEEDED[pattern]).exists():
+        if any((folder / user).exists() for user in NEEDED.get(pattern, ())):
             continue
         for path in sorted(folder.glob(pattern)):
             delete(path)

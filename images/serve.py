@@ -1,7 +1,7 @@
-"""Starts `inferry serve`, has it predict over HTTP, and ends it: serve.py HEALTH_CHECK; the models are MODEL_PATH's.
+"""Starts `inferry serve`, has it predict, and ends it: serve.py HEALTH_CHECK; the models are MODEL_PATH's.
 
 Fails unless the health check becomes content, the model `twice` doubles its numbers, the metrics on their own port have
-counted that, and the server ends with status 0 when it is told to.
+counted that, the server is live over gRPC, and it ends with status 0 when it is told to.
 """
 
 import json
@@ -12,20 +12,25 @@ import sys
 import time
 from urllib.request import Request, urlopen
 
+import grpc
+
 SECONDS = 60.0
 BODY = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2.5, -3]}]}
 DOUBLED = [2.0, 5.0, -6.0]
+# Field 1 of the response is true.
+LIVE = b"\x08\x01"
 COUNTED = 'inferry_requests_total{model="twice"'
 
 
 def main(health_check: str) -> None:
     """Prints that it works; SystemExit with what does not."""
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port, grpc_port = free_port(), free_port(), free_port()
     env = {
         **os.environ,
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "METRICS_PORT": str(metrics_port),
+        "GRPC_PORT": str(grpc_port),
         "SHUTDOWN_GRACE": "0",
     }
     server = subprocess.Popen([sys.executable, "-m", "inferry", "serve"], env=env)
@@ -36,12 +41,21 @@ def main(health_check: str) -> None:
             raise SystemExit(f"twice {BODY} is {answer}")
         if COUNTED not in ask(metrics_port, "/metrics"):
             raise SystemExit("the prediction is not among the metrics")
+        if call(grpc_port) != LIVE:
+            raise SystemExit("the server is not live over gRPC")
         server.terminate()
         if status := server.wait(SECONDS):
             raise SystemExit(f"the server ended with status {status}")
     finally:
         server.kill()
-    print("inferry serve predicts over HTTP")
+    print("inferry serve predicts over HTTP, and speaks gRPC")
+
+
+def call(port: int) -> bytes:
+    """What the server says of itself, as the bytes of a message."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        answer: bytes = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")(b"", timeout=SECONDS)
+        return answer
 
 
 def free_port() -> int:

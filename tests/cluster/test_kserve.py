@@ -49,6 +49,8 @@ def test_the_model_finds_the_runtime() -> None:
     assert model["protocolVersion"] in runtime["protocolVersions"]
     (container,) = runtime["containers"]
     assert container["image"].startswith("registry.example.com/inferry-server:")
+    assert runtime["protocolVersions"] == ["v2", "grpc-v2"]
+    assert {"name": "GRPC_PORT", "value": "9000"} in container["env"]
     assert container["args"] == ["serve", "/mnt/models", "--model-name={{.Name}}"]
 
 

@@ -118,7 +118,12 @@ def test_probes_ask_what_there_is() -> None:
     }
     ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
     dockerfile = (ROOT / "deploy" / "server" / "Dockerfile").read_text()
-    assert ports == {"http": 8000, "http-metrics": int(re.findall(r"METRICS_PORT=(\d+)", dockerfile)[0])}
+    (config,) = [document for (kind, _), document in overlay("prod").items() if kind == "ConfigMap"]
+    assert ports == {
+        "http": 8000,
+        "grpc": Settings.from_env(config["data"]).grpc_port,
+        "http-metrics": int(re.findall(r"METRICS_PORT=(\d+)", dockerfile)[0]),
+    }
 
 
 @pytest.mark.parametrize("name", OVERLAYS)

@@ -25,7 +25,7 @@ QEMU = "qemu-aarch64-static"
 UV = str(Path(sys.executable).with_name("uv"))
 # The C library of AWS's base images is that of Amazon Linux 2023.
 PLATFORM = ("--python-platform", "aarch64-manylinux_2_34", "--only-binary", ":all:")
-EXTRAS = {"lambda": ("--extra", "aws", "--extra", "batch"), "server": ("--extra", "server")}
+EXTRAS = {"lambda": ("--extra", "aws", "--extra", "batch"), "server": ("--extra", "server", "--extra", "grpc")}
 # qemu shows the host's own to programs, and ONNX Runtime doesn't survive the sight of another processor.
 CPUINFO = """processor\t: 0
 Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp ssbs

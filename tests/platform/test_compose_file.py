@@ -33,6 +33,7 @@ OWN = {
     "MODEL_REFRESH": "10.0",
     "TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
     "LOG_FORMAT": "json",
+    "GRPC_PORT": "8001",
 }
 # ${NAME:-default} and ${NAME:?what to do}
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")

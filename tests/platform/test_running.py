@@ -12,13 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import compose
+import numpy as np
 import onnx_models
 import pytest
+import tritonclient.grpc as grpc_client
 from compose import LIMITS, Answer, Platform
 from conftest import Registered, inputs, register
 from containers import ROOT
 from loopback import free_port
 from standins import eventually, podman, standin
+from tritonclient.utils import InferenceServerException
 
 DASHBOARD = json.loads((ROOT / "deploy" / "monitoring" / "dashboards" / "inferry.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
@@ -63,6 +66,23 @@ def test_http_2(platform: Platform) -> None:
     command = ["curl", "--silent", "--http2-prior-knowledge", "--write-out", "\n%{http_version} %{http_code}", url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert done.stdout.splitlines()[-1] == "2 200"
+
+
+def test_grpc(platform: Platform, twice: Registered) -> None:
+    """On the same port: a prediction, the health of the server, and who is too large is told so by it."""
+    values = np.array([[0, 1, 2]], np.float32)
+    with grpc_client.InferenceServerClient(f"127.0.0.1:{platform.ports['HTTP_PORT']}") as client:
+        given = grpc_client.InferInput("x", [1, 3], "FP32").set_data_from_numpy(values)
+        headers = {"x-request-id": "followed-2"}
+        assert client.infer(twice.id, [given], headers=headers).as_numpy("y").tolist() == [[0, 2, 4]]
+        assert client.is_server_ready()
+        rows = np.zeros((int(LIMITS["MAX_REQUEST_BYTES"]) // 12, 3), np.float32)
+        large = grpc_client.InferInput("x", list(rows.shape), "FP32").set_data_from_numpy(rows)
+        with pytest.raises(InferenceServerException) as failed:
+            client.infer(twice.id, [large])
+    assert failed.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
+    (line,) = eventually(lambda: logged(platform, "api", "followed-2"))
+    assert (line["path"], line["model"]) == ("/inference.GRPCInferenceService/ModelInfer", twice.id)
 
 
 def test_connections_are_kept(platform: Platform) -> None:
