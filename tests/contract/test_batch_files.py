@@ -16,7 +16,7 @@ from inferry.jobs.runner import Job, run
 from inferry.jobs.runs import plan
 from inferry.service import Service
 from inferry.settings import Settings
-from inferry.storage.files import Files, keep_apart, open_files, split
+from inferry.storage.files import Files, keep_apart, kept_folder, open_files, split
 
 BIG = os.urandom(20_000_000)
 KEYS = ["x.jsonl", "a b/ü %41+.jsonl", "deep/er/x.jsonl"]
@@ -79,6 +79,29 @@ def test_what_can_not_be_swept_is_left(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     put(open_files(str(tmp_path)), "x", b"one")
     assert (left.is_dir(), (tmp_path / "x").read_bytes()) == (True, b"one")
+
+
+def test_the_hidden_folder_of_many_jobs_is_made_once(tmp_path: Path) -> None:
+    hidden = tmp_path / "out/.inferry"
+    files = open_files(f"{tmp_path}/out/")
+    with kept_folder(f"{tmp_path}/out/"):
+        made = hidden.stat().st_ino
+        put(files, "x", b"one")
+        files.delete([])
+        assert hidden.stat().st_ino == made
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x"]
+
+
+def test_a_folder_that_can_not_be_kept_is_no_error(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with kept_folder(f"{tmp_path}/out/"):
+        pass
+    assert (tmp_path / "out").is_file()
+
+
+def test_a_link_to_itself_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "x").symlink_to("x")
+    assert open_files(str(tmp_path)).stat("x") is None
 
 
 def test_a_store_without_conditional_writes(new_bucket: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:

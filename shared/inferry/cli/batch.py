@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, TextIO
@@ -15,6 +16,7 @@ from inferry.jobs.report import Report
 from inferry.jobs.runner import Job
 from inferry.jobs.runs import plan, snapshots
 from inferry.service import Service
+from inferry.storage.files import kept_folder, split
 
 STREAM = "-"
 
@@ -48,19 +50,25 @@ def run(job: Job, service: Service, display: Display, snapshot: str = "") -> Sum
     runner.check(job, service)
     summary = Summary([], [])
     display.files = len(found)
-    for each in found:
-        display.start(each.input)
-        try:
-            report = runner.run(each, service, progress=display.show)
-        except InferryError as exc:
-            _failed(each, str(exc), summary, display)
-            continue
-        summary.reports.append(report)
-        if report.failure:
-            _failed(each, report.failure, summary, display)
-        else:
-            display.done(report.rows, report.errors, report.seconds)
+    for folder, jobs in groupby(found, lambda each: split(each.output)[0]):
+        with kept_folder(folder):
+            for each in jobs:
+                _run_one(each, service, display, summary)
     return summary
+
+
+def _run_one(job: Job, service: Service, display: Display, summary: Summary) -> None:
+    display.start(job.input)
+    try:
+        report = runner.run(job, service, progress=display.show)
+    except InferryError as exc:
+        _failed(job, str(exc), summary, display)
+        return
+    summary.reports.append(report)
+    if report.failure:
+        _failed(job, report.failure, summary, display)
+    else:
+        display.done(report.rows, report.errors, report.seconds)
 
 
 def dry_run(job: Job, service: Service, target: TextIO) -> bool:

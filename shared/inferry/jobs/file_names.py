@@ -122,7 +122,8 @@ def _has(listing: Sequence[StoredFile], start: str) -> bool:
 
 def table_of(url: str) -> Table | None:
     """The table that a file, or a folder whose URL ends with "/", belongs to. Without the right to look, none."""
-    folder, name = split(url if "://" in url else f"{Path(url).absolute()}{'/' * url.endswith('/')}")
+    is_relative = "://" not in url and not url.startswith("/")
+    folder, name = split(f"{Path(url).absolute()}{'/' * url.endswith('/')}" if is_relative else url)
     if f"/{_DELTA_LOG}/" in folder:
         return Table("Delta", folder.partition(f"{_DELTA_LOG}/")[0])
     if _HUDI.fullmatch(name):

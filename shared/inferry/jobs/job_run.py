@@ -216,7 +216,8 @@ class JobRun:
         constants = {name: self.partition[column] for name, column in keep.items() if column in self.partition}
         types |= {name: np.asarray(value).dtype for name, value in constants.items() if value is not None}
         writer = formats.open_writer(self._to, self._model, tuple(keep), reader.has_requests, types)
-        kept_names.check_header(writer.header(), keep)
+        if keep:
+            kept_names.check_header(writer.header(), keep)
         limits = Limits(until, self._job.max_errors, PART_SECONDS if attempt == 1 else CAREFUL_SECONDS)
 
         def share(end: Cursor) -> float:
@@ -232,7 +233,7 @@ class JobRun:
 
     def _settle(self, reader: Reader, predictor: Predictor) -> None:
         """Asks whether the model's rows are rows while nothing is written yet; JSON can hold whatever they are."""
-        if self._to.name != "jsonl":
+        if self._to.name != "jsonl" and not predictor.is_settled:
             chunk = next(iter(reader.chunks(Cursor(), predictor.pace.rows)), None)
             for block in chunk() if chunk else ():
                 predictor.settle(block)

@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
+_Taken: TypeAlias = tuple[Callable[[], Sequence[Any]], Future[list[Any]]]
 
 
 @contextmanager
@@ -25,12 +26,20 @@ def ordered_map(
     What is raised is raised here. One thread at a time takes a chunk, which each that was taken calls for its items,
     and one at a time acts unless it is a time for `shared` acts. All threads have ended when the block does. None of
     them hands anything to another: where work is short, waking a thread takes as long, and the kernel may leave one
-    that was woken behind another on a busy processor although the next is idle.
+    that was woken behind another on a busy processor although the next is idle. A single chunk needs no thread, which
+    would take as long to start as a small file takes: `threads` are two at least, and start with two chunks.
     """
     line = _Line(chunks, act, shared, then, threads)
-    crew = [threading.Thread(target=line.work, name=f"inferry-{number}", daemon=True) for number in range(threads)]
-    for thread in crew:
-        thread.start()
+    first, second = line.take(), line.take()
+    crew = []
+    if second is not None:
+        begun = [first, second, *[None] * (threads - 2)]
+        crew = [threading.Thread(target=line.work, args=(taken,), daemon=True) for taken in begun]
+        for number, thread in enumerate(crew):
+            thread.name = f"inferry-{number}"
+            thread.start()
+    elif first is not None:
+        line.work(first)
     try:
         yield line.made()
     finally:
@@ -54,15 +63,17 @@ class _Line:
         self._taking, self._acting = threading.Lock(), threading.Lock()
         self._made: queue.Queue[Future[list[Any]] | None] = queue.Queue(threads)
 
-    def work(self) -> None:
-        """What each thread does: takes chunks, and works on their items, until there are none."""
-        while (taken := self._take()) is not None:
+    def work(self, taken: _Taken | None) -> None:
+        """What each thread does: takes chunks, and works on their items, until there are none; `taken` is its first."""
+        taken = taken or self.take()
+        while taken is not None:
             chunk, future = taken
             try:
                 future.set_result([self._through(item) for item in chunk()])
             except BaseException as exc:  # noqa: BLE001  it goes to who waits for the items
                 future.set_exception(exc)
                 return
+            taken = self.take()
 
     def _through(self, item: Any) -> Any:
         with nullcontext() if self._shared() else self._acting:
@@ -71,7 +82,8 @@ class _Line:
             acted = self._act(item)
         return self._then(acted)
 
-    def _take(self) -> tuple[Any, Future[list[Any]]] | None:
+    def take(self) -> _Taken | None:
+        """The next chunk, and where its results go; None when there is none, or none any more."""
         with self._taking:
             if self._ended or self.stopped.is_set():
                 return None

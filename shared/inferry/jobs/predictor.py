@@ -63,13 +63,18 @@ class Predictor:
                 "or give a JSONL file of whole requests of the protocol"
             )
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is a verdict on the model's rows."""
+        return self._proof.verdict.rows != UNPROVEN
+
     def settle(self, block: Block) -> None:
         """Has the verdict on the model's rows before a layout of results depends on it, by the rows of `block`."""
-        if self._proof.verdict.rows == UNPROVEN:
+        if not self.is_settled:
             for group in block.groups:
                 if len(next(iter(group.feed.values()))) > 1:
                     self._joins(group.feed)
-        if self._proof.verdict.rows == UNPROVEN:
+        if not self.is_settled:
             self._model.prove_rows()
 
     def _first(self) -> int:

@@ -97,8 +97,8 @@ class LocalStore(LocalFiles):
                 return real
         raise StoreError(f"{self.url}: there is no file {path!r}")
 
-    def _path(self, path: str) -> Path:
-        return self.locate(path)
+    def _path(self, path: str) -> str:
+        return str(self.locate(path))
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         return there(super().read(path, limit), path, self.url)

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, Protocol
 
 from inferry.errors import InvalidRequest
@@ -51,12 +50,18 @@ def open_files(url: str) -> Files:
     """
     scheme, separator, rest = url.partition("://")
     if not separator:
-        return LocalFiles(Path(url or "."), url)
+        return LocalFiles(url, url)
     if scheme == "file":
         return LocalFiles(file_path(url, rest), url)
     from inferry.storage.bucket import open_bucket
 
     return open_bucket(url, scheme, rest)
+
+
+def kept_folder(url: str) -> AbstractContextManager[None]:
+    """Inside, a local folder keeps the hidden one of unfinished work, which is made and removed for each job else."""
+    files = open_files(url)
+    return files.kept_folder() if isinstance(files, LocalFiles) else nullcontext()
 
 
 def split(url: str) -> tuple[str, str]:

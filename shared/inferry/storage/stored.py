@@ -1,8 +1,7 @@
 """The files of a store by their names, and which of them are a version's."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from inferry.errors import InvalidModel, StoreError
@@ -73,16 +72,21 @@ class VersionFiles(NamedTuple):
         )
 
 
-@contextmanager
-def translated(failure: str, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+class translated:
     """Turns `errors` that are raised within into StoreError, whose message begins with `failure`."""
-    try:
-        yield
-    except errors as exc:
-        raise StoreError(f"{failure}: {_reason(exc)}") from exc
+
+    def __init__(self, failure: str, errors: tuple[type[Exception], ...]) -> None:
+        self._failure, self._errors = failure, errors
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, self._errors):
+            raise StoreError(f"{self._failure}: {_reason(error)}") from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The first line, as obstore adds pages of debug output, and the code in the service's XML."""
     text = str(error)
     code = re.search(r"<Code>(\w+)</Code>", text)

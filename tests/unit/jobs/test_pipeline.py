@@ -41,6 +41,12 @@ def test_the_order_does_not_depend_on_who_is_ready_first() -> None:
     assert made(range(2), act) == ["0", "1"]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_chunk_starts_no_thread(count: int) -> None:
+    names = made(range(count), lambda _: threading.current_thread().name)
+    assert (threading.current_thread().name in names) == (count == 1)
+
+
 def test_acts_that_are_not_shared_are_one_behind_the_other() -> None:
     acting, most = [0], []
 
