@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
@@ -30,6 +31,7 @@ from inferry.jobs.formats.lines import (
 from inferry.jobs.formats.row_counter import RowCounter
 from inferry.jobs.formats.tables import check_width, to_block
 from inferry.protocol.signature import TensorSpec
+from inferry.protocol.tensors import readable
 from inferry.runtime import rows
 from inferry.runtime.columns import NULLS, Assigned, assign, by_position, is_header
 
@@ -141,8 +143,12 @@ class CsvRows:
     def _blocks(self, lines: Lines, table: pa.Table | None, row: int) -> Iterator[Block]:
         if table is not None:
             kept = self._parsed(lines, self._kept_types) if self._is_kept_apart else None
-            yield to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end, kept)
-        elif lines.oversize or how_many(lines.data, b"\n") <= FEW:
+            block = to_block(table, self._assigned, self._options, Cursor(row, lines.offset), lines.end, kept)
+            # Arrow takes a number beyond all others for infinity.
+            if not (self._has_infinity(block) and _BEYOND.search(lines.data)):
+                yield block
+                return
+        if lines.oversize or how_many(lines.data, b"\n") <= FEW:
             yield self._careful(lines, row)
         else:
             for half in halves(lines, quoted=self._quoted):
@@ -154,7 +160,9 @@ class CsvRows:
         """The lines' columns; None when one of the lines doesn't fit."""
         # To Arrow a lone carriage return ends a line; to everything else it is a part of one. And it takes Spark's
         # escaped quotes, which are no CSV, for a part of a text.
-        if lines.oversize or self._is_slow or lines.data.count(b"\r") != lines.data.count(b"\r\n"):
+        if lines.oversize or self._is_slow:
+            return None
+        if b"\r" in lines.data and lines.data.count(b"\r") != lines.data.count(b"\r\n"):
             return None
         if not self._dialect.escape and b'\\"' in lines.data:
             return None
@@ -162,10 +170,14 @@ class CsvRows:
             table = self._parsed(lines, self._types)
         except pa.ArrowInvalid:
             return None
-        # Arrow takes a number beyond all others for infinity, and has no whole one beyond the exact.
-        if _has_infinity(table) and _BEYOND.search(lines.data):
-            return None
+        # Arrow has no whole number beyond the exact.
         return None if any(_is_inexact(table.column(name)) for name in self._whole) else table
+
+    def _has_infinity(self, block: Block) -> bool:
+        """Whether an input has it. Asked of the inputs, and not of each column, of which there may be thousands."""
+        floats = [item.spec for item in self._assigned if item.spec.datatype.is_float]
+        feeds = [group.feed for group in block.groups]
+        return any(np.isinf(readable(feed[spec.name], spec.datatype)).any() for spec in floats for feed in feeds)
 
     def _parsed(self, lines: Lines, types: Mapping[str, pa.DataType]) -> pa.Table:
         """ArrowInvalid where a line has too few or too many cells, or a cell another type."""
@@ -186,6 +198,8 @@ class CsvRows:
                 null_values=self._nulls,
                 decimal_point=dialect.decimal,
             ),
+            # Arrow's own pool gives what was freed back to the system, which clears it for the next block.
+            pa.system_memory_pool(),
         )
         if not dialect.null:
             return table
@@ -303,12 +317,6 @@ _WRONG = {
     "new-line character seen in unquoted field": "there is a carriage return in a cell without quotes",
     "field larger than field limit": "a cell has over 131072 characters",
 }
-
-
-def _has_infinity(table: pa.Table) -> bool:
-    floats = [column for column in table.columns if pa.types.is_floating(column.type)]
-    return any(pc.any(pc.is_inf(column)).as_py() for column in floats)
-
 
 def _is_text(cell: str) -> bool:
     try:
