@@ -1,8 +1,7 @@
 """What files' names say: marks of other tools, files of tables, and those that inferry itself writes beside results."""
 
 import re
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +26,7 @@ _BEGINNING = 200
 _DELTA_LOG = "_delta_log"
 _ICEBERG = re.compile(r"((?:.*/)?)metadata/[^/]+\.metadata\.json(?:\.gz)?", re.S)
 _ICEBERG_DATA = "data"
+_IN_DATA = re.compile(rf"(?:(?<=/)|^){_ICEBERG_DATA}/")
 # A file group's id, the token of what wrote it and the time of its commit.
 _HUDI = re.compile(r"[0-9a-f-]{36}(-\d+)?_\d+-\d+-\d+_\d{14,17}\.parquet")
 # Folders that tables make for their files: of partitions, of changes, of data (below which is more), and of hashes.
@@ -103,21 +103,19 @@ def neighbour(path: str, to: Format) -> str:
     return "" if other == path or of_file(other) in (None, to) else other
 
 
-def tables(listing: Sequence[StoredFile], url: str) -> dict[str, Table]:
-    """The tables in a sorted listing of the folder at `url`, by their folders: "" or a path that ends with "/"."""
+def tables(listing: Iterable[StoredFile], url: str) -> dict[str, Table]:
+    """The tables in a listing of the folder at `url`, by their folders: "" or a path that ends with "/"."""
     found: dict[str, Table] = {}
+    icebergs, with_data = set[str](), set[str]()
     for file in listing:
         if f"{_DELTA_LOG}/" in file.path and _DELTA_LOG in file.path.split("/"):
             folder = file.path[: f"/{file.path}".index(f"/{_DELTA_LOG}/")]
             found[folder] = Table("Delta", f"{url}{folder}")
-        elif (match := _ICEBERG.fullmatch(file.path)) and _has(listing, f"{match[1]}{_ICEBERG_DATA}/"):
-            found[match[1]] = Table("Iceberg", f"{url}{match[1]}")
-    return found
-
-
-def _has(listing: Sequence[StoredFile], start: str) -> bool:
-    at = bisect_left(listing, start, key=lambda file: file.path)
-    return at < len(listing) and listing[at].path.startswith(start)
+        elif match := _ICEBERG.fullmatch(file.path):
+            icebergs.add(match[1])
+        with_data.update(file.path[: inside.start()] for inside in _IN_DATA.finditer(file.path))
+    found |= {folder: Table("Iceberg", f"{url}{folder}") for folder in icebergs & with_data}
+    return dict(sorted(found.items()))
 
 
 def table_of(url: str) -> Table | None:

@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import obstore.store
 from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError
@@ -13,6 +14,7 @@ from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedErr
 from inferry.errors import StoreError
 from inferry.storage.backends import ERRORS, Backend, memory, open_backend, stored
 from inferry.storage.object_streams import PIECE, ObjectReader, ObjectWriter
+from inferry.storage.spool import Spool
 from inferry.storage.stored import Listing, Paths, StoredFile, is_plain, limited, translated
 
 if TYPE_CHECKING:
@@ -40,19 +42,23 @@ class Bucket:
         self.prefix = prefix
 
     def list(self) -> Listing:
+        folders: set[str] = set()
         with translated(f"can't list {self.url}", ERRORS):
-            found = self._listed(stored)
-        start = len(self.prefix)
-        plain = {file.path: file for file in found if file.path.startswith(self.prefix) and is_plain(file.path)}
-        # Consoles mark a folder with an object of its name, and a disk has no file and folder of one name.
-        folders = {path[:end] for path in plain for end, letter in enumerate(path) if letter == "/"}
-        files = [plain[path] for path in sorted(plain.keys() - folders)]
-        return [file._replace(path=file.path[start:]) for file in files] if start else files
+            found = self._listed(lambda metas: list(self._plain(metas, folders)))
+        return sorted(file for file in found if file.path not in folders)
+
+    def scan(self) -> Iterable[StoredFile]:
+        folders: set[str] = set()
+        with translated(f"can't list {self.url}", ERRORS):
+            found = self._listed(lambda metas: Spool(map(tuple, self._plain(metas, folders))))
+        return _Scanned(found, folders)
 
     def below(self, folder: str) -> Paths:
+        def paths(metas: Iterator["ObjectMeta"]) -> Spool[str]:
+            return Spool(meta["path"].removeprefix(self.prefix) for meta in metas)
+
         with translated(f"can't list {self.url}", ERRORS):
-            found = self._listed(lambda meta: meta["path"], f"{self.prefix}{folder}/")
-        return sorted(path.removeprefix(self.prefix) for path in found)
+            return self._listed(paths, f"{self.prefix}{folder}/")
 
     def stat(self, path: str) -> StoredFile | None:
         with translated(f"can't read {path!r} in {self.url}", ERRORS):
@@ -105,24 +111,47 @@ class Bucket:
                 except FileNotFoundError:
                     continue
 
-    def _listed(self, make: "Callable[[ObjectMeta], T]", below: str | None = None) -> Sequence[T]:
+    def _listed(self, collect: "Callable[[Iterator[ObjectMeta]], T]", below: str | None = None) -> T:
         """All objects, from the first page on where one breaks off: obstore asks again where none came at all."""
         for _ in range(LISTINGS - 1):
             try:
-                return self._pages(make, below)
+                return collect(self._objects(below))
             except GenericError as exc:
                 if _GIVEN_UP in str(exc):
                     raise
-        return self._pages(make, below)
+        return collect(self._objects(below))
 
-    def _pages(self, make: "Callable[[ObjectMeta], T]", below: str | None) -> Sequence[T]:
-        return [make(meta) for page in self.backend.list(below, chunk_size=1000) for meta in page]
+    def _objects(self, below: str | None) -> "Iterator[ObjectMeta]":
+        for page in self.backend.list(below, chunk_size=1000):
+            yield from page
+
+    def _plain(self, metas: "Iterator[ObjectMeta]", folders: set[str]) -> Iterator[StoredFile]:
+        """The files whose names may become paths. `folders` gets those that they are in.
+
+        Consoles mark a folder with an object of its name, and a disk has no file and folder of one name.
+        """
+        start = len(self.prefix)
+        for file in map(stored, metas):
+            if file.path.startswith(self.prefix) and is_plain(file.path):
+                path = file.path[start:]
+                folders.update(path[:end] for end, letter in enumerate(path) if letter == "/")
+                yield file._replace(path=path)
 
     def _name(self, path: str) -> str:
         # Stores take any name, but ours are read again as files on disk are.
         if any(part in ("", ".", "..") for part in path.split("/")):
             raise StoreError(f"{path!r} can't be the name of an object in {self.url}")
         return f"{self.prefix}{path}"
+
+
+class _Scanned(Iterable[StoredFile]):
+    """What was found, without what only marks a folder."""
+
+    def __init__(self, found: Spool[Any], folders: set[str]) -> None:
+        self._found, self._folders = found, folders
+
+    def __iter__(self) -> Iterator[StoredFile]:
+        return (file for file in starmap(StoredFile, self._found) if file.path not in self._folders)
 
 
 def open_bucket(url: str, scheme: str, rest: str) -> Bucket:

@@ -20,8 +20,11 @@ class Files(Protocol):
     def list(self) -> Listing:
         """Every file, sorted by path; hidden ones (a part starts with ".") and unsafe names are left out."""
 
+    def scan(self) -> Iterable[StoredFile]:
+        """The same in any order, to be read as often as wanted; of a bucket, memory doesn't hold them."""
+
     def below(self, folder: str) -> Paths:
-        """The paths of the files in a hidden folder of ours."""
+        """The paths of the files in a hidden folder of ours, in any order; of a bucket, memory doesn't hold them."""
 
     def stat(self, path: str) -> StoredFile | None:
         """The file as it is now, None when there is none."""

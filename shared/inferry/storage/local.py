@@ -48,6 +48,9 @@ class LocalFiles:
         self.left_out = sorted(left_out)
         return found
 
+    def scan(self) -> Listing:
+        return self.list()
+
     def below(self, folder: str) -> Paths:
         with translated(f"can't list {self.url}", (OSError,)), suppress(*_ABSENT):
             return sorted(f"{folder}/{name}" for name in os.listdir(self._path(folder)))

@@ -1,7 +1,7 @@
 """The files of a store by their names, and which of them are a version's."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from inferry.errors import InvalidModel, StoreError
@@ -22,7 +22,7 @@ class StoredFile(NamedTuple):
 
 
 Listing: TypeAlias = list[StoredFile]
-Paths: TypeAlias = list[str]
+Paths: TypeAlias = Collection[str]
 """Names for the types where `list` is a method."""
 
 HIDDEN = ".inferry"

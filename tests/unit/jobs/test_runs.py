@@ -158,14 +158,14 @@ def test_a_merge_that_is_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     run, other = planned(tmp_path), planned(tmp_path)
     for number in range(3):
         run.record(Outcome(number, None, FINISHED, 1))
-    outcomes = run.outcomes
+    of_files = run.of_files
 
-    def late() -> Any:
+    def late(count: int) -> Any:
         first = merge(other)
         assert (first.files, first.failed) == (3, 0)
-        monkeypatch.setattr(run, "outcomes", outcomes)
-        return outcomes()
+        monkeypatch.setattr(run, "of_files", of_files)
+        return of_files(count)
 
-    monkeypatch.setattr(run, "outcomes", late)
+    monkeypatch.setattr(run, "of_files", late)
     assert merge(run) == Merged(run.report, files=3, failed=0, rows=3, errors=0, seconds=0.0)
     assert len(json.loads(Path(run.report).read_bytes())["files"]) == 3

@@ -318,6 +318,7 @@ _WRONG = {
     "field larger than field limit": "a cell has over 131072 characters",
 }
 
+
 def _is_text(cell: str) -> bool:
     try:
         cell.encode()

@@ -8,7 +8,7 @@ import orjson
 
 from inferry.errors import InvalidRequest
 from inferry.jobs.report import FINISHED, no_results
-from inferry.jobs.runs.run import FILES, Outcome, Run
+from inferry.jobs.runs.run import FILES, FileOutcomes, Run
 
 UNKNOWN = "nothing is known of it: it wasn't begun, or what worked on it was ended (by its time or its memory)"
 # Each costs a request; what a thousand files say, the others say too.
@@ -44,7 +44,7 @@ def merge(run: Run) -> Merged:
     plan = run.plan()
     if plan is not None:
         with suppress(_Superseded):
-            totals, done = _write(run)
+            totals, done = _write(run, run.of_files(plan.files))
             run.forget()
             return Merged(run.report, plan.files, plan.files - done, **totals)
     content = run.read_report()
@@ -54,41 +54,44 @@ def merge(run: Run) -> Merged:
     return _read(run, orjson.loads(content))
 
 
-def _write(run: Run) -> tuple[dict[str, Any], int]:
-    """What all finished files together have, and how many these are."""
-    whole = {outcome.file: outcome for outcome in run.outcomes().values() if outcome.slice is None}
-    finished = {number: outcome for number, outcome in whole.items() if outcome.state == FINISHED}
-    totals = {
-        "rows": sum(outcome.rows for outcome in finished.values()),
-        "errors": sum(outcome.errors for outcome in finished.values()),
-        "seconds": round(sum(outcome.seconds for outcome in finished.values()), 3),
-    }
-    done = {number: outcome for number, outcome in finished.items() if outcome.rows or not outcome.errors}
+def _write(run: Run, known: FileOutcomes) -> tuple[dict[str, Any], int]:
+    """What all finished files together have, and how many of them have results."""
+    totals: dict[str, Any] = {"rows": 0, "errors": 0, "seconds": 0.0}
+    done = 0
+    for outcome in known:
+        if outcome.state == FINISHED:
+            totals["rows"] += outcome.rows
+            totals["errors"] += outcome.errors
+            totals["seconds"] += outcome.seconds
+            done += outcome.has_results
+    totals["seconds"] = round(totals["seconds"], 3)
     with run.open_report() as file:
         file.write(orjson.dumps(totals).removesuffix(b"}"))
-        for name, items in (("files", _files(run, done)), ("failed", _failed(run, done, whole))):
+        for name, items in (("files", _files(run, known)), ("failed", _failed(run, known))):
             for piece in _array(name, items):
                 file.write(piece)
         file.write(b"}\n")
         # It is the first that is removed: what was read before this is complete.
         if run.plan() is None:
             raise _Superseded
-    return totals, len(done)
+    return totals, done
 
 
-def _files(run: Run, done: Mapping[int, Outcome]) -> Iterator[dict[str, Any]]:
+def _files(run: Run, known: FileOutcomes) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(run.jobs(FILES)):
-        if outcome := done.get(number):
+        outcome = known.get(number)
+        if outcome and outcome.has_results:
             job = orjson.loads(line)
             counts = {"rows": outcome.rows, "errors": outcome.errors, "seconds": outcome.seconds}
             yield {"input": job["job"]["input"], "output": job["results"], **counts}
 
 
-def _failed(run: Run, done: Mapping[int, Outcome], whole: Mapping[int, Outcome]) -> Iterator[dict[str, str]]:
+def _failed(run: Run, known: FileOutcomes) -> Iterator[dict[str, str]]:
     left = REASONS
     for number, line in enumerate(run.jobs(FILES)):
-        if number not in done:
-            outcome, job = whole.get(number), orjson.loads(line)
+        outcome = known.get(number)
+        if outcome is None or not outcome.has_results:
+            job = orjson.loads(line)
             if outcome and outcome.state == FINISHED:
                 reason = no_results(job["results"], outcome.rows, outcome.errors)
             else:

@@ -1,7 +1,7 @@
 """What `inferry batch` and runs of many files do: which files, each with its results' place, and which are cut."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,7 +15,6 @@ from inferry.jobs.runs.run import Plan, Run
 from inferry.runtime.images import ENDINGS
 from inferry.service import Service
 from inferry.storage.files import is_inside, keep_apart, open_files, split
-from inferry.storage.stored import StoredFile
 
 SLICE_BYTES = 64 << 20
 
@@ -39,45 +38,51 @@ def _sized(job: Job) -> Iterator[tuple[Job, int | None]]:
         return
     keep_apart(job.input, job.output)
     source, output = f"{job.input.rstrip('/')}/", f"{job.output.rstrip('/')}/"
-    found = open_files(source).list()
+    found = open_files(source).scan()
     tables = file_names.tables(found, source)
     if table := tables.get("") or file_names.table_of(source):
         raise table.refuse()
-    chosen = _chosen(found, job.format, tuple(tables))
-    if not chosen and not tables:
-        has_images = any(file.path.lower().endswith(ENDINGS) for file in found)
-        hint = "; images are for a model whose config.json has 'preprocess'" if has_images else ""
-        raise InvalidRequest(
-            f"no files to predict in {job.input}: {len(found)} files, none with a known extension{hint}"
-        )
     for folder in tables:
         yield replace(job, input=f"{source}{folder}", output=f"{output}{folder}"), 0
     is_below = is_inside(job.input, job.output)
-    for file in chosen:
+    count, is_empty = 0, not tables
+    for file in found:
+        count += 1
+        if not _is_chosen(file.path, job.format, tuple(tables)):
+            continue
+        is_empty = False
         folder, _ = split(file.path)
         if is_below:
             keep_apart(job.input, f"{output}{folder}")
         # Where the output of one run is the input of the next, its results are meant.
         if not _is_own(f"{source}{file.path}"):
             yield replace(job, input=f"{source}{file.path}", output=f"{output}{folder}"), file.size
+    if is_empty:
+        has_images = any(file.path.lower().endswith(ENDINGS) for file in found)
+        hint = "; images are for a model whose config.json has 'preprocess'" if has_images else ""
+        raise InvalidRequest(f"no files to predict in {job.input}: {count} files, none with a known extension{hint}")
 
 
 def _matching(job: Job, base: str, pattern: str) -> Iterator[tuple[Job, int | None]]:
     """The files that a pattern finds, whatever their extensions are: * and ? stop at "/", and ** doesn't."""
     output = f"{job.output.rstrip('/')}/"
     keep_apart(base, output)
-    found = open_files(base).list()
+    found = open_files(base).scan()
     tables = file_names.tables(found, base)
     is_meant = patterns.compiled(pattern)
-    chosen = [file for file in found if is_meant.fullmatch(file.path) and not file_names.is_mark(file.path)]
-    if not chosen:
-        raise InvalidRequest(f"no files to predict: none of the {len(found)} below {base} is called {pattern}")
-    for file in chosen:
+    count, is_empty = 0, True
+    for file in found:
+        count += 1
+        if not is_meant.fullmatch(file.path) or file_names.is_mark(file.path):
+            continue
+        is_empty = False
         if table := next((tables[folder] for folder in tables if file.path.startswith(folder)), None):
             raise table.refuse()
         folder, _ = split(file.path)
         if not _is_own(f"{base}{file.path}"):
             yield replace(job, input=f"{base}{file.path}", output=f"{output}{folder}"), file.size
+    if is_empty:
+        raise InvalidRequest(f"no files to predict: none of the {count} below {base} is called {pattern}")
 
 
 def _is_own(url: str) -> bool:
@@ -86,10 +91,10 @@ def _is_own(url: str) -> bool:
     return False
 
 
-def _chosen(found: Sequence[StoredFile], given: str, tables: tuple[str, ...]) -> list[StoredFile]:
-    """The files of known formats that aren't a table's or marks of other tools."""
-    known = (file for file in found if given or formats.of_file(file.path))
-    return [file for file in known if not file.path.startswith(tables) and not file_names.is_mark(file.path)]
+def _is_chosen(path: str, given: str, tables: tuple[str, ...]) -> bool:
+    """Whether a file is of a known format, and no table's or mark of other tools."""
+    is_known = bool(given or formats.of_file(path))
+    return is_known and not path.startswith(tables) and not file_names.is_mark(path)
 
 
 def plan(

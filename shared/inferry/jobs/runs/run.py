@@ -5,8 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from io import BufferedReader, RawIOBase
+from itertools import islice
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import numpy as np
 import orjson
 
 from inferry.errors import InvalidRequest
@@ -49,6 +51,35 @@ class Outcome(NamedTuple):
         file, part, state, rows, errors, milliseconds = name.split("-")
         number = int(part) if part else None
         return cls(int(file), number, state, int(rows), int(errors), int(milliseconds) / 1000)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the file is done, with more than errors if it has rows."""
+        return self.state == FINISHED and bool(self.rows or not self.errors)
+
+
+class FileOutcomes:
+    """What became of the files of a run, by number. Each takes some bytes of memory, as there may be a million."""
+
+    def __init__(self, outcomes: Iterable[Outcome], count: int) -> None:
+        self._ranks = np.full(count, -1, np.int8)
+        self._counts = np.zeros((count, 3), np.int64)
+        for outcome in outcomes:
+            number, rank = outcome.file, _RANKS.index(outcome.state)
+            if outcome.slice is None and number < count and rank >= self._ranks[number]:
+                self._ranks[number] = rank
+                self._counts[number] = (outcome.rows, outcome.errors, round(outcome.seconds * 1000))
+
+    def get(self, number: int) -> Outcome | None:
+        """That of the file of this number; None while nothing is known of it."""
+        if self._ranks[number] < 0:
+            return None
+        rows, errors, milliseconds = self._counts[number].tolist()
+        return Outcome(number, None, _RANKS[self._ranks[number]], rows, errors, milliseconds / 1000)
+
+    def __iter__(self) -> Iterator[Outcome]:
+        """All that are known."""
+        return (outcome for number in range(len(self._ranks)) if (outcome := self.get(number)))
 
 
 class Plan(NamedTuple):
@@ -118,6 +149,10 @@ class Run:
         found = sorted(self._known(), key=lambda outcome: _RANKS.index(outcome.state))
         return {(outcome.file, outcome.slice): outcome for outcome in found}
 
+    def of_files(self, count: int) -> FileOutcomes:
+        """The outcomes of the first `count` files, those of their slices left out."""
+        return FileOutcomes(self._known(), count)
+
     def progress(self) -> Progress:
         """How far it is, by the files that are done and the slices of those that aren't."""
         plan = self.plan()
@@ -143,18 +178,20 @@ class Run:
     def forget(self) -> None:
         """Removes all but the report. The plan is the first: as long as it is there, the rest is."""
         self._store.delete(f"{self._folder}/{name}" for name in (_PLAN, f"{SLICES}.jsonl", f"{FILES}.jsonl"))
+        known = self._known()
         with ThreadPoolExecutor(DELETES) as pool:
-            # A request each.
-            for _ in pool.map(lambda outcome: self._store.delete([self._path(outcome)]), self._known()):
-                pass
+            # A request each; the pool would take all of them at once.
+            while some := list(islice(known, DELETES * DELETES)):
+                for _ in pool.map(lambda outcome: self._store.delete([self._path(outcome)]), some):
+                    pass
 
     @property
     def _report(self) -> str:
         return f"{self.name}.run.json"
 
-    def _known(self) -> list[Outcome]:
+    def _known(self) -> Iterator[Outcome]:
         paths = self._store.below(f"{self._folder}/{_OUTCOMES}")
-        return [Outcome.of(path.rpartition("/")[2]) for path in paths]
+        return (Outcome.of(path.rpartition("/")[2]) for path in paths)
 
     def _path(self, outcome: Outcome) -> str:
         return f"{self._folder}/{_OUTCOMES}/{outcome.name}"
