@@ -221,35 +221,64 @@ class RoundRobin:
 class Turns:
     """Turns of an event loop for what takes milliseconds of it: however many want one, the others have as much time.
 
-    Whoever has one does its work without waiting for anything.
+    Whoever has one does its work without waiting for anything. Behind a long one those pause who had long ones
+    themselves, of whatever client; who had none goes first.
     """
 
-    _MOST = 0.1
+    _MOST, _REMEMBERED = 0.1, 1.0
 
     def __init__(self, client: Client = nobody) -> None:
-        self._lock = RoundRobin(client)
+        self._client = client
+        self._lock, self._pausing = RoundRobin(client), RoundRobin(client)
         self._pause_ends = 0.0
+        # Clients that had a long turn, and until when that counts.
+        self._long: dict[str, float] = {}
 
     async def __call__(self) -> None:
         """Returns in a turn that nobody else has, at once where nobody wants one or had a long one just now."""
         import asyncio
 
-        await self._lock.acquire()
-        pause = self._pause_ends - time.perf_counter()
-        if pause > 0:
+        client, pauses = self._client(), False
+        while True:
+            if pauses := self._has_long_ones(client):
+                await self._pause()
             try:
-                await asyncio.sleep(pause)
+                await self._lock.acquire()
             except asyncio.CancelledError:
-                self._lock.release()
+                if pauses:
+                    self._pausing.release()
                 raise
-        asyncio.get_running_loop().call_soon(self._worked, time.perf_counter())  # behind the work of this one
+            if pauses or not self._has_long_ones(client):
+                break
+            self._lock.release()  # another request of this client had one meanwhile
+        # Behind the work of this one.
+        asyncio.get_running_loop().call_soon(self._worked, client, pauses, time.perf_counter())
 
-    def _worked(self, since: float) -> None:
+    def _has_long_ones(self, client: str) -> bool:
+        return self._long.get(client, 0.0) > time.perf_counter()
+
+    async def _pause(self) -> None:
+        """Returns behind the pause, with the lock of those that have one."""
+        import asyncio
+
+        await self._pausing.acquire()
+        try:
+            while (pause := self._pause_ends - time.perf_counter()) > 0:
+                await asyncio.sleep(pause)
+        except asyncio.CancelledError:
+            self._pausing.release()
+            raise
+
+    def _worked(self, client: str, paused: bool, since: float) -> None:
         now = time.perf_counter()
         if now - since > TURN:
             # As long: half of the time is the others', and a client that is alone keeps more than half of its rate.
             self._pause_ends = now + min(now - since, self._MOST)
+            self._long = {one: until for one, until in self._long.items() if until > now}
+            self._long[client] = now + self._REMEMBERED
         self._lock.release()
+        if paused:
+            self._pausing.release()
 
 
 class Shares:

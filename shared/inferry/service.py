@@ -29,6 +29,8 @@ from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future as Work
+
     from inferry.protocol.references import References
 
 # ONNX Runtime takes 0.1 us to take over a string, and lets nobody else have the interpreter's lock meanwhile.
@@ -116,6 +118,8 @@ class Service:
         self._threads = Threads(cpus() + 1, "inferry-run", client)
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load", client)
+        # Of all who wait for one version one has a thread.
+        self._loading: dict[tuple[str, str | None], Work[Model]] = {}
 
     @classmethod
     def from_settings(
@@ -150,6 +154,7 @@ class Service:
         model = self.loaded(name, version)
         if model is None:
             self.metrics.cache_missed()
+            self.repository.check(name, version)  # for what is not there nobody need wait
             model = await self._load(name, version, deadline)
         return model
 
@@ -169,7 +174,12 @@ class Service:
         await on_loop()
         import asyncio
 
-        loading = self._loaders.run(self._loaders.client(), self.repository.get, name, version)
+        key = name, version
+        work = self._loading.get(key)
+        if work is None:
+            work = self._loading[key] = self._loaders.submit(self._loaders.client(), self.repository.get, name, version)
+            work.add_done_callback(lambda _: self._loading.pop(key, None))
+        loading = asyncio.shield(asyncio.wrap_future(work))
         if deadline == math.inf:
             return await loading
         try:

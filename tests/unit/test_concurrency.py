@@ -79,25 +79,51 @@ def test_others_run_between_two_turns() -> None:
 
 
 def test_what_took_long_leaves_the_others_as_much_time() -> None:
-    """Be it of one client or of several, and whoever waits."""
-    turns_of: list[tuple[float, float]] = []
+    """Be it of one client or of several, and whoever of them waits; before a client's first turn there is no pause."""
+    turns_of: list[tuple[str, float, float]] = []
 
     async def working(turns: Turns, name: str) -> None:
         client.set(name)
         await turns()
         began = time.perf_counter()
         time.sleep(0.02)
-        turns_of.append((began, time.perf_counter()))
+        turns_of.append((name, began, time.perf_counter()))
 
     async def scenario() -> None:
         turns = Turns(client.get)
-        await asyncio.gather(*(working(turns, name) for name in "aab"))
-        await working(turns, "c")
+        await asyncio.gather(*(working(turns, name) for name in "aabbb"))
+        await working(turns, "a")
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
-    assert len(turns_of) == 4
-    for (began, ended), (after, _) in pairwise(turns_of):
-        assert after - ended >= 0.75 * min(ended - began, Turns._MOST)
+    assert sorted(name for name, *_ in turns_of) == [*"aaabbb"]
+    known = {turns_of[0][0]}
+    for (_, began, ended), (name, after, _) in pairwise(turns_of):
+        if name in known:
+            assert after - ended >= 0.75 * min(ended - began, Turns._MOST)
+        known.add(name)
+
+
+def test_who_had_no_long_turn_waits_for_no_pause() -> None:
+    steps: Steps = []
+
+    async def working(turns: Turns, name: str, seconds: float) -> None:
+        client.set(name)
+        await turns()
+        time.sleep(seconds)
+        steps.append(name)
+
+    async def scenario() -> None:
+        turns = Turns(client.get)
+        await working(turns, "a", 0.1)
+        pausing = asyncio.ensure_future(working(turns, "a", 0.1))
+        await asyncio.sleep(0)
+        for _ in range(3):
+            await working(turns, "b", 0)
+        assert not pausing.done()
+        await pausing
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert steps == ["a", "b", "b", "b", "a"]
 
 
 def test_who_gives_up_in_the_pause_holds_up_nobody() -> None:

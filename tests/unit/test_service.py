@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnx_models
 import pytest
-from inferry.errors import InferenceTimeout, InvalidRequest, ModelUnavailable
+from inferry.concurrency import Threads
+from inferry.errors import InferenceTimeout, InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
 from inferry.observability.sinks import prometheus
 from inferry.observability.stats import Timings
@@ -188,6 +189,35 @@ def test_a_model_that_was_evicted_keeps_nobody_from_the_others(service: Make, mo
     subject.repository.get("a")
     subject.repository.get("b")
     assert seen == [("a", ""), ("b", "")]
+
+
+def test_who_waits_for_one_model_keeps_nobody_from_another(service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many they are; and for what is not there nobody waits."""
+    subject = service({"a.onnx": DOUBLE, "b.onnx": DOUBLE}, model_cache_size=1)
+    subject._loaders = Threads(2, "inferry-load")  # as with two CPUs
+    opened, go_on = ModelVersion.open, threading.Event()
+
+    def held_up(entry: ModelVersion, *arguments: Any) -> Any:
+        assert entry.name == "b" or go_on.wait(60)
+        return opened(entry, *arguments)
+
+    monkeypatch.setattr(ModelVersion, "open", held_up)
+
+    async def scenario() -> None:
+        waiting = [asyncio.ensure_future(subject.model("a")) for _ in range(6)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()  # whose client has left
+        for _ in range(3):
+            with pytest.raises(ModelNotFound):
+                await subject.model("c")
+            with pytest.raises(ModelNotFound):
+                await subject.model("b", "7")
+        assert (await subject.model("b")).name == "b"
+        go_on.set()
+        found = await asyncio.gather(*waiting[1:])
+        assert {model.name for model in found} == {"a"}
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 def test_a_service_is_not_ready_until_its_models_are_loaded(service: Make) -> None:

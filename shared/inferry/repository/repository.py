@@ -112,6 +112,13 @@ class Repository:
             )
         return entry
 
+    def check(self, name: str, version: str | None = None) -> None:
+        """ModelNotFound when there is no such model or version. Never waits."""
+        if version is None:
+            self._of(name)
+        else:
+            self.entry(name, version)
+
     def entries(self) -> list[ModelVersion]:
         """Every version of every model, sorted by name, newest version first."""
         entries = dict(self._entries)  # a refresh may replace them meanwhile
