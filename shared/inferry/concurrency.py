@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from types import coroutine
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from asyncio import Future
+    from asyncio import AbstractEventLoop, Future
     from concurrent.futures import Future as Work
     from concurrent.futures import ThreadPoolExecutor
 
@@ -333,6 +334,12 @@ class Lease:
     def end(self, *_: object) -> None:
         """Gives it all back."""
         self.become(0)
+
+
+def call_on_loop(loop: "AbstractEventLoop", function: Callable[[], Any]) -> None:
+    """Has a loop call it, from any thread; not one that was closed meanwhile."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
 
 
 @coroutine

@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from functools import lru_cache
 from pathlib import Path
 from threading import main_thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from inferry.concurrency import Client, Helper, Threads, nobody, on_loop
+from inferry.concurrency import Client, Helper, RoundRobin, Threads, call_on_loop, nobody, on_loop
 from inferry.cpus import cpus, session_threads
 from inferry.errors import InferenceTimeout, InvalidRequest, ModelControlDisabled, ModelNotFound, ModelUnavailable
 from inferry.observability import catalogue
@@ -23,6 +25,7 @@ from inferry.repository.refresh import Refresher
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.runtime.model import Model
+from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.scheduler import kind_of
 from inferry.runtime.session import Run
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 # ONNX Runtime takes 0.1 us to take over a string, and lets nobody else have the interpreter's lock meanwhile.
 STRINGS = 2**16
+# Models that requests load or unload at a time.
+_CONTROLLERS = 8
 
 
 class Account(Timings):
@@ -118,6 +123,9 @@ class Service:
         self._threads = Threads(cpus() + 1, "inferry-run", client)
         self._references: References | None = None
         self._loaders = Threads(cpus(), "inferry-load", client)
+        self._controllers = Threads(_CONTROLLERS, "inferry-control", client)
+        # Of each model that is loaded or unloaded by request: those that wait for one of these have no thread.
+        self._turns: WeakValueDictionary[str, RoundRobin] = WeakValueDictionary()
         # Of all who wait for one version one has a thread.
         self._loading: dict[tuple[str, str | None], Work[Model]] = {}
 
@@ -379,6 +387,28 @@ class Service:
                 "request, or with MODEL_REFRESH to have changed models noticed"
             )
 
+    async def load(
+        self, name: str, config: ModelConfig | None = None, files: Mapping[str, bytes] | None = None
+    ) -> None:
+        """`Repository.load` for a request, in its client's turn; dropped when its client leaves before it begins."""
+        await self._control(name, self.repository.load, name, config, files)
+
+    async def unload(self, name: str) -> None:
+        """The same for `Repository.unload`."""
+        await self._control(name, self.repository.unload, name)
+
+    async def _control(self, name: str, function: Callable[..., None], *arguments: Any) -> None:
+        """Calls it in a thread, when nothing else is done to this model."""
+        import asyncio
+
+        client, loop = self._controllers.client, asyncio.get_running_loop()
+        turn = self._turns.setdefault(name, RoundRobin(client))
+        await turn.acquire()
+        work = self._controllers.submit(client(), copy_context().run, function, *arguments)
+        # What has begun keeps its turn, whoever waits for it.
+        work.add_done_callback(lambda _: call_on_loop(loop, turn.release))
+        await asyncio.wrap_future(work)
+
     def _gauges(self) -> Iterator[Gauge]:
         for model in self.repository.loaded():
             labels = (model.name, model.version)
@@ -389,6 +419,7 @@ class Service:
         """Ends the service's threads, once what runs has ended."""
         self._threads.close()
         self._loaders.close()
+        self._controllers.close()
         if self._references is not None:
             self._references.close()
 

@@ -1,17 +1,12 @@
 """What the methods of the protocol answer, but for predictions: each takes its message, and gives one as JSON."""
 
-import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from inferry.concurrency import Threads
 from inferry.errors import InvalidRequest, ModelNotFound, ModelUnavailable
 from inferry.http import uploads
 from inferry.repository import metadata
 from inferry.service import Service
-
-# One load at a time has files in memory, as over HTTP.
-_THREADS = 1
 
 
 class Methods:
@@ -21,7 +16,6 @@ class Methods:
         self._service = service
         self._repository = service.repository
         self._is_draining = is_draining
-        self._threads = Threads(_THREADS, "inferry-control")
 
     async def ServerLive(self, _message: Any, _deadline: float) -> dict[str, Any]:
         return {"live": True}
@@ -67,22 +61,18 @@ class Methods:
         self._service.check_control()
         name = _named(message)
         config, files = _uploaded(message, name)
-        await self._in_thread(self._repository.load, name, config, files)
+        await self._service.load(name, config, files)
         return {"model_name": name, "isLoaded": True}
 
     async def RepositoryModelUnload(self, message: Any, _deadline: float) -> dict[str, Any]:
         self._service.check_control()
         name = _named(message)
-        await self._in_thread(self._repository.unload, name)
+        await self._service.unload(name)
         return {"model_name": name, "isUnloaded": True}
 
     def is_ready(self) -> bool:
         """Whether the server takes requests."""
         return not (self._is_draining() or self._service.not_ready())
-
-    def close(self) -> None:
-        """Ends the threads, once what runs has ended."""
-        self._threads.close()
 
     async def _model(self, message: Any, deadline: float) -> Any:
         return await self._service.model(message.name, message.version or None, deadline)
@@ -90,9 +80,6 @@ class Methods:
     def _rising(self, name: str) -> list[str]:
         """The versions that can be asked for, numbers behind other names."""
         return self._repository.offered(name)[::-1]
-
-    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads.pool(), function, *arguments)
 
 
 def _named(message: Any) -> str:

@@ -54,7 +54,6 @@ async def serve(
         await checks.enter_graceful_shutdown()
     finally:
         await _stop(server, servicer, settings.model_timeout + 5)
-        servicer.close()
 
 
 async def _stop(server: grpc.aio.Server, servicer: Servicer, seconds: float) -> None:

@@ -94,10 +94,6 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
         """Whether no request is being answered; streams may be open."""
         return all(scope.is_idle for scope in self._open.values())
 
-    def close(self) -> None:
-        """Ends what the methods have of threads."""
-        self._methods.close()
-
     def _handler(self, name: str) -> Any:
         path = f"/{SERVICE}/{name}"
         if name == _STREAM:

@@ -5,12 +5,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from contextlib import contextmanager
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
-from weakref import WeakValueDictionary
 
 from fastapi import Depends, FastAPI, Path
 from fastapi import Request as HTTPRequest
@@ -18,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response as HTTPResponse
 
-from inferry.concurrency import Helper, Lease, Pause, RoundRobin, Shares, Threads
+from inferry.concurrency import Helper, Lease, Pause, Shares, Threads, call_on_loop
 from inferry.errors import InferenceTimeout, InferryError, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
 from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
@@ -47,8 +45,8 @@ log = logging.getLogger("inferry")
 # Bytes of a body, and rows of a response, up to which they are read and written as they come, and others in turns: rows
 # cost more by the byte than tensors.
 _SMALL, _FEW_ROWS = 512, 64
-# Models that may be loaded by request at a time, and requests that may have a store at a time.
-_LOADS, _STORES = 8, 8
+# Requests that may have a store at a time.
+_STORES = 8
 
 T = TypeVar("T")
 
@@ -138,9 +136,6 @@ class Management:
         self._stores = Threads(_STORES, "inferry-store", host.client)
         # A small file may hold an image that takes hundreds of megabytes while it is decoded.
         self._images = Threads(2, "inferry-images", host.client)
-        self._loads = Threads(_LOADS, "inferry-control", host.client)
-        # Of each model that is loaded or unloaded now: those that wait for one of these have no thread.
-        self._turns: WeakValueDictionary[str, RoundRobin] = WeakValueDictionary()
 
     async def server_metadata(self) -> HTTPResponse:
         return _json(metadata.server(self._service.settings))
@@ -176,13 +171,13 @@ class Management:
         self._service.check_control()
         document = await self._document(request, self._intake and self._intake.for_models())
         config, files = await self._made(uploads.read, document, model, helper=self._loading or self._helper)
-        await self._in_turn(model, self._repository.load, model, config, files)
+        await self._service.load(model, config, files)
         return _json({"name": model, "load": True})
 
     async def unload(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         self._service.check_control()
         await self._made(bodies.document, await self._document(request))
-        await self._in_turn(model, self._repository.unload, model)
+        await self._service.unload(model)
         return _json({"name": model, "unload": True})
 
     async def predict(self, request: HTTPRequest) -> HTTPResponse:
@@ -220,7 +215,7 @@ class Management:
         if self._background is not None:
             loop = asyncio.get_running_loop()
             work = self._background.submit(self._client(), _work, deferred, deferred.job(model, found), self._service)
-            work.add_done_callback(lambda _: _call(loop, place.end))
+            work.add_done_callback(lambda _: call_on_loop(loop, place.end))
         return self._pending(request, model, found)
 
     async def deferred(self, model: Part, request: HTTPRequest) -> HTTPResponse:
@@ -348,16 +343,6 @@ class Management:
         headers, record = dict(request.scope["headers"]), current_record.get()
         return await read_body(headers, request.receive, limit, record, self._large, intake or self._intake, _SMALL)
 
-    async def _in_turn(self, model: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls it in a thread, when nothing else is done to this model; not at all if its client leaves before."""
-        turn = self._turns.setdefault(model, RoundRobin(self._client))
-        await turn.acquire()
-        work = self._loads.submit(self._client(), copy_context().run, function, *arguments)
-        loop = asyncio.get_running_loop()
-        # What has begun keeps its turn, whoever waits for it.
-        work.add_done_callback(lambda _: _call(loop, turn.release))
-        return await asyncio.wrap_future(work)
-
 
 async def _of_the_data_plane() -> HTTPResponse:
     # Not a docstring: FastAPI would publish it. `App` answers these itself; here they are described.
@@ -394,11 +379,6 @@ def _work(deferred: "Deferred", job: "Job", service: Service) -> None:
             deferred.fail(job, exc)
         except StoreError:
             log.exception("the request in %s has no response", job.input)
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
-    with suppress(RuntimeError):  # the server has ended
-        loop.call_soon_threadsafe(function)
 
 
 def _json(value: Any) -> HTTPResponse:
