@@ -20,9 +20,12 @@ from emulated import Cpu
 from inferry.repository.repository import open_repository
 from inferry.runtime import cpu_kind
 
-HASWELL = Cpu("Haswell-noTSX")
+# Blocks of convolutions have 16 channels with AVX-512, and 8 without, on any other CPU.
+WIDE = "avx512f" in cpu_kind.kind()
+# A kind that this machine is not, with AVX2 if that is possible.
+OTHER = Cpu("Haswell-noTSX" if WIDE else "Nehalem")
 # The host's /proc/cpuinfo, as qemu shows it unless it is told otherwise: flags of a CPU that this is not.
-DISGUISED = HASWELL._replace(own_flags=False)
+DISGUISED = OTHER._replace(own_flags=False)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def prepared(folder: Path, plain: Path) -> Path:
 @pytest.fixture(scope="module")
 def there(folder: Path, plain: Path) -> Mapping[str, Any]:
     """What the models themselves say on the other CPU."""
-    return HASWELL.serve(folder, plain)
+    return OTHER.serve(folder, plain)
 
 
 def kinds(repository: Path, name: str) -> set[str]:
@@ -61,7 +64,7 @@ def kinds(repository: Path, name: str) -> set[str]:
 
 def test_another_kind_of_cpu_gets_the_portable_form(folder: Path, prepared: Path, there: Mapping[str, Any]) -> None:
     assert "native" in kinds(prepared, "conv")
-    said = HASWELL.serve(folder, prepared)
+    said = OTHER.serve(folder, prepared)
     assert {name: form for name, (form, _, _) in said.items()} == dict.fromkeys(said, "portable")
     assert said["conv"][1] == ["its native form is for other kinds of CPU"]
     for name, (_, _, outputs) in said.items():
@@ -85,16 +88,16 @@ def outputs_here(repository: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.skipif(not WIDE, reason="blocks have 8 channels here as well")
 def test_the_canary_needs_no_flags(folder: Path, prepared: Path, there: Mapping[str, Any]) -> None:
     form, why, outputs = DISGUISED.serve(folder, prepared)["conv"]
     assert (form, outputs) == ("portable", there["conv"][2])
     assert "it was made on another kind of CPU" in why[-1]
 
 
+@pytest.mark.skipif(not WIDE, reason="blocks have 8 channels here as well")
 def test_without_the_canary_answers_are_wrong(folder: Path, prepared: Path, there: Mapping[str, Any]) -> None:
     """The check, broken: what it is for. Blocks of 16 channels are read as blocks of 8, and nobody says a word."""
-    if "avx512f" not in cpu_kind.kind():
-        pytest.skip("blocks have 8 channels here as well")
     broken = Path(shutil.copytree(prepared / "conv", folder / "broken/conv")).parent
     manifest = broken / "conv/1/prepared.json"
     value = json.loads(manifest.read_bytes())
