@@ -346,7 +346,7 @@ def test_inspect_for_machines(call: Call, tmp_path: Path) -> None:
 def test_inspect_of_broken_models_for_machines(call: Call, tmp_path: Path) -> None:
     folder = onnx_models.write(tmp_path, BROKEN)
     status, output, errors = call("inspect", "--json", MODEL_PATH=str(folder))
-    assert (status, errors) == (1, "")
+    assert (status, errors) == (3, "")
     report = json.loads(output)
     assert [model["state"] for model in report["models"]] == ["UNAVAILABLE"] * 2
     assert len(report["problems"]) == 1
@@ -357,7 +357,7 @@ def test_inspect_names_what_is_left_out(call: Call, tmp_path: Path) -> None:
     for name, target in (("a.onnx", "../blob"), ("b.onnx", "blob"), ("deep/1", "../../models")):
         (tmp_path / "models" / name).symlink_to(target)
     assert call("inspect", str(tmp_path / "models")) == (
-        1,
+        3,
         f"no models in {tmp_path}/models: put NAME.onnx or NAME/1/model.onnx there\n"
         "! a.onnx is a link that leads out of the repository\n"
         "! b.onnx is a link to a file that does not exist\n"
@@ -371,7 +371,7 @@ def test_inspect_names_what_is_left_out(call: Call, tmp_path: Path) -> None:
 def test_inspect_of_the_examples_finds_nothing_wrong(call: Call) -> None:
     status, output, errors = call("inspect", str(EXAMPLES))
     assert (status, errors) == (0, "")
-    assert [line.split()[0] for line in output.splitlines()[1:]] == [
+    assert [line.split()[0] for line in output.splitlines()[1:7]] == [
         "diabetes",
         "digits",
         "digits",
@@ -381,9 +381,64 @@ def test_inspect_of_the_examples_finds_nothing_wrong(call: Call) -> None:
     ]
 
 
+def test_inspect_shows_the_inputs_that_the_table_has_no_room_for(call: Call, tmp_path: Path) -> None:
+    columns = dict.fromkeys("abcde", ("FP32", ("batch", 1)))
+    folder = onnx_models.write(tmp_path, {"m.onnx": onnx_models.echo(columns)})
+    status, output, _ = call("inspect", str(folder))
+    assert status == 0
+    assert output.splitlines()[2:] == [
+        "  m 1 inputs: a FP32[?, 1], b FP32[?, 1], c FP32[?, 1], d FP32[?, 1], e FP32[?, 1]",
+        "  m 1 outputs: a_out FP32[?, 1], b_out FP32[?, 1], c_out FP32[?, 1], d_out FP32[?, 1], e_out FP32[?, 1]",
+    ]
+
+
+FOREIGN = {
+    "net.pt": "torch.onnx.export(",
+    "net.PTH": "torch.onnx.export(",
+    "clf.pkl": "skl2onnx.to_onnx(",
+    "clf.joblib": "skl2onnx.to_onnx(",
+    "net.h5": '.export("model.onnx", format="onnx")',
+    "net.keras": '.export("model.onnx", format="onnx")',
+    "net.tflite": "tf2onnx.convert --tflite ",
+    "net/model.safetensors": "optimum-cli export onnx --model ",
+    "net/saved_model.pb": "tf2onnx.convert --saved-model ",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_inspect_says_how_to_export_what_is_no_onnx(call: Call, tmp_path: Path, name: str) -> None:
+    onnx_models.write(tmp_path / "models", {name: b"no ONNX"})
+    status, output, errors = call("inspect", f"models/{name}")
+    assert (status, errors, output.count("\n")) == (3, "", 1)
+    assert output.startswith(f"  models/{name} is not ONNX. ")
+    assert FOREIGN[name] in output
+    # What a shell is to run finds the file, or its folder, from where it was named.
+    for word in re.findall(r"(?:model=|--model |--tflite |--saved-model )(\S+)", output):
+        assert word in (f"models/{name}", "models/net")
+
+
+def test_inspect_names_files_of_other_formats_beside_models(call: Call, tmp_path: Path) -> None:
+    graph, weights = onnx_models.external(location="weights.pt")
+    files = {"a/1/model.onnx": graph, "a/1/weights.pt": weights, "a/1/old.pkl": b"", "b.joblib": b"", "notes.txt": b""}
+    files |= {"a/1/test_data_set_0/input_0.pb": b""}
+    onnx_models.write(tmp_path / "models", files)
+    status, output, _ = call("inspect", "models")
+    assert status == 0
+    assert re.findall(r"^  (\S+) is not ONNX", output, re.MULTILINE) == ["a/1/old.pkl", "b.joblib"]
+    _, output, _ = call("inspect", "--json", "models")
+    assert [file["path"] for file in json.loads(output)["not_onnx"]] == ["a/1/old.pkl", "b.joblib"]
+
+
+def test_inspect_names_only_some_of_many_files(call: Call, tmp_path: Path) -> None:
+    onnx_models.write(tmp_path / "models", {f"{index}.pkl": b"" for index in range(25)})
+    _, output, _ = call("inspect", "models")
+    assert output.count("is not ONNX") == 10
+    assert output.endswith("  and 15 more files are not ONNX\n")
+
+
 def test_inspect_of_nothing(call: Call, tmp_path: Path) -> None:
     assert call("inspect", str(tmp_path)) == (
-        0,
+        3,
         f"no models in {tmp_path}: put NAME.onnx or NAME/1/model.onnx there\n",
         "",
     )

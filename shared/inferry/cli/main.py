@@ -182,7 +182,7 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
 
     report = inspect.inspect(settings)
     print(json.dumps(report, indent=2) if options.json else inspect.table(report))
-    return 1 if inspect.has_problems(report) else 0
+    return inspect.status(report)
 
 
 def _prepare(options: argparse.Namespace, settings: Settings) -> int:

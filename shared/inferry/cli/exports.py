@@ -1,0 +1,44 @@
+"""Files of other formats than ONNX, and the call that exports each."""
+
+import posixpath
+import shlex
+from collections.abc import Iterable
+from typing import Any
+
+_TORCH = (
+    'PyTorch: torch.onnx.export(model, (input,), "model.onnx", dynamo=True, dynamic_shapes=...); '
+    "of Ultralytics: yolo export model={path} format=onnx"
+)
+_SKLEARN = (
+    'scikit-learn: skl2onnx.to_onnx(model, X[:1]), of which .SerializeToString() is what "model.onnx" has to hold; '
+    "load it only if you trust it: a pickle runs code"
+)
+_KERAS = 'Keras: keras.saving.load_model({file!r}).export("model.onnx", format="onnx")'
+
+_EXPORTS = {
+    "pt": _TORCH,
+    "pth": _TORCH,
+    "pkl": _SKLEARN,
+    "joblib": _SKLEARN,
+    "h5": _KERAS,
+    "keras": _KERAS,
+    "tflite": "TensorFlow Lite: python -m tf2onnx.convert --tflite {path} --output model.onnx",
+    "safetensors": "weights of Hugging Face, without a graph: optimum-cli export onnx --model {folder} onnx/",
+    "pb": "TensorFlow: python -m tf2onnx.convert --saved-model {folder} --output model.onnx",
+}
+
+
+def foreign(paths: Iterable[str], root: str = "", own: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
+    """The files of other formats below `root`, with how to `export` each; `own` are ONNX files' weights."""
+    found = []
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        _, dot, extension = name.rpartition(".")
+        how = _EXPORTS.get(extension.lower(), "") if dot else ""
+        # ONNX's own samples of inputs are test_data_set_0/input_0.pb.
+        if how and path not in own and not posixpath.basename(folder).startswith("test_data_set_"):
+            file = posixpath.join(root, path)
+            above = posixpath.dirname(file) or "."
+            export = how.format(file=file, path=shlex.quote(file), folder=shlex.quote(above))
+            found.append({"path": path, "export": export})
+    return found
