@@ -25,6 +25,7 @@ from inferry.protocol.types import InferRequest
 from inferry.repository import remote_store
 from inferry.repository.content import digest
 from inferry.repository.remote_store import RemoteStore
+from inferry.repository.repository import open_repository
 from inferry.repository.store import Store, open_store
 from inferry.service import Service
 from inferry.settings import Settings
@@ -105,6 +106,18 @@ def test_a_repository_is_served_and_refreshed(place: Place, cache: Path) -> None
     service.repository.refresh()
     assert [predicted(service, name) for name in ("scale", "iris")] == [5, 3]
     service.close()
+
+
+def test_a_file_has_its_config_in_the_folder_of_its_name(place: Place, cache: Path) -> None:
+    """By itself, as in its repository: a refresh sees that it changed."""
+    place.put("iris.onnx", onnx_models.scaled(3.0))
+    place.put("iris/config.json", b'{"max_batch_size": 8}')
+    place.put("rose/config.json", b'{"max_batch_size": 9}')
+    repository = open_repository(f"{place.url.rstrip('/')}/iris.onnx", cache=cache)
+    assert (repository.names(), repository.get("iris").signature.max_batch_size) == (["iris"], 8)
+    place.put("iris/config.json", b'{"max_batch_size": 16}')
+    repository.refresh()
+    assert repository.get("iris").signature.max_batch_size == 16
 
 
 def predicted(service: Service, name: str) -> float:

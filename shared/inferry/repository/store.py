@@ -10,7 +10,7 @@ from typing import Protocol
 
 from inferry.errors import StoreError
 from inferry.repository.content import Content, hold
-from inferry.repository.layout import MANIFEST
+from inferry.repository.layout import CONFIG_FILE, MANIFEST
 from inferry.storage.local import LocalFiles, file_path, is_safe, real_path, stored_at
 from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, there, translated
 
@@ -105,7 +105,7 @@ class LocalStore(LocalFiles):
 
 
 class OneFile:
-    """A store that shows one flat model of another, and what lies beside it."""
+    """A store that shows one flat model of another, its config, and what lies beside it."""
 
     left_out: Sequence[str] = ()
 
@@ -119,11 +119,12 @@ class OneFile:
         found = self._store.list()
         if not any(file.path == self._name for file in found):
             raise StoreError(f"there is no file {self.url}")
-        return [file for file in found if file.path == self._name or _may_be_data(file.path)]
+        own = (self._name, _config_of(self._name))
+        return [file for file in found if file.path in own or _may_be_data(file.path)]
 
 
 class LocalFile(LocalStore):
-    """One flat model, and what lies beside it. Whoever names a file means it: links lead wherever they lead.
+    """One flat model, its config, and what lies beside it: whoever names a file means it, wherever its links lead.
 
     Model hubs keep files under names of their digest, and show them through links.
     """
@@ -136,14 +137,22 @@ class LocalFile(LocalStore):
         with translated(f"can't list {self._root}", (OSError,)):
             paths = sorted(self._root.iterdir()) if self._root.is_dir() else []
             found = [file for path in paths if is_plain(path.name) and (file := stored_at(path.name, path))]
+            config = _config_of(self._name)
+            beside = stored_at(config, self._root / config)
         if not any(file.path == self._name for file in found):
             raise StoreError(f"there is no file {self.url}{_leads(self._root / self._name)}")
-        return [file for file in found if file.path == self._name or _may_be_data(file.path)]
+        own = [file for file in found if file.path == self._name or _may_be_data(file.path)]
+        return [*own, beside] if beside else own
 
     def locate(self, path: str) -> Path:
         if is_plain(path) and (real := real_path(self._root / path)).is_file():
             return real
         raise StoreError(f"there is no file {self._root / path}")
+
+
+def _config_of(name: str) -> str:
+    """Where the config of a flat file lies, as in a repository."""
+    return f"{name.removesuffix('.onnx')}/{CONFIG_FILE}"
 
 
 def _may_be_data(path: str) -> bool:
