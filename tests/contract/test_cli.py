@@ -490,7 +490,7 @@ def test_help(call: Call, command: list[str]) -> None:
     assert output.startswith("usage: inferry")
 
 
-@pytest.mark.parametrize("command", ["serve", "infer", "batch", "inspect", "prepare", "size"])
+@pytest.mark.parametrize("command", ["serve", "infer", "batch", "inspect", "init", "prepare", "size"])
 def test_examples_in_the_help_can_be_parsed(call: Call, command: str) -> None:
     _, output, _ = call(command, "--help")
     examples = output.partition("examples:\n")[2].splitlines()

@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, prepare, size, key."""
+"""The command line: serve, infer, batch, inspect, init, prepare, size, key."""
 
 import argparse
 import dataclasses
@@ -185,6 +185,14 @@ def _inspect(options: argparse.Namespace, settings: Settings) -> int:
     return inspect.status(report)
 
 
+def _init(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import init
+
+    outcome = init.init(options.model, settings, options.pin, options.force)
+    print("\n".join(outcome.lines))
+    return 0 if outcome.has_example else 1
+
+
 def _prepare(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import prepare
     from inferry.prepare.preparation import Request
@@ -219,6 +227,7 @@ _COMMANDS = {
     "infer": _infer,
     "batch": _batch,
     "inspect": _inspect,
+    "init": _init,
     "prepare": _prepare,
     "size": _size,
     "key": _key,

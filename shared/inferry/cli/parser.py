@@ -131,6 +131,18 @@ def make_parser() -> Parser:
     inspect.add_argument("model_path", nargs="?", metavar="PATH", help="default: MODEL_PATH")
     inspect.add_argument("--json", action="store_true", help="for machines")
 
+    init = parser.add_command(
+        "init",
+        "write a model's config.json: an example that ran, labels, batching",
+        "model.onnx",
+        "digits --models models --force",
+    )
+    init.add_argument("model", metavar="MODEL", help="an .onnx file, a model's folder, a name or NAME/VERSION")
+    init.add_argument("--models", dest="model_path", metavar="PATH", help="folder of names; default: MODEL_PATH")
+    init.add_argument("--model-name", metavar="NAME", help="of the only model there; default: MODEL_NAME")
+    init.add_argument("--pin", action="store_true", help="serve these files only, by their SHA-256")
+    init.add_argument("--force", action="store_true", help="write over a config.json")
+
     prepare = parser.add_command(
         "prepare",
         "make a repository whose models start sooner, with proof",
