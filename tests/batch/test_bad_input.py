@@ -105,7 +105,7 @@ UNREADABLE: dict[str, tuple[str, bytes, str, str]] = {
     ),
     "text among floats": ("x.parquet", parquet(p=[1.0], q=["2"], r=[3.0]), "row", "column 'q' of .* holds text"),
     "lists of text": ("x.parquet", parquet(x=[["1", "2", "3"]]), "row", "holds text"),
-    "an array of text": ("x.npy", npy([["one", "two", "six"]]), "row", "holds text (<U3), but FP32 is expected"),
+    "an array of text": ("x.npy", npy([["one", "two", "six"]]), "row", r"holds text \(<U3\), but FP32 is expected"),
     "an array of another shape": ("x.npy", npy(np.ones((5, 4))), "row", r"have the shape \[4\]"),
     "an array of objects": ("x.npy", npy(np.array([{}], object)), "row", "holds Python objects"),
     "a single value": ("x.npy", npy(np.float32(1)), "row", "is a single value"),
