@@ -139,7 +139,7 @@ def test_what_a_host_is_told(built: dict[str, Image]) -> None:
     """Ports and command; buildah's format of images has no health check, which Docker takes from the Dockerfile."""
     config = inspect(built["server"])["Config"]
     assert (config["Entrypoint"], config["Cmd"]) == (["python3", "-m", "inferry"], ["serve"])
-    assert sorted(config["ExposedPorts"]) == ["8000/tcp", "8002/tcp"]
+    assert sorted(config["ExposedPorts"]) == ["8000/tcp", "8001/tcp", "8002/tcp"]
     (check,) = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert tuple(json.loads(check)) == CHECK
 
