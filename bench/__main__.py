@@ -81,7 +81,10 @@ def main() -> int:
         try:
             # The peers report on stdout what they install, which is the table's alone.
             with redirect_stdout(sys.stderr):
-                table += list(ROWS[name](options.quick))
+                for row in ROWS[name](options.quick):
+                    table.append(row)
+                    # A measurement that is ended early has shown what it found.
+                    print(as_text([row]).splitlines()[-1], file=sys.stderr)
         except (ChildFailed, PeerError) as exc:
             failed = True
             table.append(unavailable(name, str(exc)))

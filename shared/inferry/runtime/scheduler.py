@@ -110,7 +110,7 @@ class Scheduler:
 
     def runs_inline(self, kind: Kind | None) -> bool:
         """Whether the event loop may do such a run itself, by `run_now`."""
-        return self._batcher is None and self._is_quick(kind)
+        return self._batcher is None and (kind in self._quick or self._is_quick(kind))
 
     def run_now(
         self, feed: Feed, outputs: tuple[str, ...], deadline: float, kind: Kind | None
@@ -268,12 +268,13 @@ class Scheduler:
 
 def kind_of(feed: Feed, outputs: tuple[str, ...]) -> Kind | None:
     """What tells how long a run will take; None where nothing does."""
-    shapes = tuple(map(_shape, feed.values()))
+    shapes = []
     for array in feed.values():
         if array.dtype.hasobject:
             lengths = _lengths(feed)
-            return lengths and (outputs, tuple(feed), (*shapes, lengths))
-    return outputs, tuple(feed), shapes
+            return lengths and (outputs, tuple(feed), (*map(_shape, feed.values()), lengths))
+        shapes.append(array.shape)
+    return outputs, tuple(feed), tuple(shapes)
 
 
 def _lengths(feed: Feed) -> tuple[int, int] | None:
