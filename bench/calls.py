@@ -1,4 +1,4 @@
-"""Calls a second over gRPC on one core, against a bare echo of grpc.aio and MLServer with the same identity model."""
+"""Calls a second over gRPC on one core, against a bare server of grpc.aio and MLServer with the same identity model."""
 
 import json
 import os
@@ -23,15 +23,16 @@ IN_FLIGHT = 16
 # Numbers of a request, with the least that we may be of the bare echo and of MLServer.
 ECHO_TARGET = Target(0.85, at_least=True)
 SIZES = {64: (ECHO_TARGET, Target(3, at_least=True)), 150_000: (ECHO_TARGET, Target(7, at_least=True))}
-ECHO = Peer("echo", ("{python}", "-P", str(HERE / "grpc_echo.py"), "{port}"))
 
 
 def grpc(quick: bool) -> Iterator[Row]:
     """Two rows for each size, and our HTTP beside them."""
     rounds, seconds = (1, 1) if quick else (6, 2)
     with TemporaryDirectory() as folder:
-        Path(folder, "identity.onnx").write_bytes(identity("FP32"))
-        peers = {"echo": ECHO, "mlserver": mlserver(Path(folder))}
+        model = Path(folder, "identity.onnx")
+        model.write_bytes(identity("FP32"))
+        echo = Peer("echo", ("{python}", "-P", str(HERE / "grpc_echo.py"), "{port}", str(model)))
+        peers = {"echo": echo, "mlserver": mlserver(Path(folder))}
         for floats, targets in SIZES.items():
             pairs: dict[str, list[tuple[float, float]]] = {name: [] for name in peers}
             over_http = []
@@ -42,7 +43,7 @@ def grpc(quick: bool) -> Iterator[Row]:
                     pairs[name].append((rate(ours(Path(folder)), floats, seconds), rate(peer, floats, seconds)))
             for (name, found), target in zip(pairs.items(), targets, strict=True):
                 mine, theirs = zip(*found, strict=True)
-                against = f"{median(theirs):.0f} /s {'grpc.aio alone' if name == 'echo' else versions(PEERS[name])}"
+                against = f"{median(theirs):.0f} /s {'grpc.aio by hand' if name == 'echo' else versions(PEERS[name])}"
                 what = f"calls/s over gRPC, {floats} numbers, {IN_FLIGHT} in flight, {name}"
                 yield Row(what, f"{median(mine):.0f} /s", against, ratio(mine, theirs), target)
             mine, _ = zip(*pairs["echo"], strict=True)
