@@ -29,6 +29,14 @@ InferryError
 +-- InvalidSettings           a setting that can't be used
 """
 
+from inferry import __version__
+
+
+def extra(name: str) -> str:
+    """What to do for the packages of an extra. By a name alone a registry might give what a stranger put there."""
+    wheel = f"inferry-{__version__}-py3-none-any.whl"
+    return f"install the extra '{name}': pip install '.[{name}]' in a clone, or '{wheel}[{name}]'"
+
 
 class InferryError(Exception):
     """Base of every error that inferry raises on purpose; its text is meant for the caller."""

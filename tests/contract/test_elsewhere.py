@@ -246,4 +246,4 @@ def test_the_extra_is_named(
     for name in ("aws", "azure", "storage_queue"):
         monkeypatch.delitem(sys.modules, f"inferry.jobs.runs.{name}", raising=False)
     assert main(["batch", f"{tmp_path}/in", f"{tmp_path}/out", "--on", cloud]) == 1
-    assert f"--on {cloud} needs the cloud's library: pip install 'inferry[clouds]'" in capsys.readouterr().err
+    assert f"--on {cloud} needs the cloud's library: install the extra 'clouds'" in capsys.readouterr().err

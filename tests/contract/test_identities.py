@@ -166,7 +166,7 @@ def test_a_profile_that_can_not_be_used(aws: Recorder, monkeypatch: pytest.Monke
     assert aws.asked == []
 
 
-MISSING = {"a store": ("boto3", object_in_s3, "AWS_PROFILE=process needs boto3: pip install 'inferry[clouds]'")}
+MISSING = {"a store": ("boto3", object_in_s3, "AWS_PROFILE=process needs boto3: install the extra 'clouds'")}
 
 
 @pytest.mark.parametrize("name", MISSING)

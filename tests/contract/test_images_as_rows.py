@@ -367,7 +367,7 @@ def test_without_pillow(models: Path, photos: Path, name: str) -> None:
         env=os.environ,
     )
     assert done.returncode == 1
-    assert "failed: images need Pillow: pip install 'inferry[images]'" in done.stderr
+    assert "failed: images need Pillow: install the extra 'images'" in done.stderr
     assert not list(Path("out").glob("*.jsonl"))
 
 

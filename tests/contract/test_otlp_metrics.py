@@ -130,7 +130,7 @@ def test_the_extra_is_named_where_it_is_missing(repository: Callable[..., str]) 
     command = [sys.executable, "-c", WITHOUT, repository({"quick.onnx": onnx_models.identity()})]
     env = environment({"METRICS_SINKS": "otlp"})
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
-    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
-        1,
-        "inferry: the sink otlp needs OpenTelemetry: pip install 'inferry[otel]'",
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith(
+        "inferry: the sink otlp needs OpenTelemetry: install the extra 'otel': "
     )

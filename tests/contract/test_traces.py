@@ -269,7 +269,5 @@ def test_the_extra_is_named_where_it_is_missing(repository: Callable[..., str]) 
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=60, check=False, env=environment({"TRACES": "true"})
     )
-    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
-        1,
-        "inferry: TRACES needs OpenTelemetry: pip install 'inferry[otel]'",
-    )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1].startswith("inferry: TRACES needs OpenTelemetry: install the extra 'otel': ")

@@ -16,7 +16,8 @@ PACKAGE = Path(inferry.__file__).parent
 
 # A package imports only those of the lines above its own; modules of the root are packages of themselves.
 LEVELS = [
-    "__init__ errors concurrency process",
+    "__init__",
+    "errors concurrency process",
     "settings storage cloud",
     "cpus protocol observability",
     "runtime observability.sinks",

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from inferry.cli import infer
 from inferry.cli.inspect import size_text
 from inferry.cpus import session_threads
-from inferry.errors import InvalidRequest, InvalidSettings, ModelUnavailable
+from inferry.errors import InvalidRequest, InvalidSettings, ModelUnavailable, extra
 from inferry.jobs.formats import formats
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import Block, Cursor, Pace
@@ -109,7 +109,7 @@ def quantising(options: argparse.Namespace) -> Quantising | None:
             "--samples FILE, or --samples NAME=FILE for one of several models"
         )
     if find_spec("onnx") is None:
-        raise InvalidSettings("--quantize needs the package onnx: pip install 'inferry[quantize]'")
+        raise InvalidSettings(f"--quantize needs the package onnx: {extra('quantize')}")
     methods = METHODS if options.quantize == "any" else (options.quantize,)
     return Quantising(methods, options.agreement, _labels(options.labels) if options.labels else None)
 

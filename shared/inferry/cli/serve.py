@@ -18,7 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inferry import __version__
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.http import asgi
 from inferry.observability import logs
 from inferry.process import importing
@@ -45,9 +45,7 @@ def run(settings: Settings) -> None:
         with importing():
             from inferry.server import uvicorn_server
     except ImportError as exc:
-        raise InvalidSettings(
-            f"inferry serve needs uvicorn and httptools: pip install 'inferry[server]' ({exc})"
-        ) from exc
+        raise InvalidSettings(f"inferry serve needs uvicorn and httptools: {extra('server')} ({exc})") from exc
     listener = uvicorn_server.listen(settings)
     settings = dataclasses.replace(settings, port=listener.getsockname()[1])
     with _reserved(settings):

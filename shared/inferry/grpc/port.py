@@ -3,7 +3,7 @@
 import socket
 from importlib.util import find_spec
 
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.settings import Settings
 
 # The last two need the first, and protobuf.
@@ -16,7 +16,7 @@ def reserve(settings: Settings) -> socket.socket:
     InvalidSettings when somebody else has it, or a package is missing.
     """
     if missing := [package for package in _PACKAGES if find_spec(package) is None]:
-        raise InvalidSettings(f"GRPC_PORT needs gRPC: pip install 'inferry[grpc]' (no {', '.join(missing)})")
+        raise InvalidSettings(f"GRPC_PORT needs gRPC: {extra('grpc')} (no {', '.join(missing)})")
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     address = (settings.host, settings.grpc_port)
     held = socket.socket(family, socket.SOCK_STREAM)

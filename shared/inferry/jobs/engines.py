@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from inferry.errors import InvalidRequest, InvalidSettings, TooManyErrors
+from inferry.errors import InvalidRequest, InvalidSettings, TooManyErrors, extra
 from inferry.jobs import kept_names
 from inferry.jobs.constants import bind
 from inferry.jobs.formats.block_builder import ReadOptions
@@ -126,7 +126,7 @@ def _opened(predict: Predict, schema: Any) -> _Opened:
     try:
         from inferry.jobs.formats.record_batches import BatchRows, BatchWriter
     except ImportError as exc:
-        raise InvalidSettings("tables of engines need pyarrow: pip install 'inferry[batch]'") from exc
+        raise InvalidSettings(f"tables of engines need pyarrow: {extra('batch')}") from exc
 
     service = _service(predict.models)
     model = service.repository.get(service.default_model(predict.model), predict.version)

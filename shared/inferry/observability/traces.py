@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from inferry import __version__
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.observability.catalogue import known_method
 from inferry.observability.record import RequestRecord
 from inferry.observability.registry import Metrics
@@ -23,7 +23,7 @@ try:
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 except ImportError as exc:
-    raise InvalidSettings("TRACES needs OpenTelemetry: pip install 'inferry[otel]'") from exc
+    raise InvalidSettings(f"TRACES needs OpenTelemetry: {extra('otel')}") from exc
 
 _METHOD_LENGTH = 20
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inferry.errors import InvalidRequest, NotSupported
+from inferry.errors import InvalidRequest, NotSupported, extra
 from inferry.protocol.signature import TensorSpec
 from inferry.protocol.tensors import DATATYPES, Array, aligned, as_elements, empty
 from inferry.runtime.preprocess import CROP, GREY, LARGEST, PAD, PIXELS, Preprocess
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 """Of the names of files."""
-MISSING = "images need Pillow: pip install 'inferry[images]'"
+MISSING = f"images need Pillow: {extra('images')}"
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # What Pillow raises for files that are broken; it says nothing of it.

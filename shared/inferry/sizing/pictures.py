@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.sizing.offers import TRAFFIC, Offer
 from inferry.sizing.sizes import Size
 
@@ -15,7 +15,7 @@ def draw(folder: Path, sizes: Sequence[Size], offers: Sequence[Offer]) -> list[P
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as exc:
-        raise InvalidSettings(f"pictures need matplotlib: pip install 'inferry[size]' ({exc})") from exc
+        raise InvalidSettings(f"pictures need matplotlib: {extra('size')} ({exc})") from exc
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "inferry", "svg.fonttype": "none"}):
         drawn = {"size.svg": _times(Figure, sizes), "price.svg": _prices(Figure, offers)}

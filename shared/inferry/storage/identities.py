@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 
 # Where one of these is set, obstore has what it needs.
 _AWS = (
@@ -69,7 +69,7 @@ def _aws(profile: str, _: tuple[str, ...]) -> Callable[[], Any] | None:
     except ImportError as exc:
         if not profile:
             return None
-        raise InvalidSettings(f"AWS_PROFILE={profile} needs boto3: pip install 'inferry[clouds]' ({exc})") from exc
+        raise InvalidSettings(f"AWS_PROFILE={profile} needs boto3: {extra('clouds')} ({exc})") from exc
     from botocore.exceptions import BotoCoreError
 
     try:

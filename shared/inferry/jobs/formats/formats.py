@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.errors import InvalidRequest, InvalidSettings, extra
 from inferry.jobs.formats.block_builder import ReadOptions
 from inferry.jobs.formats.blocks import PredictedBlock, Reader
 from inferry.runtime.model import Model
@@ -169,4 +169,4 @@ def _found(name: str) -> Any:
     except ModuleNotFoundError as exc:
         if exc.name != "pyarrow":
             raise
-        raise InvalidSettings(f"{module} needs pyarrow: pip install 'inferry[batch]'") from exc
+        raise InvalidSettings(f"{module} needs pyarrow: {extra('batch')}") from exc

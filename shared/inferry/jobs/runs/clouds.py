@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.errors import InvalidRequest, InvalidSettings, extra
 from inferry.jobs.formats import formats
 from inferry.jobs.part_writer import Progress
 from inferry.jobs.runner import Job
@@ -64,7 +64,7 @@ def open_cloud(name: str, runner: str, env: Mapping[str, str]) -> Cloud:
     try:
         opened = getattr(import_module(module), attribute)
     except ImportError as exc:
-        raise InvalidSettings(f"--on {name} needs the cloud's library: pip install 'inferry[clouds]' ({exc})") from exc
+        raise InvalidSettings(f"--on {name} needs the cloud's library: {extra('clouds')} ({exc})") from exc
     cloud: Cloud = opened(runner, env)
     return cloud
 

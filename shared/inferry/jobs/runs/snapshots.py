@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from inferry.errors import InvalidRequest, InvalidSettings
+from inferry.errors import InvalidRequest, InvalidSettings, extra
 from inferry.jobs.file_names import Table, tables
 from inferry.jobs.job import Job
 from inferry.jobs.runs.plan import is_folder
@@ -31,7 +31,7 @@ def exported(job: Job, wanted: str = "") -> Job:
         snapshot = snapshots.open_snapshot(table.kind, table.folder, wanted)
     except ImportError as exc:
         raise InvalidSettings(
-            f"{table.refuse()}. Or have `inferry batch` read it on this machine: pip install 'inferry[tables]'"
+            f"{table.refuse()}. Or have `inferry batch` read it on this machine: {extra('tables')}"
         ) from exc
     folder = f"{job.output.rstrip('/')}/" if is_folder(job.output) else split(job.output)[0]
     files = open_files(folder)

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.observability import catalogue
 from inferry.observability.catalogue import GAUGE, MODEL, Metric
 from inferry.observability.registry import Family
@@ -18,7 +18,7 @@ from inferry.settings import Settings
 try:
     from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 except ImportError as exc:
-    raise InvalidSettings("the sink emf needs Powertools: pip install 'inferry[aws]'") from exc
+    raise InvalidSettings(f"the sink emf needs Powertools: {extra('aws')}") from exc
 
 _UNITS = {"seconds": MetricUnit.Seconds, "bytes": MetricUnit.Bytes}
 # What is printed unless EMF_DETAIL asks for more: each name costs as much as a log of 600 MB.

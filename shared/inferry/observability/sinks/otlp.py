@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
 from inferry import __version__
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.observability.catalogue import COUNTER
 from inferry.observability.registry import Family
 from inferry.observability.sinks.sink import PushFailed
@@ -24,7 +24,7 @@ try:
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 except ImportError as exc:
-    raise InvalidSettings("the sink otlp needs OpenTelemetry: pip install 'inferry[otel]'") from exc
+    raise InvalidSettings(f"the sink otlp needs OpenTelemetry: {extra('otel')}") from exc
 
 # Those of UCUM; what is counted stands in braces.
 _UNITS = {"seconds": "s", "bytes": "By"}
