@@ -476,6 +476,24 @@ def test_what_was_meant(call: Call, arguments: list[str], usage: str, error: str
     assert errors.endswith(f"{error}\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("inferry se", "serve"), ("inferry serve --gr", "--grpc-port"), ("inferry inspect mod", "model.onnx")],
+)
+def test_bash_completes(tmp_path: Path, words: str, completed: str) -> None:
+    """As bash calls the function that the script names."""
+    status, script, _ = run("completion", "bash")
+    assert status == 0
+    (tmp_path / "inferry.bash").write_text(script)
+    (tmp_path / "model.onnx").touch()
+    asked = f"""
+        source inferry.bash; COMP_WORDS=({words}); COMP_CWORD=$(({len(words.split())} - 1))
+        $(complete -p inferry | sed 's/.* -F //; s/ .*//'); echo "${{COMPREPLY[@]}}"
+    """
+    shell = subprocess.run(["bash", "-c", asked], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert shell.stdout.split() == [completed]
+
+
 @pytest.mark.parametrize("arguments", [[], ["infer"], ["sing"], ["serve", "--port", "http"]])
 def test_a_command_line_that_is_wrong_shows_the_usage(call: Call, arguments: list[str]) -> None:
     status, output, errors = call(*arguments)

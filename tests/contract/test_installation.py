@@ -27,6 +27,7 @@ NEEDED: dict[str, str | list[str]] = {
     "azure": "import azure.functions",
     "batch": ["batch", "rows.csv", "out.parquet", "--models", "model.onnx", "--columns", "a,b"],
     "clouds": "import inferry.jobs.runs.aws, inferry.jobs.runs.azure",
+    "completion": ["completion", "bash"],
     "grpc": "import inferry.grpc.server",
     "images": "import inferry.runtime.images as images; images.check_installed()",
     "otel": "import inferry.observability.traces, inferry.observability.sinks.otlp",

@@ -2,12 +2,14 @@
 
 import json
 import re
+import resource
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -143,6 +145,22 @@ def test_two_workers_serve_on_one_port(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             asked += 1
         assert {server.ask("GET", "/health").json["name"] for _ in range(8)} == {"both"}
+
+
+def test_descriptors_that_ran_out_are_told(repository: Callable[..., str]) -> None:
+    with serving(repository({"quick.onnx": onnx_models.identity()})) as server, ExitStack() as connections:
+        pid = server.process.pid
+        left = len([*Path(f"/proc/{pid}/fd").iterdir()]) + 2
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (left, hard))
+        for _ in range(8):
+            connections.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        deadline = time.monotonic() + 30
+        while "ERROR inferry: no file descriptor is left, with " not in server.log:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        assert server.infer("quick", tensor("x", "FP32", [1, 3], [1, 2, 3])).status == 200
 
 
 def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":

@@ -215,6 +215,7 @@ def test_workers_of_which_one_dies(repository: Callable[..., str]) -> None:
         (survivor,) = before.keys() - {victim}
         assert after[survivor] == before[survivor]
         assert victim not in after
+        assert f"ERROR inferry: worker {victim} was ended by SIGKILL: " in server.log
 
 
 def test_a_port_that_is_taken(repository: Callable[..., str]) -> None:

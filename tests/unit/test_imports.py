@@ -53,6 +53,7 @@ OWNERS = {
     "pyarrow": {"jobs.formats"},
     "pydantic": {"http"},
     "pyiceberg": {"jobs.formats"},
+    "shtab": {"cli"},
     "simdjson": {"jobs.formats", "protocol"},
     "starlette": {"http"},
     "uvicorn": {"server"},

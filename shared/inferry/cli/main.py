@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, init, prepare, size, key."""
+"""The command line: serve, infer, batch, inspect, init, prepare, size, key, completion."""
 
 import argparse
 import dataclasses
@@ -48,6 +48,13 @@ def _key(_: argparse.Namespace, __: Settings) -> int:
 
     key, digest = api_keys.new()
     print(f"key     {key}\ndigest  {digest}")
+    return 0
+
+
+def _completion(options: argparse.Namespace, _: Settings) -> int:
+    from inferry.cli import completion
+
+    print(completion.script(options.shell), end="")
     return 0
 
 
@@ -231,4 +238,5 @@ _COMMANDS = {
     "prepare": _prepare,
     "size": _size,
     "key": _key,
+    "completion": _completion,
 }

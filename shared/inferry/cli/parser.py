@@ -21,31 +21,32 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: object) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)  # type: ignore[arg-type]
-        self._commands: dict[str, Parser] = {}
+        self.commands: dict[str, Parser] = {}
+        """Its commands by their names."""
 
     def add_command(self, name: str, meaning: str, *examples: str) -> "Parser":
         """The parser of a command of this one's; `examples` are lines without the program's name."""
-        if not self._commands:
+        if not self.commands:
             self._added = self.add_subparsers(metavar="COMMAND", required=True, dest="command")
         epilog = "\n  ".join(["examples:", *(f"{self.prog} {name} {example}" for example in examples)])
         parser: Parser = self._added.add_parser(name, help=meaning, description=f"{meaning[0].upper()}{meaning[1:]}.")
         parser.epilog = epilog if examples else None
-        self._commands[name] = parser
+        self.commands[name] = parser
         return parser
 
     def parse(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:
         """The options, with the name of their `command`. Leaves by SystemExit with status 2 when they are wrong."""
         options, unknown = self.parse_known_args(arguments)
         if unknown:
-            command = self._commands[options.command]
+            command = self.commands[options.command]
             known = [name for action in command._actions for name in action.option_strings]
             command.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(unknown[0].partition('=')[0], known)}")
         return options
 
     def error(self, message: str) -> NoReturn:
-        if self._commands and "invalid choice: " in message:
+        if self.commands and "invalid choice: " in message:
             given = message.partition("invalid choice: ")[2].split()[0].strip("'")
-            message += _meant(given, self._commands)
+            message += _meant(given, self.commands)
         super().error(message)
 
 
@@ -189,6 +190,9 @@ def make_parser() -> Parser:
     size.add_argument("--json", action="store_true", help="print a summary for machines")
 
     parser.add_command("key", "make an API key, and its digest for API_KEYS")
+
+    completion = parser.add_command("completion", "what a shell needs to complete inferry's commands", "bash", "zsh")
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh")
     return parser
 
 

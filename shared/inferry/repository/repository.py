@@ -373,6 +373,7 @@ class Repository:
         with self._lock:
             for version in known.keys() - entries.keys():
                 self._drop((name, version))
+                log.info("model '%s' version %s is gone from the repository", name, version)
                 if known[version].store is not self._store:  # nobody but who uploaded it knows that it was there
                     self.metrics.forget(name, version)
             if entries:

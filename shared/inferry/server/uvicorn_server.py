@@ -1,6 +1,9 @@
 """The local server: uvicorn around the application, one process or several on one port."""
 
 import asyncio
+import errno
+import logging
+import math
 import os
 import signal
 import socket
@@ -20,8 +23,12 @@ from inferry.server import backlog
 from inferry.server.connection import Connection, Limits
 from inferry.settings import Settings
 
+log = logging.getLogger("inferry")
+
 # How often connections are looked at.
 _LOOK_SECONDS = 0.2
+# How often it is said that descriptors have run out.
+_SAY_SECONDS = 60.0
 _HANDSHAKE_SECONDS = 0.1
 
 
@@ -98,6 +105,7 @@ class _Server(uvicorn.Server):
         self._late: set[Connection] = set()
         self._terminated = False
         self._ends: float | None = None
+        self._said = -math.inf
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -163,7 +171,23 @@ class _Server(uvicorn.Server):
         for connection in late & self._late:
             connection.late()
         self._late = late
+        if now - self._said >= _SAY_SECONDS and _descriptors_ran_out():
+            self._said = now
+            log.error(
+                "no file descriptor is left, with %d connections: new ones are closed. Raise the limit (ulimit -n), or "
+                "lower MAX_CONNECTIONS",
+                len(self._connections()),
+            )
         loop.call_later(_LOOK_SECONDS, self._look)
+
+
+def _descriptors_ran_out() -> bool:
+    """Whether nothing can be opened. Event loops say nothing of it: uvloop takes connections and closes them."""
+    try:
+        os.close(os.dup(0))
+    except OSError as exc:
+        return exc.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 class _Worker(multiprocess.Process):
@@ -187,6 +211,13 @@ class _Supervisor(multiprocess.Multiprocess):
         super().__init__(config, sockets)
         config.ends, self._end = Pipe(duplex=False)
 
+    def keep_subprocess_alive(self) -> None:
+        before = [*self.processes]
+        super().keep_subprocess_alive()
+        for old, new in zip(before, self.processes, strict=True):
+            if new is not old:
+                log.error("worker %s %s; worker %s takes its place", old.pid, _end(old.exitcode), new.pid)
+
     def handle_int(self) -> None:
         for process in self.processes:
             if process.pid is not None and process.exitcode is None:
@@ -198,3 +229,12 @@ class _Supervisor(multiprocess.Multiprocess):
         for listener in self.sockets:
             listener.close()
         super().terminate_all()
+
+
+def _end(status: int | None) -> str:
+    """How a process ended, by its exit status; negative is a signal's number."""
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    name = signal.Signals(-status).name
+    cause = ": it did not answer, or the system had no memory left" if name == "SIGKILL" else ""
+    return f"was ended by {name}{cause}"

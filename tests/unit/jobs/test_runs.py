@@ -88,7 +88,7 @@ def entry(number: int, rows: int, errors: int, seconds: float) -> dict[str, Any]
     return {**names, "rows": rows, "errors": errors, "seconds": seconds}
 
 
-def test_the_report_of_all(tmp_path: Path) -> None:
+def test_the_report_of_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Slices don't count: a file's own job puts them together. Nothing is said of a first failure."""
     run = planned(tmp_path, ([], PARTS, [], [], []))
     run.record(Outcome(1, 0, FINISHED, 4, 1, 9.0))
@@ -101,6 +101,15 @@ def test_the_report_of_all(tmp_path: Path) -> None:
     report = f"{tmp_path}/out/first-1.run.json"
     assert merged == Merged(report, files=5, failed=3, rows=12, errors=3, seconds=1.75)
     assert merged.said == f"3 of 5 files have no results; {report} says why"
+    (line,) = [record for record in caplog.records if record.name == "inferry"]
+    assert (line.levelname, line.message) == ("WARNING", f"run first-1 is over: {merged.said}")
+    assert {name: vars(line)[name] for name in ("run", "files", "failed", "rows", "row_errors")} == {
+        "run": "first-1",
+        "files": 5,
+        "failed": 3,
+        "rows": 12,
+        "row_errors": 3,
+    }
     assert json.loads(Path(report).read_bytes()) == {
         "rows": 12,
         "errors": 3,

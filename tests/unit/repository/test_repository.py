@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import threading
 import time
 import weakref
@@ -309,7 +310,8 @@ def test_an_example_that_does_not_run_is_said_when_it_warms_up(folder: Path) -> 
 
 
 class TestRefresh:
-    def test_new_changed_and_removed_models(self, folder: Path) -> None:
+    def test_new_changed_and_removed_models(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "inferry")
         write(folder, "a.onnx", DOUBLE)
         write(folder, "gone.onnx", DOUBLE)
         repository = open_repository(str(folder))
@@ -320,6 +322,7 @@ class TestRefresh:
         (folder / "gone.onnx").unlink()
         repository.refresh()
         assert repository.names() == ["a", "new"]
+        assert "model 'gone' version 1 is gone from the repository" in caplog.messages
         assert factor(repository.get("a")) == 3
         assert factor(before) == 2  # a request that has it may end
         with pytest.raises(ModelNotFound):

@@ -1,5 +1,6 @@
 """The end of a run: one report of all its files."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -9,6 +10,8 @@ import orjson
 from inferry.errors import InvalidRequest
 from inferry.jobs.report import FINISHED, no_results
 from inferry.jobs.runs.run import FILES, FileOutcomes, Run
+
+log = logging.getLogger("inferry")
 
 UNKNOWN = "nothing is known of it: it wasn't begun, or what worked on it was ended (by its time or its memory)"
 # Each costs a request; what a thousand files say, the others say too.
@@ -46,12 +49,28 @@ def merge(run: Run) -> Merged:
         with suppress(_Superseded):
             totals, done = _write(run, run.of_files(plan.files))
             run.forget()
-            return Merged(run.report, plan.files, plan.files - done, **totals)
+            merged = Merged(run.report, plan.files, plan.files - done, **totals)
+            _log_end(run, merged)
+            return merged
     content = run.read_report()
     if content is None:
         raise InvalidRequest(f"there is no run {run.name} below {run.output}")
     run.forget()
     return _read(run, orjson.loads(content))
+
+
+def _log_end(run: Run, merged: Merged) -> None:
+    fields = {
+        "run": run.name,
+        "output": run.output,
+        "files": merged.files,
+        "failed": merged.failed,
+        "rows": merged.rows,
+        "row_errors": merged.errors,
+    }
+    level = logging.WARNING if merged.failed else logging.INFO
+    said = merged.said if merged.failed else f"all {merged.files} files have results"
+    log.log(level, "run %s is over: %s", run.name, said, extra=fields)
 
 
 def _write(run: Run, known: FileOutcomes) -> tuple[dict[str, Any], int]:
