@@ -46,7 +46,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz models proto lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz docs models proto lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -186,6 +186,9 @@ bench: $(VENV)/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emu
 
 fuzz: $(VENV)/dev  ## the property and schema tests, for minutes instead of seconds
 	FUZZ=long $(BIN)/python -m pytest tests -m fuzz
+
+docs: $(VENV)/dev  ## the pages as a site, in dist/docs
+	$(BIN)/sphinx-build -q -W docs dist/docs
 
 models: $(VENV)/dev  ## build the example models again
 	$(BIN)/python models/make.py
