@@ -1,5 +1,6 @@
 """The ASGI application over a service: the data plane, who looks on, and what pages of other origins may."""
 
+import logging
 from typing import TYPE_CHECKING
 
 # First: imported from deep below other modules, NumPy makes Python 3.11 map and unmap a piece of its stack 400 times,
@@ -14,6 +15,9 @@ from inferry.service import Service
 
 if TYPE_CHECKING:
     from inferry.http.observer import Observer
+    from inferry.observability.record import RequestSink
+
+log = logging.getLogger("inferry")
 
 # What a browser's script may send and read (Fetch standard, CORS protocol).
 _HEADER_LENGTH = types.HEADER_LENGTH.decode()
@@ -36,7 +40,8 @@ def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...]
     `keys`: the digests of those that requests must bring one of, instead of API_KEYS; (): none is asked for.
     """
     settings = service.settings
-    app = App(service, settings.api_keys if keys is None else keys, observer(service), host)
+    requests = host.requests if host else None
+    app = App(service, settings.api_keys if keys is None else keys, observer(service, requests), host)
     origins = settings.cors_origins
     if not origins:
         return app
@@ -45,15 +50,17 @@ def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...]
     return cors(app, origins, CORS_REQUEST_HEADERS, CORS_RESPONSE_HEADERS)
 
 
-def observer(service: Service) -> "Observer | None":
-    """What keeps a record of each request, where the log has a line of it or traces are sent."""
+def observer(service: Service, requests: "RequestSink | None" = None) -> "Observer | None":
+    """What keeps a record of each request, where the log has a line of it, `requests` takes it or traces are sent."""
     settings = service.settings
-    if settings.log_format != "json" and not settings.traces:
+    if settings.request_log_url and requests is None:
+        log.warning("REQUEST_LOG_URL is for `inferry serve`: requests of this platform are not written there")
+    if settings.log_format != "json" and not settings.traces and requests is None:
         return None
     from inferry.http.observer import Observer
 
     if not settings.traces:
-        return Observer(settings, service.metrics, None)
+        return Observer(settings, service.metrics, None, requests)
     from inferry.observability.traces import tracer
 
-    return Observer(settings, service.metrics, tracer(settings))
+    return Observer(settings, service.metrics, tracer(settings), requests)

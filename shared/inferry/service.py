@@ -58,7 +58,8 @@ class Account(Timings):
         stats.in_flight += 1
         self._started = time.perf_counter_ns()
         if record is not None:
-            record.model, record.version, record.taken = model.name, model.version, self._started
+            record.model, record.version, record.digest = model.name, model.version, model.digest
+            record.taken = self._started
 
     def __enter__(self) -> "Account":
         return self

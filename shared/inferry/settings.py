@@ -105,6 +105,10 @@ class Settings:
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING, ERROR or CRITICAL")
     log_format: str = _setting("text", "text, or json: an object per line, and a line per request")
     log_payloads: int = _setting(0, "Bytes of each body to include in a request's log line; 0: none", 0)
+    request_log_url: str = _setting(
+        "", "Database for a row of each request to the local server, postgresql://user@host/database", secret=True
+    )
+    request_log_retention: int = _setting(0, "Full days that these rows are kept; 0: for ever", 0)
     traces: bool = _setting(False, "Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT")
     environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
     app_name: str = _setting("inferry", "Name that GET /v2 reports")
@@ -149,6 +153,9 @@ class Settings:
             )
         if not all(re.fullmatch(_PREFIX, prefix) for prefix in read.data_prefixes):
             raise InvalidSettings("DATA_PREFIXES must be URLs like s3://bucket/tensors, or absolute folders")
+        if read.request_log_url and not re.match("postgres(ql)?://", read.request_log_url):
+            # Nor this one, which may have a password.
+            raise InvalidSettings("REQUEST_LOG_URL must begin with postgresql://")
         if 0 < read.max_buffered_bytes < 2 * read.max_request_bytes:
             raise InvalidSettings(
                 f"MAX_BUFFERED_BYTES must be at least twice MAX_REQUEST_BYTES ({read.max_request_bytes}), of which one "

@@ -314,7 +314,7 @@ def test_nothing_waits_behind_the_last_request(capfd: pytest.CaptureFixture[str]
         assert writer
         writer.add(Request("GET", "/v2", "42", "", 0))
         waiting = capfd.readouterr().err
-        await _with_lifespan(app, None, None)({"type": "lifespan"}, receive, send)
+        await _with_lifespan(app, (), None)({"type": "lifespan"}, receive, send)
         return [waiting, *(json.loads(line)["request_id"] for line in capfd.readouterr().err.splitlines())]
 
     assert asyncio.run(ended()) == ["", "42"]

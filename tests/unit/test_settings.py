@@ -68,6 +68,8 @@ DEFAULTS = {
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "text",
     "LOG_PAYLOADS": 0,
+    "REQUEST_LOG_URL": "",
+    "REQUEST_LOG_RETENTION": 0,
     "TRACES": False,
     "ENVIRONMENT": "dev",
     "APP_NAME": "inferry",
@@ -142,6 +144,8 @@ def test_from_env() -> None:
         "LOG_LEVEL": "ERROR",
         "LOG_FORMAT": "json",
         "LOG_PAYLOADS": "100",
+        "REQUEST_LOG_URL": "postgresql://me:secret@db/requests",
+        "REQUEST_LOG_RETENTION": "30",
         "TRACES": "true",
         "ENVIRONMENT": "prod",
         "APP_NAME": "my models",
@@ -203,6 +207,8 @@ def test_from_env() -> None:
         "LOG_LEVEL": "ERROR",
         "LOG_FORMAT": "json",
         "LOG_PAYLOADS": 100,
+        "REQUEST_LOG_URL": "postgresql://me:secret@db/requests",
+        "REQUEST_LOG_RETENTION": 30,
         "TRACES": True,
         "ENVIRONMENT": "prod",
         "APP_NAME": "my models",
@@ -221,11 +227,15 @@ def test_from_env() -> None:
 
 def test_secrets_stay_out_of_the_representation() -> None:
     secret = Settings(
-        remote_write_password="a password", remote_write_token="a token", remote_write_headers=("X-Key=a key",)
+        remote_write_password="a password",
+        remote_write_token="a token",
+        remote_write_headers=("X-Key=a key",),
+        request_log_url="postgresql://me:secret@db",
     )
     assert "a password" not in repr(secret)
     assert "a token" not in repr(secret)
     assert "a key" not in repr(secret)
+    assert "secret" not in repr(secret)
 
 
 # Environments hold no NUL, and a shell's quoting leaves stray blanks around values, which are cut off.
@@ -246,6 +256,7 @@ NAMED: dict[str, st.SearchStrategy[Any]] = {
     "max_buffered_bytes": st.just(0) | st.integers(2 * 10**30, 10**31),
     "trusted_proxies": st.lists(st.sampled_from(["10.0.0.7", "10.0.0.0/8", "::1"])).map(tuple),
     "data_prefixes": st.lists(PREFIXES).map(tuple),
+    "request_log_url": st.sampled_from(["", "postgresql://", "postgres://me@db:5432/requests?sslmode=require"]),
     "batch_input": st.just("") | PREFIXES,
     "batch_output": st.just("") | PREFIXES,
 }
@@ -367,6 +378,8 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("EMF_DETAIL", "few", "EMF_DETAIL must be service, model or all, got 'few'"),
         ("LOG_FORMAT", "xml", "LOG_FORMAT must be text or json, got 'xml'"),
         ("LOG_PAYLOADS", "-1", "LOG_PAYLOADS must be at least 0, got -1"),
+        ("REQUEST_LOG_URL", "mysql://me:secret@db", "REQUEST_LOG_URL must begin with postgresql://"),
+        ("REQUEST_LOG_RETENTION", "-1", "REQUEST_LOG_RETENTION must be at least 0, got -1"),
         ("TRACES", "otlp", "TRACES must be true or false, got 'otlp'"),
         ("PORT", "-1", "PORT must be at least 0, got -1"),
         ("PORT", "65536", "PORT must be at most 65535, got 65536"),

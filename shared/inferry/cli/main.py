@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, init, prepare, size, key, completion."""
+"""The command line: serve, infer, batch, inspect, init, prepare, size, migrate, key, completion."""
 
 import argparse
 import dataclasses
@@ -222,6 +222,13 @@ def _size(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
+def _migrate(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import migrate
+
+    migrate.run(settings, options.writer, options.every)
+    return 0
+
+
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import serve
 
@@ -237,6 +244,7 @@ _COMMANDS = {
     "init": _init,
     "prepare": _prepare,
     "size": _size,
+    "migrate": _migrate,
     "key": _key,
     "completion": _completion,
 }

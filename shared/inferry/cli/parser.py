@@ -189,6 +189,14 @@ def make_parser() -> Parser:
     size.add_argument("--environment", default="dev", metavar="NAME", help="of cdk.json; default: dev")
     size.add_argument("--json", action="store_true", help="print a summary for machines")
 
+    migrate = parser.add_command(
+        "migrate", "make and maintain the tables of the request log", "--writer inferry_writer", "--every 3600"
+    )
+    migrate.add_argument(
+        "--writer", action="append", default=[], metavar="ROLE", help="let this role insert; may be repeated"
+    )
+    migrate.add_argument("--every", type=_count, default=0, metavar="SECONDS", help="go on; default: once")
+
     parser.add_command("key", "make an API key, and its digest for API_KEYS")
 
     completion = parser.add_command("completion", "what a shell needs to complete inferry's commands", "bash", "zsh")

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,6 @@ from inferry.settings import Settings
 if TYPE_CHECKING:
     from inferry.http.asgi import ASGIApp
     from inferry.http.host import Host
-    from inferry.observability.sinks.pusher import Pusher
     from inferry.service import Service
 
 # What serves another port, until the second event: whether the server is about to end, and an event that it starts.
@@ -60,6 +59,7 @@ def _serve(listener: socket.socket, settings: Settings) -> None:
         _greet(settings)
         uvicorn_server.run(app, listener, settings)
         return
+    from inferry.observability.request_log import request_log
     from inferry.observability.sinks import sink
     from inferry.repository.repository import open_repository
     from inferry.server import metrics
@@ -68,6 +68,7 @@ def _serve(listener: socket.socket, settings: Settings) -> None:
     # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
     open_repository(settings.model_path, settings.model_name)
     sink.open_sinks(settings, os.environ)
+    request_log.open_store(settings)
     with TemporaryDirectory(prefix="inferry-") as folder:
         metrics.listen(settings, Workers(Path(folder)).text)
         _greet(settings)
@@ -104,6 +105,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         from inferry.http.guard import guard
         from inferry.http.host import Host
         from inferry.http.intake import Intake
+        from inferry.observability.request_log.request_log import open_request_log
         from inferry.observability.sinks.pusher import open_pusher
         from inferry.server import metrics
         from inferry.server.clients import Clients
@@ -115,6 +117,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     helper = HelperProcess(clients)
     service = Service.from_settings(settings, preloaded=False, helper=helper, client=clients)
     pusher = open_pusher(settings, service.metrics, os.environ)
+    requests = open_request_log(settings, service.metrics)
     host = Host(
         guard=guard(settings),
         scrape=metrics.share(service, workers),
@@ -123,6 +126,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         loading=HelperProcess(clients),
         intake=Intake(settings, clients, helper.waiting),
         client=clients,
+        requests=requests,
     )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
@@ -130,9 +134,11 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
     app = create_app(service, host)
     Thread(target=_preload, args=(service,), name="inferry-preload").start()
-    if pusher is None and settings.log_format == "text" and not settings.grpc_port:
+    # What is left is written before metrics are pushed for the last time, which count it.
+    ends = [one.close for one in (requests and requests.start(), pusher and pusher.start()) if one]
+    if not ends and settings.log_format == "text" and not settings.grpc_port:
         return app
-    return _with_lifespan(app, pusher.start() if pusher else None, _grpc(service, host))
+    return _with_lifespan(app, ends, _grpc(service, host))
 
 
 def _grpc(service: "Service", host: "Host") -> "Beside | None":
@@ -154,12 +160,15 @@ def _preload(service: "Service") -> None:
     gc.freeze()
 
 
-def _with_lifespan(app: "ASGIApp", pusher: "Pusher | None", beside: "Beside | None") -> "ASGIApp":
-    """`app`, with what runs `beside` it, behind whose end everything is sent and written: uvicorn ends by a signal."""
+def _with_lifespan(app: "ASGIApp", ends: Sequence[Callable[[], None]], beside: "Beside | None") -> "ASGIApp":
+    """`app`, with what runs `beside` it, behind whose end the `ends` are called, and all is written.
+
+    uvicorn ends by a signal: nothing comes behind its lifespan.
+    """
 
     def close() -> None:
-        if pusher:
-            pusher.close()
+        for end in ends:
+            end()
         logs.together(None)
 
     async def lifespan(scope: Any, receive: Any, send: Any) -> None:

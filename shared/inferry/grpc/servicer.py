@@ -67,7 +67,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._helper = host.helper
         self._intake = host.intake
         self._methods = Methods(service, is_draining)
-        self._observer = observer(service)
+        self._observer = observer(service, host.requests)
         self._responses = service.metrics.responses
         self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
         self._body_timeout = settings.body_timeout

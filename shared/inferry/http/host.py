@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from inferry.http.asgi import Headers
     from inferry.http.guard import Guard
     from inferry.http.intake import Intake
+    from inferry.observability.record import RequestSink
     from inferry.observability.sinks.prometheus import Format
 
 # What GET /metrics answers, by its format and an Accept-Encoding header: the body, and headers that say its encoding.
@@ -24,7 +25,8 @@ class Host(NamedTuple):
     `guard` checks every request; `scrape` makes what GET /metrics answers, of all processes that serve one port;
     `background` answers requests that are put off, which is else done by whoever finds their files; `helper` does,
     in another process, what would keep other clients waiting, `loading` the same for models that are uploaded; `intake`
-    takes the bodies of several clients, and `client` tells whose the request is that is worked on.
+    takes the bodies of several clients, and `client` tells whose the request is that is worked on; `requests` has the
+    record of each request that is over.
     """
 
     guard: "Guard | None" = None
@@ -34,3 +36,4 @@ class Host(NamedTuple):
     loading: Helper | None = None
     intake: "Intake | None" = None
     client: Client = nobody
+    requests: "RequestSink | None" = None

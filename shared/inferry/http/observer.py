@@ -1,4 +1,4 @@
-"""What is kept of every request: its id, its line in the log, its trace."""
+"""What is kept of every request: its id, its line in the log, its row in the request log, its trace."""
 
 import time
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from inferry.http.asgi import Headers, Message, Receive, Scope, Send, below, below_base
 from inferry.observability import context
 from inferry.observability.access_log import PROBES, Request
-from inferry.observability.record import RequestRecord
+from inferry.observability.record import RequestRecord, RequestSink
 from inferry.observability.registry import Metrics
 from inferry.settings import Settings
 
@@ -18,12 +18,18 @@ _ENCODED = b"content-encoding"
 
 
 class Observer:
-    """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`."""
+    """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`.
 
-    def __init__(self, settings: Settings, metrics: Metrics, tracer: "Tracer | None") -> None:
+    `sink` has the record of each that is over.
+    """
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, tracer: "Tracer | None", sink: RequestSink | None = None
+    ) -> None:
         self._make_record = Request if settings.log_format == "json" else RequestRecord
         self._payloads = settings.log_payloads
         self._tracer = tracer
+        self._sink = sink
         self._metrics = metrics
         self._base = settings.base_path.rstrip("/")
 
@@ -48,6 +54,7 @@ class Observer:
         record = self._make_record(scope["method"], scope["path"], name, trace, started)
         if platform and platform.get("cold_start"):
             record.cold_start = True
+        record.sink = self._sink
         added = [header]
         if self._tracer and not self._is_probe(scope):
             record.span = span = self._tracer.start(scope, record.request_id, self._metrics)

@@ -31,6 +31,11 @@ _PATH_LENGTH = 200
 _ROOM = logs.MOST - 1
 
 
+def is_probe(record: RequestRecord) -> bool:
+    """Whether a request is one of those that machines send every few seconds, and had the response that it has."""
+    return record.route in PROBES if record.status == 200 else (record.status, record.route) == _NOT_READY
+
+
 class Request(RequestRecord):
     """The record of a request that has a line in the log."""
 
@@ -39,8 +44,7 @@ class Request(RequestRecord):
     @property
     def level(self) -> int:
         """The level of the line in the log: DEBUG for probes, which machines send every few seconds, else INFO."""
-        quiet = self.route in PROBES if self.status == 200 else (self.status, self.route) == _NOT_READY
-        return logging.DEBUG if quiet else logging.INFO
+        return logging.DEBUG if is_probe(self) else logging.INFO
 
     @staticmethod
     def text(events: JsonFormatter, some: "Sequence[Request]") -> bytes:
@@ -53,6 +57,8 @@ class Request(RequestRecord):
         if self.taken and 0 < len(waiting) < _ROOM and self.span is None:
             self.ended = time.perf_counter_ns()
             waiting.append(self)
+            if self.sink is not None:
+                self.sink.add(self)
         else:
             super().end()
             self.write()
@@ -135,7 +141,7 @@ def _fields(record: Request) -> dict[str, Any]:
         "method": record.method,
         "path": record.path[:_PATH_LENGTH],
         "status": record.status,
-        "outcome": _outcome(record.reason, record.status),
+        "outcome": record.outcome,
         "duration_ms": _ms(record.ended - record.started),
         "request_bytes": record.received,
         "response_bytes": record.sent if record.method != "HEAD" else 0,
@@ -148,13 +154,6 @@ def _fields(record: Request) -> dict[str, Any]:
     if record.loaded:
         fields["load_ms"] = _ms(record.loaded - record.loading)
     return fields | (record.payloads.fields() if record.payloads else {})
-
-
-def _outcome(reason: str, status: int) -> str:
-    """As in our metrics; below 500 what isn't counted there, no route for example, is the caller's fault."""
-    if not reason:
-        return "success" if status < 400 else "error"
-    return "invalid" if reason == "error" and status < 500 else reason
 
 
 def _ms(ns: int) -> float:

@@ -165,6 +165,16 @@ DROPPED = Metric(
     ("sink",),
     "Samples that a sink refused and that are not sent again",
 )
+LOG_ROWS = Metric(
+    "inferry_request_log_rows_total", COUNTER, "rows", ("sink",), "Rows of requests that the request log took"
+)
+LOG_DROPPED = Metric(
+    "inferry_request_log_rows_dropped_total",
+    COUNTER,
+    "rows",
+    ("sink",),
+    "Rows of requests that it did not take in time, and that are not written any more",
+)
 BUILD_INFO = Metric("inferry_build_info", GAUGE, "info", ("version",), "The version of inferry; always 1")
 
 CATALOGUE = tuple(value for value in tuple(globals().values()) if isinstance(value, Metric))

@@ -24,12 +24,20 @@ class Payloads(Protocol):
         """The text of each body, by its field in the line of the log."""
 
 
+class RequestSink(Protocol):
+    """Where the records of requests go that are over, as the log in PostgreSQL; no sink of metrics."""
+
+    def add(self, record: "RequestRecord") -> None:
+        """Takes a record that nobody changes any more. Never waits, never raises."""
+
+
 class RequestRecord(Timings):
     """One request, filled in where things happen; moments are of time.perf_counter_ns, 0 for what didn't happen."""
 
     # Written and read several times as fast as attributes whose defaults are the class's.
     __slots__ = (
         "cold_start",
+        "digest",
         "ended",
         "loaded",
         "loading",
@@ -43,6 +51,7 @@ class RequestRecord(Timings):
         "route",
         "rows",
         "sent",
+        "sink",
         "span",
         "started",
         "status",
@@ -59,11 +68,12 @@ class RequestRecord(Timings):
         self.trace = trace
         self.started = started
         self.cold_start = False
-        self.model = self.version = self.reason = self.route = ""
+        self.model = self.version = self.digest = self.reason = self.route = ""
         self.decode = self.queue = self.infer = self.encode = self.batch = 0
         self.rows = self.status = self.received = self.sent = 0
         self.taken = self.loading = self.loaded = self.ended = 0
         self.span: Span | None = None
+        self.sink: RequestSink | None = None
         self.payloads: Payloads | None = None
 
     def end(self) -> None:
@@ -71,6 +81,8 @@ class RequestRecord(Timings):
         self.ended = time.perf_counter_ns()
         if self.span is not None:
             self.span.end(self)
+        if self.sink is not None:
+            self.sink.add(self)
 
     # Read when they are asked for, which is when nobody waits for the response any more.
 
@@ -78,6 +90,13 @@ class RequestRecord(Timings):
     def request_id(self) -> str:
         """The id of the request, which the header x-request-id of the response repeats."""
         return self.name if isinstance(self.name, str) else self.name.decode()
+
+    @property
+    def outcome(self) -> str:
+        """As in our metrics; below 500 what isn't counted there, no route for example, is the caller's fault."""
+        if not self.reason:
+            return "success" if self.status < 400 else "error"
+        return "invalid" if self.reason == "error" and self.status < 500 else self.reason
 
     @property
     def trace_id(self) -> str:

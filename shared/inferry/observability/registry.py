@@ -128,6 +128,14 @@ class Metrics:
         self._add(catalogue.FLUSH_FAILURES, (sink,))
         self._add(catalogue.DROPPED, (sink,), dropped)
 
+    def logged(self, sink: str, rows: int) -> None:
+        """A sink of requests took so many rows."""
+        self._add(catalogue.LOG_ROWS, (sink,), rows)
+
+    def not_logged(self, sink: str, rows: int) -> None:
+        """So many rows did not get into a sink of requests, and won't."""
+        self._add(catalogue.LOG_DROPPED, (sink,), rows)
+
     def watch(self, gauges: Callable[[], Iterable[Gauge]]) -> None:
         """`gauges` is called whenever the metrics are read."""
         self._watched.append(gauges)

@@ -263,6 +263,8 @@ def test_what_a_process_did() -> None:
     metrics.job_file("m", "1", failed=True)
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
+    metrics.logged("postgres", 8)
+    metrics.not_logged("postgres", 1)
     metrics.flush_failed("amp")
     metrics.watch(
         lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
@@ -287,6 +289,8 @@ def test_what_a_process_did() -> None:
         "inferry_metric_flushes_total": {("emf",): 1},
         "inferry_metric_flush_failures_total": {("amp",): 2},
         "inferry_metric_samples_dropped_total": {("amp",): 34},
+        "inferry_request_log_rows_total": {("postgres",): 8},
+        "inferry_request_log_rows_dropped_total": {("postgres",): 1},
     }
 
 
@@ -364,6 +368,8 @@ def busy() -> Metrics:
     metrics.job_file("m", "1")
     metrics.flushed("emf")
     metrics.flush_failed("amp", dropped=34)
+    metrics.logged("postgres", 8)
+    metrics.not_logged("postgres", 1)
     metrics.responses["POST", "/v2/models/{model}/infer", 200] += 2
     metrics.watch(
         lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]

@@ -1,0 +1,1 @@
+"""A row of each request in PostgreSQL, written behind the server's back."""
