@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from inferry.observability.request_log import request_log
 from inferry.settings import Settings
 from manifests import COMPONENTS, FOLDER, OVERLAYS, ROOT, overlay, rendered, resources, tool
 
@@ -99,7 +100,8 @@ def test_a_pod_is_given_the_time_that_it_takes() -> None:
     (config,) = [document for (kind, _), document in overlay("prod").items() if kind == "ConfigMap"]
     settings = Settings.from_env(config["data"])
     pod = deployment["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] >= settings.shutdown_grace + settings.model_timeout + 5
+    rest = 5 + request_log.LAST_SECONDS
+    assert pod["terminationGracePeriodSeconds"] >= settings.shutdown_grace + settings.model_timeout + rest
     # It answers for as long as it takes to see that it is not ready.
     readiness = container()["readinessProbe"]
     assert settings.shutdown_grace >= readiness["periodSeconds"] * readiness["failureThreshold"]

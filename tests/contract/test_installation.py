@@ -31,6 +31,7 @@ NEEDED: dict[str, str | list[str]] = {
     "grpc": "import inferry.grpc.server",
     "images": "import inferry.runtime.images as images; images.check_installed()",
     "otel": "import inferry.observability.traces, inferry.observability.sinks.otlp",
+    "postgres": "import inferry.observability.request_log.postgres",
     "quantize": "import inferry.runtime.eight_bits",
     "server": "import inferry.server.uvicorn_server, inferry.server.connection, PIL, uvloop",
     "size": "import inferry.sizing.pictures, matplotlib.figure",

@@ -21,6 +21,8 @@ PORTS = ("HTTP_PORT", "MLFLOW_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT")
 GATEWAY = "10.189.73.1"
 PASSWORDS = {
     "POSTGRES_PASSWORD": "test-postgres",
+    "REQUEST_LOG_PASSWORD": "test-writer",
+    "REQUEST_LOG_OWNER_PASSWORD": "test-owner",
     "REDIS_PASSWORD": "test-redis",
     "GRAFANA_PASSWORD": "test-grafana",
     "BUCKET_ACCESS_KEY": "test-access",
@@ -89,6 +91,11 @@ class Platform:
         command = ["podman", "logs", self.container(part)]
         return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True).stdout
 
+    def sql(self, query: str) -> str:
+        """What the request log's database answers, a row in a line and `|` between two columns."""
+        command = ("psql", "--username", "mlflow", "--no-align", "--tuples-only", "--command", query, "inferry")
+        return podman("exec", self.container("postgres"), *command).strip()
+
     def container(self, part: str) -> str:
         return f"{PROJECT}_{part}_1"
 
@@ -108,7 +115,7 @@ class Platform:
             yield
         finally:
             podman("start", self.container(part))
-        if part not in ("nginx-exporter", "postgres-exporter", "redis-exporter"):
+        if part not in ("nginx-exporter", "postgres-exporter", "redis-exporter", "request-log"):
             eventually(lambda: self.healthy(part))
 
 

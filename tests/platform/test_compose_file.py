@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from containers import ROOT
+from inferry.observability.request_log import request_log
 from inferry.settings import Settings
 
 BIN = ROOT / ".tools" / "platform" / "bin"
@@ -33,6 +34,8 @@ OWN = {
     "MODEL_REFRESH": "10.0",
     "TRUSTED_PROXIES": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16",
     "LOG_FORMAT": "json",
+    "REQUEST_LOG_URL": "postgresql://inferry_writer@postgres/inferry",
+    "REQUEST_LOG_RETENTION": "30",
     "GRPC_PORT": "8001",
 }
 # ${NAME:-default} and ${NAME:?what to do}
@@ -69,7 +72,7 @@ def test_every_name_is_listed() -> None:
 
 
 def test_every_setting_reaches_the_server() -> None:
-    env = {name: value for name, value in SERVICES["api"]["environment"].items() if not name.startswith("AWS_")}
+    env = {name: value for name, value in SERVICES["api"]["environment"].items() if name[:4] not in ("AWS_", "PGPA")}
     assert env == {
         name: f"${{{name}:-{OWN.get(name, default)}}}" for name, default in SETTINGS.items() if name not in ELSEWHERE
     }
@@ -97,7 +100,7 @@ def test_limits_fit_each_other() -> None:
     assert used["MAX_REQUEST_BYTES"] == ("-", str(settings.max_request_bytes))
     assert float(used["PROXY_TIMEOUT"][1]) > settings.model_timeout
     stop = int(SERVICES["api"]["stop_grace_period"].removesuffix("s"))
-    assert stop >= settings.shutdown_grace + settings.model_timeout + 5
+    assert stop >= settings.shutdown_grace + settings.model_timeout + 5 + request_log.LAST_SECONDS
     site = (FOLDER / "nginx/templates/site/api.template").read_text()
     assert f"client_header_timeout {settings.header_timeout:.0f}s;" in site
     assert f"client_body_timeout {settings.body_timeout:.0f}s;" in site

@@ -56,6 +56,21 @@ def logged(platform: Platform, part: str, request_id: str) -> list[dict[str, obj
     return [line for line in lines if line.get("request_id") == request_id]
 
 
+def row(name: str) -> str:
+    """The question for the row of a request with this id."""
+    return f"SELECT model, status, outcome FROM inferry.requests WHERE request_id = '{name}'"
+
+
+def test_a_request_has_a_row(platform: Platform, twice: Registered) -> None:
+    assert doubled(platform.ask(twice.path, inputs(), {"X-Request-Id": "followed-3"}))
+    eventually(lambda: platform.sql(row("followed-3")) == f"{twice.id}|200|success")
+    # Of the database beside it, whose server it shares, the server knows nothing.
+    code = "import os, psycopg; psycopg.connect(os.environ['REQUEST_LOG_URL']{}).execute('{}')"
+    for more, statement in (("", "SELECT * FROM inferry.requests"), (", dbname='mlflow'", "SELECT 1")):
+        with pytest.raises(AssertionError, match="permission denied"):
+            podman("exec", platform.container("api"), "python3", "-c", code.format(more, statement))
+
+
 def test_an_id_that_is_none_is_replaced(platform: Platform, twice: Registered) -> None:
     answer = platform.ask(twice.path, inputs(), {"X-Request-Id": 'a"b c'})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
@@ -143,8 +158,8 @@ def test_the_server_may_do_nothing_else(platform: Platform) -> None:
     code = "import os; print(os.getuid()); open('/app/x', 'w')"
     with pytest.raises(AssertionError, match="Read-only file system"):
         podman("exec", platform.container("api"), "python3", "-c", code)
-    # It needs neither the database nor the cache, and can't reach them.
-    code = "import socket; socket.create_connection(('postgres', 5432), timeout=2)"
+    # It doesn't need the cache, and can't reach it.
+    code = "import socket; socket.create_connection(('redis', 6379), timeout=2)"
     with pytest.raises(AssertionError, match=r"gaierror|Name or service not known|timed out"):
         podman("exec", platform.container("api"), "python3", "-c", code)
 
@@ -175,10 +190,18 @@ def test_without_postgres_models_go_on(platform: Platform, twice: Registered) ->
     eventually(lambda: platform.ask(search, port="MLFLOW_PORT").status == 200)
     with platform.without("postgres"):
         goes_on(platform, twice)
+        assert doubled(platform.ask(twice.path, inputs(), {"X-Request-Id": "followed-4"}))
         assert platform.ask(search, port="MLFLOW_PORT").status >= 500
         eventually(lambda: platform.value("pg_up") == 0)
     eventually(lambda: platform.ask(search, port="MLFLOW_PORT").status == 200)
     eventually(lambda: platform.value("pg_up") == 1)
+    eventually(lambda: platform.sql(row("followed-4")) == f"{twice.id}|200|success")
+
+
+def test_without_the_owner_of_the_request_log_rows_are_written(platform: Platform, twice: Registered) -> None:
+    with platform.without("request-log"):
+        assert doubled(platform.ask(twice.path, inputs(), {"X-Request-Id": "followed-5"}))
+        eventually(lambda: platform.sql(row("followed-5")) != "")
 
 
 def test_without_redis_nothing_else_is_lost(platform: Platform, twice: Registered) -> None:

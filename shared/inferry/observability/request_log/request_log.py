@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.observability.access_log import is_probe
 from inferry.observability.record import RequestRecord
 from inferry.observability.registry import Metrics
@@ -237,5 +237,5 @@ def open_store(settings: Settings) -> Store | None:
     try:
         from inferry.observability.request_log.postgres import Postgres
     except ImportError as exc:
-        raise InvalidSettings(f"REQUEST_LOG_URL needs psycopg: pip install 'inferry[postgres]' ({exc})") from exc
+        raise InvalidSettings(f"REQUEST_LOG_URL needs psycopg: {extra('postgres')} ({exc})") from exc
     return Postgres(settings)
