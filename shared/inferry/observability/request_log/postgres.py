@@ -79,6 +79,8 @@ class Postgres:
         self._service = settings.app_name
         self._connection: _Connection | None = None
         self._maintained = 0.0
+        # Until when nothing more is said of a partition that is missing.
+        self._quiet = 0.0
 
     def rows(self, records: Sequence[RequestRecord]) -> bytes:
         """Those of the table, as COPY takes them."""
@@ -130,7 +132,9 @@ class Postgres:
         found = schema.look(connection)
         if not found.owned:
             schema.check(connection, found)
-            if not schema.has_tomorrow(connection):
+            # Every new connection finds it, and there is one after each failure.
+            if not schema.has_tomorrow(connection) and time.monotonic() > self._quiet:
+                self._quiet = time.monotonic() + _MAINTENANCE
                 log.warning("the table of requests has no partition for tomorrow: %s", _ADVICE["23514"])
             return
         changes = schema.maintain(connection, found, self._retention)
