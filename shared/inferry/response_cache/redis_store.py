@@ -106,7 +106,7 @@ class RedisStore:
                 self._drop(connection)
                 self._leave_out(catalogue.TIMEOUT, f"no answer within {self._timeout * 1e3:g} ms")
                 return None
-            except (RedisError, OSError):
+            except Exception:  # noqa: BLE001  the client has any for bytes that are not Redis'
                 for closed in (connection, *self._free):
                     self._drop(closed)
                 self._free.clear()
@@ -117,7 +117,7 @@ class RedisStore:
             self._left_out_until = 0.0
             self._is_free(connection)
             return answer
-        self._leave_out(catalogue.UNREACHABLE, "it closes connections")
+        self._leave_out(catalogue.UNREACHABLE, "it closes connections, or does not speak as Redis does")
         return None
 
     async def _connection(self, until: float) -> Connection | None:
@@ -153,7 +153,7 @@ class RedisStore:
                 start = time.monotonic()
                 await _said(connection, "PING")
                 took = time.monotonic() - start
-        except (RedisError, OSError) as exc:
+        except Exception as exc:  # noqa: BLE001  as above
             self._connecting -= 1
             self._leave_out(catalogue.UNREACHABLE, str(exc) or f"no connection within {CONNECT:g} s")
             await connection.disconnect(nowait=True)

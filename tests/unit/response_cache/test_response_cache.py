@@ -10,7 +10,7 @@ import numpy as np
 import onnx_models
 import pytest
 import row_models
-from inferry.errors import InferryError, InvalidModel
+from inferry.errors import InferryError
 from inferry.observability.stats import Timings
 from inferry.protocol.tensors import DATATYPES, Array, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
@@ -362,8 +362,12 @@ def test_entries(name: str) -> None:
         b"[[[1],-4]]",
         b"[[[1e3],4]]",
         b"[null]",
-    ]
-    + [b"[[[4611686018427387904,0],0]]", b"[[[1],null]]", b"[[null,4]]", b"[[[1]," + b"9" * 400 + b"]]", b"["],
+        b"[[[4611686018427387904,0],0]]",
+        b"[[[1],null]]",
+        b"[[null,4]]",
+        b"[[[1]," + b"9" * 400 + b"]]",
+        b"[",
+    ],
 )
 def test_entries_that_are_none(head: bytes) -> None:
     entry = len(head).to_bytes(4, "little") + head + bytes(4)
@@ -459,7 +463,7 @@ def test_what_is_counted(service: Make) -> None:
     assert parts["cache_miss"]["ns"] == ran.cache
     assert parts["cache_hit"]["ns"] == sum(one.cache for one in kept)
     assert [(one["batch_size"], one["compute_infer"]["count"]) for one in found["batch_stats"]] == [(2, 1)]
-    ours = {family.metric.name: dict(family.series) for family in subject.metrics.collect()}
+    ours: dict[str, Any] = {family.metric.name: dict(family.series) for family in subject.metrics.collect()}
     assert ours["inferry_response_cache_lookups_total"] == {("a", "1", "hit"): 2, ("a", "1", "miss"): 1}
     assert ours["inferry_rows_total"] == {("a", "1"): 6}
     assert ours["inferry_request_phase_seconds_total"]["a", "1", "cache"] == sum(o.cache for o in (ran, *kept)) / 1e9
@@ -474,21 +478,6 @@ def test_what_is_counted(service: Make) -> None:
     }
     assert tritons["nv_inference_count"]["a", "1"] == 2
     assert tritons["nv_inference_request_success"]["a", "1"] == 3
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ("true", "'response_cache' in config.json of model 'a' must be an object with 'enable', got True"),
-        ('{"enable": 1}', "'response_cache.enable' in config.json of model 'a' must be true or false, got 1"),
-        ('{"ttl": 1}', "config.json of model 'a' has an unknown key 'response_cache.ttl'; known are enable"),
-    ],
-)
-def test_bad_configs(service: Make, config: str, message: str) -> None:
-    subject = service({"a": DOUBLE}, config=b'{"response_cache": %s}' % config.encode())
-    with pytest.raises(InvalidModel) as failed:
-        asyncio.run(subject.model("a"))
-    assert str(failed.value) == message
 
 
 def test_rows_that_run_alone_are_kept_alone(service: Make) -> None:
