@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import main_thread
+from threading import Lock, main_thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -127,6 +127,7 @@ class Service:
         self._threads = Threads(cpus() + 1, "inferry-run", client)
         self._references: References | None = None
         self._response_cache: ResponseCache | None = None
+        self._opening = Lock()
         self._loaders = Threads(cpus(), "inferry-load", client)
         self._controllers = Threads(_CONTROLLERS, "inferry-control", client)
         # Of each model that is loaded or unloaded by request: those that wait for one of these have no thread.
@@ -176,8 +177,13 @@ class Service:
         return model
 
     def predictions_wait(self) -> bool:
-        """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells."""
-        return not all(model.scheduler(self._threads).knows_quick_runs for model in self.repository.loaded())
+        """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells.
+
+        Or asks for a response that is kept elsewhere.
+        """
+        return self._keeps_elsewhere() or not all(
+            model.scheduler(self._threads).knows_quick_runs for model in self.repository.loaded()
+        )
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
         start = time.perf_counter_ns()
@@ -260,13 +266,24 @@ class Service:
         kind: Kind | None,
     ) -> list[Array]:
         """The outputs that are kept, or else those of a run, which are kept from now on."""
-        if self._response_cache is None:
-            from inferry.response_cache import cache
-
-            store = cache.open_store(self.settings, self.metrics)
-            self._response_cache = cache.ResponseCache(store, self.settings.response_cache_entry_bytes, self._threads)
+        cache = self._response_cache
+        if cache is None and self.settings.response_cache_url:
+            await on_loop()
+            cache = await self._loaders.run(self._loaders.client(), self._opened_response_cache)
+        elif cache is None:
+            cache = self._opened_response_cache()
         run = partial(self._run, model, feed, outputs, timings, deadline, kind)
-        return await self._response_cache.outputs(model, feed, outputs, owner, run, timings, deadline)
+        return await cache.outputs(model, feed, outputs, owner, run, timings, deadline)
+
+    def _opened_response_cache(self) -> "ResponseCache":
+        with self._opening:
+            if self._response_cache is None:
+                from inferry.response_cache import cache
+
+                store = cache.open_store(self.settings, self.metrics)
+                most = self.settings.response_cache_entry_bytes
+                self._response_cache = cache.ResponseCache(store, most, self._threads)
+            return self._response_cache
 
     async def _run(
         self,
@@ -415,8 +432,18 @@ class Service:
                     return
                 with suppress(ModelUnavailable):
                     self.repository.get(name)
+            self.prepare_response_cache()
         finally:
             self._preloaded = True
+
+    def prepare_response_cache(self) -> None:
+        """Imports what it takes to keep responses elsewhere, if a loaded model does: requests needn't wait for that."""
+        if self._keeps_elsewhere():
+            self._opened_response_cache()
+
+    def _keeps_elsewhere(self) -> bool:
+        url = self.settings.response_cache_url
+        return bool(url) and any(model.keeps_responses for model in self.repository.loaded())
 
     def not_ready(self) -> str:
         """Why the service can't take requests yet; empty when it can. With STRICT_READINESS no model may be missing."""
