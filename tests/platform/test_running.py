@@ -205,11 +205,30 @@ def test_without_the_owner_of_the_request_log_rows_are_written(platform: Platfor
         eventually(lambda: platform.sql(row("followed-5")) != "")
 
 
-def test_without_redis_nothing_else_is_lost(platform: Platform, twice: Registered) -> None:
+def test_responses_are_kept_in_redis(platform: Platform, kept: str) -> None:
+    """On a busy machine not each time: then the model runs."""
+    hits = 'inferry_response_cache_lookups_total{model="kept",outcome="hit"}'
+
+    def found() -> bool:
+        assert fourfold(platform.ask(kept, inputs()))
+        return (platform.value(hits) or 0) > 0
+
+    eventually(found)
+    names = podman("exec", platform.container("redis"), "valkey-cli", "--scan", "--pattern", "inferry1:*")
+    assert re.fullmatch(r"(inferry1:[0-9a-f]{64}\n)+", names)
+
+
+def fourfold(answer: Answer) -> bool:
+    return answer.status == 200 and answer.json["outputs"][0]["data"] == [0.0, 4.0, 8.0]
+
+
+def test_without_redis_nothing_else_is_lost(platform: Platform, twice: Registered, kept: str) -> None:
     with platform.without("redis"):
         goes_on(platform, twice)
+        eventually(lambda: fourfold(platform.ask(kept, inputs())))
         eventually(lambda: platform.value("redis_up") == 0)
     eventually(lambda: platform.value("redis_up") == 1)
+    assert fourfold(platform.ask(kept, inputs()))
 
 
 def test_without_the_bucket_loaded_models_go_on(platform: Platform, twice: Registered, tmp_path: Path) -> None:
