@@ -116,6 +116,15 @@ def test_triton_s_metrics(server: Server) -> None:
     assert not any(name.startswith("nv_cache") and 'model="plain"' in name for name in found)
 
 
+def test_the_configuration_says_so(server: Server) -> None:
+    """As Triton's clients read it, over both protocols; of other models it says nothing."""
+    assert server.ask("GET", "/v2/models/a/config").json["response_cache"] == {"enable": True}
+    assert "response_cache" not in server.ask("GET", "/v2/models/plain/config").json
+    with grpc_client.InferenceServerClient(server.grpc) as client:
+        assert client.get_model_config("a").config.response_cache.enable
+        assert not client.get_model_config("plain").config.HasField("response_cache")
+
+
 def test_the_log_says_so(server: Server) -> None:
     path = "/v2/models/a/infer"
     for name in ("ran", "kept"):

@@ -79,7 +79,7 @@ def twice(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Regis
 
 @pytest.fixture(scope="session")
 def kept(platform: Platform) -> str:
-    """The path of a model that is put into the bucket beside MLflow's: it multiplies by four, and keeps its responses."""
+    """The path of a model in the bucket beside MLflow's: it multiplies by four, and keeps its responses."""
     files = {"1/model.onnx": onnx_models.scaled(4.0), "config.json": b'{"response_cache": {"enable": true}}'}
     for name, content in files.items():
         code = (
