@@ -236,6 +236,25 @@ def test_a_stopped_one_costs_one_request_its_time_out(redis: RedisServer, clock:
     run(Opened(redis.url), _after(b"entry", scenario))
 
 
+def test_of_many_one_tries_whether_it_is_back(redis: RedisServer, clock: Callable[[float], None]) -> None:
+    """With connections that are free as well."""
+    timeout = 0.05
+
+    async def scenario(store: Opened) -> None:
+        await asyncio.gather(*(store.get(KEY, 60) for _ in range(20)))
+        assert len(store._free) > 2
+        store._timeout = timeout
+        with redis.stopped():
+            await took(store.get(KEY, 60))
+            for trial in (2, 3):
+                clock(redis_store.PAUSE)
+                each = await asyncio.gather(*(took(store.get(KEY, 60)) for _ in range(10)))
+                assert sorted(seconds >= timeout for seconds in each) == [False] * 9 + [True]
+                assert store.failures == {"timeout": trial}
+
+    run(Opened(redis.url), _after(b"entry", scenario))
+
+
 async def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not condition():

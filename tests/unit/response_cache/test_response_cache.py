@@ -82,6 +82,14 @@ def test_the_same_request_runs_once(service: Make) -> None:
     assert lookups(subject) == (1, 1)
 
 
+def test_what_was_kept_neither_waited_nor_ran(service: Make) -> None:
+    subject = service({"a": DOUBLE})
+    ask(subject, request(1, 2, 3))
+    timings = Timings(queue=5, infer=7)  # of the row before
+    asyncio.run(_ask(subject, request(1, 2, 3), "a", "", timings))
+    assert (timings.cached, timings.queue, timings.infer) == (True, 0, 0)
+
+
 def test_without_a_config_nothing_is_kept(service: Make) -> None:
     subject = service({"a": DOUBLE}, config=b"{}")
     for _ in range(2):
@@ -285,6 +293,14 @@ def test_responses_over_the_bound_are_not_kept(service: Make) -> None:
     assert [ask(subject, of_shape(1, 3))[1] for _ in range(2)] == [False, True]
     assert [ask(subject, of_shape(6, 3))[1] for _ in range(2)] == [False, False]
     assert lookups(subject) == (1, 3)
+
+
+def test_strings_over_the_bound_are_not_kept(service: Make) -> None:
+    subject = service({"a": onnx_models.identity("BYTES", ("batch",))}, response_cache_entry_bytes=64)
+    for text, expected in {"x": True, "x" * 64: False}.items():
+        array = np.array([text], object)
+        kept = [ask(subject, InferRequest({"x": Tensor("x", DATATYPES["BYTES"], array)}))[1] for _ in range(2)]
+        assert kept == [False, expected]
 
 
 def test_requests_by_reference_have_no_part_in_it(service: Make, tmp_path: Path) -> None:
@@ -497,7 +513,7 @@ def test_rows_that_run_alone_are_kept_alone(service: Make) -> None:
 
     assert not asyncio.run(scenario(1, 2)).cached
     before = lookups(subject, "a")
-    mixed = asyncio.run(scenario(2, 3))
+    mixed = asyncio.run(scenario(3, 2))
     after = lookups(subject, "a")
     assert not mixed.cached
     assert (after[0] - before[0], after[1] - before[1]) == (1, 1)
