@@ -7,7 +7,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from inferry.concurrency import Threads, on_loop
-from inferry.errors import InvalidSettings
+from inferry.errors import InvalidSettings, extra
 from inferry.observability import catalogue
 from inferry.observability.registry import Gauge, Metrics
 from inferry.observability.stats import Timings
@@ -35,7 +35,7 @@ class Store(Protocol):
 def check(settings: Settings) -> None:
     """InvalidSettings where the response cache is to be in Redis, whose client is missing."""
     if settings.response_cache_url and find_spec("redis") is None:
-        raise InvalidSettings("RESPONSE_CACHE_URL needs Redis' client: pip install 'inferry[redis]'")
+        raise InvalidSettings(f"RESPONSE_CACHE_URL needs Redis' client: {extra('redis')}")
 
 
 def open_store(settings: Settings, metrics: Metrics) -> Store:

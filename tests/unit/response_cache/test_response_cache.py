@@ -1,6 +1,7 @@
 """Responses that are kept: which requests are the same, whose they are, and what is never kept."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import onnx_models
 import pytest
 import row_models
-from inferry.errors import InferryError
+from inferry.errors import InferryError, InvalidSettings, extra
 from inferry.observability.stats import Timings
 from inferry.protocol.tensors import DATATYPES, Array, Tensor
 from inferry.protocol.types import InferRequest, InferResponse, RequestedOutput
@@ -494,6 +495,14 @@ def test_what_is_counted(service: Make) -> None:
     }
     assert tritons["nv_inference_count"]["a", "1"] == 2
     assert tritons["nv_inference_request_success"]["a", "1"] == 3
+
+
+def test_the_extra_is_named_where_it_is_missing(service: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start, and not at the first request."""
+    monkeypatch.setitem(sys.modules, "redis", None)
+    with pytest.raises(InvalidSettings) as failed:
+        service({"a": DOUBLE}, response_cache_url="redis://:secret@127.0.0.1")
+    assert str(failed.value) == f"RESPONSE_CACHE_URL needs Redis' client: {extra('redis')}"
 
 
 def test_rows_that_run_alone_are_kept_alone(service: Make) -> None:
