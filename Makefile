@@ -35,7 +35,7 @@ PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predic
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
 	tests/contract tests/engines "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
-IMAGES = aws,batch aws,batch,otel azure,batch,otel server,grpc,postgres server,grpc,postgres,batch,otel
+IMAGES = aws,batch aws,batch,otel aws,batch,redis aws,batch,otel,redis azure,batch,otel server,grpc,postgres,redis server,grpc,postgres,redis,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
 CLOUD ?= aws
 # What an environment is made of: its entry in cdk.json, one's own models, and single values.
@@ -225,7 +225,7 @@ $(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,grpc,aws,azure,batch,clouds,completion,images,otel,postgres,quantize,size,tables,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,grpc,aws,azure,batch,clouds,completion,images,otel,postgres,quantize,redis,size,tables,bench]' --group dev
 	@touch $(VENV)/server $(VENV)/cdk $@
 
 $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from .batching import batching
+from .cache import cache
 from .calls import grpc
 from .changing import changing
 from .decoding import binary, json
@@ -44,6 +45,7 @@ ROWS: dict[str, Measure] = {
     "rps": rps,
     "grpc": grpc,
     "batching": batching,
+    "cache": cache,
     "stall": stall,
     "memory": memory,
     "growth": growth,

@@ -21,7 +21,7 @@ from inferry.observability.sinks import cloudwatch_names
 from inferry.settings import Settings
 
 from cdk.api_keys import ApiKeys
-from cdk.image import ARCHITECTURES, image, stored_image
+from cdk.image import ARCHITECTURES, EXTRAS, image, stored_image
 from cdk.logs import log_group
 from cdk.props import InvalidProps, Props
 from cdk.role import function_role
@@ -77,7 +77,11 @@ def image_function(
 
     `variables` are those that are no settings; `more` is the CDK's own.
     """
-    needs_otel = told.traces or "otlp" in told.metrics_sinks
+    extras = EXTRAS
+    if told.traces or "otlp" in told.metrics_sinks:
+        extras += ",otel"
+    if told.response_cache_url:
+        extras += ",redis"
     return DockerImageFunction(
         scope,
         "Handler",
@@ -89,7 +93,7 @@ def image_function(
             source / props.model_path,
             props.architecture,
             handler,
-            traces=needs_otel,
+            extras=extras,
             prepare=props.prepare if props.models == "image" else "none",
         ),
         architecture=ARCHITECTURES[props.architecture],

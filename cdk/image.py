@@ -10,6 +10,8 @@ from constructs import Construct
 
 # What the image is built from. Anything else, tests and docs included, must not change its hash.
 CONTEXT = ("functions", "images", "shared")
+# What the Dockerfile installs if nobody says more.
+EXTRAS = "aws,batch"
 # The stage of the Dockerfile that has the models, and the folder that it takes them from.
 MODELS = "models"
 # How the example models were made.
@@ -29,10 +31,13 @@ def stored_image(scope: Construct, uri: str, handler: str) -> DockerImageCode:
 
 
 def image(
-    source: Path, models: Path, architecture: str, handler: str, *, traces: bool, prepare: str = "none"
+    source: Path, models: Path, architecture: str, handler: str, *, extras: str, prepare: str = "none"
 ) -> DockerImageCode:
-    """The image of the project's folder and of the models', with `handler` ("functions.api.handler") as its command."""
-    wanted = {"EXTRAS": "aws,batch,otel" if traces else "", "PREPARE": prepare if prepare != "none" else ""}
+    """The image of the project's folder and of the models', with `handler` ("functions.api.handler") as its command.
+
+    `extras`: those of its packages, as images/packages has a list for them.
+    """
+    wanted = {"EXTRAS": extras if extras != EXTRAS else "", "PREPARE": prepare if prepare != "none" else ""}
     own = models.resolve() != (source / MODELS).resolve()
     context = CONTEXT if own else (*CONTEXT, MODELS)
     return DockerImageCode.from_image_asset(

@@ -32,6 +32,7 @@ def preload(service: Service) -> None:
         return
     with suppress(ModelUnavailable):
         service.repository.get(name)
+    service.prepare_response_cache()
 
 
 def requests_will_wait(service: Service, env: Mapping[str, str]) -> bool:

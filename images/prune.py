@@ -43,6 +43,17 @@ UNUSED = {
         "onnxruntime/tools",
         "onnxruntime/transformers",
     ),
+    "entries of one server are all that we want of Redis": (
+        "redis/asyncio/http",
+        "redis/asyncio/multidb",
+        "redis/commands/bf",
+        "redis/commands/json",
+        "redis/commands/search",
+        "redis/commands/timeseries",
+        "redis/commands/vectorset",
+        "redis/http",
+        "redis/multidb",
+    ),
     "only what prepares models imports it": ("flatbuffers", "google", "packaging"),
     "arrays are made and changed, and nothing of this is done to them": (
         "numpy/fft",

@@ -5,9 +5,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from threading import main_thread
+from threading import Lock, main_thread
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -26,7 +26,7 @@ from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import LOADING, UNAVAILABLE
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig
-from inferry.runtime.scheduler import kind_of
+from inferry.runtime.scheduler import Kind, kind_of
 from inferry.runtime.session import Run
 from inferry.runtime.verdicts import NONE, PROVEN, UNPROVEN
 from inferry.settings import Settings
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future as Work
 
     from inferry.protocol.references import References
+    from inferry.response_cache.cache import ResponseCache
 
 # ONNX Runtime takes 0.1 us to take over a string, and lets nobody else have the interpreter's lock meanwhile.
 STRINGS = 2**16
@@ -52,7 +53,8 @@ class Account(Timings):
 
     def __init__(self, model: Model, record: RequestRecord | None) -> None:
         """`record`: that of the request, where one is kept; it is filled in when the block ends."""
-        self.decode = self.queue = self.infer = self.encode = self.batch = 0
+        self.decode = self.queue = self.infer = self.encode = self.batch = self.cache = 0
+        self.cached = False
         self._stats = stats = model.stats
         self._record = record
         stats.in_flight += 1
@@ -94,6 +96,7 @@ class Account(Timings):
         if (record := self._record) is not None:
             record.decode, record.queue, record.infer = self.decode, self.queue, self.infer
             record.encode, record.batch = self.encode, self.batch
+            record.cache, record.cached = self.cache, self.cached
 
 
 class Service:
@@ -123,6 +126,8 @@ class Service:
         # Sessions use all CPUs themselves: one more thread keeps them busy while a response is taken over.
         self._threads = Threads(cpus() + 1, "inferry-run", client)
         self._references: References | None = None
+        self._response_cache: ResponseCache | None = None
+        self._opening = Lock()
         self._loaders = Threads(cpus(), "inferry-load", client)
         self._controllers = Threads(_CONTROLLERS, "inferry-control", client)
         # Of each model that is loaded or unloaded by request: those that wait for one of these have no thread.
@@ -138,7 +143,11 @@ class Service:
         helper: Helper | None = None,
         client: Client = nobody,
     ) -> "Service":
-        """The service of `settings.model_path`. StoreError when the repository can't be read."""
+        """The service of `settings.model_path`. StoreError when the repository can't be read, InvalidSettings."""
+        if settings.response_cache_url:
+            from inferry.response_cache import cache
+
+            cache.check(settings)
         repository = open_repository(
             settings.model_path,
             settings.model_name,
@@ -168,8 +177,13 @@ class Service:
         return model
 
     def predictions_wait(self) -> bool:
-        """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells."""
-        return not all(model.scheduler(self._threads).knows_quick_runs for model in self.repository.loaded())
+        """Whether the next prediction of a loaded model goes to a thread or a batch, as far as its warm-up tells.
+
+        Or asks for a response that is kept elsewhere.
+        """
+        return self._keeps_elsewhere() or not all(
+            model.scheduler(self._threads).knows_quick_runs for model in self.repository.loaded()
+        )
 
     async def _load(self, name: str, version: str | None, deadline: float) -> Model:
         start = time.perf_counter_ns()
@@ -198,9 +212,16 @@ class Service:
             raise InferenceTimeout(f"the time for this request was over while model '{name}' was loading") from exc
 
     async def infer(
-        self, model: Model, request: InferRequest, timings: Timings | None = None, deadline: float = math.inf
+        self,
+        model: Model,
+        request: InferRequest,
+        timings: Timings | None = None,
+        deadline: float = math.inf,
+        owner: str | None = None,
     ) -> InferResponse:
         """The response to a decoded request, not later than `deadline`; what it took is added to `timings`.
+
+        `owner`: whose response it is, where models keep theirs; None: the response cache has no part in it.
 
         InvalidRequest, NotSupported, QueueFull, InferenceTimeout, InferenceFailed; what `references` raises.
         """
@@ -218,18 +239,12 @@ class Service:
             deadline = limit
         scheduler = model.scheduler(self._threads)
         kind = kind_of(feed, requested.names)
-        if scheduler.runs_inline(kind):
+        if owner is not None and model.keeps_responses:
+            arrays = await self._kept(model, feed, requested.names, owner, timings, deadline, kind)
+        elif scheduler.runs_inline(kind):
             arrays, timings.infer = scheduler.run_now(feed, requested.names, deadline, kind)
-        elif self._helper is not None and (run := await self._run_in_helper(model, feed, requested.names, deadline)):
-            arrays, timings.infer = run.arrays, run.infer
         else:
-            try:
-                with model.in_use():
-                    run = await scheduler.run(feed, requested.names, deadline, kind)
-            except InferenceTimeout as exc:
-                timings.queue, timings.infer = exc.queue, exc.infer
-                raise
-            arrays, timings.queue, timings.infer, timings.batch = run.arrays, run.queue, run.infer, run.rows
+            arrays = await self._run(model, feed, requested.names, timings, deadline, kind)
         specs = signature.outputs
         outputs = [
             Tensor(name, specs[name].datatype, array) for name, array in zip(requested.names, arrays, strict=True)
@@ -239,6 +254,62 @@ class Service:
             batched = signature.max_batch_size > 0
             response.classes = {name: Classes(k, batched, model.labels(name)) for name, k in requested.classes.items()}
         return response
+
+    async def _kept(
+        self,
+        model: Model,
+        feed: Feed,
+        outputs: tuple[str, ...],
+        owner: str,
+        timings: Timings,
+        deadline: float,
+        kind: Kind | None,
+    ) -> list[Array]:
+        """The outputs that are kept, or else those of a run, which are kept from now on."""
+        cache = self._response_cache
+        if cache is None and self.settings.response_cache_url:
+            await on_loop()
+            cache = await self._loaders.run(self._loaders.client(), self._opened_response_cache)
+        elif cache is None:
+            cache = self._opened_response_cache()
+        run = partial(self._run, model, feed, outputs, timings, deadline, kind)
+        return await cache.outputs(model, feed, outputs, owner, run, timings, deadline)
+
+    def _opened_response_cache(self) -> "ResponseCache":
+        with self._opening:
+            if self._response_cache is None:
+                from inferry.response_cache import cache
+
+                store = cache.open_store(self.settings, self.metrics)
+                most = self.settings.response_cache_entry_bytes
+                self._response_cache = cache.ResponseCache(store, most, self._threads)
+            return self._response_cache
+
+    async def _run(
+        self,
+        model: Model,
+        feed: Feed,
+        outputs: tuple[str, ...],
+        timings: Timings,
+        deadline: float,
+        kind: Kind | None,
+    ) -> list[Array]:
+        """The outputs of a run, wherever it is made."""
+        scheduler = model.scheduler(self._threads)
+        if scheduler.runs_inline(kind):
+            arrays, timings.infer = scheduler.run_now(feed, outputs, deadline, kind)
+            return arrays
+        if self._helper is not None and (run := await self._run_in_helper(model, feed, outputs, deadline)):
+            timings.infer = run.infer
+            return run.arrays
+        try:
+            with model.in_use():
+                run = await scheduler.run(feed, outputs, deadline, kind)
+        except InferenceTimeout as exc:
+            timings.queue, timings.infer = exc.queue, exc.infer
+            raise
+        timings.queue, timings.infer, timings.batch = run.queue, run.infer, run.rows
+        return run.arrays
 
     async def _run_in_helper(self, model: Model, feed: Feed, outputs: tuple[str, ...], deadline: float) -> Run | None:
         """A run in another process, where ONNX Runtime would hold the interpreter's lock to take all strings over.
@@ -262,6 +333,7 @@ class Service:
         timings: Timings | None = None,
         deadline: float = math.inf,
         pause: Callable[[], Awaitable[None]] | None = None,
+        owner: str | None = None,
     ) -> list[InferResponse]:
         """The responses to the `count` rows of `request`: one to all where they may run together, else one to each.
 
@@ -275,18 +347,18 @@ class Service:
             )
         deadline = min(deadline, time.monotonic() + self._timeout)
         if count > 1 and await self._joins(model, request, deadline):
-            response = await self.infer(model, request, timings, deadline)
+            response = await self.infer(model, request, timings, deadline, owner)
             if not proof.refute({tensor.name: tensor.array for tensor in response.outputs}, count):
                 return [response]
         from inferry.runtime import rows
 
-        responses, queue, infer = rows.Gathered(proof.verdict.outputs), 0, 0
+        responses, queue, infer, cached = rows.Gathered(proof.verdict.outputs), 0, 0, True
         for row in rows.split(request, model, count):
-            responses.add(await self.infer(model, row, timings, deadline))
-            queue, infer = queue + timings.queue, infer + timings.infer
+            responses.add(await self.infer(model, row, timings, deadline, owner))
+            queue, infer, cached = queue + timings.queue, infer + timings.infer, cached and timings.cached
             if pause is not None:
                 await pause()
-        timings.queue, timings.infer = queue, infer
+        timings.queue, timings.infer, timings.cached = queue, infer, cached
         return responses.all()
 
     async def _joins(self, model: Model, request: InferRequest, deadline: float) -> bool:
@@ -360,8 +432,18 @@ class Service:
                     return
                 with suppress(ModelUnavailable):
                     self.repository.get(name)
+            self.prepare_response_cache()
         finally:
             self._preloaded = True
+
+    def prepare_response_cache(self) -> None:
+        """Imports what it takes to keep responses elsewhere, if a loaded model does: requests needn't wait for that."""
+        if self._keeps_elsewhere():
+            self._opened_response_cache()
+
+    def _keeps_elsewhere(self) -> bool:
+        url = self.settings.response_cache_url
+        return bool(url) and any(model.keeps_responses for model in self.repository.loaded())
 
     def not_ready(self) -> str:
         """Why the service can't take requests yet; empty when it can. With STRICT_READINESS no model may be missing."""

@@ -18,6 +18,8 @@ _BASE = r"(/[^/?#%\s]+)+/?|/"
 # How paths of the API itself begin: where a proxy takes it off, a base path like these could not be told from them.
 _OF_THE_API = ("docs", "health", "metrics", "openapi.json", "predict", "v1", "v2")
 _DIGEST = "[0-9a-fA-F]{64}"
+# Nothing that would turn the checks of a certificate off.
+_REDIS = r"rediss?://([^/@?#\s]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/\d{0,9})?(\?ssl_ca_certs=[^&#\s]+)?"
 
 
 def _setting(default: Any, help: str, minimum: float | None = None, secret: bool = False) -> Any:  # noqa: A002
@@ -67,6 +69,17 @@ class Settings:
     batch_tries: int = _setting(5, "Most deliveries of a message; the last one produces a response in any case", 1)
     max_deferred: int = _setting(128, "Most requests that wait for the local server to answer them later", 2)
     batch_runner: str = _setting("", "What `inferry batch --on` starts: the ARN of a state machine, the URL of a queue")
+    response_cache_bytes: int = _setting(
+        64 * 2**20, "Most bytes of responses that a process keeps in memory, for models with response_cache", 0
+    )
+    response_cache_entry_bytes: int = _setting(2**20, "Largest response that is kept, in bytes of its outputs", 1)
+    response_cache_seconds: float = _setting(3600.0, "Seconds that a response is kept", 0.001)
+    response_cache_shared: bool = _setting(False, "Give a response that is kept to other API keys than its own, too")
+    response_cache_url: str = _setting(
+        "", "Redis that keeps responses instead, redis://HOST:6379/0 for example; rediss: with TLS", secret=True
+    )
+    response_cache_password: str = _setting("", "Password for that Redis, where its URL has none", secret=True)
+    response_cache_timeout: float = _setting(0.002, "Seconds that a request waits for that Redis at most", 0.0001)
     intra_op_threads: int = _setting(0, "Threads of a model's session; 0: the CPUs this process may use", 0)
     base_path: str = _setting(
         "", "Path below which clients call the API, /ml for example; /: the root; empty: what the platform says"
@@ -163,6 +176,11 @@ class Settings:
             )
         if not all(map(_is_network, read.trusted_proxies)):
             raise InvalidSettings("TRUSTED_PROXIES must be addresses like 10.0.0.7, or networks like 10.0.0.0/8")
+        if read.response_cache_url and not re.fullmatch(_REDIS, read.response_cache_url):
+            # Nor this one: it may have a password.
+            raise InvalidSettings(
+                "RESPONSE_CACHE_URL must be like redis://HOST:6379/0 or rediss://:PASSWORD@HOST:6379/0"
+            )
         for name in ("batch_input", "batch_output"):
             if (prefix := getattr(read, name)) and not re.fullmatch(_PREFIX, prefix):
                 raise InvalidSettings(f"{name.upper()} must be a URL like s3://bucket/files, or an absolute folder")

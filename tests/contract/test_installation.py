@@ -33,6 +33,7 @@ NEEDED: dict[str, str | list[str]] = {
     "otel": "import inferry.observability.traces, inferry.observability.sinks.otlp",
     "postgres": "import inferry.observability.request_log.postgres",
     "quantize": "import inferry.runtime.eight_bits",
+    "redis": "import inferry.response_cache.redis_store",
     "server": "import inferry.server.uvicorn_server, inferry.server.connection, PIL, uvloop",
     "size": "import inferry.sizing.pictures, matplotlib.figure",
     "tables": "import inferry.jobs.formats.snapshots, deltalake, pyiceberg.table",

@@ -25,6 +25,8 @@ FILES = {
     "failing.onnx": onnx_models.failing(),
     "b/1/model.onnx": onnx_models.slow(),
     "b/config.json": b'{"max_batch_size": 0}',
+    "kept/1/model.onnx": onnx_models.identity("FP32", ("n",)),
+    "kept/config.json": b'{"response_cache": {"enable": true}}',
 }
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]}).encode()
 
@@ -82,6 +84,16 @@ def test_a_prediction(traced: Server, collector: Receiver) -> None:
     resource = collector.resources[0]
     wanted = {"service.name": "mine", "deployment.environment.name": "test"}
     assert {name: resource[name] for name in wanted} == wanted
+
+
+def test_a_response_that_was_kept(traced: Server, collector: Receiver) -> None:
+    for _ in range(2):
+        assert traced.ask("POST", "/v2/models/kept/infer", BODY).status == 200
+    spans = collector.wait(4)
+    ran, kept = (attributes(span) for span in spans if span.parent_span_id == b"")
+    assert [span.name for span in spans if span.parent_span_id] == ["load", "infer"]
+    assert [ran["inferry.cached"], kept["inferry.cached"]] == [False, True]
+    assert min(ran["inferry.cache_ms"], kept["inferry.cache_ms"]) > 0
 
 
 def test_a_load(traced: Server, collector: Receiver) -> None:

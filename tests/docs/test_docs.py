@@ -289,6 +289,7 @@ def test_datatypes() -> None:
 
 def test_config_keys() -> None:
     nested = [f"dynamic_batching.{name}" for name in model_config.DynamicBatching._fields]
+    nested += [f"response_cache.{name}" for name in model_config.ResponseCache._fields]
     expected = [*model_config.ModelConfig._fields, *nested]
     assert sorted(first_column("docs/models.md", "config.json")) == sorted(expected)
 

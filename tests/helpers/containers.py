@@ -51,7 +51,7 @@ IMAGES = {
     for image in (
         Image("lambda", "functions/Dockerfile", 192, frozenset({"functions", "awslambdaric"})),
         Image("azure", "azure_app/Dockerfile", 200, frozenset({"azure_app", "azure"})),
-        Image("server", "deploy/server/Dockerfile", 165, frozenset({"PIL", "uvicorn", "uvloop"})),
+        Image("server", "deploy/server/Dockerfile", 165, frozenset({"PIL", "redis", "uvicorn", "uvloop"})),
     )
 }
 # Those with models in them.

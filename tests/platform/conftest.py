@@ -77,6 +77,22 @@ def twice(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Regis
     return registered
 
 
+@pytest.fixture(scope="session")
+def kept(platform: Platform) -> str:
+    """The path of a model in the bucket beside MLflow's: it multiplies by four, and keeps its responses."""
+    files = {"1/model.onnx": onnx_models.scaled(4.0), "config.json": b'{"response_cache": {"enable": true}}'}
+    for name, content in files.items():
+        code = (
+            "import boto3, os\n"
+            "bucket = boto3.client('s3', endpoint_url=os.environ['MLFLOW_S3_ENDPOINT_URL'])\n"
+            f"bucket.put_object(Bucket='models', Key='0/models/kept/{name}', Body={content!r})"
+        )
+        podman("exec", platform.container("mlflow"), "python3", "-c", code)
+    path = "/v2/models/kept/infer"
+    eventually(lambda: platform.ask(path, inputs()).status == 200)
+    return path
+
+
 def inputs(rows: int = 1) -> dict[str, object]:
     data = [float(number) for number in range(3 * rows)]
     return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [rows, 3], "data": data}]}

@@ -36,8 +36,11 @@ OWN = {
     "LOG_FORMAT": "json",
     "REQUEST_LOG_URL": "postgresql://inferry_writer@postgres/inferry",
     "REQUEST_LOG_RETENTION": "30",
+    "RESPONSE_CACHE_URL": "redis://redis:6379/0",
     "GRPC_PORT": "8001",
 }
+# Under another name, which another part has too.
+SHARED = {"RESPONSE_CACHE_PASSWORD": "${REDIS_PASSWORD:?give it a value in .env}"}
 # ${NAME:-default} and ${NAME:?what to do}
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
@@ -74,7 +77,9 @@ def test_every_name_is_listed() -> None:
 def test_every_setting_reaches_the_server() -> None:
     env = {name: value for name, value in SERVICES["api"]["environment"].items() if name[:4] not in ("AWS_", "PGPA")}
     assert env == {
-        name: f"${{{name}:-{OWN.get(name, default)}}}" for name, default in SETTINGS.items() if name not in ELSEWHERE
+        name: SHARED.get(name, f"${{{name}:-{OWN.get(name, default)}}}")
+        for name, default in SETTINGS.items()
+        if name not in ELSEWHERE
     }
 
 

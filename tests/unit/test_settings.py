@@ -47,6 +47,13 @@ DEFAULTS = {
     "BATCH_TRIES": 5,
     "MAX_DEFERRED": 128,
     "BATCH_RUNNER": "",
+    "RESPONSE_CACHE_BYTES": 67_108_864,
+    "RESPONSE_CACHE_ENTRY_BYTES": 1_048_576,
+    "RESPONSE_CACHE_SECONDS": 3600.0,
+    "RESPONSE_CACHE_SHARED": False,
+    "RESPONSE_CACHE_URL": "",
+    "RESPONSE_CACHE_PASSWORD": "",
+    "RESPONSE_CACHE_TIMEOUT": 0.002,
     "INTRA_OP_THREADS": 0,
     "BASE_PATH": "",
     "CORS_ORIGINS": (),
@@ -122,6 +129,13 @@ def test_from_env() -> None:
         "BATCH_TRIES": "7",
         "MAX_DEFERRED": "40",
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
+        "RESPONSE_CACHE_BYTES": "1000",
+        "RESPONSE_CACHE_ENTRY_BYTES": "100",
+        "RESPONSE_CACHE_SECONDS": "60",
+        "RESPONSE_CACHE_SHARED": "true",
+        "RESPONSE_CACHE_URL": "rediss://me:it@cache.example:6380/1",
+        "RESPONSE_CACHE_PASSWORD": "a password",
+        "RESPONSE_CACHE_TIMEOUT": "0.02",
         "INTRA_OP_THREADS": "3",
         "BASE_PATH": "/ml",
         "CORS_ORIGINS": "https://a.example, https://b.example",
@@ -185,6 +199,13 @@ def test_from_env() -> None:
         "BATCH_TRIES": 7,
         "MAX_DEFERRED": 40,
         "BATCH_RUNNER": "arn:aws:states:eu-west-1:1:stateMachine:a",
+        "RESPONSE_CACHE_BYTES": 1000,
+        "RESPONSE_CACHE_ENTRY_BYTES": 100,
+        "RESPONSE_CACHE_SECONDS": 60.0,
+        "RESPONSE_CACHE_SHARED": True,
+        "RESPONSE_CACHE_URL": "rediss://me:it@cache.example:6380/1",
+        "RESPONSE_CACHE_PASSWORD": "a password",
+        "RESPONSE_CACHE_TIMEOUT": 0.02,
         "INTRA_OP_THREADS": 3,
         "BASE_PATH": "/ml",
         "CORS_ORIGINS": ("https://a.example", "https://b.example"),
@@ -231,7 +252,11 @@ def test_secrets_stay_out_of_the_representation() -> None:
         remote_write_token="a token",
         remote_write_headers=("X-Key=a key",),
         request_log_url="postgresql://me:secret@db",
+        response_cache_url="redis://:another@cache",
+        response_cache_password="a third",
     )
+    assert "another" not in repr(secret)
+    assert "a third" not in repr(secret)
     assert "a password" not in repr(secret)
     assert "a token" not in repr(secret)
     assert "a key" not in repr(secret)
@@ -259,6 +284,7 @@ NAMED: dict[str, st.SearchStrategy[Any]] = {
     "request_log_url": st.sampled_from(["", "postgresql://", "postgres://me@db:5432/requests?sslmode=require"]),
     "batch_input": st.just("") | PREFIXES,
     "batch_output": st.just("") | PREFIXES,
+    "response_cache_url": st.sampled_from(["", "redis://h", "rediss://:a%20b@[::1]:6380/1?ssl_ca_certs=/ca.pem"]),
 }
 
 
@@ -328,6 +354,24 @@ BAD_PREFIXES = (
     "/good,bad",
 )
 NO_FOLDER = "must be a URL like s3://bucket/files, or an absolute folder"
+NO_REDIS = "RESPONSE_CACHE_URL must be like redis://HOST:6379/0 or rediss://:PASSWORD@HOST:6379/0"
+BAD_CACHES = (
+    "redis:",
+    "redis://",
+    "localhost:6379",
+    "http://h:6379",
+    "unix:///socket",
+    "redis://a b",
+    "redis://h:123456",
+    "redis://h:x",
+    "redis://h/keys",
+    "redis://h#a",
+    "redis://u:p@x@h",
+    # What would turn the checks of a certificate off, or the time-outs.
+    "rediss://h?ssl_cert_reqs=none",
+    "rediss://h?ssl_ca_certs=/ca.pem&ssl_check_hostname=false",
+    "redis://h?socket_timeout=9",
+)
 NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: see `inferry key`"
 
 
@@ -372,6 +416,9 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("API_KEYS", "my secret key", NO_DIGEST),
         ("API_KEYS", f"{DIGEST},{DIGEST[:-1]}", NO_DIGEST),
         ("API_KEYS", f"{DIGEST[:-1]}g", NO_DIGEST),
+        *[("RESPONSE_CACHE_URL", url, NO_REDIS) for url in BAD_CACHES],
+        ("RESPONSE_CACHE_TIMEOUT", "2ms", "RESPONSE_CACHE_TIMEOUT must be a number, got '2ms'"),
+        ("RESPONSE_CACHE_SHARED", "all", "RESPONSE_CACHE_SHARED must be true or false, got 'all'"),
         ("INTRA_OP_THREADS", "-1", "INTRA_OP_THREADS must be at least 0, got -1"),
         ("LOG_LEVEL", "LOUD", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'"),
         ("LOG_LEVEL", "", "LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got ''"),

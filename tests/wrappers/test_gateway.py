@@ -112,10 +112,20 @@ before = "asyncio" in sys.modules
 answer = handler(json.loads(sys.argv[1]), context())
 print(json.dumps([before, "asyncio" in sys.modules, answer["statusCode"]]))
 """
+# Nobody listens there: that is a Redis, too.
+REDIS = {"RESPONSE_CACHE_URL": "redis://127.0.0.1:1/0"}
+VALUES = {"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}
+QUICK = {"response_cache": {"enable": True}, "example": VALUES, "warm_up": True}
+FILES = {
+    "unknown": {"unknown.onnx": onnx_models.identity()},
+    "kept": {"kept/1/model.onnx": onnx_models.identity(), "kept/config.json": json.dumps(QUICK).encode()},
+}
 # The environment, and whether asyncio is there after the init, and after the first prediction.
 LOOPS: dict[str, tuple[dict[str, str], bool, bool]] = {
     "a quick model": ({}, False, False),
     "a model that nobody knows to be quick": ({"DEFAULT_MODEL": "unknown"}, True, True),
+    "responses that are kept in memory": ({"DEFAULT_MODEL": "kept"}, False, False),
+    "responses that are kept in Redis": ({"DEFAULT_MODEL": "kept", **REDIS}, True, True),
     "a snapshot, whose init delays nobody": ({"AWS_LAMBDA_INITIALIZATION_TYPE": "snap-start"}, True, True),
 }
 
@@ -124,9 +134,9 @@ LOOPS: dict[str, tuple[dict[str, str], bool, bool]] = {
 def test_asyncio_is_imported_where_something_waits(repository: Callable[..., str], name: str) -> None:
     env, after_init, after_prediction = LOOPS[name]
     model = env.get("DEFAULT_MODEL", "digits")
-    if model == "unknown":
-        env = env | {"MODEL_PATH": repository({"unknown.onnx": onnx_models.identity()})}
-    body = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}).encode()
+    if model in FILES:
+        env = env | {"MODEL_PATH": repository(FILES[model])}
+    body = json.dumps(VALUES).encode()
     event = events.load("http-api")
     if model != "digits":
         event = events.http_api("POST", f"/v2/models/{model}/infer", body, {"content-type": "application/json"})

@@ -67,6 +67,10 @@ def _serve(listener: socket.socket, settings: Settings) -> None:
 
     # A worker that can't start would be started for ever: what is wrong with the path or a sink is said here.
     open_repository(settings.model_path, settings.model_name)
+    if settings.response_cache_url:
+        from inferry.response_cache import cache
+
+        cache.check(settings)
     sink.open_sinks(settings, os.environ)
     request_log.open_store(settings)
     with TemporaryDirectory(prefix="inferry-") as folder:

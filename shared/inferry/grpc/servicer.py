@@ -70,6 +70,7 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._observer = observer(service, host.requests)
         self._responses = service.metrics.responses
         self._keys = ApiKeys(settings.api_keys) if settings.api_keys else None
+        self._owners = None if settings.response_cache_shared else self._keys
         self._body_timeout = settings.body_timeout
         self._max_response = settings.max_response_bytes
         self._references = bool(settings.data_prefixes)
@@ -271,7 +272,8 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
             account.decoded()
             if request.by_reference and self._intake is not None:
                 self._intake.hold(await service.bytes_by_reference(request, deadline))
-            response = await service.infer(model, request, account, deadline)
+            owner = self._owner() if model.keeps_responses else None
+            response = await service.infer(model, request, account, deadline, owner)
             account.inferred()
             if self._helper is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
@@ -283,6 +285,11 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
         if large:
             await bodies.let_go(request, [response])
         return body
+
+    def _owner(self) -> str:
+        """Whose the response to this request is, where responses are kept."""
+        scope = clients.scope.get()
+        return self._owners.client(dict(scope["headers"])) if self._owners and scope else ""
 
     async def _loaded(self, name: str, version: str, deadline: float, record: RequestRecord | None) -> Model:
         try:

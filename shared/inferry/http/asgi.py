@@ -24,6 +24,9 @@ PART = 1 << 20
 # A response of more bytes is held until its client has taken it. Servers take that much for it (uvicorn's high water).
 HELD = 1 << 16
 
+# In a scope: whose the response is, where responses are kept.
+OWNER = "inferry.owner"
+
 # In the state of a scope while the server is about to end.
 DRAINING = "draining"
 # There too, of a server that has more ports than uvicorn's: an event, from which on they take nothing more.

@@ -62,6 +62,7 @@ class App:
         self._max_response = service.settings.max_response_bytes
         self._references = bool(service.settings.data_prefixes)
         self._keys = _keys(keys)
+        self._owners = None if service.settings.response_cache_shared else self._keys
         # "" at the root; None where the platform says it.
         base = service.settings.base_path
         self._base = base.rstrip("/") if base else None
@@ -106,7 +107,12 @@ class App:
                 handler = self._handlers.get(route.operation)
                 if handler is None:
                     # Whole, as ASGI has it: below a root "/v2", "/v2/models" would else lose what looks like the root.
-                    rest = {"method": route.method, "path": f"{root}{path.rstrip('/') or '/'}", "root_path": root}
+                    rest = {
+                        "method": route.method,
+                        "path": f"{root}{path.rstrip('/') or '/'}",
+                        "root_path": root,
+                        asgi.OWNER: self._owner(headers),
+                    }
                     if record is not None:
                         record.route = place
                     send = self._counting(asgi.with_headers(send, added, record), route)
@@ -170,6 +176,10 @@ class App:
             self._service.metrics.refused(exc)
             raise
 
+    def _owner(self, headers: Mapping[bytes, bytes]) -> str:
+        """Whose the response to a request is, where responses are kept."""
+        return self._owners.client(headers) if self._owners else ""
+
     async def infer(
         self,
         parameters: Mapping[str, str],
@@ -201,7 +211,8 @@ class App:
             account.decoded()
             if request.by_reference and self._intake is not None:
                 self._intake.hold(await service.bytes_by_reference(request, deadline))
-            response = await service.infer(model, request, account, deadline)
+            owner = self._owner(headers) if model.keeps_responses else None
+            response = await service.infer(model, request, account, deadline, owner)
             account.inferred()
             accept = headers.get(b"accept-encoding")
             if self._helper is not None and bodies.is_large(response):

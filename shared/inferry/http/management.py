@@ -19,7 +19,7 @@ from starlette.responses import Response as HTTPResponse
 from inferry.concurrency import Helper, Lease, Pause, Shares, Threads, call_on_loop
 from inferry.errors import InferenceTimeout, InferryError, NotSupported, QueueFull, StoreError
 from inferry.http import bodies, content, openapi, row_bodies, uploads
-from inferry.http.asgi import HELD, ASGIApp, Receive, Response, Scope, Send, link
+from inferry.http.asgi import HELD, OWNER, ASGIApp, Receive, Response, Scope, Send, link
 from inferry.http.bodies import Document
 from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
@@ -188,7 +188,8 @@ class Management:
             name = await self._made(row_bodies.wanted_model, document, deadline=deadline)
             spent = time.monotonic() - start
             model = await self._service.model(self._service.default_model(name), None, deadline)
-        return await self._predict(model, document, row_bodies.features, row_bodies.predictions, deadline, spent)
+        write = (row_bodies.features, row_bodies.predictions)
+        return await self._predict(model, document, *write, deadline, spent, request.scope.get(OWNER))
 
     async def v1_predict(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         deadline = self._deadline(request)
@@ -198,7 +199,8 @@ class Management:
             start = time.monotonic()
             await self._made(row_bodies.has_instances, document, deadline=deadline)
             spent = time.monotonic() - start
-        return await self._predict(loaded, document, row_bodies.instances, row_bodies.v1_predictions, deadline, spent)
+        write = (row_bodies.instances, row_bodies.v1_predictions)
+        return await self._predict(loaded, document, *write, deadline, spent, request.scope.get(OWNER))
 
     async def defer(self, model: Part, request: HTTPRequest) -> HTTPResponse:
         with self._refusals():
@@ -276,6 +278,7 @@ class Management:
         write: Callable[[Sequence[InferResponse], int, RowModel], bytes],
         deadline: float,
         spent: float,
+        owner: str | None,
     ) -> HTTPResponse:
         """`spent`: the seconds of MODEL_TIMEOUT that are over already."""
         with Account(model, current_record.get()) as account:
@@ -286,7 +289,7 @@ class Management:
                 request, count = await self._made(read, document, _rows(model), deadline=deadline)
             account.decoded()
             pause = Pause() if self._helper is not None else None
-            responses = await self._service.infer_rows(model, request, count, account, deadline, pause)
+            responses = await self._service.infer_rows(model, request, count, account, deadline, pause, owner)
             account.inferred()
             arguments = (responses, count, _rows(model))
             if self._helper is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:

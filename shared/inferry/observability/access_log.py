@@ -96,7 +96,7 @@ def _filled(events: JsonFormatter, requests: Sequence[Request], offset: int) -> 
     values: list[Any] = []
     for record in requests:
         is_plain = record.taken and record.status == 200
-        if not is_plain or record.batch or record.loaded or record.cold_start or record.payloads:
+        if not is_plain or record.batch or record.cache or record.loaded or record.cold_start or record.payloads:
             templates.append(b"%b")
             values.append(_line(events, record, offset))
             continue
@@ -151,6 +151,8 @@ def _fields(record: Request) -> dict[str, Any]:
         fields |= {f"{part}_ms": _ms(getattr(record, part)) for part in PHASES}
         if record.batch:
             fields["batch_rows"] = record.batch
+        if record.cache:
+            fields |= {"cache_ms": _ms(record.cache), "cached": record.cached}
     if record.loaded:
         fields["load_ms"] = _ms(record.loaded - record.loading)
     return fields | (record.payloads.fields() if record.payloads else {})

@@ -14,6 +14,11 @@ SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 PHASES = ("decode", "queue", "infer", "encode")
+# Of models whose responses are kept.
+CACHE = "cache"
+HIT, MISS = "hit", "miss"
+# Why the response cache was of no use to a request, but for what it doesn't have.
+TIMEOUT, UNREACHABLE, REFUSED, FOREIGN = "timeout", "unreachable", "refused", "foreign"
 # Those of HTTP; a client may send any other word, which OpenTelemetry calls so.
 METHODS = frozenset(("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"))
 OTHER_METHOD = "_OTHER"
@@ -75,7 +80,7 @@ PHASE_SECONDS = Metric(
     COUNTER,
     "seconds",
     (*MODEL, "phase"),
-    "The same time by phase: decode, queue, infer, encode",
+    "The same time by phase: decode, queue, infer, encode; cache of models with response_cache",
 )
 COST = Metric(
     "inferry_request_cost_dollars_total",
@@ -134,6 +139,30 @@ CACHE_MISSES = Metric(
 )
 CACHE_EVICTIONS = Metric(
     "inferry_model_cache_evictions_total", COUNTER, "models", (), "Models dropped to keep to MODEL_CACHE_SIZE"
+)
+RESPONSE_CACHE_LOOKUPS = Metric(
+    "inferry_response_cache_lookups_total",
+    COUNTER,
+    "lookups",
+    (*MODEL, "outcome"),
+    "Runs of models with response_cache that responses were looked for in place of: hit or miss",
+)
+RESPONSE_CACHE_FAILURES = Metric(
+    "inferry_response_cache_failures_total",
+    COUNTER,
+    "failures",
+    ("reason",),
+    "Failures of Redis as the response cache: timeout, unreachable, refused (an error), foreign (no entry of ours)",
+)
+RESPONSE_CACHE_EVICTIONS = Metric(
+    "inferry_response_cache_evictions_total",
+    COUNTER,
+    "responses",
+    (),
+    "Responses dropped from memory to keep to RESPONSE_CACHE_BYTES",
+)
+RESPONSE_CACHE_BYTES = Metric(
+    "inferry_response_cache_bytes", GAUGE, "bytes", (), "Responses that are kept in memory now"
 )
 COLD_STARTS = Metric("inferry_cold_starts_total", COUNTER, "starts", (), "Starts of a function's environment")
 INIT_SECONDS = Metric(
@@ -210,7 +239,7 @@ NV_COUNT = Metric(
     COUNTER,
     "inferences",
     MODEL,
-    "Number of inferences performed: one per row, with max_batch_size 0 one per request",
+    "Number of inferences performed: one per row, with max_batch_size 0 one per request; none for cached responses",
 )
 NV_EXEC_COUNT = Metric(f"{_NV}exec_count", COUNTER, "runs", MODEL, "Number of model executions performed")
 NV_REQUEST = Metric(
@@ -228,6 +257,23 @@ NV_OUTPUT = Metric(
 )
 NV_PENDING = Metric(
     f"{_NV}pending_request_count", GAUGE, "requests", MODEL, "Number of requests waiting for execution, or in a thread"
+)
+
+NV_HITS = Metric("nv_cache_num_hits_per_model", COUNTER, "requests", MODEL, "Number of cache hits per model")
+NV_MISSES = Metric("nv_cache_num_misses_per_model", COUNTER, "requests", MODEL, "Number of cache misses per model")
+NV_HIT_TIME = Metric(
+    "nv_cache_hit_duration_per_model",
+    COUNTER,
+    "microseconds",
+    MODEL,
+    "Total cache hit duration per model, in microseconds",
+)
+NV_MISS_TIME = Metric(
+    "nv_cache_miss_duration_per_model",
+    COUNTER,
+    "microseconds",
+    MODEL,
+    "Total cache miss (insert+lookup) duration per model, in microseconds",
 )
 
 TRITON = tuple(

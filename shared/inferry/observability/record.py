@@ -69,7 +69,8 @@ class RequestRecord(Timings):
         self.started = started
         self.cold_start = False
         self.model = self.version = self.digest = self.reason = self.route = ""
-        self.decode = self.queue = self.infer = self.encode = self.batch = 0
+        self.decode = self.queue = self.infer = self.encode = self.batch = self.cache = 0
+        self.cached = False
         self.rows = self.status = self.received = self.sent = 0
         self.taken = self.loading = self.loaded = self.ended = 0
         self.span: Span | None = None

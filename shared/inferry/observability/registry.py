@@ -106,6 +106,13 @@ class Metrics:
     def evicted(self) -> None:
         self._add(catalogue.CACHE_EVICTIONS)
 
+    def response_evicted(self) -> None:
+        self._add(catalogue.RESPONSE_CACHE_EVICTIONS)
+
+    def response_cache_failed(self, reason: str) -> None:
+        """The store of responses was of no use to a request, for a reason of the catalogue."""
+        self._add(catalogue.RESPONSE_CACHE_FAILURES, (reason,))
+
     def cold_start(self, init_seconds: float) -> None:
         """The first request of a function's environment came `init_seconds` after the environment's start."""
         self._add(catalogue.COLD_STARTS)

@@ -37,9 +37,12 @@ REASON: dict[type[BaseException], str] = {
 }
 
 _BOUNDS_NS = tuple(int(seconds * 1e9) for seconds in catalogue.SECONDS)
-# Numbers that wait to be added up, at most. Adding them up under the lock at each request takes 0.9 us more, 4 % of one
-# (Python 3.11; the row "counting a request" of `make bench`).
-_FOLD = 8 * 128
+# Numbers of a response and of a run, of which so many wait to be added up. To do that under the lock each time takes
+# 0.9 us more, 4 % of a request (Python 3.11; the row "counting a request" of `make bench`).
+_RESPONSE, _RUN = 9, 2
+_FOLD = _RESPONSE * 128
+# In the place of a batch's rows: the response was kept, and nothing ran.
+_CACHED = -1
 
 
 class Histogram(NamedTuple):
@@ -78,7 +81,8 @@ class Duration:
 class Timings:
     """Nanoseconds of one request: `decode` bytes to arrays, `queue` waiting, `infer` running, `encode` the response.
 
-    `batch` counts the rows of the batch that it ran in, 0 when it was in none.
+    `batch` counts the rows of the batch that it ran in, 0 when it was in none; `cache` is the time of the response
+    cache, and `cached` whether that had all there is to give.
     """
 
     decode: int = 0
@@ -86,6 +90,8 @@ class Timings:
     infer: int = 0
     encode: int = 0
     batch: int = 0
+    cache: int = 0
+    cached: bool = False
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -116,18 +122,23 @@ class ModelStats:
         "_batched",
         "_batches",
         "_buckets",
+        "_cache",
         "_decode",
         "_encode",
         "_exemplars",
         "_failures",
+        "_hits",
         "_infer",
         "_inferences",
+        "_keeps",
         "_last",
         "_lock",
+        "_misses",
         "_queue",
         "_received",
         "_requests",
         "_rows",
+        "_run",
         "_runs",
         "_sent",
         "_sizes",
@@ -137,6 +148,7 @@ class ModelStats:
 
     def __init__(self, batched: bool = True) -> None:
         self._batched = batched
+        self._keeps = False
         self.reset()
 
     def reset(self) -> None:
@@ -145,22 +157,26 @@ class ModelStats:
         self.created = time.time()
         self.in_flight = 0
         self._requests = self._rows = self._inferences = self._received = self._sent = 0
-        self._decode = self._queue = self._infer = self._encode = 0
+        self._decode = self._queue = self._infer = self._encode = self._cache = 0
+        # Of those requests that a run was for: how many, and their times.
+        self._run = _Runs()
+        self._hits, self._misses = Duration(), Duration()
         self._buckets = [0] * (len(_BOUNDS_NS) + 1)
         self._exemplars: list[Exemplar | None] = []
         self._failures = {reason: Duration() for reason in catalogue.REASONS}
         self._batches: defaultdict[int, _Runs] = defaultdict(_Runs)
         self._sizes: Counter[int] = Counter()
-        # Numbers that are not added up yet: eight for each response, two for each run. Extending a list is atomic.
+        # Numbers that are not added up yet. Extending a list is atomic.
         self._answered: list[int] = []
         self._runs: list[int] = []
         self._last = 0
 
-    def serves(self, batched: bool) -> None:
+    def serves(self, batched: bool, keeps_responses: bool = False) -> None:
         """From now on requests are of a model with this config."""
         with self._lock:
             self._fold()
             self._batched = batched
+            self._keeps = self._keeps or keeps_responses
 
     def succeeded(self, timings: Timings, rows: int, ended: int, received: int = 0, sent: int = 0) -> None:
         """A request of `rows` rows was answered; its body had `received` bytes, the response's `sent`.
@@ -172,8 +188,8 @@ class ModelStats:
         self.in_flight -= 1
         self._last = ended
         answered = self._answered
-        batch = timings.batch
-        answered += (timings.decode, timings.queue, timings.infer, timings.encode, batch, rows, received, sent)
+        batch, cache = _CACHED if timings.cached else timings.batch, timings.cache
+        answered += (timings.decode, timings.queue, timings.infer, timings.encode, batch, rows, received, sent, cache)
         if len(answered) >= _FOLD:
             with self._lock:
                 self._fold()
@@ -184,6 +200,16 @@ class ModelStats:
         with self._lock:
             self.in_flight -= 1
             self._failures[reason if reason in self._failures else "error"].add(ns)
+
+    def cache_hit(self, ns: int) -> None:
+        """A response was kept, and found after `ns` nanoseconds."""
+        with self._lock:
+            self._hits.add(ns)
+
+    def cache_miss(self, ns: int) -> None:
+        """One was not, which took `ns` nanoseconds; those of keeping it from now on are among them."""
+        with self._lock:
+            self._misses.add(ns)
 
     def traced(self, ns: int, trace_id: str, span_id: str) -> None:
         """A span shows a request that was answered after `ns` nanoseconds: an exemplar of its bucket."""
@@ -200,18 +226,26 @@ class ModelStats:
 
     def _fold(self) -> None:
         """Counts what is only written down yet: a request has better things to do than to add it all up."""
-        decode, queue, infer, encode, batches, rows, received, sent = _columns(self._answered, 8)
+        decode, queue, infer, encode, batches, rows, received, sent, cache = _columns(self._answered, _RESPONSE)
         self._decode += sum(decode)
         self._queue += sum(queue)
         self._infer += sum(infer)
         self._encode += sum(encode)
+        self._cache += sum(cache)
         self._requests += len(rows)
         self._rows += sum(rows)
         self._received += sum(received)
         self._sent += sum(sent)
-        for took in map(sum, zip(decode, queue, infer, encode, strict=True)):
+        for took in map(sum, zip(decode, queue, infer, encode, cache, strict=True)):
             self._buckets[bisect_left(_BOUNDS_NS, took)] += 1
-        sizes, durations = _columns(self._runs, 2)
+        if _CACHED in batches:
+            ran = [batch != _CACHED for batch in batches]
+            decode, infer, encode, rows = ([*compress(column, ran)] for column in (decode, infer, encode, rows))
+            batches = [*compress(batches, ran)]
+        self._run.count += len(rows)
+        self._run.decode += sum(decode)
+        self._run.encode += sum(encode)
+        sizes, durations = _columns(self._runs, _RUN)
         sizes += compress(rows, map(not_, batches))
         durations += compress(infer, map(not_, batches))
         self._sizes.update(sizes)
@@ -246,23 +280,20 @@ class ModelStats:
         with self._lock:
             self._fold()
             parts = {
-                "success": self._decode + self._queue + self._infer + self._encode,
-                "queue": self._queue,
-                "compute_input": self._decode,
-                "compute_infer": self._infer,
-                "compute_output": self._encode,
-            }
-            durations = {name: Duration(self._requests, ns) for name, ns in parts.items()}
-            durations |= {
+                "success": Duration(self._requests, sum(self._phases())),
+                "queue": Duration(self._requests, self._queue),
+                "compute_input": Duration(self._run.count, self._run.decode),
+                "compute_infer": Duration(self._run.count, self._infer),
+                "compute_output": Duration(self._run.count, self._run.encode),
                 "fail": self._failed(catalogue.NV_FAILURES),
-                "cache_hit": Duration(),
-                "cache_miss": Duration(),
+                "cache_hit": self._hits,
+                "cache_miss": self._misses,
             }
             return {
                 "last_inference": self._last_inference(),
                 "inference_count": self._inferences,
                 "execution_count": self._executions(),
-                "inference_stats": {name: duration.as_dict() for name, duration in durations.items()},
+                "inference_stats": {name: duration.as_dict() for name, duration in parts.items()},
                 "response_stats": {},
                 "batch_stats": [runs.as_dict(size) for size, runs in sorted(self._batches.items())],
             }
@@ -272,8 +303,9 @@ class ModelStats:
         with self._lock:
             self._fold()
             failed = self._failed(self._failures)
-            phases = (self._decode, self._queue, self._infer, self._encode)
+            phases = self._phases()
             reasons = {reason: failure.count for reason, failure in self._failures.items()}
+            lookups = {catalogue.HIT: self._hits.count, catalogue.MISS: self._misses.count} if self._keeps else {}
             answered = Histogram(tuple(accumulate(self._buckets)), sum(phases) / 1e9, tuple(self._exemplars))
             last = self._last_inference() / 1e3
             counts = (self._requests + failed.count, self._rows, self._received, self._sent, self.in_flight)
@@ -281,9 +313,9 @@ class ModelStats:
         yield from zip(_COUNTED, ((),) * len(counts), counts, strict=True)
         yield from ((catalogue.FAILURES, (reason,), count) for reason, count in reasons.items())
         yield catalogue.DURATION, (), answered
-        yield from (
-            (catalogue.PHASE_SECONDS, (phase,), ns / 1e9) for phase, ns in zip(catalogue.PHASES, phases, strict=True)
-        )
+        names = (*catalogue.PHASES, catalogue.CACHE) if self._keeps else catalogue.PHASES
+        yield from ((catalogue.PHASE_SECONDS, (phase,), ns / 1e9) for phase, ns in zip(names, phases, strict=False))
+        yield from ((catalogue.RESPONSE_CACHE_LOOKUPS, (outcome,), count) for outcome, count in lookups.items())
         yield catalogue.FAILURE_SECONDS, (), failed.ns / 1e9
         yield catalogue.BATCH_SIZE, (), batches
         if last:
@@ -293,16 +325,17 @@ class ModelStats:
         """The same under the names of Triton's metrics, as far as they differ."""
         with self._lock:
             self._fold()
-            phases = (self._queue, self._decode, self._infer, self._encode)
-            counts = (
-                self._requests,
-                self._inferences,
-                self._executions(),
-                *(ns // 1000 for ns in (sum(phases), *phases)),
-            )
+            phases = (sum(self._phases()), self._queue, self._run.decode, self._infer, self._run.encode)
+            counts = (self._requests, self._inferences, self._executions(), *(ns // 1000 for ns in phases))
+            kept = (self._hits.count, self._misses.count, self._hits.ns // 1000, self._misses.ns // 1000)
             reasons = {name: sum(self._failures[r].count for r in ours) for name, ours in catalogue.NV_REASONS.items()}
         yield from zip(_NV_COUNTED, ((),) * len(counts), counts, strict=True)
         yield from ((catalogue.NV_FAILURE, (reason,), count) for reason, count in reasons.items())
+        if self._keeps:
+            yield from zip(_NV_CACHE, ((),) * len(kept), kept, strict=True)
+
+    def _phases(self) -> tuple[int, int, int, int, int]:
+        return self._decode, self._queue, self._infer, self._encode, self._cache
 
     def _failed(self, reasons: Iterable[str]) -> Duration:
         failures = [self._failures[reason] for reason in reasons]
@@ -327,6 +360,8 @@ _NV_COUNTED = (
     catalogue.NV_INFER,
     catalogue.NV_OUTPUT,
 )
+
+_NV_CACHE = (catalogue.NV_HITS, catalogue.NV_MISSES, catalogue.NV_HIT_TIME, catalogue.NV_MISS_TIME)
 
 
 def _columns(numbers: list[int], width: int) -> list[list[int]]:

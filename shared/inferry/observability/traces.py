@@ -149,7 +149,7 @@ class RequestSpan:
             self._predicted(record, record.taken + offset)
             here = self._span.get_span_context()
             if record.status == 200 and here.trace_flags.sampled:
-                took = record.decode + record.queue + record.infer + record.encode
+                took = record.decode + record.queue + record.infer + record.cache + record.encode
                 self._metrics.model(record.model, record.version).traced(took, self.trace_id, f"{here.span_id:016x}")
         if record.reason:
             self._span.set_attribute("error.type", record.reason)
@@ -159,6 +159,8 @@ class RequestSpan:
 
     def _predicted(self, record: RequestRecord, taken: int) -> None:
         attributes: dict[str, Any] = {"inferry.rows": record.rows, "inferry.queue_ms": record.queue / 1e6}
+        if record.cache:
+            self._span.set_attributes({"inferry.cache_ms": record.cache / 1e6, "inferry.cached": record.cached})
         ready = taken + record.decode
         parent = self._span
         if record.batch:

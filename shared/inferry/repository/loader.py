@@ -8,6 +8,7 @@ from inferry.errors import InferryError, InvalidModel
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
 from inferry.repository.content import Content
+from inferry.runtime import onnx_file
 from inferry.runtime.model import WARM_UP_TIMEOUT, Model
 from inferry.runtime.model_config import ModelConfig
 from inferry.runtime.row_proof import RowProof
@@ -58,11 +59,20 @@ def load(
     proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
     facts = (content.digest, content.size)
     model = Model(name, version, config, session, *facts, stats, proof, content.form, content.hashed)
+    if config.response_cache.enable:
+        model.random = onnx_file.random_operators(content.model)
+        model.keeps_responses = not model.random
+        if model.random:
+            log.warning(
+                "no responses of model '%s' version %s are kept, as its config.json asks: %s gives something else each "
+                "time",
+                *(name, version, ", ".join(model.random)),
+            )
     if config.warm_up:
         model.warm_run = _warm_up(model)
     if config.dynamic_batching:
         _check_batching(model)
-    stats.serves(batched=config.max_batch_size > 0)
+    stats.serves(batched=config.max_batch_size > 0, keeps_responses=model.keeps_responses)
     return model
 
 

@@ -74,6 +74,8 @@ def config(model: Model) -> dict[str, Any]:
     if model.config.dynamic_batching:
         delay = model.config.dynamic_batching.max_queue_delay_us
         value["dynamic_batching"] = {"max_queue_delay_microseconds": delay}
+    if model.config.response_cache.enable:
+        value["response_cache"] = {"enable": model.keeps_responses}
     return value
 
 
@@ -138,6 +140,7 @@ def _properties(model: Model) -> Mapping[str, str]:
         **_form(model.form),
         "producer": file.producer,
         "description": model.config.description,
+        "response_cache": _response_cache(model),
         "rows": model.row_proof.verdict.rows,
         "rows_reason": model.row_proof.verdict.reason,
         "threads": f"1, because of {', '.join(file.numerics.trees)}" if model.has_one_thread else "",
@@ -145,6 +148,12 @@ def _properties(model: Model) -> Mapping[str, str]:
         **opsets,
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _response_cache(model: Model) -> str:
+    if model.random:
+        return f"off, because of {', '.join(model.random)}"
+    return "on" if model.keeps_responses else ""
 
 
 def _form(form: ServedForm | None) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Model:
 
     `hashed`: its files were hashed for this load, else what is known of the same files was taken; `load_seconds`: until
     the end of the warm-up run, fetching included; `warm_run`: nanoseconds and kind of the warm-up's second run, which
-    tell what a request will take.
+    tell what a request will take; `keeps_responses`: by its config, unless operators are `random`.
     """
 
     name: str
@@ -61,6 +61,8 @@ class Model:
     hashed: bool = True
     load_seconds: float = 0.0
     warm_run: tuple[int, Kind | None] | None = None
+    keeps_responses: bool = False
+    random: tuple[str, ...] = ()
     users: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _scheduler: Scheduler | None = None

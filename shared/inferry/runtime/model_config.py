@@ -26,6 +26,12 @@ class DynamicBatching(NamedTuple):
     max_queue_delay_us: int = 0
 
 
+class ResponseCache(NamedTuple):
+    """Keep the outputs of runs for requests that are the same, if `enable` says so."""
+
+    enable: bool = False
+
+
 class ModelConfig(NamedTuple):
     """What config.json may hold; every key is optional.
 
@@ -33,7 +39,7 @@ class ModelConfig(NamedTuple):
     row; `max_queue_size`: requests that may wait; `example`: {"inputs": [...], "expect": {...}}, the inputs as in an
     inference request; `warm_up`: run the example when the model loads; `threads`: of its session, 0 for
     INTRA_OP_THREADS; `rows`: "joined" has rows run together without a proof; `preprocess`: how images become rows, by
-    input.
+    input; `response_cache`: whether responses are kept.
     """
 
     description: str = ""
@@ -49,6 +55,7 @@ class ModelConfig(NamedTuple):
     threads: int = 0
     rows: str = ""
     preprocess: Mapping[str, "Preprocess"] = _NOTHING
+    response_cache: ResponseCache = ResponseCache()
 
 
 def parse_config(text: bytes, model: str) -> ModelConfig:
@@ -125,6 +132,12 @@ def _batching(value: Any, model: str) -> DynamicBatching | None:
     return DynamicBatching(**_known(_named(DynamicBatching._fields), value, model, "dynamic_batching."))
 
 
+def _response_cache(value: Any, model: str) -> ResponseCache | None:
+    if not isinstance(value, dict):
+        return None
+    return ResponseCache(**_known(_named(ResponseCache._fields), value, model, "response_cache."))
+
+
 def _preprocess(value: Any, model: str) -> "dict[str, Preprocess] | None":
     from inferry.runtime.preprocess import CHECKS, Preprocess  # for few: most models take no images
 
@@ -133,6 +146,7 @@ def _preprocess(value: Any, model: str) -> "dict[str, Preprocess] | None":
     return {name: Preprocess(**_known(CHECKS, how, model, f"preprocess.{name}.")) for name, how in value.items()}
 
 
+_FLAG = ("true or false", lambda value, _: value if isinstance(value, bool) else None)
 _CHECKS = {
     "description": ("a string", _string),
     "labels": ("an object of output names to arrays of labels", _labels),
@@ -144,8 +158,10 @@ _CHECKS = {
     "sha256": ("an object of versions to SHA-256 digests", _string_map),
     "columns": ("an array of names", _strings),
     "example": ("an object with 'inputs'", lambda value, _: value if isinstance(value, dict) else None),
-    "warm_up": ("true or false", lambda value, _: value if isinstance(value, bool) else None),
+    "warm_up": _FLAG,
     "rows": ('"joined"', lambda value, _: value if value == "joined" else None),
     "preprocess": ("an object of input names to objects that say how their images are read", _preprocess),
     "threads": _count_to(MOST_THREADS, ""),
+    "response_cache": ("an object with 'enable'", _response_cache),
+    "enable": _FLAG,
 }

@@ -23,6 +23,13 @@ _UINT8, _INT8 = 2, 3
 
 TREES = frozenset({"TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"})
 
+# Operators that give something else at each run. Dropout does if it is told that it trains.
+RANDOM = frozenset(
+    ["Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Sampling"]
+)
+_DROPOUT, _TRAINING = "Dropout", 2
+_RANDOM_SIGNS = (b"Random", b"Bernoulli", b"Multinomial", b"Sampling", b"Dropout")
+
 # Operators that multiply 8-bit integers: where their activations and their weights stand among their inputs.
 _PRODUCTS: dict[str, tuple[int, tuple[int, ...]]] = {
     "ConvInteger": (1, (0,)),  # ONNX Runtime multiplies the weights by the activations
@@ -116,6 +123,29 @@ def read(model: Value) -> Numerics:
             walk.nodes((node for key, node in fields(value) if key == _FUNCTION_NODES), {})
     can_widen = walk.can_widen and not (walk.mixed and walk.signed)
     return Numerics(tuple(sorted(walk.trees)), tuple(sorted(walk.mixed)), can_widen, tuple(sorted(walk.dynamic)))
+
+
+def random(model: Value) -> tuple[str, ...]:
+    """The operators of a ModelProto that give something else at each run, sorted. Errors as `read`."""
+    found: set[str] = set()
+    for number, value in fields(model):
+        key = {_MODEL_GRAPH: _GRAPH_NODES, _MODEL_FUNCTIONS: _FUNCTION_NODES}.get(number)
+        if key is not None:
+            _add_random(found, value, key, 0)
+    return tuple(sorted(found))
+
+
+def _add_random(found: set[str], graph: Value, key: int, depth: int) -> None:
+    if depth > _DEPTH:
+        raise ValueError(f"graphs within graphs, more than {_DEPTH}")
+    for number, value in fields(graph):
+        if number != key or not any(sign in bytes(value) for sign in _RANDOM_SIGNS):
+            continue
+        node = _node(value)
+        if node.op in RANDOM or (node.op == _DROPOUT and any(node.inputs[_TRAINING:])):
+            found.add(node.op)
+        for inner in _graphs(node):
+            _add_random(found, inner, _GRAPH_NODES, depth + 1)
 
 
 def _is_concerned(number: int, value: Value) -> bool:

@@ -60,6 +60,17 @@ def read(path: Path) -> ModelFile:
     return parse(b"", path.name)
 
 
+def random_operators(onnx: Path | bytes) -> tuple[str, ...]:
+    """The operators of an ONNX file, or its bytes, that give something else at each run. OSError.
+
+    The file is one that could be read.
+    """
+    if isinstance(onnx, bytes):
+        return numerics.random(memoryview(onnx))
+    with onnx.open("rb") as file:
+        return numerics.random(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
 def parse(content: bytes | mmap.mmap, name: str) -> ModelFile:
     """The facts of an ONNX file's content; `name` is for messages."""
     if not content:

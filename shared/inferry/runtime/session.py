@@ -95,6 +95,8 @@ class Session:
         except Exception as exc:
             raise InvalidModel(f"model '{model}' can't be loaded: {_load_failure(exc, onnx)}") from exc
         session._model_bytes = None  # it would keep them for ever
+        self.threads = _threads(options, file.numerics)
+        """Of a run; 0 where ONNX Runtime chooses."""
         self.notes = numerics.notes(file.numerics._replace(widened=is_widened), options.threads)
         """What to know before results of two machines are compared."""
         self._session = session
@@ -221,7 +223,7 @@ def _is_about_arguments(exc: Exception) -> bool:
 
 def _opened(onnx: Path | bytes, options: SessionOptions, facts: Numerics) -> tuple[Any, bool]:
     """The session, and whether its products of uint8 and int8 are exact on every kind of CPU."""
-    threads = options.threads or (1 if facts.trees else options.intra_op_threads)
+    threads = _threads(options, facts)
     settings = session_options(threads)
     if options.is_native:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -232,6 +234,10 @@ def _opened(onnx: Path | bytes, options: SessionOptions, facts: Numerics) -> tup
             return ort.InferenceSession(onnx, widening, providers=_PROVIDERS), facts.widened
         return ort.InferenceSession(onnx, settings, providers=_PROVIDERS), False
     return ort.InferenceSession(onnx, settings, providers=_PROVIDERS), facts.widened
+
+
+def _threads(options: SessionOptions, facts: Numerics) -> int:
+    return options.threads or (1 if facts.trees else options.intra_op_threads)
 
 
 @lru_cache

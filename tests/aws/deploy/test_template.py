@@ -122,12 +122,21 @@ def test_a_name_that_cloudwatch_drops(tmp_path: Path) -> None:
         synthesise(context, tmp_path / "out", sources(tmp_path / "source"))
 
 
-def test_what_the_image_needs_for_otlp(tmp_path: Path) -> None:
-    context = {"environments": {"dev": {"settings": {"METRICS_SINKS": "emf,otlp"}}}}
+@pytest.mark.parametrize(
+    ("settings", "extras"),
+    [
+        ({"METRICS_SINKS": "emf,otlp"}, "aws,batch,otel"),
+        ({"RESPONSE_CACHE_URL": "rediss://cache.example"}, "aws,batch,redis"),
+        ({"RESPONSE_CACHE_URL": "rediss://cache.example", "TRACES": "true"}, "aws,batch,otel,redis"),
+    ],
+)
+def test_what_the_image_needs(tmp_path: Path, settings: dict[str, str], extras: str) -> None:
+    context = {"environments": {"dev": {"settings": settings}}}
     synthesise(context, tmp_path / "out", sources(tmp_path / "source"))
     [manifest] = (tmp_path / "out").glob("*.assets.json")
     [image] = json.loads(manifest.read_text())["dockerImages"].values()
-    assert image["source"]["dockerBuildArgs"] == {"EXTRAS": "aws,batch,otel"}
+    assert image["source"]["dockerBuildArgs"] == {"EXTRAS": extras}
+    assert (ROOT / "images" / "packages" / f"{extras}.txt").exists()
 
 
 def test_a_new_secret_has_a_digest_that_nobody_has_a_key_for(keys: Assembly) -> None:

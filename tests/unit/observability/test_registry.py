@@ -68,7 +68,8 @@ def test_labels_are_bounded() -> None:
 
 def answered(stats: ModelStats, *phases: int, rows: int = 1, received: int = 0, sent: int = 0) -> None:
     stats.in_flight += 1
-    stats.succeeded(Timings(*phases), rows, time.perf_counter_ns(), received, sent)
+    decode, queue, infer, encode = phases
+    stats.succeeded(Timings(decode, queue, infer, encode), rows, time.perf_counter_ns(), received, sent)
 
 
 def failed(stats: ModelStats, exc: BaseException, ns: int) -> None:
@@ -360,6 +361,9 @@ def busy() -> Metrics:
     metrics = Metrics(price_second=2.0)
     stats = metrics.model("m", "1")
     answered(stats, 1 * MS, 2 * MS, 3 * MS, 4 * MS, rows=3, received=100, sent=50)
+    stats.serves(batched=True, keeps_responses=True)
+    stats.cache_miss(1)
+    metrics.response_cache_failed(catalogue.TIMEOUT)
     stats.traced(10 * MS, "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
     failed(stats, errors.QueueFull(), 5 * MS)
     metrics.loaded("m", "1", 0.25)
@@ -372,7 +376,11 @@ def busy() -> Metrics:
     metrics.not_logged("postgres", 1)
     metrics.responses["POST", "/v2/models/{model}/infer", 200] += 2
     metrics.watch(
-        lambda: [Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234), Gauge(catalogue.QUEUED, ("m", "1"), 2)]
+        lambda: [
+            Gauge(catalogue.LOADED_BYTES, ("m", "1", "plain"), 1234),
+            Gauge(catalogue.QUEUED, ("m", "1"), 2),
+            Gauge(catalogue.RESPONSE_CACHE_BYTES, (), 5678),
+        ]
     )
     assert {family.metric for family in metrics.collect()} == set(CATALOGUE)
     return metrics

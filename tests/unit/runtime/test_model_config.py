@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferry.errors import InvalidModel
-from inferry.runtime.model_config import DynamicBatching, ModelConfig, parse_config
+from inferry.runtime.model_config import DynamicBatching, ModelConfig, ResponseCache, parse_config
 from inferry.runtime.preprocess import Preprocess
 
 KEYS = (
     "description, labels, max_batch_size, dynamic_batching, max_queue_size, default_version, sha256, columns, "
-    "example, warm_up, threads, rows, preprocess"
+    "example, warm_up, threads, rows, preprocess, response_cache"
 )
 
 
@@ -39,6 +39,7 @@ def test_no_key_is_required() -> None:
         "threads": 0,
         "rows": "",
         "preprocess": {},
+        "response_cache": ResponseCache(enable=False),
     }
 
 
@@ -48,7 +49,7 @@ def test_every_key() -> None:
         "max_batch_size": 64, "dynamic_batching": {"max_queue_delay_us": 500}, "max_queue_size": 10,
         "default_version": "2", "sha256": {"1": "ab", "2": "cd"}, "columns": ["age", "sex"],
         "example": {"inputs": [{"name": "x"}], "expect": {"y": [1]}}, "warm_up": true, "threads": 2,
-        "rows": "joined", "preprocess": {"image": {"resize": "crop", "size": 224}}
+        "rows": "joined", "preprocess": {"image": {"resize": "crop", "size": 224}}, "response_cache": {"enable": true}
     }"""
     assert list(json.loads(text)) == KEYS.split(", ") == list(ModelConfig._fields)
     assert parse_config(text.encode(), "m") == ModelConfig(
@@ -65,6 +66,7 @@ def test_every_key() -> None:
         threads=2,
         rows="joined",
         preprocess={"image": Preprocess("crop", (224, 224))},
+        response_cache=ResponseCache(enable=True),
     )
 
 
@@ -109,6 +111,7 @@ BAD = [
     ("rows", '"single"', '"joined"'),
     ("rows", "true", '"joined"'),
     ("preprocess", "[]", "an object of input names to objects that say how their images are read"),
+    ("response_cache", "true", "an object with 'enable'"),
     ("dynamic_batching", "true", "an object"),
     ("dynamic_batching", "null", "an object"),
 ]
@@ -146,6 +149,12 @@ def test_bad_delays(value: str) -> None:
         "'dynamic_batching.max_queue_delay_us' in config.json of model 'm' must be a whole number of microseconds "
         "from 0 to 1000000, got "
     )
+
+
+@pytest.mark.parametrize("value", ["1", '"true"', "null", "{}"])
+def test_what_says_neither_whether_responses_are_kept(value: str) -> None:
+    text = f'{{"response_cache":{{"enable":{value}}}}}'
+    assert refused(text).startswith("'response_cache.enable' in config.json of model 'm' must be true or false, got ")
 
 
 @pytest.mark.parametrize(
