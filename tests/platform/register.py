@@ -1,7 +1,7 @@
 """What somebody does with MLflow's client: register.py COMMAND NAME ...; prints what came of it, in JSON.
 
 onnx NAME FILE [LOCATION]: logs and registers the model in a file, in an experiment whose artifacts are at LOCATION.
-sklearn NAME: a model without ONNX. alias NAME ALIAS VERSION. predict NAME VERSION: with ones, by MLflow's own pyfunc.
+sklearn NAME: a model without ONNX. predict NAME VERSION: with ones, by MLflow's own pyfunc.
 """
 
 import json
@@ -39,16 +39,12 @@ def log_sklearn(name: str) -> dict[str, Any]:
     return registered(name, mlflow.sklearn.log_model(model, name=name, registered_model_name=name, **options))
 
 
-def alias(name: str, alias: str, version: str) -> None:
-    client.set_registered_model_alias(name, alias, version)
-
-
 def predict(name: str, version: str) -> dict[str, Any]:
     model = mlflow.pyfunc.load_model(f"models:/{name}/{version}")
     predicted = model.predict({"x": np.ones((1, 3), np.float32)})
     return {output: array.tolist() for output, array in predicted.items()}
 
 
-COMMANDS: dict[str, Callable[..., Any]] = {"onnx": log_onnx, "sklearn": log_sklearn, "alias": alias, "predict": predict}
+COMMANDS: dict[str, Callable[..., Any]] = {"onnx": log_onnx, "sklearn": log_sklearn, "predict": predict}
 command, *arguments = sys.argv[1:]
 print(json.dumps(COMMANDS[command](*arguments)))

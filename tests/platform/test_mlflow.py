@@ -55,27 +55,29 @@ def test_external_data_has_mlflows_name(platform: Platform, tmp_path: Path) -> N
     assert re.fullmatch(r"[0-9a-f-]{36}\.data", name)
 
 
+JSON = {"Content-Type": "application/json"}
+
+
+def asked(platform: Platform, method: str, route: str, body: dict[str, str]) -> None:
+    answer = platform.ask(f"/api/2.0/mlflow/{route}", body, JSON, "MLFLOW_PORT", method)
+    assert answer.status == 200, answer.body
+
+
 def test_an_alias_moves_while_a_server_runs(platform: Platform, twice: Registered, tmp_path: Path) -> None:
     """Of another server than Compose's, whose default is the highest version."""
-    with_client(tmp_path, "alias", twice.name, "champion", twice.version)
+    champion = {"name": twice.name, "alias": "champion"}
+    asked(platform, "POST", "registered-models/alias", {**champion, "version": twice.version})
     again = register(tmp_path, twice.name, onnx_models.scaled(4.0))
-    champion = opened(platform, tmp_path / "cache", "?alias=champion")
-    assert champion.names() == [twice.name]
-    assert champion.get(twice.name).version == twice.version
-    with_client(tmp_path, "alias", twice.name, "champion", again.version)
-    champion.refresh()
-    assert champion.get(twice.name).version == again.version
-    body = eventually(lambda: newest(platform, again))
-    assert body == [0.0, 4.0, 8.0]
+    repository = opened(platform, tmp_path / "cache", "?alias=champion")
+    assert repository.names() == [twice.name]
+    assert repository.get(twice.name).version == twice.version
+    asked(platform, "POST", "registered-models/alias", {**champion, "version": again.version})
+    repository.refresh()
+    assert repository.get(twice.name).version == again.version
+    assert eventually(lambda: newest(platform, again)) == [0.0, 4.0, 8.0]
     # The tests after this one want it to double.
-    with_client(tmp_path, "alias", twice.name, "champion", twice.version)
-    url = f"/api/2.0/mlflow/model-versions/delete?name={again.name}&version={again.version}"
-    deleted = {"name": again.name, "version": again.version}
-    assert platform.ask(url.partition("?")[0], deleted, JSON, "MLFLOW_PORT", "DELETE").status == 200
+    asked(platform, "DELETE", "model-versions/delete", {"name": again.name, "version": again.version})
     eventually(lambda: platform.ask(twice.path, inputs()).json["model_version"] == twice.version)
-
-
-JSON = {"Content-Type": "application/json"}
 
 
 def newest(platform: Platform, model: Registered) -> list[float] | None:
