@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary, finalize
 
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.observability.registry import Metrics
-from inferry.repository.layout import Scan, newest_first, scan
+from inferry.repository.layout import ModelFiles, Scan, newest_first, scan
 from inferry.repository.store import Store, is_registry, open_file, open_registry, open_store
 from inferry.repository.version import (
     LOADING,
@@ -98,9 +98,16 @@ class Repository:
         return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
 
     def config_file(self, name: str) -> bytes | None:
-        """The content of a model's config.json, None when it has none. StoreError."""
-        found = self._find(self._store.list())[0].get(name)
-        return self._store.read(found.config.path, MAX_CONFIG_BYTES) if found and found.config else None
+        """The content of a model's config.json, None when it has none. StoreError.
+
+        InvalidModel where versions have their own, and these differ: none of them is the model's.
+        """
+        found = self._find(self._store.list())[0].get(name, ModelFiles())
+        files = {found.config} if found.configs is None else {found.configs.get(version) for version in found.versions}
+        contents = {self._store.read(file.path, MAX_CONFIG_BYTES) if file else None for file in files}
+        if len(contents) > 1:
+            raise InvalidModel(f"the versions of model '{name}' have different config.json files: expected one for all")
+        return contents.pop() if contents else None
 
     def entry(self, name: str, version: str) -> ModelVersion:
         """One version of a model, loaded or not. ModelNotFound lists those that exist."""

@@ -159,6 +159,10 @@ def test_each_version_has_its_own_config(registry: Registry, served: Callable[..
     labels = [repository.get("scale", number).config.labels for number in ("1", "2", "3")]
     assert labels == [{"y": ("a", "b", "c")}, {"y": ("c", "b", "a")}, {}]
     assert repository.get("scale").version == "3"
+    with pytest.raises(InvalidModel, match="the versions of model 'scale' have different"):
+        repository.config_file("scale")
+    registry.models = {"scale": {number: version(config_json=configs["1"]) for number in "12"}}
+    assert served().config_file("scale") == configs["1"]
 
 
 def test_files_with_another_digest_are_refused(registry: Registry, served: Callable[..., Repository]) -> None:
