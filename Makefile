@@ -225,7 +225,7 @@ $(VENV)/server: $(VENV)/bin/python pyproject.toml constraints.txt
 $(VENV)/dev: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "installing the server and the development tools into $(VENV) (some minutes, once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade pip
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,grpc,aws,azure,batch,clouds,completion,images,otel,postgres,quantize,redis,size,tables,bench]' --group dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,grpc,aws,azure,batch,clouds,completion,images,mlflow,otel,postgres,quantize,redis,size,tables,bench]' --group dev
 	@touch $(VENV)/server $(VENV)/cdk $@
 
 $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt

@@ -16,6 +16,7 @@ from inferry.observability.logs import LOGGERS
 from inferry.runtime import onnx_file
 from inferry.runtime.session import Session, SessionOptions
 from inferry.settings import Settings
+from registries import Registry, running
 
 VARIABLES = {field.name.upper() for field in fields(Settings)}
 
@@ -52,6 +53,13 @@ def repository(tmp_path: Path) -> Callable[..., str]:
         return str(onnx_models.write(tmp_path / "models", files))
 
     return write
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    """A registry that answers as MLflow's, with nothing in it."""
+    with running() as made:
+        yield made
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ def _setting(default: Any, help: str, minimum: float | None = None, secret: bool
 class Settings:
     """One field per environment variable: MODEL_PATH is `model_path`, and so on."""
 
-    model_path: str = _setting("models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory)")
+    model_path: str = _setting(
+        "models", "Model repository: a folder, an .onnx file, or a URL (s3, az, gs, memory, mlflow+http)"
+    )
     model_name: str = _setting("", "Name of the only model at MODEL_PATH, where that is the model's own folder or file")
     default_model: str = _setting("", "Model for requests that name none; empty: the repository's only model")
     model_cache_size: int = _setting(8, "Models kept loaded; the least recently used one is unloaded first", 1)

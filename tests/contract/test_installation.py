@@ -30,6 +30,7 @@ NEEDED: dict[str, str | list[str]] = {
     "completion": ["completion", "bash"],
     "grpc": "import inferry.grpc.server",
     "images": "import inferry.runtime.images as images; images.check_installed()",
+    "mlflow": "from inferry.repository.mlflow import mlmodel; mlmodel.parse(b'flavors: {sklearn: {}}')",
     "otel": "import inferry.observability.traces, inferry.observability.sinks.otlp",
     "postgres": "import inferry.observability.request_log.postgres",
     "quantize": "import inferry.runtime.eight_bits",

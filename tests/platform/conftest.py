@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import compose
 import onnx_models
@@ -39,7 +39,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 class Registered(NamedTuple):
-    """A version of a model in MLflow's registry, and the id of the model that it is."""
+    """A version of a model in MLflow's registry, and the id of the logged model that it is."""
 
     name: str
     version: str
@@ -47,12 +47,14 @@ class Registered(NamedTuple):
 
     @property
     def path(self) -> str:
-        return f"/v2/models/{self.id}/infer"
+        return f"/v2/models/{self.name}/infer"
 
 
-def register(platform: Platform, folder: Path, name: str, model: bytes) -> Registered:
-    """By MLflow's own client, in a container beside its server."""
-    (folder / "model.onnx").write_bytes(model)
+def with_client(folder: Path, *arguments: str, direct: bool = False) -> Any:
+    """What register.py prints: MLflow's own client, in a container beside its server; `direct`: beside the bucket, too.
+
+    `folder` is /models there.
+    """
     volumes = {folder: "/models", STANDINS / "client": "/client", ROOT / "tests" / "platform": "/tests"}
     given = [part for item in volumes.items() for part in ("--volume", f"{item[0]}:{item[1]}:ro")]
     env = {
@@ -60,11 +62,26 @@ def register(platform: Platform, folder: Path, name: str, model: bytes) -> Regis
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
         "ORT_DISABLE_TELEMETRY": "1",
         "GIT_PYTHON_REFRESH": "quiet",
+        # Else it asks the bucket itself, at an address that only containers know, for minutes.
+        "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
+        "MLFLOW_S3_ENDPOINT_URL": "http://bucket:8333",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": compose.PASSWORDS["BUCKET_ACCESS_KEY"],
+        "AWS_SECRET_ACCESS_KEY": compose.PASSWORDS["BUCKET_SECRET_KEY"],
     }
     given += [part for item in env.items() for part in ("--env", "=".join(item))]
-    network = ("--network", f"{compose.PROJECT}_front", "--name", f"{compose.PROJECT}_client", "--user", "0:0")
-    command = ("--entrypoint", "python3", MLFLOW_IMAGE, "/tests/register.py", "/models/model.onnx", name)
-    said = json.loads(podman("run", "--rm", *network, *given, *command).splitlines()[-1])
+    networks = ["front", "store"] if direct else ["front"]
+    joined = [part for name in networks for part in ("--network", f"{compose.PROJECT}_{name}")]
+    command = ("--entrypoint", "python3", MLFLOW_IMAGE, "/tests/register.py", *arguments)
+    name = ("--name", f"{compose.PROJECT}_client", "--user", "0:0")
+    return json.loads(podman("run", "--rm", *joined, *name, *given, *command).splitlines()[-1])
+
+
+def register(folder: Path, name: str, model: bytes, location: str = "") -> Registered:
+    """A new version of `name`, whose files are right in the bucket where `location` says so."""
+    (folder / "model.onnx").write_bytes(model)
+    place = [location] if location else []
+    said = with_client(folder, "onnx", name, "/models/model.onnx", *place, direct=bool(location))
     assert said["source"] == f"models:/{said['id']}"
     return Registered(name, said["version"], said["id"])
 
@@ -72,7 +89,7 @@ def register(platform: Platform, folder: Path, name: str, model: bytes) -> Regis
 @pytest.fixture(scope="session")
 def twice(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Registered:
     """A model that doubles its input, out of MLflow's registry, and served."""
-    registered = register(platform, tmp_path_factory.mktemp("twice"), "twice", onnx_models.scaled())
+    registered = register(tmp_path_factory.mktemp("twice"), "twice", onnx_models.scaled())
     eventually(lambda: platform.ask(registered.path, inputs()).status == 200)
     return registered
 

@@ -33,8 +33,10 @@ def doubled(answer: Answer) -> bool:
 
 
 def test_a_registered_model_is_served(platform: Platform, twice: Registered) -> None:
-    """From MLflow's bucket, through nginx; its registry names the version."""
-    assert doubled(platform.ask(twice.path, inputs()))
+    """From MLflow, through nginx, under the name and the version that its registry has."""
+    answer = platform.ask(twice.path, inputs())
+    assert doubled(answer)
+    assert (answer.json["model_name"], answer.json["model_version"]) == (twice.name, twice.version)
     query = f"/api/2.0/mlflow/model-versions/get?name={twice.name}&version={twice.version}"
     version = platform.ask(query, port="MLFLOW_PORT").json["model_version"]
     assert (version["status"], version["source"]) == ("READY", f"models:/{twice.id}")
@@ -47,7 +49,7 @@ def test_a_request_has_one_id_everywhere(platform: Platform, twice: Registered) 
     assert (line["method"], line["path"], line["status"]) == ("POST", twice.path, 200)
     assert float(line["upstream_seconds"]) <= line["seconds"] + 0.001
     (line,) = eventually(lambda: logged(platform, "api", "followed-1"))
-    assert (line["path"], line["status"], line["model"]) == (twice.path, 200, twice.id)
+    assert (line["path"], line["status"], line["model"]) == (twice.path, 200, twice.name)
 
 
 def logged(platform: Platform, part: str, request_id: str) -> list[dict[str, object]]:
@@ -89,15 +91,15 @@ def test_grpc(platform: Platform, twice: Registered) -> None:
     with grpc_client.InferenceServerClient(f"127.0.0.1:{platform.ports['HTTP_PORT']}") as client:
         given = grpc_client.InferInput("x", [1, 3], "FP32").set_data_from_numpy(values)
         headers = {"x-request-id": "followed-2"}
-        assert client.infer(twice.id, [given], headers=headers).as_numpy("y").tolist() == [[0, 2, 4]]
+        assert client.infer(twice.name, [given], headers=headers).as_numpy("y").tolist() == [[0, 2, 4]]
         assert client.is_server_ready()
         rows = np.zeros((int(LIMITS["MAX_REQUEST_BYTES"]) // 12, 3), np.float32)
         large = grpc_client.InferInput("x", list(rows.shape), "FP32").set_data_from_numpy(rows)
         with pytest.raises(InferenceServerException) as failed:
-            client.infer(twice.id, [large])
+            client.infer(twice.name, [large])
     assert failed.value.status() == "StatusCode.RESOURCE_EXHAUSTED"
     (line,) = eventually(lambda: logged(platform, "api", "followed-2"))
-    assert (line["path"], line["model"]) == ("/inference.GRPCInferenceService/ModelInfer", twice.id)
+    assert (line["path"], line["model"]) == ("/inference.GRPCInferenceService/ModelInfer", twice.name)
 
 
 def test_connections_are_kept(platform: Platform) -> None:
@@ -121,7 +123,7 @@ def test_a_body_that_is_too_large(platform: Platform, twice: Registered) -> None
 
 def test_metrics_are_for_prometheus_alone(platform: Platform, twice: Registered) -> None:
     assert platform.ask("/metrics").status == 404
-    counted = f'inferry_requests_total{{job="inferry",model="{twice.id}"}}'
+    counted = f'inferry_requests_total{{job="inferry",model="{twice.name}"}}'
     before = platform.value(counted) or 0
     assert doubled(platform.ask(twice.path, inputs()))
     eventually(lambda: (platform.value(counted) or 0) > before)
@@ -238,7 +240,7 @@ def test_without_the_bucket_loaded_models_go_on(platform: Platform, twice: Regis
         goes_on(platform, twice)
         goes_on(platform, twice)
         assert platform.ask("/v2/health/ready").status == 200
-    again = register(platform, tmp_path, "thrice", onnx_models.scaled(3.0))
+    again = register(tmp_path, "thrice", onnx_models.scaled(3.0))
     eventually(lambda: platform.ask(again.path, inputs()).status == 200)
     assert platform.ask(again.path, inputs()).json["outputs"][0]["data"] == [0.0, 3.0, 6.0]
 

@@ -59,6 +59,7 @@ OWNERS = {
     "simdjson": {"jobs.formats", "protocol"},
     "starlette": {"http"},
     "uvicorn": {"server"},
+    "yaml": {"repository"},
 }
 # Data formats, which belong to nobody.
 COMMON = {"numpy", "orjson"}
@@ -84,6 +85,7 @@ HEAVY = (
     "simdjson",
     "starlette",
     "uvicorn",
+    "yaml",
     "http.client",
 )
 

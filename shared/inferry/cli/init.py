@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 from inferry.cli.example import Found, find
 from inferry.cli.inspect import size_text
+from inferry.cli.places import Place, find_model, only
 from inferry.cpus import session_threads
 from inferry.errors import InvalidRequest, ModelUnavailable
 from inferry.observability.logs import printable
 from inferry.protocol.tensors import Array
-from inferry.repository.layout import CONFIG_FILE, MANIFEST, MODEL_FILE
+from inferry.repository.layout import CONFIG_FILE
 from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import MAX_CONFIG_BYTES, ModelVersion
 from inferry.runtime.model import WARM_UP_TIMEOUT, Model
@@ -36,22 +37,14 @@ class Outcome(NamedTuple):
     has_example: bool
 
 
-class _Place(NamedTuple):
-    """The model that was named: what the server would be given, and its `version` if one was named."""
-
-    path: str
-    name: str = ""
-    version: str = ""
-
-
 def init(model: str, settings: Settings, pin: bool, force: bool) -> Outcome:
     """Writes the config.json of a file, a folder or a name. InvalidRequest when it is there already, and not `force`d.
 
     ModelUnavailable when the model can't be loaded without one.
     """
-    place = _find(model, settings)
+    place = find_model(model, settings)
     repository = open_repository(place.path, settings.model_name)
-    name = place.name or _only(repository, place.path)
+    name = place.name or only(repository, place.path)
     version = place.version or repository.versions(name)[0]
     target = _target(Path(place.path), repository.entry(name, version))
     if target.exists() and not force:
@@ -139,45 +132,9 @@ def _joined(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {key: keys[key] for key in ModelConfig._fields if key in keys}
 
 
-def _command(place: _Place, settings: Settings) -> str:
+def _command(place: Place, settings: Settings) -> str:
     named = f" --model-name {settings.model_name}" if settings.model_name else ""
     return shlex.join(["inferry", "serve", place.path]) + named
-
-
-def _find(model: str, settings: Settings) -> _Place:
-    """The file or the folder of this path, else the model of this name in the repository."""
-    if "://" in model:
-        raise InvalidRequest(f"{model} is not on this machine: write {CONFIG_FILE} here, and copy it there")
-    path = Path(model)
-    if path.suffix == ".onnx":
-        if path.name == MODEL_FILE and _is_version(path.absolute().parent):
-            return _in_own_folder(path.absolute().parent, path.parent)
-        return _Place(model)
-    if path.is_dir():
-        is_version = any((path / name).exists() for name in (MODEL_FILE, MANIFEST)) and _is_version(path.absolute())
-        return _in_own_folder(path.absolute(), path) if is_version else _Place(model)
-    if "://" in settings.model_path:
-        raise InvalidRequest(f"{settings.model_path} is not on this machine: name an .onnx file or a folder")
-    name, _, version = model.partition("/")
-    return _Place(settings.model_path, name, version)
-
-
-def _is_version(folder: Path) -> bool:
-    return folder.name.isascii() and folder.name.isdecimal()
-
-
-def _in_own_folder(folder: Path, given: Path) -> _Place:
-    """The version in `folder`, whose model's folder is above it; as short as it was `given`."""
-    above = given.parent if given.name == folder.name else folder.parent
-    return _Place(str(above), version=folder.name)
-
-
-def _only(repository: Repository, path: str) -> str:
-    names = repository.names()
-    if len(names) != 1:
-        known = f"name one of {', '.join(names)}, as {path}/{names[0]}" if names else "; ".join(repository.problems)
-        raise InvalidRequest(f"there are {len(names)} models in {path}{': ' if known else ''}{known}")
-    return names[0]
 
 
 def _target(root: Path, entry: ModelVersion) -> Path:

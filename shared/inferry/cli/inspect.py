@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry.cli.exports import foreign
+from inferry.cli.places import how_to_add
 from inferry.cpus import session_threads
 from inferry.errors import ModelUnavailable
 from inferry.observability.logs import printable
@@ -67,7 +68,7 @@ def table(report: dict[str, Any]) -> str:
     if not report["models"] and [file["path"] for file in report["not_onnx"]] == [report["path"]]:
         text = []
     elif not report["models"]:
-        text = [f"no models in {report['path']}: put NAME.onnx or NAME/1/model.onnx there", *text[1:]]
+        text = [f"no models in {report['path']}: {how_to_add(report['path'])}", *text[1:]]
     text += [f"  {file['path']} is not ONNX. {file['export']}" for file in report["not_onnx"][:_FILES]]
     if (more := len(report["not_onnx"]) - _FILES) > 0:
         text.append(f"  and {more} more files are not ONNX")

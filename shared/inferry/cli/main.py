@@ -1,4 +1,4 @@
-"""The command line: serve, infer, batch, inspect, init, prepare, size, migrate, key, completion."""
+"""The command line: serve, infer, batch, inspect, init, prepare, push, size, migrate, key, completion."""
 
 import argparse
 import dataclasses
@@ -213,6 +213,13 @@ def _prepare(options: argparse.Namespace, settings: Settings) -> int:
     return 1 if prepare.has_failed(outcomes) else 0
 
 
+def _push(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import push
+
+    print("\n".join(push.push(options.model, options.url, settings, options.name, options.alias, os.environ)))
+    return 0
+
+
 def _size(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import size
 
@@ -243,6 +250,7 @@ _COMMANDS = {
     "inspect": _inspect,
     "init": _init,
     "prepare": _prepare,
+    "push": _push,
     "size": _size,
     "migrate": _migrate,
     "key": _key,

@@ -170,6 +170,19 @@ def make_parser() -> Parser:
     prepare.add_argument("--keep-original", action="store_true", help="keep the model itself as well")
     prepare.add_argument("--json", action="store_true", help="print a summary for machines")
 
+    push = parser.add_command(
+        "push",
+        "register a model with MLflow, with its config.json",
+        "models/digits mlflow+http://127.0.0.1:5000 --alias champion",
+        "model.onnx mlflow+https://mlflow.example.org --name fraud",
+    )
+    push.add_argument("model", metavar="MODEL", help="an .onnx file, a model's folder, a name or NAME/VERSION")
+    push.add_argument("url", metavar="URL", help="mlflow+http://host:port or mlflow+https://host")
+    push.add_argument("--models", dest="model_path", metavar="PATH", help="folder of names; default: MODEL_PATH")
+    push.add_argument("--model-name", metavar="NAME", help="of the only model there; default: MODEL_NAME")
+    push.add_argument("--name", default="", metavar="NAME", help="in MLflow; default: the model's")
+    push.add_argument("--alias", default="", metavar="NAME", help="for the new version, such as champion")
+
     size = parser.add_command(
         "size",
         "the memory that a model needs in the clouds, and what it costs there",

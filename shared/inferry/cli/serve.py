@@ -135,7 +135,9 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
     if not service.repository.names():
-        log.warning("no models in %s: put NAME.onnx or NAME/1/model.onnx there", settings.model_path)
+        from inferry.cli.places import how_to_add
+
+        log.warning("no models in %s: %s", settings.model_path, how_to_add(settings.model_path))
     app = create_app(service, host)
     Thread(target=_preload, args=(service,), name="inferry-preload").start()
     # What is left is written before metrics are pushed for the last time, which count it.

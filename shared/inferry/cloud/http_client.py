@@ -7,13 +7,15 @@ Python 3.11), and neither has a deadline for a whole request.
 import base64
 import http.client
 import io
+import math
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.message import Message
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from inferry import __version__
@@ -26,9 +28,12 @@ _CONNECTIONS: dict[str, type[http.client.HTTPConnection]] = {
 }
 _USER_AGENT = f"inferry/{__version__}"
 
+Content: TypeAlias = bytes | BinaryIO | None
+"""A request's body; of a file, `Content-Length` among the headers says how much is sent."""
+
 
 class Response(NamedTuple):
-    """The status, at most 64 KiB of the body, and the headers of an HTTP response."""
+    """The status, the body up to a limit (64 KiB unless told otherwise), and the headers of an HTTP response."""
 
     status: int
     body: bytes
@@ -41,6 +46,21 @@ class NoResponse(Exception):
     def __init__(self, reason: str, sent: bool = False) -> None:
         super().__init__(reason)
         self.sent = sent
+
+
+class Stream:
+    """A response whose body is read piece by piece."""
+
+    def __init__(self, received: http.client.HTTPResponse, host: str) -> None:
+        self.status = received.status
+        self._received, self._host = received, host
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes, none at the body's end. NoResponse where it breaks off, or stalls."""
+        try:
+            return self._received.read(size)
+        except (OSError, http.client.HTTPException, ValueError) as exc:
+            raise NoResponse(f"{self._host} stopped answering: {type(exc).__name__} {exc}".strip(), True) from exc
 
 
 class Poster:
@@ -63,11 +83,30 @@ class Poster:
 
     def post(self, body: bytes, headers: Mapping[str, str], deadline: float) -> Response:
         """The response to a POST. NoResponse when there is none at `deadline` (time.monotonic)."""
-        return self._ask("POST", body, headers, deadline)
+        return self.send("POST", body, headers, deadline)
 
     def get(self, headers: Mapping[str, str], deadline: float) -> Response:
         """The response to a GET. NoResponse when there is none at `deadline` (time.monotonic)."""
-        return self._ask("GET", None, headers, deadline)
+        return self.send("GET", None, headers, deadline)
+
+    def send(
+        self, method: str, body: Content, headers: Mapping[str, str], deadline: float, limit: int = _MAX_BODY
+    ) -> Response:
+        """The response to a request, with at most `limit` bytes of its body. NoResponse, as above."""
+        self._sent = False
+        return self._tried(method, body, headers, deadline, limit)
+
+    @contextmanager
+    def stream(self, headers: Mapping[str, str], deadline: float, idle: float) -> Iterator[Stream]:
+        """The response to a GET, to be read inside. NoResponse also when nothing comes for `idle` seconds."""
+        self.close()
+        self._sent = False
+        try:
+            with self._translated():
+                received = self._begin("GET", None, headers, deadline, idle)
+            yield Stream(received, self.host)
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Ends the connection; the next request makes a new one."""
@@ -75,37 +114,48 @@ class Poster:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Response:
-        self._sent = False
-        return self._tried(method, body, headers, deadline)
-
-    def _tried(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Response:
+    def _tried(self, method: str, body: Content, headers: Mapping[str, str], deadline: float, limit: int) -> Response:
         if self._connection is not None and _ended(self._connection):
             self.close()
         kept = self._connection is not None
+        with self._translated():
+            try:
+                return self._once(method, body, headers, deadline, limit)
+            except ConnectionError:
+                self.close()
+                if not kept:
+                    raise
+        # Servers close idle connections, and a function that was frozen meanwhile didn't hear of it.
+        return self._tried(method, body, headers, deadline, limit)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            return self._once(method, body, headers, deadline)
+            yield
         except (OSError, http.client.HTTPException, ValueError) as exc:
             self.close()
-            # Servers close idle connections, and a function that was frozen meanwhile didn't hear of it.
-            if kept and isinstance(exc, ConnectionError):
-                return self._tried(method, body, headers, deadline)
             raise NoResponse(f"{self.host} does not answer: {type(exc).__name__} {exc}".strip(), self._sent) from exc
 
-    def _once(self, method: str, body: bytes | None, headers: Mapping[str, str], deadline: float) -> Response:
-        connection = self._connection or self._open(_left(deadline))
+    def _once(self, method: str, body: Content, headers: Mapping[str, str], deadline: float, limit: int) -> Response:
+        received = self._begin(method, body, headers, deadline)
+        response = Response(received.status, received.read(limit), received.headers)
+        if not received.isclosed():  # more of it would come
+            self.close()
+        return response
+
+    def _begin(
+        self, method: str, body: Content, headers: Mapping[str, str], deadline: float, idle: float = math.inf
+    ) -> http.client.HTTPResponse:
+        """Sends a request; its response's body comes next."""
+        connection = self._connection or self._open(min(idle, _left(deadline)))
         self._connection = connection
-        connection.response_class = partial(_TimedResponse, deadline)  # type: ignore[assignment]
+        connection.response_class = partial(_TimedResponse, deadline, idle)  # type: ignore[assignment]
         if connection.sock is None:
             connection.connect()
         connection.sock.settimeout(_left(deadline))
         self._sent = True
         connection.request(method, self.target, body, {"User-Agent": _USER_AGENT, **self._pass(), **headers})
-        received = connection.getresponse()
-        response = Response(received.status, received.read(_MAX_BODY), received.headers)
-        if not received.isclosed():  # more of it would come
-            self.close()
-        return response
+        return connection.getresponse()
 
     def _open(self, timeout: float) -> http.client.HTTPConnection:
         url, proxy = self._url, self._proxy
@@ -156,23 +206,23 @@ def _authorization(proxy: SplitResult) -> dict[str, str]:
 class _TimedResponse(http.client.HTTPResponse):
     """Reads until a deadline: a server that sends a byte a second would never run into a socket's timeout."""
 
-    def __init__(self, deadline: float, sock: socket.socket, *args: Any, **options: Any) -> None:
+    def __init__(self, deadline: float, idle: float, sock: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()
-        self.fp = io.BufferedReader(_Timed(sock, deadline))
+        self.fp = io.BufferedReader(_Timed(sock, deadline, idle))
 
 
 class _Timed(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
+    def __init__(self, sock: socket.socket, deadline: float, idle: float) -> None:
         self._sock = sock
         self._file = sock.makefile("rb", buffering=0)  # keeps the socket open until it is closed itself
-        self._deadline = deadline
+        self._deadline, self._idle = deadline, idle
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_left(self._deadline))
+        self._sock.settimeout(min(self._idle, _left(self._deadline)))
         return self._file.readinto(buffer)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from inferry.protocol.signature import Signature
 from inferry.runtime import onnx_file
 from inferry.runtime.model import ServedForm
 from inferry.runtime.onnx_file import ModelFile
@@ -29,7 +30,7 @@ class Content(NamedTuple):
     `names`: paths of all of its files; `size`: their bytes; `digest`: their SHA-256, of a prepared version's `form`
     that of the model that it was made of. `hashed`: all was hashed now, else what is known of the same files was taken.
     `instead` gives a prepared version's next form, to be told why this one can't be loaded; InvalidModel when there is
-    none.
+    none. `agree` compares a registry's words with the model's signature: what differs, for the log; InvalidModel.
     """
 
     model: Path | bytes
@@ -40,6 +41,7 @@ class Content(NamedTuple):
     hashed: bool = True
     form: ServedForm | None = None
     instead: Callable[[str], "Content"] | None = None
+    agree: Callable[[Signature], list[str]] | None = None
 
 
 def hold(

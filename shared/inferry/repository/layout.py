@@ -1,8 +1,9 @@
 """Which models and versions the files of a repository are: Triton's layout, and flat files."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from inferry.storage.stored import StoredFile, VersionFiles
 
@@ -19,15 +20,23 @@ _RESERVED = ("stats",)  # /v2/models/stats is a route
 
 @dataclass(slots=True)
 class ModelFiles:
-    """A model's versions, and its config.json when it has one."""
+    """A model's versions, and its config.json when it has one.
+
+    A registry may keep one with each version instead (`configs`), and then names the `default` version itself.
+    """
 
     versions: dict[str, VersionFiles] = field(default_factory=dict)
     config: StoredFile | None = None
+    configs: dict[str, StoredFile] | None = None
+    default: str = ""
 
 
-def scan(
-    listed: Iterable[StoredFile], model_name: str = "", folder: str = ""
-) -> tuple[dict[str, ModelFiles], list[str]]:
+Found: TypeAlias = tuple[dict[str, ModelFiles], list[str]]
+"""Models by name, and a sentence about each file that can't be part of one."""
+Scan: TypeAlias = Callable[[Iterable[StoredFile]], Found]
+
+
+def scan(listed: Iterable[StoredFile], model_name: str = "", folder: str = "") -> Found:
     """The models in a repository, by name, and a sentence about each file that can't be part of one.
 
     `NAME/VERSION/model.onnx`, `NAME/config.json`, and `NAME.onnx` (version 1). External data lies in the version's

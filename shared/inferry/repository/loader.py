@@ -47,6 +47,8 @@ def load(
     is_native = content.form is not None and content.form.kind == "native"
     options = SessionOptions(threads, config.max_batch_size, config.threads, is_native)
     session = Session(content.model, content.file, name, options)
+    if content.agree:
+        session.notes += content.agree(session.signature)
     if content.size >= LARGE:
         process.trim()
     class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)

@@ -28,7 +28,11 @@ class Refresher:
         threading.Thread(target=self._refresh, name="inferry-refresh", daemon=True).start()
 
     def _refresh(self) -> None:
+        known = {*self._repository.problems}
         try:
             self._repository.refresh()
+            for problem in self._repository.problems:
+                if problem not in known:
+                    log.warning("left out: %s", problem)
         except InferryError as exc:
             log.warning("can't look for changed models: %s", exc)

@@ -1,5 +1,6 @@
 """Models in s3://, az://, gs:// and memory:// stores: kept in a folder on disk."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from inferry.repository.layout import MANIFEST
 from inferry.runtime import onnx_file
 from inferry.storage.backends import ERRORS, Backend, stored
 from inferry.storage.bucket import Bucket, memory_bucket, open_bucket
-from inferry.storage.stored import StoredFile, VersionFiles, relative, there, translated
+from inferry.storage.stored import Listing, StoredFile, VersionFiles, relative, there, translated
 
 Beside: TypeAlias = Callable[[Path], dict[str, StoredFile]]
 
@@ -26,20 +27,29 @@ def memory_store(files: Mapping[str, bytes], cache: Path | None = None, name: st
     return RemoteStore(bucket.url, bucket.backend, cache, bucket.origin)
 
 
-class RemoteStore(Bucket):
-    """A store of models in a bucket or container: files are fetched into the cache before they are loaded."""
+class FetchedStore(ABC):
+    """A store of models over a network: files are fetched into the cache before they are loaded.
+
+    `origin` tells it from all others, in names of the cache.
+    """
 
     left_out: Sequence[str] = ()
+    url: str
+    origin: str
+    _cache: Path | None
+    _in_full: bool
 
-    def __init__(
-        self, url: str, backend: Backend, cache: Path | None, origin: str, prefix: str = "", in_full: bool = False
-    ) -> None:
-        super().__init__(url, backend, origin, prefix)
-        self._cache = cache
-        self._in_full = in_full
+    @abstractmethod
+    def list(self) -> Listing:
+        """As `Store.list`."""
 
+    @abstractmethod
     def read(self, path: str, limit: int | None = None) -> bytes:
-        return there(super().read(path, limit), path, self.url)
+        """As `Store.read`."""
+
+    @abstractmethod
+    def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
+        """Writes the files below `folder`, by their paths in it. StoreError when one isn't what was listed."""
 
     def fetch(self, version: VersionFiles, digest: str | None) -> Content:
         if version.model == MANIFEST:
@@ -101,6 +111,23 @@ class RemoteStore(Bucket):
     def _fetched(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         with translated(f"can't fetch {', '.join(wanted)} from {self.url}", ERRORS):
             self._download(folder, wanted)
+
+
+class RemoteStore(FetchedStore, Bucket):
+    """A store of models in a bucket or container."""
+
+    def __init__(
+        self, url: str, backend: Backend, cache: Path | None, origin: str, prefix: str = "", in_full: bool = False
+    ) -> None:
+        super().__init__(url, backend, origin, prefix)
+        self._cache = cache
+        self._in_full = in_full
+
+    def list(self) -> Listing:
+        return Bucket.list(self)
+
+    def read(self, path: str, limit: int | None = None) -> bytes:
+        return there(Bucket.read(self, path, limit), path, self.url)
 
     def _download(self, folder: Path, wanted: Mapping[str, StoredFile]) -> None:
         for name in wanted:

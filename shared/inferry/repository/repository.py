@@ -13,8 +13,8 @@ from weakref import WeakValueDictionary, finalize
 
 from inferry.errors import InferryError, InvalidModel, ModelNotFound, ModelUnavailable, StoreError
 from inferry.observability.registry import Metrics
-from inferry.repository.layout import newest_first, scan
-from inferry.repository.store import Store, open_file, open_store
+from inferry.repository.layout import ModelFiles, Scan, newest_first, scan
+from inferry.repository.store import Store, is_registry, open_file, open_registry, open_store
 from inferry.repository.version import (
     LOADING,
     MAX_CONFIG_BYTES,
@@ -23,7 +23,6 @@ from inferry.repository.version import (
     UNKNOWN,
     UNLOADED,
     ModelVersion,
-    Scan,
     entries_of,
 )
 from inferry.runtime.model import Model
@@ -99,9 +98,16 @@ class Repository:
         return [version for version in self.versions(name) if self.entry(name, version).state != UNAVAILABLE]
 
     def config_file(self, name: str) -> bytes | None:
-        """The content of a model's config.json, None when it has none. StoreError."""
-        found = self._find(self._store.list())[0].get(name)
-        return self._store.read(found.config.path, MAX_CONFIG_BYTES) if found and found.config else None
+        """The content of a model's config.json, None when it has none. StoreError.
+
+        InvalidModel where versions have their own, and these differ: none of them is the model's.
+        """
+        found = self._find(self._store.list())[0].get(name, ModelFiles())
+        files = {found.config} if found.configs is None else {found.configs.get(version) for version in found.versions}
+        contents = {self._store.read(file.path, MAX_CONFIG_BYTES) if file else None for file in files}
+        if len(contents) > 1:
+            raise InvalidModel(f"the versions of model '{name}' have different config.json files: expected one for all")
+        return contents.pop() if contents else None
 
     def entry(self, name: str, version: str) -> ModelVersion:
         """One version of a model, loaded or not. ModelNotFound lists those that exist."""
@@ -367,9 +373,14 @@ class Repository:
         """Puts `found` in the place of the model's entries, without a moment in which a served model can't be."""
         known = self._entries.get(name, {})
         served = self._served.get(name)
+        default = found[newest_first(found)[0]].config.default_version if found else ""
         entries = {}
         for version in newest_first(found):
-            entries[version] = self._successor(known.get(version), found[version], served)
+            # A new version that nobody gets without asking for it can wait until somebody does.
+            waits = served is None or default not in ("", version)
+            entries[version] = self._successor(known.get(version), found[version], waits)
+        if served is not None:
+            default = self._settled(entries, default, served)
         with self._lock:
             for version in known.keys() - entries.keys():
                 self._drop((name, version))
@@ -378,15 +389,27 @@ class Repository:
                     self.metrics.forget(name, version)
             if entries:
                 self._entries[name] = entries
-                self._defaults[name] = next(iter(entries.values())).config.default_version
+                self._defaults[name] = default
             else:
                 self._entries.pop(name, None)
             self._served.pop(name, None)
         if served is not None and entries:
             self._serve_again(name)
 
-    def _successor(self, old: ModelVersion | None, new: ModelVersion, served: Model | None) -> ModelVersion:
-        """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't."""
+    def _settled(self, entries: Mapping[str, ModelVersion], default: str, served: Model) -> str:
+        """The default to go on with: one that can't be loaded comes in the place of none that is served."""
+        if default != served.version and default in entries and served.version in entries:
+            try:
+                self._ready(entries[default])
+            except ModelUnavailable:
+                return served.version
+        return default
+
+    def _successor(self, old: ModelVersion | None, new: ModelVersion, waits: bool) -> ModelVersion:
+        """The entry to go on with: the old one when nothing changed, or when it works and the new one doesn't.
+
+        `waits`: a new one is not loaded before somebody asks for it.
+        """
         if old is not None and old.same_as(new):
             old.files = new.files
             if old.state == READY:
@@ -395,7 +418,7 @@ class Repository:
         if old is not None and old.refused is not None and old.refused.same_as(new):
             return old
         working = old.model if old else None
-        if working is None and served is None:
+        if working is None and waits:
             return new
         try:
             with new.lock:
@@ -434,12 +457,15 @@ def _unloaded(name: str) -> str:
 
 
 def open_repository(path: str, model_name: str = "", **options: Any) -> Repository:
-    """The repository at a folder, a URL, or a single .onnx file; `model_name`: of the only model there.
+    """The repository at a folder, a URL, a single .onnx file or MLflow's; `model_name`: of the only model there.
 
     `in_full`: its files are hashed at each load, whatever is known of them.
     """
     cache, in_full = options.get("cache"), options.pop("in_full", False)
     options.setdefault("verdicts", Verdicts(RUNTIME, cache / ROWS if cache else None, shipped(path)))
+    if is_registry(path):
+        registry, models = open_registry(path, model_name, cache, in_full)
+        return Repository(registry, scan=models, **options)
     if path.endswith(".onnx"):
         find = partial(scan, model_name=model_name)
         return Repository(open_file(path, cache, in_full), scan=find, **options)

@@ -1,16 +1,16 @@
 """Models by URL, in a folder, s3://, az://, gs:// or memory://: the port over files, and what a version needs of it.
 
-Those that are no folders are in `remote_store`, which is imported when the first is opened: a folder does without
-obstore.
+Those that are no folders are in `remote_store`, and MLflow's in `mlflow`, which are imported when the first is opened:
+a folder does without obstore.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from inferry.errors import StoreError
+from inferry.errors import InvalidSettings, StoreError
 from inferry.repository.content import Content, hold
-from inferry.repository.layout import CONFIG_FILE, MANIFEST
+from inferry.repository.layout import CONFIG_FILE, MANIFEST, Scan
 from inferry.storage.local import LocalFiles, file_path, is_safe, real_path, stored_at
 from inferry.storage.stored import Listing, StoredFile, VersionFiles, is_plain, there, translated
 
@@ -34,8 +34,13 @@ class Store(Protocol):
         """
 
 
+def is_registry(url: str) -> bool:
+    """Whether a URL is that of an MLflow server: mlflow+http:// or mlflow+https://."""
+    return url.startswith("mlflow+")
+
+
 def open_store(url: str, cache: Path | None = None, in_full: bool = False) -> Store:
-    """The store at a local path, file:///path, s3://bucket/prefix, az://container/prefix, gs:// or memory://name.
+    """The store at a local path, file:///path, s3://bucket/prefix, az://container/prefix, gs://, memory://name, mlflow+http://.
 
     As `storage.files.open_files` opens it. Fetched files are kept in `cache`, else in `model_cache.default_cache()`.
     `in_full`: they are hashed at each load, whatever is known of them. InvalidSettings when the URL names no store.
@@ -45,9 +50,23 @@ def open_store(url: str, cache: Path | None = None, in_full: bool = False) -> St
         return LocalStore(Path(url), url, cache, in_full)
     if scheme == "file":
         return LocalStore(file_path(url, rest), url, cache, in_full)
+    if is_registry(url):
+        return open_registry(url, "", cache, in_full)[0]
     from inferry.repository.remote_store import open_remote
 
     return open_remote(url, scheme, rest, cache, in_full)
+
+
+def open_registry(url: str, model_name: str, cache: Path | None = None, in_full: bool = False) -> tuple[Store, Scan]:
+    """The store at mlflow+http:// or mlflow+https://, and what finds the models in its files. InvalidSettings."""
+    try:
+        from inferry.repository.mlflow.store import open_mlflow
+    except ImportError as exc:
+        raise InvalidSettings(
+            f"functions have no models from MLflow: put them into the image or a bucket, or use inferry serve ({exc})"
+        ) from exc
+    store = open_mlflow(url, model_name, cache, in_full)
+    return store, store.scan
 
 
 def open_file(url: str, cache: Path | None = None, in_full: bool = False) -> Store:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from inferry.errors import InvalidModel, ModelUnavailable, StoreError
 from inferry.observability.stats import ModelStats
 from inferry.repository import loader
 from inferry.repository.content import Content
-from inferry.repository.layout import ModelFiles, newest_first, scan
+from inferry.repository.layout import ModelFiles, Scan, newest_first, scan
 from inferry.repository.store import Store
 from inferry.runtime.model import Model
 from inferry.runtime.model_config import ModelConfig, parse_config
@@ -20,7 +20,8 @@ from inferry.runtime.verdicts import Verdicts
 from inferry.storage.stored import StoredFile, VersionFiles
 
 MAX_CONFIG_BYTES = 1 << 20
-Scan: TypeAlias = Callable[[Iterable[StoredFile]], tuple[dict[str, ModelFiles], list[str]]]
+# A config, and why it can't be used.
+_Read: TypeAlias = tuple[ModelConfig, ModelUnavailable | None]
 
 READY, LOADING, UNAVAILABLE, UNKNOWN = "READY", "LOADING", "UNAVAILABLE", "UNKNOWN"
 UNLOADED = "unloaded"
@@ -66,7 +67,9 @@ class ModelVersion:
         return {*self.files.paths, *other.files.paths} if failed else (self.files.model,)
 
     def _given(self) -> tuple[str, str, ModelConfig, str]:
-        return self.files.folder, self.files.model, self.config, str(self.config_error or "")
+        # Which version is the default says nothing of a version itself.
+        config = self.config._replace(default_version="")
+        return self.files.folder, self.files.model, config, str(self.config_error or "")
 
     def open(self, threads: int, stats: ModelStats, verdicts: Verdicts | None = None) -> Model:
         """The model, loaded from its files, which are fetched if need be. InvalidModel, StoreError."""
@@ -123,22 +126,28 @@ def entries_of(
     name: str, files: ModelFiles, store: Store, config: ModelConfig | None = None, scan: Scan = scan
 ) -> dict[str, ModelVersion]:
     """An entry for each version of a model; `config` stands in for its config.json, `scan` finds its files again."""
-    error: ModelUnavailable | None = None
-    if config is None:
-        config, error = _config(name, files.config, store)
-    default = config.default_version
-    if default and default not in files.versions:
-        error = InvalidModel(
-            f"config.json of model '{name}' has default_version '{default}', but its versions are "
-            + ", ".join(newest_first(files.versions))
-        )
-    entries = {v: ModelVersion(name, v, store, files.versions[v], config, error, scan=scan) for v in files.versions}
+    shared: _Read = _config(name, files.config, store) if config is None else (config, None)
+    entries = {}
+    for version, its_files in files.versions.items():
+        found, error = shared
+        if files.configs is not None:
+            if config is None:
+                found, error = _config(name, files.configs.get(version), store)
+            found = found._replace(default_version=files.default)
+        default = found.default_version
+        if default and default not in files.versions:
+            error = InvalidModel(
+                f"config.json of model '{name}' has default_version '{default}', but its versions are "
+                + ", ".join(newest_first(files.versions))
+            )
+        entries[version] = ModelVersion(name, version, store, its_files, found, error, scan=scan)
     for entry in entries.values():
-        entry.shares_config = len(entries) > 1
+        # What is pushed to a registry was the config of all versions where it comes from.
+        entry.shares_config = len(entries) > 1 or files.configs is not None
     return entries
 
 
-def _config(name: str, file: StoredFile | None, store: Store) -> tuple[ModelConfig, ModelUnavailable | None]:
+def _config(name: str, file: StoredFile | None, store: Store) -> _Read:
     """The config, and why it can't be used: that is this model's problem, and not the repository's."""
     if file is None:
         return ModelConfig(), None

@@ -1,0 +1,1 @@
+"""MLflow as a source of models: its registry, asked over REST, as a store."""
