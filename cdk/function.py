@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Size, Validations
+from aws_cdk.aws_iam import Role
 from aws_cdk.aws_lambda import (
     Alias,
     ApplicationLogLevel,
@@ -23,6 +24,7 @@ from inferry.settings import Settings
 from cdk.api_keys import ApiKeys
 from cdk.image import ARCHITECTURES, EXTRAS, image, stored_image
 from cdk.logs import log_group
+from cdk.network import Network
 from cdk.props import InvalidProps, Props
 from cdk.role import function_role
 
@@ -70,6 +72,8 @@ def image_function(
     *,
     description: str,
     timeout: int,
+    role: Role,
+    network: Network | None,
     variables: Mapping[str, str] | None = None,
     **more: Any,
 ) -> DockerImageFunction:
@@ -82,7 +86,7 @@ def image_function(
         extras += ",otel"
     if told.response_cache_url:
         extras += ",redis"
-    return DockerImageFunction(
+    function = DockerImageFunction(
         scope,
         "Handler",
         description=description,
@@ -107,15 +111,26 @@ def image_function(
         # LOG_LEVEL is the application's own. Lambda takes a line of metrics for INFO, and would drop it above that.
         application_log_level_v2=ApplicationLogLevel.DEBUG if told.log_level == "DEBUG" else ApplicationLogLevel.INFO,
         tracing=Tracing.ACTIVE if props.tracing else Tracing.DISABLED,
+        role=role,
         **more,
     )
+    if network:
+        network.add(function, role)
+    return function
 
 
 class InferenceFunction(Construct):
     """`alias` is what callers invoke; a deployment moves it from version to version."""
 
     def __init__(
-        self, scope: Construct, name: str, props: Props, source: Path, told: Settings, keys: ApiKeys | None
+        self,
+        scope: Construct,
+        name: str,
+        props: Props,
+        source: Path,
+        told: Settings,
+        keys: ApiKeys | None,
+        network: Network | None,
     ) -> None:
         super().__init__(scope, name)
         self.told = told
@@ -133,6 +148,7 @@ class InferenceFunction(Construct):
             timeout=props.timeout,
             variables=keys.variables if keys else {},
             role=self.role,
+            network=network,
             log_group=self.logs,
             reserved_concurrent_executions=props.concurrency or None,
             snap_start=SnapStartConf.ON_PUBLISHED_VERSIONS if props.start == "snapstart" else None,

@@ -105,7 +105,7 @@ class InferenceApi(Construct):
             domain_mapping=DomainMappingOptions(domain_name=domain) if domain else None,
         )
         self.url = f"https://{props.domain}" if domain else self.api.api_endpoint
-        if reasons := _open_routes(props):
+        if reasons := open_routes(props):
             acknowledge(self.api, {"APIG4": "; ".join(reasons)})
 
     def _domain(self, props: Props) -> DomainName:
@@ -143,7 +143,7 @@ def _cors(origins: list[str]) -> CorsPreflightOptions:
     )
 
 
-def _open_routes(props: Props) -> list[str]:
+def open_routes(props: Props) -> list[str]:
     """Why some route needs no credentials at the gateway."""
     reasons = {
         "none": "this environment says authorization none, which has to be said",

@@ -9,11 +9,12 @@ from inferry.observability import catalogue
 from cdk.function import InferenceFunction
 from cdk.http_api import InferenceApi
 from cdk.props import DAY_SECONDS, Props
+from cdk.rest_api import RestInferenceApi
 
 # USD in us-east-1, x86_64, without the free tier: an estimate that is rather too high.
 GB_SECOND = 0.0000166667
 MILLION_REQUESTS = 0.20
-MILLION_API_REQUESTS = 1.00
+MILLION_API_REQUESTS = {"http": 1.00, "rest": 3.50, "private": 3.50}
 RESTORED_GB = 0.0001397998
 NAMESPACE = "inferry/lambda"
 
@@ -22,7 +23,12 @@ class Metrics(Construct):
     """What Lambda and API Gateway measure of one function, and what a log line says of its cold starts."""
 
     def __init__(
-        self, scope: Construct, name: str, props: Props, function: InferenceFunction, api: InferenceApi
+        self,
+        scope: Construct,
+        name: str,
+        props: Props,
+        function: InferenceFunction,
+        api: InferenceApi | RestInferenceApi,
     ) -> None:
         super().__init__(scope, name)
         self._props = props
@@ -105,7 +111,7 @@ class Metrics(Construct):
         using = {
             "duration": (self._alias.metric_duration(statistic="Sum"), GB_SECOND / 1000 * gigabytes),
             "invocations": (self._alias.metric_invocations(), MILLION_REQUESTS / 1e6),
-            "requests": (self.requests, MILLION_API_REQUESTS / 1e6),
+            "requests": (self.requests, MILLION_API_REQUESTS[self._props.api] / 1e6),
         }
         if self._props.start == "snapstart":
             using["restores"] = (self._start("Restore", "SampleCount"), RESTORED_GB * gigabytes)

@@ -9,6 +9,8 @@ from typing import Any, get_args, get_type_hints
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
 
+from cdk.rules import ANSWERS, ENDPOINTS, RULES
+
 # "1 vCPU per 1,769 MB", says Lambda's documentation.
 MB_PER_CPU = 1769
 # USD for a GB that is kept for a second, of a snapshot or a provisioned environment: as inferry/sizing/prices.json.
@@ -106,7 +108,7 @@ class Props:
     batch_timeout: int = _prop(300, "Seconds an invocation over files may take", least=30, most=900)
     batch_concurrency: int = _prop(10, "Most invocations over files at the same time", least=2, most=1000)
     batch_tolerated: float = _prop(5.0, "Percentage of the files of a run that may fail", least=0, most=100)
-    batch_answers: int = _prop(7, "Days that responses to messages are kept", least=1)
+    batch_answers: int = _prop(ANSWERS, "Days that responses to messages are kept", least=1)
     alarm_email: str = _prop("", "Address that gets the alarms, once it has confirmed; empty: only the SNS topic")
     max_errors: float = _prop(1.0, "Alarm and rollback: percentage of requests that fail", least=0, most=100)
     max_p99: int = _prop(3000, "Alarm: p99 of the API's latency in ms", least=1)
@@ -125,16 +127,38 @@ class Props:
     model_bucket: str = _prop(
         "", "Name of a bucket that has the models, below `models/`; empty: one of the stack's own"
     )
+    files_bucket: str = _prop(
+        "",
+        "Name of a bucket that has the files when `batch` is on, and sends EventBridge events; empty: the stack's own",
+    )
     alarm_topic: str = _prop("", "ARN of an SNS topic that gets the alarms; empty: one of the stack's own")
     image: str = _prop("", "URI of an image in ECR, with its digest, that the functions run; empty: it is built")
     vended_logs: bool = _prop(
         False, "Name the log groups that API Gateway and Step Functions deliver to `/aws/vendedlogs/...`"
     )
+    vpc: str = _prop("", "ID of the VPC that the functions are in; empty: none")
+    subnets: tuple[str, ...] = _prop((), "IDs of its subnets for the functions, comma-separated")
+    security_groups: tuple[str, ...] = _prop(
+        (), "IDs of the functions' security groups, comma-separated; empty: one of the stack's own, out by HTTPS only"
+    )
+    endpoints: tuple[str, ...] = _prop(
+        (), f"Endpoints that the stack makes in the VPC, comma-separated: {', '.join(ENDPOINTS)}"
+    )
+    route_tables: tuple[str, ...] = _prop((), "IDs of the subnets' route tables, for the endpoint s3, comma-separated")
+    api: str = _prop(
+        "http",
+        "Front end: an HTTP API, a REST API (for a WAF), or a REST API that only a VPC reaches",
+        choices=("http", "rest", "private"),
+    )
+    vpc_endpoints: tuple[str, ...] = _prop(
+        (), "IDs of the endpoints for execute-api that reach the API when `api` is private, comma-separated"
+    )
+    web_acl: str = _prop("", "ARN of a web ACL of WAF, in the same region, when `api` is rest or private; empty: none")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
-        for broken, message in _RULES:
+        for broken, message in RULES:
             if broken(self):
                 raise InvalidProps(message)
 
@@ -165,6 +189,24 @@ class Props:
         return KEPT_GB_SECOND[self.start] * DAY_SECONDS * self.memory / 1024 * count
 
     @property
+    def called(self) -> tuple[str, ...]:
+        """The services that the functions call by themselves, by the names of their endpoints.
+
+        Logs, the metrics in them, X-Ray's traces and the events that come are Lambda's own business, in no VPC.
+        """
+        has_objects = any(prefix.startswith("s3://") for prefix in self.settings.data_prefixes)
+        found = {
+            "s3": has_objects or self.batch or self.models == "bucket",
+            "sqs": self.batch,
+            "secretsmanager": self.authorization == "api-keys",
+            "aps-workspaces": "amp" in self.settings.metrics_sinks,
+            # The check of a new version.
+            "lambda": True,
+            "codedeploy": True,
+        }
+        return tuple(name for name in ENDPOINTS if found[name])
+
+    @property
     def stack_name(self) -> str:
         return f"{self.project}-{self.environment}"
 
@@ -172,120 +214,6 @@ class Props:
     def models_to_check(self) -> tuple[str, ...]:
         """Those that are named; empty: whichever there are."""
         return self.checked_models or tuple(filter(None, [self.settings.default_model]))
-
-
-_KEY = re.compile("arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
-_POLICY = re.compile("arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+")
-_BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_TOPIC = re.compile("arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
-_IMAGE = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{64}")
-# Tags of the stack's own.
-_TAGS = ("Environment", "Project", "ManagedBy")
-
-
-def _is_tag(text: str) -> bool:
-    name, equals, value = text.partition("=")
-    is_free = name not in _TAGS and not name.lower().startswith("aws:")
-    return bool(equals) and 0 < len(name) <= 128 and len(value) <= 256 and is_free
-
-
-# What two props say together.
-_RULES: tuple[tuple[Callable[[Props], bool], str], ...] = (
-    (
-        lambda p: not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", p.stack_name),
-        "project and environment name the stack: letters, digits and -, a letter first",
-    ),
-    (
-        lambda p: p.start == "snapstart" and p.storage > 512,
-        "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, with large models in the image "
-        "(models: image), or start to provisioned or none",
-    ),
-    (
-        lambda p: p.daily_cost <= p.idle_cost,
-        "daily_cost is less than what start costs a day without a request, by memory and provisioned "
-        "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
-    ),
-    (
-        lambda p: {bool(p.jwt_issuer), bool(p.jwt_audience)} != {p.authorization == "jwt"},
-        "jwt_issuer and jwt_audience belong to authorization jwt, which needs both",
-    ),
-    (
-        lambda p: p.authorization == "jwt" and p.function_url,
-        "function_url can't check tokens: Lambda's URLs know only signatures; leave it out with authorization jwt",
-    ),
-    (
-        lambda p: bool(p.api_keys_version) and p.authorization != "api-keys",
-        "api_keys_version belongs to authorization api-keys",
-    ),
-    (
-        lambda p: bool(p.settings.api_keys),
-        "API_KEYS come from the stack's secret, with authorization api-keys: leave them out of settings",
-    ),
-    (
-        lambda p: bool(p.kms_key) and not _KEY.fullmatch(p.kms_key),
-        "kms_key must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID: Lambda and CloudWatch Logs take no alias",
-    ),
-    (
-        lambda p: bool(p.kms_key and p.region) and p.kms_key.split(":")[3] != p.region,
-        "kms_key must be in the stack's region: choose another key, or another region",
-    ),
-    (
-        lambda p: not all(map(_is_tag, p.tags)),
-        "tags must be NAME=VALUE, of up to 128 and 256 characters, with other names than Environment, Project and "
-        "ManagedBy, which environment and project give, and than those that begin with aws:",
-    ),
-    (
-        lambda p: bool(p.permissions_boundary) and not _POLICY.fullmatch(p.permissions_boundary),
-        "permissions_boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME",
-    ),
-    (
-        lambda p: (
-            bool(p.permissions_boundary and p.account)
-            and p.permissions_boundary.split(":")[4] not in (p.account, "aws")
-        ),
-        "permissions_boundary must be a policy of the account, or one of AWS's: choose another policy, or account",
-    ),
-    (
-        lambda p: bool(p.model_bucket) and not _BUCKET.fullmatch(p.model_bucket),
-        "model_bucket must be a bucket's name, without s3://",
-    ),
-    (
-        lambda p: bool(p.model_bucket) and p.models != "bucket",
-        "model_bucket belongs to models bucket",
-    ),
-    (
-        lambda p: bool(p.alarm_topic) and not _TOPIC.fullmatch(p.alarm_topic),
-        "alarm_topic must be the ARN of a topic, arn:aws:sns:REGION:ACCOUNT:NAME",
-    ),
-    (
-        lambda p: bool(p.alarm_topic and p.region) and p.alarm_topic.split(":")[3] != p.region,
-        "alarm_topic must be in the stack's region: choose another topic, or another region",
-    ),
-    (
-        lambda p: bool(p.alarm_topic and p.alarm_email),
-        "alarm_email subscribes to the stack's own topic: leave it out with alarm_topic, and subscribe it there",
-    ),
-    (
-        lambda p: bool(p.image) and not _IMAGE.fullmatch(p.image),
-        "image must be ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:DIGEST: a tag may move without a deployment",
-    ),
-    (
-        lambda p: bool(p.image and p.region) and p.image.split(".")[3] != p.region,
-        "image must be in the stack's region, as Lambda asks for: push it there, or choose another region",
-    ),
-    (
-        lambda p: bool(p.image) and p.prepare != "none",
-        "prepare belongs to an image that the stack builds: leave it out with image",
-    ),
-    (
-        lambda p: bool(p.domain) != bool(p.certificate) or bool(p.hosted_zone and not p.domain),
-        "domain and certificate belong together, and hosted_zone to them",
-    ),
-    (
-        lambda p: bool(p.concurrency) and p.start == "provisioned" and p.provisioned > p.concurrency,
-        "provisioned must not be more than concurrency",
-    ),
-)
 
 
 def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from cdk.function import ALIAS, InferenceFunction
 from cdk.logs import log_group
 from cdk.models import ModelFolder
 from cdk.nag import acknowledge, wildcard
+from cdk.network import Network
 from cdk.props import Props
 from cdk.role import function_role
 
@@ -41,6 +42,7 @@ class Check(Construct):
         models: ModelFolder | None,
         target: InferenceFunction,
         bucket: ModelBucket | None,
+        network: Network | None,
     ) -> None:
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
@@ -75,6 +77,8 @@ class Check(Construct):
                 role=role.without_policy_updates(),
                 log_group=logs,
             )
+        if network:
+            network.add(self.function, role)
 
 
 class Rollout(Construct):

@@ -24,7 +24,9 @@ from cdk.grants import grant_settings, grant_work
 from cdk.http_api import InferenceApi
 from cdk.metrics import Metrics
 from cdk.models import ModelFolder
+from cdk.network import Network
 from cdk.props import Props
+from cdk.rest_api import RestInferenceApi
 from cdk.rollout import Check, Rollout
 
 
@@ -48,19 +50,21 @@ class InferryStack(Stack):
             told = replace(told, batch_input=files.input, batch_output=files.output)
         if bucket:
             told = replace(told, model_path=bucket.url)
-        self.function = InferenceFunction(self, "Function", props, source, told, keys)
+        network = Network(self, "Network", props) if props.vpc else None
+        self.function = InferenceFunction(self, "Function", props, source, told, keys, network)
         grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)
         if files:
             files.grant_requests(self.function.role)
-        self.api = InferenceApi(self, "Api", props, self.function.alias)
+        front = InferenceApi if props.api == "http" else RestInferenceApi
+        self.api: InferenceApi | RestInferenceApi = front(self, "Api", props, self.function.alias)
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
         roles: list[IRole] = [self.function.role]
-        batch = self._batch(props, source, told, bucket, files, roles) if files else {}
+        batch = self._batch(props, source, told, bucket, files, network, roles) if files else {}
         monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
-        check = Check(self, "Check", props, models, self.function, bucket)
+        check = Check(self, "Check", props, models, self.function, bucket, network)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
             add_budget(self, props, self.alarms.topic)
@@ -85,10 +89,17 @@ class InferryStack(Stack):
         self._finish(props, outputs)
 
     def _batch(
-        self, props: Props, source: Path, told: Settings, models: ModelBucket | None, files: Files, roles: list[IRole]
+        self,
+        props: Props,
+        source: Path,
+        told: Settings,
+        models: ModelBucket | None,
+        files: Files,
+        network: Network | None,
+        roles: list[IRole],
     ) -> dict[str, str]:
         """The outputs of what works on files and messages, whose roles are added."""
-        batch = Batch(self, "Batch", props, source, told, files, self.alarms)
+        batch = Batch(self, "Batch", props, source, told, files, self.alarms, network)
         grant_settings(batch.role, told)
         grant_work(batch.role, told)
         if models:

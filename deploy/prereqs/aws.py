@@ -11,8 +11,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cdk.props import InvalidProps, Props
 from deploy.prereqs.builder import builder
+from deploy.prereqs.configured import configured
 from deploy.prereqs.findings import Finding, missing, note, ok
 from deploy.prereqs.named import named
+from deploy.prereqs.network import network
 from deploy.prereqs.programs import ask
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +88,9 @@ def _account(props: Props, profile: str | None, env: Mapping[str, str]) -> Itera
     yield ok("region", session.region_name)
     yield _bootstrap(session)
     yield from named(props, session)
+    yield from configured(props, session)
+    if props.vpc:
+        yield from network(props, session)
     yield from _quotas(props, session)
 
 

@@ -15,6 +15,11 @@ CONTEXT = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["cont
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ops"
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/inferry@sha256:{'5' * 64}"
+VPC, SUBNET, GROUP, TABLE = (f"{kind}-0123456789abcdef0" for kind in ("vpc", "subnet", "sg", "rtb"))
+ENDPOINT = "vpce-0123456789abcdef0"
+WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/ours/00000000-0000-0000-0000-000000000000"
+PRIVATE = {"api": "private", "vpc_endpoints": ENDPOINT}
+NETWORK = {"vpc": VPC, "subnets": SUBNET}
 DEFAULTS = {
     "environment": "dev",
     "project": "inferry",
@@ -62,9 +67,18 @@ DEFAULTS = {
     "tags": (),
     "permissions_boundary": "",
     "model_bucket": "",
+    "files_bucket": "",
     "alarm_topic": "",
     "image": "",
     "vended_logs": False,
+    "vpc": "",
+    "subnets": (),
+    "security_groups": (),
+    "endpoints": (),
+    "route_tables": (),
+    "api": "http",
+    "vpc_endpoints": (),
+    "web_acl": "",
 }
 
 
@@ -218,6 +232,72 @@ def test_command_line_wins() -> None:
             {"image": IMAGE, "prepare": "many"},
             "prepare belongs to an image that the stack builds: leave it out with image",
         ),
+        ({"vpc": VPC}, "vpc and subnets belong together"),
+        ({"subnets": SUBNET}, "vpc and subnets belong together"),
+        *(
+            (
+                {**NETWORK, **wrong},
+                "vpc, subnets, security_groups and route_tables must be IDs: vpc-..., subnet-..., sg-... and rtb-...",
+            )
+            for wrong in (
+                {"vpc": "main"},
+                {"subnets": f"{SUBNET},private-b"},
+                {"security_groups": SUBNET},
+                {"endpoints": "s3", "route_tables": "main"},
+            )
+        ),
+        ({"security_groups": GROUP}, "security_groups belong to a vpc"),
+        (
+            {**NETWORK, "endpoints": "logs"},
+            "endpoints must be among s3, sqs, secretsmanager, aps-workspaces, lambda, codedeploy",
+        ),
+        ({"endpoints": "sqs"}, "endpoints belong to a vpc"),
+        *(
+            (
+                {**NETWORK, **one},
+                "route_tables and the s3 among endpoints belong together: S3's endpoint is a route in each of them",
+            )
+            for one in ({"endpoints": "s3,sqs"}, {"endpoints": "sqs", "route_tables": TABLE})
+        ),
+        *(
+            (one, "vpc_endpoints and api private belong together: by which endpoints of VPCs the API is reached")
+            for one in ({"api": "private"}, {"vpc_endpoints": ENDPOINT}, {"api": "rest", "vpc_endpoints": ENDPOINT})
+        ),
+        (
+            {"api": "private", "vpc_endpoints": VPC},
+            "vpc_endpoints must be IDs, vpce-..., of endpoints for execute-api",
+        ),
+        (
+            {"api": "rest", "authorization": "jwt", "jwt_issuer": "https://a", "jwt_audience": "b"},
+            "authorization jwt needs api http: REST APIs check no tokens of any issuer",
+        ),
+        (
+            {**PRIVATE, "domain": "a.example", "certificate": "c"},
+            "domain needs api http or rest: a private API has its endpoint's name",
+        ),
+        ({**PRIVATE, "function_url": True}, "function_url is public: leave it out with api private"),
+        (
+            {"api": "rest", "web_acl": "ours"},
+            "web_acl must be the ARN of a regional web ACL, arn:aws:wafv2:REGION:ACCOUNT:regional/webacl/NAME/ID",
+        ),
+        (
+            {"api": "rest", "web_acl": WEB_ACL, "region": "us-east-1"},
+            "web_acl must be in the stack's region: choose another web ACL, or another region",
+        ),
+        ({"web_acl": WEB_ACL}, "web_acl needs api rest or private: HTTP APIs take no WAF"),
+        (
+            {"api": "rest", "web_acl": WEB_ACL, "function_url": True},
+            "function_url would bypass web_acl, as function URLs take no WAF: leave one of them out",
+        ),
+        (
+            {"files_bucket": "s3://lake", "batch": True},
+            "files_bucket must be a bucket's name, without s3://",
+        ),
+        ({"files_bucket": "lake"}, "files_bucket belongs to batch"),
+        (
+            {"files_bucket": "lake", "batch": True, "batch_answers": 1},
+            "batch_answers is a rule of the stack's own bucket: leave it out with files_bucket, which has its owner's",
+        ),
         ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
         ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),
         (
@@ -287,6 +367,21 @@ def test_bad_settings(given: dict[str, str], message: str) -> None:
 )
 def test_memory_buys_cpus(memory: int, cpus: int) -> None:
     assert Props(memory=memory).cpus == cpus
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ("lambda", "codedeploy")),
+        ({"models": "bucket"}, ("s3", "lambda", "codedeploy")),
+        ({"settings": {"DATA_PREFIXES": "s3://lake/in"}}, ("s3", "lambda", "codedeploy")),
+        ({"batch": True}, ("s3", "sqs", "lambda", "codedeploy")),
+        ({"authorization": "api-keys"}, ("secretsmanager", "lambda", "codedeploy")),
+        ({"settings": {"METRICS_SINKS": "amp"}}, ("aps-workspaces", "lambda", "codedeploy")),
+    ],
+)
+def test_services_that_the_functions_call(environment: dict[str, Any], expected: tuple[str, ...]) -> None:
+    assert read(environment).called == expected
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,19 @@ def functions(stack: Stack) -> Iterator[Need]:
             yield from send(stack, role, dead, {})
         if key := given.get("KmsKeyArn"):
             yield Need(role, "kms:Decrypt", key)
+        if subnets := given.get("VpcConfig", {}).get("SubnetIds"):
+            yield from interfaces(role, subnets[0])
+
+
+def interfaces(role: str, subnet: str) -> Iterator[Need]:
+    """Lambda makes network interfaces with the role's rights; the function's code, by its key, may not."""
+    place = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
+    for action in ("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"):
+        yield Need(role, action, "*")
+    yield Need(role, "ec2:CreateNetworkInterface", f"{place}:subnet/{subnet}")
+    for action in ("CreateNetworkInterface", "DeleteNetworkInterface", "AssignPrivateIpAddresses"):
+        yield Need(role, f"ec2:{action}", f"{place}:network-interface/eni-0123456789abcdef0")
+    yield Need(role, "ec2:UnassignPrivateIpAddresses", f"{place}:network-interface/eni-0123456789abcdef0")
 
 
 def traces(role: str) -> Iterator[Need]:
@@ -220,6 +233,16 @@ def routes(stack: Stack) -> Iterator[Need]:
             yield Need("apigateway.amazonaws.com", "lambda:InvokeFunction", function, address)
 
 
+def methods(stack: Stack) -> Iterator[Need]:
+    """Those of REST APIs; who may call them, and from where, is the callers' business."""
+    for _, given in stack.of("AWS::ApiGateway::Method"):
+        function = given["Integration"]["Uri"].partition("/functions/")[2].removesuffix("/invocations")
+        for _, stage in stack.of("AWS::ApiGateway::Stage"):
+            called = f"{given['RestApiId']}/{stage['StageName']}/POST/predict"
+            address = {"aws:SourceArn": f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{called}"}
+            yield Need("apigateway.amazonaws.com", "lambda:InvokeFunction", function, address)
+
+
 def urls(stack: Stack) -> Iterator[Need]:
     for _, given in stack.of("AWS::Lambda::Url"):
         if given["AuthType"] == "NONE":
@@ -313,7 +336,8 @@ RULES: dict[Rule, Words] = {
         "AWS Lambda: Defining Lambda function permissions with an execution role",
         "https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html",
         "the role trusts lambda.amazonaws.com, and has logs:CreateLogStream and logs:PutLogEvents;"
-        " xray:PutTraceSegments and xray:PutTelemetryRecords for tracing",
+        " xray:PutTraceSegments and xray:PutTelemetryRecords for tracing; in a VPC, those of configuration-vpc.html to"
+        " make network interfaces",
     ),
     told: Words(
         "AWS Secrets Manager: GetSecretValue; Amazon SQS: SendMessage",
@@ -340,6 +364,12 @@ RULES: dict[Rule, Words] = {
         "Amazon API Gateway: AWS Lambda integrations for HTTP APIs",
         "https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html",
         "the function's policy lets apigateway.amazonaws.com invoke it, for the API's ARN",
+    ),
+    methods: Words(
+        "Amazon API Gateway: Lambda proxy integrations in API Gateway",
+        "https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html",
+        "the function's policy lets apigateway.amazonaws.com invoke it, for the API's ARN",
+        "2026-12-01",
     ),
     urls: Words(
         "AWS Lambda: Control access to Lambda function URLs",
