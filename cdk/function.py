@@ -35,13 +35,16 @@ ALIAS = "live"
 MAX_ENVIRONMENT = 3600
 
 
-def settings(props: Props) -> Settings:
-    """What the function is told: derived from the props, unless the environment's own settings say otherwise."""
+def settings(props: Props, name: str) -> Settings:
+    """What the function is told: derived from the props, unless the environment's own settings say otherwise.
+
+    `name` is the one by which CloudWatch has its metrics.
+    """
     derived = Settings(
         model_timeout=props.timeout - 1,
         intra_op_threads=props.cpus,
         metrics_sinks=("prometheus", "emf"),
-        app_name=props.stack_name,
+        app_name=name,
         log_format="json",
     )
     told = replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
@@ -131,7 +134,9 @@ class InferenceFunction(Construct):
         told: Settings,
         keys: ApiKeys | None,
         network: Network | None,
+        title: str,
     ) -> None:
+        """`title`: what it is called among the account's functions."""
         super().__init__(scope, name)
         self.told = told
         self.logs = log_group(self, "Logs", props)
@@ -144,7 +149,7 @@ class InferenceFunction(Construct):
             props,
             source,
             told,
-            description=f"Predictions of {props.stack_name} over the Open Inference Protocol",
+            description=f"Predictions of {title} over the Open Inference Protocol",
             timeout=props.timeout,
             variables=keys.variables if keys else {},
             role=self.role,

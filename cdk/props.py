@@ -1,10 +1,11 @@
 """What an environment may choose, typed; read from the CDK's context, which is cdk.json and `-c NAME=VALUE`."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
@@ -29,6 +30,31 @@ ROLLOUTS = (
     "LambdaLinear10PercentEvery3Minutes",
     "LambdaLinear10PercentEvery10Minutes",
 )
+
+
+# What each of several functions may have of its own.
+OF_A_FUNCTION = (
+    "settings",
+    "memory",
+    "storage",
+    "timeout",
+    "start",
+    "provisioned",
+    "concurrency",
+    "model_path",
+    "prepare",
+    "image",
+    "checked_models",
+)
+# Settings that one function has for all functions but itself.
+_OWN_SETTINGS = ("DEFAULT_MODEL", "APP_NAME")
+
+
+class More(NamedTuple):
+    """One of several functions: `values` are those of its own, as the context has them."""
+
+    name: str
+    values: Mapping[str, Any]
 
 
 class InvalidProps(ValueError):
@@ -154,6 +180,9 @@ class Props:
         (), "IDs of the endpoints for execute-api that reach the API when `api` is private, comma-separated"
     )
     web_acl: str = _prop("", "ARN of a web ACL of WAF, in the same region, when `api` is rest or private; empty: none")
+    functions: tuple[More, ...] = _prop(
+        (), "More functions behind the same API: a table of [each one's own values](#several-functions) by its name"
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -161,6 +190,31 @@ class Props:
         for broken, message in RULES:
             if broken(self):
                 raise InvalidProps(message)
+        for more in self.functions:
+            self.of(more)
+
+    def of(self, more: More) -> "Props":
+        """The props of one of several functions: its own values, and else the environment's.
+
+        Files and messages, and a URL, are those of the environment's own function.
+        """
+        hints = get_type_hints(Props)
+        try:
+            if unknown := sorted(more.values.keys() - set(OF_A_FUNCTION)):
+                raise InvalidProps(f"can't have of its own: {', '.join(unknown)}; but {', '.join(OF_A_FUNCTION)}")
+            inherited = {name: value for name, value in self.settings.to_env().items() if name not in _OWN_SETTINGS}
+            values = {**more.values, "settings": {**inherited, **more.values.get("settings", {})}}
+            own = {prop: _parse(prop, value, hints[prop]) for prop, value in values.items()}
+            return replace(
+                self,
+                **{"checked_models": (), **own},
+                functions=(),
+                function_url=False,
+                batch=False,
+                files_bucket="",
+            )
+        except (InvalidProps, InvalidSettings) as exc:
+            raise InvalidProps(f"functions: {more.name}: {exc}") from exc
 
     @classmethod
     def from_context(cls, context: Callable[[str], Any]) -> "Props":
@@ -257,6 +311,13 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
+def _functions(value: Any) -> tuple[More, ...]:
+    table = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(table, dict) or not all(isinstance(values, dict) for values in table.values()):
+        raise TypeError('it must be a table, {"NAME": {"memory": 4096}}')
+    return tuple(More(name, values) for name, values in table.items())
+
+
 def _settings(value: Mapping[str, Any]) -> Settings:
     known = {item.name.upper() for item in fields(Settings)}
     if unknown := sorted(value.keys() - known):
@@ -271,4 +332,5 @@ _PARSERS: dict[tuple[Any, bool], Callable[[Any], Any]] = {
     (float, False): float,
     (Settings, False): _settings,
     (str, True): _texts,
+    (More, True): _functions,
 }

@@ -1,6 +1,7 @@
 """A REST API in front of the alias: in a VPC of one's own, behind a WAF, or both. HTTP APIs can be neither."""
 
 import json
+from collections.abc import Iterable
 
 from aws_cdk import Aws
 from aws_cdk.aws_apigateway import (
@@ -9,6 +10,7 @@ from aws_cdk.aws_apigateway import (
     DomainName,
     EndpointConfiguration,
     EndpointType,
+    IResource,
     LambdaIntegration,
     LogGroupLogDestination,
     MethodOptions,
@@ -26,6 +28,7 @@ from constructs import Construct
 
 from cdk.http_api import ACCESS_LOG, open_routes
 from cdk.logs import log_group
+from cdk.mounts import Mount
 from cdk.nag import acknowledge
 from cdk.props import Props
 
@@ -38,7 +41,8 @@ BINARY = ["*/*"]
 class RestInferenceApi(Construct):
     """`url` is where clients send their requests."""
 
-    def __init__(self, scope: Construct, name: str, props: Props, alias: Alias) -> None:
+    def __init__(self, scope: Construct, name: str, props: Props, alias: Alias, more: Iterable[Mount]) -> None:
+        """`more`: the other functions, where there are several."""
         super().__init__(scope, name)
         is_private = props.api == "private"
         self.api = RestApi(
@@ -61,20 +65,26 @@ class RestInferenceApi(Construct):
                 throttling_burst_limit=props.throttle_burst,
                 tracing_enabled=props.tracing,
             ),
-            default_integration=LambdaIntegration(alias, allow_test_invoke=False, scope_permission_to_method=False),
             default_method_options=MethodOptions(authorization_type=_AUTHORIZATION[props.authorization]),
         )
-        for resource in (self.api.root, self.api.root.add_resource("{proxy+}")):
-            resource.add_method("ANY")
-            if props.settings.cors_origins:
-                # The application answers preflight requests, which have no credentials.
-                resource.add_method("OPTIONS", authorization_type=AuthorizationType.NONE)
+        self._route(self.api.root, _integration(alias), props)
+        for mount in more:
+            for path in mount.paths:
+                self._route(self.api.root.resource_for_path(path), _integration(mount.alias), props)
         if props.web_acl:
             stage = f"arn:{Aws.PARTITION}:apigateway:{Aws.REGION}::/restapis/{self.api.rest_api_id}/stages/{STAGE}"
             association = CfnWebACLAssociation(self, "WebAcl", resource_arn=stage, web_acl_arn=props.web_acl)
             association.node.add_dependency(self.api.deployment_stage)
         self.url = self._url(props)
         _acknowledge(self.api, props)
+
+    def _route(self, front: IResource, integration: LambdaIntegration, props: Props) -> None:
+        """A path and all that is below it."""
+        for resource in (front, front.add_resource("{proxy+}")):
+            resource.add_method("ANY", integration)
+            if props.settings.cors_origins:
+                # The application answers preflight requests, which have no credentials.
+                resource.add_method("OPTIONS", integration, authorization_type=AuthorizationType.NONE)
 
     def _private(self, props: Props) -> EndpointConfiguration:
         endpoints = [
@@ -113,6 +123,10 @@ class RestInferenceApi(Construct):
                 ),
             )
         return f"https://{props.domain}"
+
+
+def _integration(alias: Alias) -> LambdaIntegration:
+    return LambdaIntegration(alias, allow_test_invoke=False, scope_permission_to_method=False)
 
 
 _AUTHORIZATION = {

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from inferry.http.routes import FIRST_SEGMENTS
+
 if TYPE_CHECKING:
     from cdk.props import Props
 
@@ -32,6 +34,14 @@ def _is_tag(text: str) -> bool:
     name, equals, value = text.partition("=")
     is_free = name not in _TAGS and not name.lower().startswith("aws:")
     return bool(equals) and 0 < len(name) <= 128 and len(value) <= 256 and is_free
+
+
+# How paths of the API begin, and where a bucket has the models of the environment's own function.
+_TAKEN = {*filter(None, FIRST_SEGMENTS), "models"}
+
+
+def _is_function(name: str) -> bool:
+    return bool(re.fullmatch("[a-z][a-z0-9]{0,19}", name)) and name not in _TAKEN
 
 
 # What two props say together.
@@ -200,6 +210,19 @@ RULES: tuple[tuple[Callable[["Props"], bool], str], ...] = (
     (
         lambda p: bool(p.web_acl) and p.function_url,
         "function_url would bypass web_acl, as function URLs take no WAF: leave one of them out",
+    ),
+    (
+        lambda p: not all(map(_is_function, (more.name for more in p.functions))),
+        "functions must have names of small letters and digits, a letter first, that no path of the API begins with: "
+        f"not {', '.join(sorted(_TAKEN))}",
+    ),
+    (
+        lambda p: p.models == "image" and not all("model_path" in more.values for more in p.functions),
+        "functions need a model_path of their own each, with models image",
+    ),
+    (
+        lambda p: bool(p.image) and p.models == "image" and not all("image" in more.values for more in p.functions),
+        "functions need an image of their own each, with models image: those of image are one function's",
     ),
     (
         lambda p: bool(p.domain) != bool(p.certificate) or bool(p.hosted_zone and not p.domain),

@@ -1,6 +1,6 @@
 """The stack of one environment: what it has, in the order in which it depends on each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from cdk.encryption import encrypt
 from cdk.files import Files
 from cdk.function import InferenceFunction, settings
 from cdk.function_url import add_function_url
+from cdk.functions import MoreFunction, require_one_place
 from cdk.grants import grant_settings, grant_work
 from cdk.http_api import InferenceApi
 from cdk.metrics import Metrics
-from cdk.models import ModelFolder
+from cdk.models import ModelFolder, models_of
 from cdk.network import Network
 from cdk.props import Props
 from cdk.rest_api import RestInferenceApi
@@ -42,28 +43,34 @@ class InferryStack(Stack):
             termination_protection=props.retain,
         )
         bucket = ModelBucket(self, "Models", props) if props.models == "bucket" else None
-        models = _models(props, source) if not bucket else None
+        models = models_of(props, source) if not bucket else None
         keys = ApiKeys(self, "ApiKeys", props) if props.authorization == "api-keys" else None
         files = Files(self, "Data", props) if props.batch else None
-        told = settings(props)
+        told = settings(props, props.stack_name)
         if files:
             told = replace(told, batch_input=files.input, batch_output=files.output)
         if bucket:
-            told = replace(told, model_path=bucket.url)
+            told = replace(told, model_path=bucket.url())
         network = Network(self, "Network", props) if props.vpc else None
-        self.function = InferenceFunction(self, "Function", props, source, told, keys, network)
+        self.function = InferenceFunction(self, "Function", props, source, told, keys, network, props.stack_name)
         grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)
         if files:
             files.grant_requests(self.function.role)
+        more = self._more(props, source, keys, bucket, network, models)
         front = InferenceApi if props.api == "http" else RestInferenceApi
-        self.api: InferenceApi | RestInferenceApi = front(self, "Api", props, self.function.alias)
+        self.api: InferenceApi | RestInferenceApi = front(
+            self, "Api", props, self.function.alias, [function.mount for function in more]
+        )
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
         roles: list[IRole] = [self.function.role]
         batch = self._batch(props, source, told, bucket, files, network, roles) if files else {}
-        monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
+        for function in more:
+            function.watch(self.alarms)
+            roles += function.roles
+        monitor = Monitor(self, "Monitor", props, metrics, self.alarms, more)
         check = Check(self, "Check", props, models, self.function, bucket, network)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
@@ -71,7 +78,7 @@ class InferryStack(Stack):
         if props.kms_key:
             encrypt(self, props.kms_key, [*roles, check.role])
 
-        outputs = {
+        outputs = batch | {
             "Endpoint": self.api.url,
             "Curl": curl_line(props, self.api.url, models),
             "FunctionArn": self.function.alias.function_arn,
@@ -79,14 +86,25 @@ class InferryStack(Stack):
             "AlarmTopic": self.alarms.topic.topic_arn,
             "LogGroup": self.function.logs.log_group_name,
         }
-        outputs |= batch
-        if bucket:
-            outputs["ModelBucket"] = bucket.bucket.bucket_name
-        if keys:
-            outputs["ApiKeysSecret"] = keys.secret.secret_arn
+        outputs |= _outputs(bucket, keys, more)
         if props.function_url:
             outputs["FunctionUrl"] = add_function_url(props, self.function.alias)
         self._finish(props, outputs)
+
+    def _more(
+        self,
+        props: Props,
+        source: Path,
+        keys: ApiKeys | None,
+        bucket: ModelBucket | None,
+        network: Network | None,
+        models: ModelFolder | None,
+    ) -> list[MoreFunction]:
+        """The other functions, where there are several; none has a model of another one."""
+        more = [MoreFunction(self, item, props, source, keys, bucket, network) for item in props.functions]
+        if models:
+            require_one_place(models, more)
+        return more
 
     def _batch(
         self,
@@ -124,9 +142,11 @@ class InferryStack(Stack):
             PermissionsBoundary.of(self).apply(boundary)
 
 
-def _models(props: Props, source: Path) -> ModelFolder:
-    """Those that go into the image. InvalidProps when a name among the props is none of theirs."""
-    models = ModelFolder(source / props.model_path)
-    models.require("DEFAULT_MODEL", *filter(None, [props.settings.default_model]))
-    models.require("checked_models", *props.checked_models)
-    return models
+def _outputs(bucket: ModelBucket | None, keys: ApiKeys | None, more: Iterable[MoreFunction]) -> dict[str, str]:
+    """Of what not every stack has."""
+    found = {f"FunctionArn{function.name.capitalize()}": function.function.alias.function_arn for function in more}
+    if bucket:
+        found["ModelBucket"] = bucket.bucket.bucket_name
+    if keys:
+        found["ApiKeysSecret"] = keys.secret.secret_arn
+    return found

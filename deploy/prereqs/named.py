@@ -63,6 +63,9 @@ def named(props: Props, session: Any) -> Iterator[Finding]:
         if value := getattr(props, prop):
             text = value if isinstance(value, str) else ",".join(value)
             yield _asked(prop, text, getattr(session.client(service), operation), parameters(value))
+    for more in props.functions:
+        if image := more.values.get("image"):
+            yield _asked(f"image of {more.name}", image, session.client("ecr").describe_images, _image(image))
 
 
 def _asked(prop: str, value: str, ask: Callable[..., object], parameters: dict[str, Any]) -> Finding:

@@ -79,6 +79,7 @@ DEFAULTS = {
     "api": "http",
     "vpc_endpoints": (),
     "web_acl": "",
+    "functions": (),
 }
 
 
@@ -298,6 +299,45 @@ def test_command_line_wins() -> None:
             {"files_bucket": "lake", "batch": True, "batch_answers": 1},
             "batch_answers is a rule of the stack's own bucket: leave it out with files_bucket, which has its owner's",
         ),
+        *(
+            (
+                {"functions": {name: {"model_path": "text"}}},
+                "functions must have names of small letters and digits, a letter first, that no path of the API begins "
+                "with: not docs, health, metrics, models, openapi.json, predict, v1, v2",
+            )
+            for name in ("Text", "v2", "models", "a-b", "")
+        ),
+        ({"functions": {"text": {}}}, "functions need a model_path of their own each, with models image"),
+        (
+            {"functions": {"text": {"model_path": "text"}}, "image": IMAGE},
+            "functions need an image of their own each, with models image: those of image are one function's",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "domain": "a.example"}}},
+            "functions: text: can't have of its own: domain; but settings, memory, storage, timeout, start, "
+            "provisioned, concurrency, model_path, prepare, image, checked_models",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "memory": 64}}},
+            "functions: text: memory must be from 128 to 10240, got 64",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "settings": {"LOG_LEVEL": "LOUD"}}}},
+            "functions: text: LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "storage": 1024}}},
+            "functions: text: start is snapstart, which has 512 MB of /tmp at most: set storage to 512, with large "
+            "models in the image (models: image), or start to provisioned or none",
+        ),
+        (
+            {"functions": "text"},
+            "functions can't be 'text': Expecting value: line 1 column 1 (char 0)",
+        ),
+        (
+            {"functions": ["text"]},
+            'functions can\'t be [\'text\']: it must be a table, {"NAME": {"memory": 4096}}',
+        ),
         ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
         ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),
         (
@@ -341,6 +381,30 @@ def test_rules_of_an_account(environment: dict[str, Any]) -> None:
     assert {name: getattr(props, name) for name in environment} == {
         name: tuple(value) if isinstance(value, list) else value for name, value in environment.items()
     }
+
+
+def test_several_functions() -> None:
+    """Each has its own values, and else those of the environment; what is the environment's own alone, it has not."""
+    given = {
+        "memory": 3008,
+        "timeout": 20,
+        "batch": True,
+        "function_url": True,
+        "checked_models": "digits",
+        "settings": {"DEFAULT_MODEL": "digits", "APP_NAME": "mine", "MODEL_CACHE_SIZE": 2, "LOG_LEVEL": "DEBUG"},
+    }
+    table = {"text": {"model_path": "text", "memory": "8192", "settings": {"LOG_LEVEL": "ERROR"}}}
+    for functions in (table, json.dumps(table)):
+        props = read({**given, "functions": functions})
+        [more] = props.functions
+        assert more.name == "text"
+        assert values(props.of(more)) == {
+            **DEFAULTS,
+            "model_path": "text",
+            "memory": 8192,
+            "timeout": 20,
+            "settings": Settings(model_cache_size=2, log_level="ERROR"),
+        }
 
 
 def test_unknown_environment() -> None:

@@ -82,6 +82,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "api": ("http", "rest", "private"),
     "vpc_endpoints": ("", ENDPOINT),
     "web_acl": ("", WEB_ACL),
+    "functions": ({}, {"text": {"model_path": "more", "memory": 3538, "settings": {"LOG_LEVEL": "WARNING"}}}),
 }
 # What the props refuse together, in the order of their rules.
 ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
@@ -110,6 +111,7 @@ ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
     ("web_acl", "function_url"): lambda row: not (row["web_acl"] and row["function_url"]),
     ("batch", "files_bucket"): lambda row: row["batch"] or not row["files_bucket"],
     ("batch_answers", "files_bucket"): lambda row: row["batch_answers"] == 7 or not row["files_bucket"],
+    ("image", "functions"): lambda row: not (row["image"] and row["functions"]),
     # What these two pairs leave out follows from two of the others.
     ("jwt_issuer", "function_url"): lambda row: not (row["jwt_issuer"] and row["function_url"]),
 }

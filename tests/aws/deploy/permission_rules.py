@@ -266,14 +266,14 @@ def deployments(stack: Stack) -> Iterator[Need]:
         if given.get("AlarmConfiguration", {}).get("Enabled"):
             yield Need(role, "cloudwatch:DescribeAlarms", "*")
         group = f"arn:aws:codedeploy:{REGION}:{ACCOUNT}:deploymentgroup:{given['ApplicationName']}/{name}"
-        yield from _deployment(stack, role, group)
+        yield from _deployment(stack, role, group, name)
 
 
-def _deployment(stack: Stack, role: str, group: str) -> Iterator[Need]:
-    """What moving an alias needs, and calling the functions that check the new version."""
+def _deployment(stack: Stack, role: str, group: str, name: str) -> Iterator[Need]:
+    """What moving the group's alias needs, and calling the functions that check the new version."""
     for item in stack.resources.values():
         update = item.get("UpdatePolicy", {}).get("CodeDeployLambdaAliasUpdate")
-        if item["Type"] != "AWS::Lambda::Alias" or not update:
+        if not update or update["DeploymentGroupName"] != {"Ref": name}:
             continue
         function = stack.arns[item["Properties"]["FunctionName"]]
         for action in ("lambda:GetAlias", "lambda:UpdateAlias"):

@@ -90,6 +90,8 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> list[Assembly]:
     """All of them, synthesised in this process."""
     folder = tmp_path_factory.mktemp("combinations")
     source = sources(folder / "source")
+    (source / "more").mkdir()
+    shutil.move(source / "models" / "diabetes", source / "more")
     shutil.copytree(source / "models", source / VALUES["model_path"][1])
     return [synthesise(context, folder / str(number), source) for number, context in enumerate(contexts())]
 

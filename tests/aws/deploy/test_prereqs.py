@@ -344,6 +344,17 @@ QUOTAS: dict[str, tuple[tuple[int, int], tuple[str, ...], int, list[str]]] = {
             f"         -> {MORE}; or --context concurrency=0",
         ],
     ),
+    "several functions": (
+        (1000, 150),
+        ("-c", "concurrency=30", "-c", 'functions={"text": {"model_path": "text", "memory": 4096}}'),
+        1,
+        [
+            "note     memory: 4096 MB, and new accounts may have 3008 only, which no API tells",
+            "         -> if the deployment fails with MemorySize, ask AWS, or memory=3008",
+            "missing  concurrency: dev reserves 60, and of the account's 1000 50 can be reserved",
+            f"         -> {MORE}; or --context concurrency=50",
+        ],
+    ),
     "files in a new account": (
         (10, 10),
         ("-c", "batch=true"),
