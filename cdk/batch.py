@@ -74,6 +74,8 @@ class Batch(Construct):
             batch_dead_letters=self.dead.queue_url,
             batch_tries=RECEIVES,
             api_keys=(),
+            # This one has environments of Lambda's own, whatever the other one runs on.
+            intra_op_threads=props.settings.intra_op_threads or props.cpus,
         )
         self.function = image_function(
             self,

@@ -22,6 +22,7 @@ from inferry.observability.sinks import cloudwatch_names
 from inferry.settings import Settings
 
 from cdk.api_keys import ApiKeys
+from cdk.capacity import Capacity
 from cdk.image import ARCHITECTURES, EXTRAS, image, stored_image
 from cdk.logs import log_group
 from cdk.network import Network
@@ -42,7 +43,7 @@ def settings(props: Props, name: str) -> Settings:
     """
     derived = Settings(
         model_timeout=props.timeout - 1,
-        intra_op_threads=props.cpus,
+        intra_op_threads=props.threads,
         metrics_sinks=("prometheus", "emf"),
         app_name=name,
         log_format="json",
@@ -153,7 +154,7 @@ class InferenceFunction(Construct):
             timeout=props.timeout,
             variables=keys.variables if keys else {},
             role=self.role,
-            network=network,
+            network=None if props.instances else network,
             log_group=self.logs,
             reserved_concurrent_executions=props.concurrency or None,
             snap_start=SnapStartConf.ON_PUBLISHED_VERSIONS if props.start == "snapstart" else None,
@@ -165,6 +166,9 @@ class InferenceFunction(Construct):
             known = "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish"
             Validations.of(self).acknowledge(Acknowledgment(id=known, reason="the alias calls a published version"))
         self.version = self.function.current_version
+        if props.instances and network:
+            Capacity(self, props, props.instances, network.subnets, network.groups).add(self.function, self.version)
+            self.function.node.add_dependency(network)
         self.alias = Alias(
             self,
             "Alias",

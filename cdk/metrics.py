@@ -97,9 +97,10 @@ class FunctionMetrics(Construct):
         """What is paid for by its number, with the price of one in USD."""
         gigabytes = self._props.memory / 1024
         using: dict[str, tuple[IMetric, float]] = {
-            "duration": (self._alias.metric_duration(statistic="Sum"), GB_SECOND / 1000 * gigabytes),
-            "invocations": (self._alias.metric_invocations(), MILLION_REQUESTS / 1e6),
+            "invocations": (self._alias.metric_invocations(), MILLION_REQUESTS / 1e6)
         }
+        if not self._props.instances:
+            using["duration"] = (self._alias.metric_duration(statistic="Sum"), GB_SECOND / 1000 * gigabytes)
         if self._props.start == "snapstart":
             using["restores"] = (self._start("Restore", "SampleCount"), RESTORED_GB * gigabytes)
         return using

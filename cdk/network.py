@@ -30,8 +30,8 @@ class Network(Construct):
 
     def __init__(self, scope: Construct, name: str, props: Props) -> None:
         super().__init__(scope, name)
-        self._subnets = list(props.subnets)
-        self._groups = list(props.security_groups) or [self._group(props)]
+        self.subnets = list(props.subnets)
+        self.groups = list(props.security_groups) or [self._group(props)]
         interfaces = [name for name in props.endpoints if name != GATEWAY_ENDPOINT]
         if GATEWAY_ENDPOINT in props.endpoints:
             self._endpoint(props, GATEWAY_ENDPOINT, "Gateway", route_table_ids=list(props.route_tables))
@@ -42,7 +42,7 @@ class Network(Construct):
                     props,
                     service,
                     "Interface",
-                    subnet_ids=self._subnets,
+                    subnet_ids=self.subnets,
                     security_group_ids=[group],
                     private_dns_enabled=True,
                 )
@@ -59,7 +59,7 @@ class Network(Construct):
         acknowledge(role, {"IAM5[Resource::*]": "Lambda's network interfaces are not known in advance"})
         made = function.node.default_child
         assert isinstance(made, CfnFunction)
-        made.vpc_config = CfnFunction.VpcConfigProperty(subnet_ids=self._subnets, security_group_ids=self._groups)
+        made.vpc_config = CfnFunction.VpcConfigProperty(subnet_ids=self.subnets, security_group_ids=self.groups)
         # The init, of which a version's snapshot is made, reads models and keys by the endpoints.
         function.node.add_dependency(self)
 
@@ -95,7 +95,7 @@ class Network(Construct):
                     source_security_group_id=group,
                     description="the functions",
                 )
-                for group in self._groups
+                for group in self.groups
             ],
         )
         return group.attr_group_id

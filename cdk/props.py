@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 from inferry.errors import InvalidSettings
@@ -16,6 +17,11 @@ from cdk.rules import ANSWERS, ENDPOINTS, RULES
 MB_PER_CPU = 1769
 # USD for a GB that is kept for a second, of a snapshot or a provisioned environment: as inferry/sizing/prices.json.
 KEPT_GB_SECOND = {"snapstart": 0.0000015046, "provisioned": 0.0000041667, "none": 0.0}
+# USD an hour for an m7g.large with the fee for its management, as inferry/sizing/prices.json has them.
+INSTANCE_HOUR = 0.0816 * 1.15
+INSTANCE_VCPUS = 2
+# "Lambda launches three instances by default": https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html
+LEAST_INSTANCES = 3
 DAY_SECONDS = 24 * 60 * 60
 # CloudWatch Logs takes these numbers of days and no others.
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
@@ -45,9 +51,25 @@ OF_A_FUNCTION = (
     "prepare",
     "image",
     "checked_models",
+    "instances",
 )
 # Settings that one function has for all functions but itself.
 _OWN_SETTINGS = ("DEFAULT_MODEL", "APP_NAME")
+
+
+class Instances(NamedTuple):
+    """Machines of EC2 that Lambda manages, of a function's own."""
+
+    memory_per_vcpu: int = 2
+    """GB of `memory` for each vCPU: 2, 4 or 8."""
+    processes: int = 0
+    """Requests at once, and processes, of an environment; 0: one for each vCPU."""
+    min_environments: int = 3
+    """Environments that are always there."""
+    max_vcpus: int = 24
+    """Most vCPUs of all of its instances."""
+    types: tuple[str, ...] = ()
+    """Types that they may have; empty: Lambda chooses."""
 
 
 class More(NamedTuple):
@@ -180,6 +202,9 @@ class Props:
         (), "IDs of the endpoints for execute-api that reach the API when `api` is private, comma-separated"
     )
     web_acl: str = _prop("", "ARN of a web ACL of WAF, in the same region, when `api` is rest or private; empty: none")
+    instances: Instances | None = _prop(  # noqa: RUF009
+        None, "[Managed Instances](#managed-instances) in `vpc` that the function runs on, a table; empty: Lambda's own"
+    )
     functions: tuple[More, ...] = _prop(
         (), "More functions behind the same API: a table of [each one's own values](#several-functions) by its name"
     )
@@ -198,7 +223,7 @@ class Props:
 
         Files and messages, and a URL, are those of the environment's own function.
         """
-        hints = get_type_hints(Props)
+        hints = _hints()
         try:
             if unknown := sorted(more.values.keys() - set(OF_A_FUNCTION)):
                 raise InvalidProps(f"can't have of its own: {', '.join(unknown)}; but {', '.join(OF_A_FUNCTION)}")
@@ -228,7 +253,7 @@ class Props:
         if unknown := sorted(values.keys() - set(names)):
             raise InvalidProps(f"environment {name!r} has unknown props: {', '.join(unknown)}")
         single = {prop: value for prop in names if (value := context(prop)) is not None}
-        hints = get_type_hints(cls)
+        hints = _hints()
         return cls(**{prop: _parse(prop, value, hints[prop]) for prop, value in {**values, **single}.items()})
 
     @property
@@ -237,8 +262,32 @@ class Props:
         return math.ceil(self.memory / MB_PER_CPU)
 
     @property
+    def vcpus(self) -> int:
+        """Those of an environment on Managed Instances."""
+        return self.memory // (1024 * self.instances.memory_per_vcpu) if self.instances else 0
+
+    @property
+    def processes(self) -> int:
+        """Those of an environment, each for a request at a time."""
+        return (self.instances.processes or self.vcpus) if self.instances else 1
+
+    @property
+    def threads(self) -> int:
+        """As many for each prediction as can run; processes share the vCPUs of their environment."""
+        return max(self.vcpus // self.processes, 1) if self.instances else self.cpus
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any function of the stack runs on Managed Instances."""
+        return bool(self.instances) or any(self.of(more).instances for more in self.functions)
+
+    @property
     def idle_cost(self) -> float:
         """USD a day for what is kept for the next request, whether one comes or not."""
+        if self.instances:
+            vcpus = self.instances.min_environments * self.vcpus
+            instances = max(LEAST_INSTANCES, math.ceil(vcpus / INSTANCE_VCPUS))
+            return INSTANCE_HOUR * 24 * instances
         count = self.provisioned if self.start == "provisioned" else 1
         return KEPT_GB_SECOND[self.start] * DAY_SECONDS * self.memory / 1024 * count
 
@@ -246,12 +295,16 @@ class Props:
     def called(self) -> tuple[str, ...]:
         """The services that the functions call by themselves, by the names of their endpoints.
 
-        Logs, the metrics in them, X-Ray's traces and the events that come are Lambda's own business, in no VPC.
+        Logs, the metrics in them, X-Ray's traces and the events that come are Lambda's own business, in no VPC, but on
+        Managed Instances.
         """
         has_objects = any(prefix.startswith("s3://") for prefix in self.settings.data_prefixes)
         found = {
             "s3": has_objects or self.batch or self.models == "bucket",
             "sqs": self.batch,
+            # Managed Instances are in the VPC with all that they send.
+            "logs": self.has_instances,
+            "xray": self.has_instances and self.tracing,
             "secretsmanager": self.authorization == "api-keys",
             "aps-workspaces": "amp" in self.settings.metrics_sinks,
             # The check of a new version.
@@ -265,9 +318,23 @@ class Props:
         return f"{self.project}-{self.environment}"
 
     @property
+    def own_tags(self) -> dict[str, str]:
+        """Those that everything has."""
+        return {"Environment": self.environment, "Project": self.project, "ManagedBy": "cdk"}
+
+    @property
+    def given_tags(self) -> dict[str, str]:
+        return {name: value for name, _, value in (tag.partition("=") for tag in self.tags)}
+
+    @property
     def models_to_check(self) -> tuple[str, ...]:
         """Those that are named; empty: whichever there are."""
         return self.checked_models or tuple(filter(None, [self.settings.default_model]))
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Props)
 
 
 def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
@@ -311,6 +378,17 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
+def _instances(value: Any) -> Instances | None:
+    table = json.loads(value) if isinstance(value, str) and value else value
+    if table in ("", None):
+        return None
+    if not isinstance(table, dict) or (unknown := sorted(table.keys() - set(Instances._fields))):
+        what = f"unknown: {', '.join(unknown)}; " if isinstance(table, dict) else ""
+        raise TypeError(f"{what}it must be a table of {', '.join(Instances._fields)}")
+    numbers = {name: _whole(given) for name, given in table.items() if name != "types"}
+    return Instances(**numbers, types=_texts(table.get("types", ())))
+
+
 def _functions(value: Any) -> tuple[More, ...]:
     table = json.loads(value) if isinstance(value, str) else value
     if not isinstance(table, dict) or not all(isinstance(values, dict) for values in table.values()):
@@ -333,4 +411,5 @@ _PARSERS: dict[tuple[Any, bool], Callable[[Any], Any]] = {
     (Settings, False): _settings,
     (str, True): _texts,
     (More, True): _functions,
+    (Instances, True): _instances,
 }

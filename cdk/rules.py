@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from inferry.http.routes import FIRST_SEGMENTS
 
 if TYPE_CHECKING:
-    from cdk.props import Props
+    from cdk.props import Instances, Props
 
 # Services that a function calls, by the names of their endpoints; the first one's is a gateway, which costs nothing.
 GATEWAY_ENDPOINT = "s3"
-ENDPOINTS = (GATEWAY_ENDPOINT, "sqs", "secretsmanager", "aps-workspaces", "lambda", "codedeploy")
+ENDPOINTS = (GATEWAY_ENDPOINT, "sqs", "secretsmanager", "aps-workspaces", "lambda", "codedeploy", "logs", "xray")
+# What works without an extension that hears of invocations, which Managed Instances have not.
+_SINKS = {"prometheus", "emf"}
 # Days that responses to messages are kept.
 ANSWERS = 7
 
@@ -44,6 +46,16 @@ def _is_function(name: str) -> bool:
     return bool(re.fullmatch("[a-z][a-z0-9]{0,19}", name)) and name not in _TAKEN
 
 
+def _is_possible(instances: "Instances") -> bool:
+    """As AWS's API has the limits, and the CDK that of vCPUs."""
+    return (
+        instances.memory_per_vcpu in (2, 4, 8)
+        and 0 <= instances.processes <= 64
+        and 0 <= instances.min_environments <= 15000
+        and 12 <= instances.max_vcpus <= 15000
+    )
+
+
 # What two props say together.
 RULES: tuple[tuple[Callable[["Props"], bool], str], ...] = (
     (
@@ -57,8 +69,8 @@ RULES: tuple[tuple[Callable[["Props"], bool], str], ...] = (
     ),
     (
         lambda p: p.daily_cost <= p.idle_cost,
-        "daily_cost is less than what start costs a day without a request, by memory and provisioned "
-        "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
+        "daily_cost is less than what start or instances cost a day without a request, by memory and provisioned, or "
+        "min_environments (docs/deploy-aws.md, Costs): raise daily_cost, or keep less",
     ),
     (
         lambda p: {bool(p.jwt_issuer), bool(p.jwt_audience)} != {p.authorization == "jwt"},
@@ -210,6 +222,32 @@ RULES: tuple[tuple[Callable[["Props"], bool], str], ...] = (
     (
         lambda p: bool(p.web_acl) and p.function_url,
         "function_url would bypass web_acl, as function URLs take no WAF: leave one of them out",
+    ),
+    (
+        lambda p: bool(p.instances) and not p.vpc,
+        "instances need vpc and subnets, where they are",
+    ),
+    (
+        lambda p: bool(p.instances) and p.start != "none",
+        "start must be none with instances, whose environments stay: min_environments says how many",
+    ),
+    (
+        lambda p: bool(p.instances) and p.concurrency > 0,
+        "concurrency reserves nothing for instances: leave it out; max_vcpus is their limit",
+    ),
+    (
+        lambda p: p.instances is not None and not _is_possible(p.instances),
+        "instances have memory_per_vcpu 2, 4 or 8, from 0 to 64 processes, from 0 to 15000 min_environments, and from "
+        "12 to 15000 max_vcpus",
+    ),
+    (
+        lambda p: p.instances is not None and (p.memory < 2048 or p.memory % (1024 * p.instances.memory_per_vcpu) > 0),
+        "memory must be 2048 at least, and whole vCPUs of memory_per_vcpu GB, with instances",
+    ),
+    (
+        lambda p: bool(p.instances) and (p.settings.traces or not set(p.settings.metrics_sinks) <= _SINKS),
+        "settings have TRACES, or METRICS_SINKS other than prometheus and emf, which are sent after responses: "
+        "instances have no way for that",
     ),
     (
         lambda p: not all(map(_is_function, (more.name for more in p.functions))),

@@ -133,9 +133,7 @@ class InferryStack(Stack):
     def _finish(self, props: Props, outputs: Mapping[str, str]) -> None:
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
-        own = {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}
-        given = dict(tag.split("=", 1) for tag in props.tags)
-        for tag, value in {**own, **given}.items():
+        for tag, value in {**props.own_tags, **props.given_tags}.items():
             Tags.of(self).add(tag, value)
         if props.permissions_boundary:
             boundary = ManagedPolicy.from_managed_policy_arn(self, "Boundary", props.permissions_boundary)

@@ -8,6 +8,9 @@ from botocore.exceptions import ClientError
 from cdk.props import Props
 from deploy.prereqs.findings import Finding, missing, note, ok
 
+# EC2's quota of vCPUs for instances of the families A, C, D, H, I, M, R, T and Z.
+VCPUS = "L-1216C47A"
+
 
 def configured(props: Props, session: Any) -> Iterator[Finding]:
     """A finding for each thing that has to be set up; what is not there at all, `named` says."""
@@ -15,6 +18,8 @@ def configured(props: Props, session: Any) -> Iterator[Finding]:
         yield _asked("API Gateway's logs", _logs, props, session)
     if props.api == "private":
         yield _asked("vpc_endpoints", _endpoints, props, session)
+    if props.has_instances:
+        yield _asked("instances", _instances, props, session)
     if props.files_bucket:
         yield _asked("files_bucket", _events, props, session)
 
@@ -42,6 +47,18 @@ def _endpoints(name: str, props: Props, session: Any) -> Finding:
     if others := [item["VpcEndpointId"] for item in found if not item["ServiceName"].endswith(".execute-api")]:
         return missing(name, f"{', '.join(others)} not for execute-api", "mend the prop vpc_endpoints")
     return ok(name, "for execute-api")
+
+
+def _instances(name: str, props: Props, session: Any) -> Finding:
+    quotas = session.client("service-quotas")
+    vcpus = int(quotas.get_service_quota(ServiceCode="ec2", QuotaCode=VCPUS)["Quota"]["Value"])
+    wanted = sum(item.instances.max_vcpus for item in [props, *map(props.of, props.functions)] if item.instances)
+    if vcpus >= wanted:
+        return ok(name, f"{vcpus} vCPUs in the account")
+    remedy = (
+        f"aws service-quotas request-service-quota-increase --service-code ec2 --quota-code {VCPUS} --desired-value N"
+    )
+    return note(name, f"max_vcpus are {wanted}, and the account has {vcpus} for standard instances", remedy)
 
 
 def _events(name: str, props: Props, session: Any) -> Finding:

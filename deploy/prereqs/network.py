@@ -26,8 +26,8 @@ def _subnets(props: Props, client: Any) -> Iterator[Finding]:
 
 
 def _services(props: Props, client: Any) -> Iterator[Finding]:
-    filters = [{"Name": "vpc-id", "Values": [props.vpc]}]
-    endpoints = client.describe_vpc_endpoints(Filters=filters)["VpcEndpoints"]
+    all_endpoints = client.describe_vpc_endpoints()["VpcEndpoints"]
+    endpoints = [item for item in all_endpoints if item["VpcId"] == props.vpc]
     own = {"Project": props.project, "Environment": props.environment, "ManagedBy": "cdk"}
     there = {_service(item) for item in endpoints if not own.items() <= _tags(item).items()}
     if twice := [name for name in props.endpoints if name in there]:

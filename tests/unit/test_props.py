@@ -20,6 +20,7 @@ ENDPOINT = "vpce-0123456789abcdef0"
 WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/ours/00000000-0000-0000-0000-000000000000"
 PRIVATE = {"api": "private", "vpc_endpoints": ENDPOINT}
 NETWORK = {"vpc": VPC, "subnets": SUBNET}
+INSTANCES = {**NETWORK, "instances": {}, "memory": 4096, "start": "none"}
 DEFAULTS = {
     "environment": "dev",
     "project": "inferry",
@@ -79,6 +80,7 @@ DEFAULTS = {
     "api": "http",
     "vpc_endpoints": (),
     "web_acl": "",
+    "instances": None,
     "functions": (),
 }
 
@@ -158,8 +160,8 @@ def test_command_line_wins() -> None:
         *(
             (
                 given,
-                "daily_cost is less than what start costs a day without a request, by memory and provisioned "
-                "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
+                "daily_cost is less than what start or instances cost a day without a request, by memory and "
+                "provisioned, or min_environments (docs/deploy-aws.md, Costs): raise daily_cost, or keep less",
             )
             for given in (
                 {"daily_cost": 0.22},
@@ -249,8 +251,8 @@ def test_command_line_wins() -> None:
         ),
         ({"security_groups": GROUP}, "security_groups belong to a vpc"),
         (
-            {**NETWORK, "endpoints": "logs"},
-            "endpoints must be among s3, sqs, secretsmanager, aps-workspaces, lambda, codedeploy",
+            {**NETWORK, "endpoints": "dynamodb"},
+            "endpoints must be among s3, sqs, secretsmanager, aps-workspaces, lambda, codedeploy, logs, xray",
         ),
         ({"endpoints": "sqs"}, "endpoints belong to a vpc"),
         *(
@@ -315,7 +317,7 @@ def test_command_line_wins() -> None:
         (
             {"functions": {"text": {"model_path": "text", "domain": "a.example"}}},
             "functions: text: can't have of its own: domain; but settings, memory, storage, timeout, start, "
-            "provisioned, concurrency, model_path, prepare, image, checked_models",
+            "provisioned, concurrency, model_path, prepare, image, checked_models, instances",
         ),
         (
             {"functions": {"text": {"model_path": "text", "memory": 64}}},
@@ -337,6 +339,53 @@ def test_command_line_wins() -> None:
         (
             {"functions": ["text"]},
             'functions can\'t be [\'text\']: it must be a table, {"NAME": {"memory": 4096}}',
+        ),
+        ({**INSTANCES, "vpc": "", "subnets": ""}, "instances need vpc and subnets, where they are"),
+        (
+            {**INSTANCES, "start": "snapstart"},
+            "start must be none with instances, whose environments stay: min_environments says how many",
+        ),
+        (
+            {**INSTANCES, "concurrency": 10},
+            "concurrency reserves nothing for instances: leave it out; max_vcpus is their limit",
+        ),
+        *(
+            (
+                {**INSTANCES, "instances": wrong},
+                "instances have memory_per_vcpu 2, 4 or 8, from 0 to 64 processes, from 0 to 15000 min_environments, "
+                "and from 12 to 15000 max_vcpus",
+            )
+            for wrong in ({"memory_per_vcpu": 3}, {"processes": 65}, {"min_environments": -1}, {"max_vcpus": 8})
+        ),
+        *(
+            (
+                {**INSTANCES, **wrong},
+                "memory must be 2048 at least, and whole vCPUs of memory_per_vcpu GB, with instances",
+            )
+            for wrong in ({"memory": 1769}, {"memory": 3008}, {"memory": 2048, "instances": {"memory_per_vcpu": 4}})
+        ),
+        *(
+            (
+                {**INSTANCES, "settings": wrong},
+                "settings have TRACES, or METRICS_SINKS other than prometheus and emf, which are sent after responses: "
+                "instances have no way for that",
+            )
+            for wrong in ({"TRACES": "true"}, {"METRICS_SINKS": "emf,amp"})
+        ),
+        (
+            {**INSTANCES, "instances": {"size": 2}},
+            "instances can't be {'size': 2}: unknown: size; it must be a table of memory_per_vcpu, processes, "
+            "min_environments, max_vcpus, types",
+        ),
+        (
+            {**INSTANCES, "instances": True},
+            "instances can't be True: it must be a table of memory_per_vcpu, processes, min_environments, max_vcpus, "
+            "types",
+        ),
+        (
+            {**INSTANCES, "daily_cost": 6.75},
+            "daily_cost is less than what start or instances cost a day without a request, by memory and provisioned, "
+            "or min_environments (docs/deploy-aws.md, Costs): raise daily_cost, or keep less",
         ),
         ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
         ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),
@@ -381,6 +430,33 @@ def test_rules_of_an_account(environment: dict[str, Any]) -> None:
     assert {name: getattr(props, name) for name in environment} == {
         name: tuple(value) if isinstance(value, list) else value for name, value in environment.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("memory", "instances", "expected"),
+    [
+        (2048, {}, (1, 1, 1)),
+        (8192, {}, (4, 4, 1)),
+        (8192, {"processes": 2}, (4, 2, 2)),
+        (8192, {"processes": 1}, (4, 1, 4)),
+        (8192, {"memory_per_vcpu": 8, "processes": 3}, (1, 3, 1)),
+    ],
+)
+def test_processes_share_the_vcpus_of_an_instance(
+    memory: int, instances: dict[str, int], expected: tuple[int, int, int]
+) -> None:
+    props = read({**INSTANCES, "memory": memory, "instances": json.dumps(instances), "daily_cost": 100})
+    assert (props.vcpus, props.processes, props.threads) == expected
+
+
+def test_a_function_of_several_on_instances() -> None:
+    """And one that isn't, where the environment's own is."""
+    row = {"model_path": "text", "memory": 4096, "start": "none", "instances": {"types": "m7g.large"}}
+    props = read({**NETWORK, "functions": {"text": row}})
+    assert (props.instances, props.has_instances) == (None, True)
+    assert "logs" in props.called
+    props = read({**INSTANCES, "functions": {"text": {"model_path": "text", "instances": ""}}})
+    assert props.of(props.functions[0]).instances is None
 
 
 def test_several_functions() -> None:

@@ -91,6 +91,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "files_bucket": "lake",
         "web_acl": WEB_ACL,
     },
+    "instances": {
+        "vpc": "vpc-0123456789abcdef0",
+        "subnets": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+        "security_groups": "sg-0123456789abcdef0",
+        "instances": {"processes": 2, "max_vcpus": 48, "types": "m7g.large,c7g.xlarge"},
+        "memory": "8192",
+        "daily_cost": "50",
+        "start": "none",
+        "tracing": "true",
+        "tags": "team=ml",
+    },
     "keys": {"authorization": "api-keys", "api_keys_version": "5" * 32, "function_url": "true", "project": "models"},
 }
 

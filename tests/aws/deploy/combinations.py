@@ -30,7 +30,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "region": ("", REGION),
     "settings": ({"DEFAULT_MODEL": "digits"}, _SETTINGS),
     "architecture": ("arm64", "x86_64"),
-    "memory": (1769, 4000),
+    "memory": (1769, 4096),
     "storage": (512, 2048),
     "timeout": (29, 120),
     "start": ("snapstart", "provisioned", "none"),
@@ -77,12 +77,13 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "vpc": ("", "vpc-0123456789abcdef0"),
     "subnets": ("", "subnet-0123456789abcdef0,subnet-0123456789abcdef1"),
     "security_groups": ("", "sg-0123456789abcdef0"),
-    "endpoints": ("", "s3,sqs,secretsmanager,aps-workspaces,lambda,codedeploy"),
+    "endpoints": ("", "s3,sqs,secretsmanager,aps-workspaces,lambda,codedeploy,logs,xray"),
     "route_tables": ("", "rtb-0123456789abcdef0"),
     "api": ("http", "rest", "private"),
     "vpc_endpoints": ("", ENDPOINT),
     "web_acl": ("", WEB_ACL),
-    "functions": ({}, {"text": {"model_path": "more", "memory": 3538, "settings": {"LOG_LEVEL": "WARNING"}}}),
+    "instances": ("", {"memory_per_vcpu": 4, "processes": 2, "max_vcpus": 48, "types": "m7g.large"}),
+    "functions": ({}, {"text": {"model_path": "more", "memory": 8192, "settings": {"LOG_LEVEL": "WARNING"}}}),
 }
 # What the props refuse together, in the order of their rules.
 ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
@@ -112,6 +113,11 @@ ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
     ("batch", "files_bucket"): lambda row: row["batch"] or not row["files_bucket"],
     ("batch_answers", "files_bucket"): lambda row: row["batch_answers"] == 7 or not row["files_bucket"],
     ("image", "functions"): lambda row: not (row["image"] and row["functions"]),
+    ("instances", "vpc"): lambda row: bool(row["vpc"]) or not row["instances"],
+    ("instances", "start"): lambda row: row["start"] == "none" or not row["instances"],
+    ("instances", "concurrency"): lambda row: not (row["concurrency"] and row["instances"]),
+    ("instances", "memory"): lambda row: row["memory"] == 4096 or not row["instances"],
+    ("instances", "settings"): lambda row: "TRACES" not in row["settings"] or not row["instances"],
     # What these two pairs leave out follows from two of the others.
     ("jwt_issuer", "function_url"): lambda row: not (row["jwt_issuer"] and row["function_url"]),
 }

@@ -136,6 +136,32 @@ def interfaces(role: str, subnet: str) -> Iterator[Need]:
     yield Need(role, "ec2:UnassignPrivateIpAddresses", f"{place}:network-interface/eni-0123456789abcdef0")
 
 
+def capacities(stack: Stack) -> Iterator[Need]:
+    """What Lambda does with the operator's role: RunInstances asks for each kind of resource that a launch names."""
+    place, scaler = f"arn:aws:ec2:{REGION}:{ACCOUNT}", {"ec2:ManagedResourceOperator": "scaler.lambda.amazonaws.com"}
+    for _, given in stack.of("AWS::Lambda::CapacityProvider"):
+        role = given["PermissionsConfig"]["CapacityProviderOperatorRoleArn"]
+        yield Need("lambda.amazonaws.com", "sts:AssumeRole", role, policy=stack.trust(role))
+        for made in (
+            "instance/i-0123456789abcdef0",
+            "network-interface/eni-0123456789abcdef0",
+            "volume/vol-0123456789",
+        ):
+            yield Need(role, "ec2:RunInstances", f"{place}:{made}", scaler)
+            yield Need(role, "ec2:CreateTags", f"{place}:{made}", scaler)
+        for subnet in given["VpcConfig"]["SubnetIds"]:
+            yield Need(role, "ec2:RunInstances", f"{place}:subnet/{subnet}")
+        for group in given["VpcConfig"]["SecurityGroupIds"]:
+            yield Need(role, "ec2:RunInstances", f"{place}:security-group/{group}")
+        yield Need(
+            role, "ec2:RunInstances", f"arn:aws:ec2:{REGION}::image/ami-0123456789abcdef0", {"ec2:Owner": "amazon"}
+        )
+        for action in ("DescribeInstances", "DescribeInstanceTypes", "DescribeSubnets", "DescribeSecurityGroups"):
+            yield Need(role, f"ec2:{action}", "*")
+        group = given["TelemetryConfig"]["LoggingConfig"]["LogGroup"]
+        yield Need(role, "logs:PutLogEvents", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:scaler")
+
+
 def traces(role: str) -> Iterator[Need]:
     for action in ("xray:PutTraceSegments", "xray:PutTelemetryRecords"):
         yield Need(role, action, "*")
@@ -338,6 +364,12 @@ RULES: dict[Rule, Words] = {
         "the role trusts lambda.amazonaws.com, and has logs:CreateLogStream and logs:PutLogEvents;"
         " xray:PutTraceSegments and xray:PutTelemetryRecords for tracing; in a VPC, those of configuration-vpc.html to"
         " make network interfaces",
+    ),
+    capacities: Words(
+        "AWS Lambda: Capacity providers",
+        "https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-capacity-providers.html",
+        "IAM roles for Lambda to manage EC2 resources; AWSLambdaManagedEC2ResourceOperator says what they need",
+        "2026-12-01",
     ),
     told: Words(
         "AWS Secrets Manager: GetSecretValue; Amazon SQS: SendMessage",

@@ -20,6 +20,7 @@ from stacks import Stack
 from cdk.props import InvalidProps, Props
 
 Pair = tuple[tuple[str, int], tuple[str, int]]
+PROVIDER = "AWS::Lambda::CapacityProvider"
 # Their values make other resources, all of them.
 COMPLETE = ("architecture", "start", "models", "authorization", "api")
 
@@ -252,6 +253,12 @@ def test_networks(stacks: list[Assembly]) -> None:
             for name, item in stack.resources("AWS::Lambda::Function").items()
             if not name.startswith("CustomS3AutoDeleteObjects")
         }
+        if context["instances"]:
+            # These are in the network of their instances.
+            places = [item["Properties"]["VpcConfig"] for item in stack.resources(PROVIDER).values()]
+            assert len(places) == 1 + len(context["functions"])
+            on_them = [name for name in functions if "FunctionHandler" in name]
+            functions |= dict(zip(on_them, places, strict=True))
         subnets = context["subnets"].split(",") if context["vpc"] else None
         assert {name: given.get("SubnetIds") for name, given in functions.items()} == dict.fromkeys(functions, subnets)
         groups = {json.dumps(given.get("SecurityGroupIds")) for given in functions.values()}

@@ -44,6 +44,7 @@ KNOWN = {
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
     "AWS::Lambda::Alias",
+    "AWS::Lambda::CapacityProvider",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
     "AWS::Lambda::Permission",
@@ -162,6 +163,16 @@ def test_every_rule_says_where_the_provider_says_so() -> None:
                 "subnet-0123456789abcdef0",
                 "ROLE may not ec2:DeleteNetworkInterface arn:aws:ec2:eu-west-1:123456789012:network-interface/"
                 "eni-0123456789abcdef0",
+            ],
+        ),
+        (
+            "instances",
+            "AWS::IAM::Policy",
+            "FunctionCapacityRole",
+            [
+                "ROLE may not ec2:RunInstances arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0",
+                "ROLE may not ec2:DescribeInstances *",
+                "ROLE may not logs:PutLogEvents STREAM",
             ],
         ),
         (

@@ -228,6 +228,35 @@ def test_what_a_private_api_needs(run: Run, account: Account, network: dict[str,
     )
 
 
+@pytest.mark.parametrize(
+    ("vcpus", "said"),
+    [
+        (5, "note     instances: max_vcpus are 24, and the account has 5 "),
+        (64, "ok       instances: 64 vCPUs in the account"),
+    ],
+)
+def test_vcpus_for_instances(run: Run, account: Account, network: dict[str, str], vcpus: int, said: str) -> None:
+    """MiniStack has no quotas: this answers what Service Quotas does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            answer = json.dumps({"Quota": {"QuotaCode": "L-1216C47A", "Value": float(vcpus)}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            """Nobody reads it."""
+
+    place = {"vpc": network["vpc"], "subnets": network["subnets"]}
+    with listening(Handler) as url:
+        env = {**account.environment, "AWS_ENDPOINT_URL_SERVICE_QUOTAS": url}
+        _, lines = run(env, *told({**place, "instances": "{}", "memory": "2048", "start": "none"}))
+    assert [line for line in lines if line.startswith(said)] != []
+    assert any(line.endswith("to s3, lambda, codedeploy, logs") for line in lines), lines
+
+
 def test_whether_a_bucket_sends_its_events(run: Run, account: Account) -> None:
     s3 = account.client("s3")
     s3.create_bucket(Bucket="files-there")
