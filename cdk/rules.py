@@ -176,6 +176,11 @@ RULES: tuple[tuple[Callable[["Props"], bool], str], ...] = (
         "security_groups belong to a vpc",
     ),
     (
+        lambda p: bool(p.vpc and p.settings.response_cache_url) and not p.security_groups,
+        "RESPONSE_CACHE_URL in settings needs security_groups that let the functions out to it: the stack's own lets "
+        "them out to port 443 only",
+    ),
+    (
         lambda p: not set(p.endpoints) <= set(ENDPOINTS),
         f"endpoints must be among {', '.join(ENDPOINTS)}",
     ),

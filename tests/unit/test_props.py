@@ -254,6 +254,11 @@ def test_command_line_wins() -> None:
             {**NETWORK, "endpoints": "dynamodb"},
             "endpoints must be among s3, sqs, secretsmanager, aps-workspaces, lambda, codedeploy, logs, xray",
         ),
+        (
+            {**NETWORK, "settings": {"RESPONSE_CACHE_URL": "rediss://cache.internal:6379/0"}},
+            "RESPONSE_CACHE_URL in settings needs security_groups that let the functions out to it: the stack's own "
+            "lets them out to port 443 only",
+        ),
         ({"endpoints": "sqs"}, "endpoints belong to a vpc"),
         *(
             (
