@@ -121,7 +121,7 @@ destroy: $(VENV)/cdk node_modules/.bin/cdk  ## take an environment down again
 	$(CDK) destroy $(CONTEXT)
 
 azure-deploy: $(VENV)/bin/python  ## make an environment on Azure, upload the models and publish the code: make azure-deploy ENV=dev MODEL_PATH=models
-	@$(BIN)/python -m deploy.prereqs azure
+	@$(BIN)/python -m deploy.prereqs azure --context environment=$(ENV)
 	$(TERRAFORM) init -input=false -reconfigure -backend-config=environments/$(ENV).backend.hcl
 	$(TERRAFORM) apply $(VALUES) $(PLAN_ARGS)
 	$(AZURE_PYTHON) deploy/azure/package.py --python "$$($(TERRAFORM) output -raw python_version)" --models "" dist/$(ENV).zip

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from aws_cdk import Duration
+from aws_cdk.aws_events import EventPattern, Rule
+from aws_cdk.aws_events_targets import SqsQueue
 from aws_cdk.aws_lambda_event_sources import SqsEventSource
-from aws_cdk.aws_s3 import Bucket, CfnBucket
+from aws_cdk.aws_s3 import CfnBucket, IBucket
 from aws_cdk.aws_sqs import CfnQueuePolicy, DeadLetterQueue, Queue, QueueEncryption
 from constructs import Construct
 from inferry.settings import Settings
@@ -14,6 +16,7 @@ from cdk.alarms import Alarms
 from cdk.files import INPUT, Files
 from cdk.function import image_function
 from cdk.logs import log_group
+from cdk.network import Network
 from cdk.props import Props
 from cdk.role import function_role
 from cdk.runs import Runs
@@ -31,7 +34,15 @@ class Batch(Construct):
     """`queue` gets word of files that arrive, and takes jobs and requests too; `dead` gets what can't be done."""
 
     def __init__(
-        self, scope: Construct, name: str, props: Props, source: Path, told: Settings, files: Files, alarms: Alarms
+        self,
+        scope: Construct,
+        name: str,
+        props: Props,
+        source: Path,
+        told: Settings,
+        files: Files,
+        alarms: Alarms,
+        network: Network | None,
     ) -> None:
         """`told`: what the function behind the API is told; this one needs no keys."""
         super().__init__(scope, name)
@@ -47,7 +58,10 @@ class Batch(Construct):
             visibility_timeout=Duration.seconds(VISIBILITY * props.batch_timeout),
             dead_letter_queue=DeadLetterQueue(queue=self.dead, max_receive_count=RECEIVES),
         )
-        _notify(files.bucket, self.queue)
+        if props.files_bucket:
+            self._listen(props.files_bucket)
+        else:
+            _notify(files.bucket, self.queue)
         logs = log_group(self, "Logs", props)
         self.role = function_role(self, "Role", logs, tracing=props.tracing)
         files.grant_work(self.role)
@@ -60,6 +74,8 @@ class Batch(Construct):
             batch_dead_letters=self.dead.queue_url,
             batch_tries=RECEIVES,
             api_keys=(),
+            # This one has environments of Lambda's own, whatever the other one runs on.
+            intra_op_threads=props.settings.intra_op_threads or props.cpus,
         )
         self.function = image_function(
             self,
@@ -70,6 +86,7 @@ class Batch(Construct):
             description=f"Predictions of {props.stack_name} over files and messages",
             timeout=props.batch_timeout,
             role=self.role,
+            network=network,
             log_group=logs,
         )
         events = SqsEventSource(
@@ -82,6 +99,21 @@ class Batch(Construct):
         self.runs = Runs(self, "Runs", props, self.function, files, told)
         self._watch(props, alarms)
 
+    def _listen(self, bucket: str) -> None:
+        """By EventBridge: a notification is part of the bucket, whose owner may have others there."""
+        created = EventPattern(
+            source=["aws.s3"],
+            detail_type=["Object Created"],
+            detail={"bucket": {"name": [bucket]}, "object": {"key": [{"prefix": f"{INPUT}/"}]}},
+        )
+        Rule(
+            self,
+            "Files",
+            description=f"Files that arrive in {bucket}",
+            event_pattern=created,
+            targets=[SqsQueue(self.queue, dead_letter_queue=self.dead)],
+        )
+
     def _watch(self, props: Props, alarms: Alarms) -> None:
         age = self.queue.metric_approximate_age_of_oldest_message()
         alarms.add("BatchAge", age, props.max_batch_age, "seconds old is the oldest message of the batch queue")
@@ -91,7 +123,7 @@ class Batch(Construct):
         alarms.add("Runs", self.runs.machine.metric_failed(), 0, "runs of many files failed")
 
 
-def _notify(bucket: Bucket, queue: Queue) -> None:
+def _notify(bucket: IBucket, queue: Queue) -> None:
     """The bucket's own property, where the CDK would deploy a function with rights over all buckets."""
     # The bucket's name isn't known before it is made, and S3 asks the queue when it is: the account has to do.
     queue.add_to_resource_policy(allow_service("s3.amazonaws.com", "sqs:SendMessage", queue.queue_arn))

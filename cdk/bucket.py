@@ -37,7 +37,7 @@ def private_bucket(scope: Construct, name: str, props: Props, rules: list[Lifecy
 
 
 class ModelBucket(Construct):
-    """The model repository of an environment; `url` is its MODEL_PATH."""
+    """The model repositories of an environment, one for each function."""
 
     def __init__(self, scope: Construct, name: str, props: Props) -> None:
         super().__init__(scope, name)
@@ -45,17 +45,20 @@ class ModelBucket(Construct):
         self.bucket: IBucket = (
             Bucket.from_bucket_name(self, "Bucket", own) if own else private_bucket(self, "Bucket", props)
         )
-        self.url = f"s3://{self.bucket.bucket_name}/{MODELS}"
 
-    def grant_read(self, role: Role) -> None:
+    def url(self, prefix: str = MODELS) -> str:
+        """The MODEL_PATH of a function."""
+        return f"s3://{self.bucket.bucket_name}/{prefix}"
+
+    def grant_read(self, role: Role, prefix: str = MODELS) -> None:
         """Listing and reading below the repository's prefix, and nothing else."""
-        objects = self.bucket.arn_for_objects(f"{MODELS}/*")
+        objects = self.bucket.arn_for_objects(f"{prefix}/*")
         role.add_to_policy(PolicyStatement(actions=["s3:GetObject"], resources=[objects]))
         role.add_to_policy(
             PolicyStatement(
                 actions=["s3:ListBucket"],
                 resources=[self.bucket.bucket_arn],
-                conditions={"StringLike": {"s3:prefix": [MODELS, f"{MODELS}/*"]}},
+                conditions={"StringLike": {"s3:prefix": [prefix, f"{prefix}/*"]}},
             )
         )
         acknowledge(role, {wildcard(role, objects): "a repository's files are not known in advance"})

@@ -2,7 +2,7 @@
 
 from aws_cdk import Duration
 from aws_cdk.aws_iam import PolicyStatement, Role
-from aws_cdk.aws_s3 import LifecycleRule
+from aws_cdk.aws_s3 import Bucket, IBucket, LifecycleRule
 from constructs import Construct
 
 from cdk.bucket import private_bucket
@@ -26,11 +26,16 @@ class Files(Construct):
 
     def __init__(self, scope: Construct, name: str, props: Props) -> None:
         super().__init__(scope, name)
-        kept = Duration.days(props.batch_answers)
-        rules = [LifecycleRule(prefix=prefix, expiration=kept) for prefix in _EXPIRING]
-        self.bucket = private_bucket(self, "Bucket", props, rules)
+        self.bucket = self._bucket(props)
         self.input = f"s3://{self.bucket.bucket_name}/{INPUT}"
         self.output = f"s3://{self.bucket.bucket_name}/{OUTPUT}"
+
+    def _bucket(self, props: Props) -> IBucket:
+        if props.files_bucket:
+            return Bucket.from_bucket_name(self, "Bucket", props.files_bucket)
+        kept = Duration.days(props.batch_answers)
+        rules = [LifecycleRule(prefix=prefix, expiration=kept) for prefix in _EXPIRING]
+        return private_bucket(self, "Bucket", props, rules)
 
     def grant_work(self, role: Role) -> None:
         """For who predicts the files."""

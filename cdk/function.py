@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aws_cdk import Acknowledgment, Duration, RemovalPolicy, Size, Validations
+from aws_cdk.aws_iam import Role
 from aws_cdk.aws_lambda import (
     Alias,
     ApplicationLogLevel,
@@ -21,8 +22,10 @@ from inferry.observability.sinks import cloudwatch_names
 from inferry.settings import Settings
 
 from cdk.api_keys import ApiKeys
+from cdk.capacity import Capacity
 from cdk.image import ARCHITECTURES, EXTRAS, image, stored_image
 from cdk.logs import log_group
+from cdk.network import Network
 from cdk.props import InvalidProps, Props
 from cdk.role import function_role
 
@@ -33,13 +36,16 @@ ALIAS = "live"
 MAX_ENVIRONMENT = 3600
 
 
-def settings(props: Props) -> Settings:
-    """What the function is told: derived from the props, unless the environment's own settings say otherwise."""
+def settings(props: Props, name: str) -> Settings:
+    """What the function is told: derived from the props, unless the environment's own settings say otherwise.
+
+    `name` is the one by which CloudWatch has its metrics.
+    """
     derived = Settings(
         model_timeout=props.timeout - 1,
-        intra_op_threads=props.cpus,
+        intra_op_threads=props.threads,
         metrics_sinks=("prometheus", "emf"),
-        app_name=props.stack_name,
+        app_name=name,
         log_format="json",
     )
     told = replace(Settings.from_env({**derived.to_env(), **props.settings.to_env()}), environment=props.environment)
@@ -70,6 +76,8 @@ def image_function(
     *,
     description: str,
     timeout: int,
+    role: Role,
+    network: Network | None,
     variables: Mapping[str, str] | None = None,
     **more: Any,
 ) -> DockerImageFunction:
@@ -82,7 +90,7 @@ def image_function(
         extras += ",otel"
     if told.response_cache_url:
         extras += ",redis"
-    return DockerImageFunction(
+    function = DockerImageFunction(
         scope,
         "Handler",
         description=description,
@@ -107,16 +115,29 @@ def image_function(
         # LOG_LEVEL is the application's own. Lambda takes a line of metrics for INFO, and would drop it above that.
         application_log_level_v2=ApplicationLogLevel.DEBUG if told.log_level == "DEBUG" else ApplicationLogLevel.INFO,
         tracing=Tracing.ACTIVE if props.tracing else Tracing.DISABLED,
+        role=role,
         **more,
     )
+    if network:
+        network.add(function, role)
+    return function
 
 
 class InferenceFunction(Construct):
     """`alias` is what callers invoke; a deployment moves it from version to version."""
 
     def __init__(
-        self, scope: Construct, name: str, props: Props, source: Path, told: Settings, keys: ApiKeys | None
+        self,
+        scope: Construct,
+        name: str,
+        props: Props,
+        source: Path,
+        told: Settings,
+        keys: ApiKeys | None,
+        network: Network | None,
+        title: str,
     ) -> None:
+        """`title`: what it is called among the account's functions."""
         super().__init__(scope, name)
         self.told = told
         self.logs = log_group(self, "Logs", props)
@@ -129,10 +150,11 @@ class InferenceFunction(Construct):
             props,
             source,
             told,
-            description=f"Predictions of {props.stack_name} over the Open Inference Protocol",
+            description=f"Predictions of {title} over the Open Inference Protocol",
             timeout=props.timeout,
             variables=keys.variables if keys else {},
             role=self.role,
+            network=None if props.instances else network,
             log_group=self.logs,
             reserved_concurrent_executions=props.concurrency or None,
             snap_start=SnapStartConf.ON_PUBLISHED_VERSIONS if props.start == "snapstart" else None,
@@ -144,6 +166,9 @@ class InferenceFunction(Construct):
             known = "Annotation::@aws-cdk/aws-lambda:snapStartRequirePublish"
             Validations.of(self).acknowledge(Acknowledgment(id=known, reason="the alias calls a published version"))
         self.version = self.function.current_version
+        if props.instances and network:
+            Capacity(self, props, props.instances, network.subnets, network.groups).add(self.function, self.version)
+            self.function.node.add_dependency(network)
         self.alias = Alias(
             self,
             "Alias",

@@ -1,6 +1,7 @@
 """The HTTP API in front of the alias: authorisation, throttling, CORS, access logs, a domain of one's own."""
 
 import json
+from collections.abc import Iterable
 
 import jsii
 from aws_cdk import Duration
@@ -29,6 +30,7 @@ from aws_cdk.aws_route53 import CfnRecordSet
 from constructs import Construct
 
 from cdk.logs import log_group
+from cdk.mounts import Mount
 from cdk.nag import acknowledge
 from cdk.props import Props
 
@@ -71,7 +73,8 @@ class AccessLogs:
 class InferenceApi(Construct):
     """`url` is where clients send their requests."""
 
-    def __init__(self, scope: Construct, name: str, props: Props, alias: Alias) -> None:
+    def __init__(self, scope: Construct, name: str, props: Props, alias: Alias, more: Iterable[Mount]) -> None:
+        """`more`: the other functions, where there are several."""
         super().__init__(scope, name)
         origins = list(props.settings.cors_origins)
         integration = HttpLambdaIntegration("Function", alias)
@@ -92,6 +95,8 @@ class InferenceApi(Construct):
                 integration=integration,
                 authorizer=HttpNoneAuthorizer(),
             )
+        for mount in more:
+            self._mount(mount, has_preflights=bool(origins))
         domain = self._domain(props) if props.domain else None
         self.stage = HttpStage(
             self,
@@ -105,8 +110,21 @@ class InferenceApi(Construct):
             domain_mapping=DomainMappingOptions(domain_name=domain) if domain else None,
         )
         self.url = f"https://{props.domain}" if domain else self.api.api_endpoint
-        if reasons := _open_routes(props):
+        if reasons := open_routes(props):
             acknowledge(self.api, {"APIG4": "; ".join(reasons)})
+
+    def _mount(self, mount: Mount, *, has_preflights: bool) -> None:
+        # One permission for all routes: a function's policy has 20 KB.
+        integration = HttpLambdaIntegration(mount.name, mount.alias, scope_permission_to_route=False)
+        for path in (path for front in mount.paths for path in (front, f"{front}/{{proxy+}}")):
+            self.api.add_routes(path=path, integration=integration)
+            if has_preflights:
+                self.api.add_routes(
+                    path=path,
+                    methods=[HttpMethod.OPTIONS],
+                    integration=integration,
+                    authorizer=HttpNoneAuthorizer(),
+                )
 
     def _domain(self, props: Props) -> DomainName:
         certificate = Certificate.from_certificate_arn(self, "Certificate", props.certificate)
@@ -143,7 +161,7 @@ def _cors(origins: list[str]) -> CorsPreflightOptions:
     )
 
 
-def _open_routes(props: Props) -> list[str]:
+def open_routes(props: Props) -> list[str]:
     """Why some route needs no credentials at the gateway."""
     reasons = {
         "none": "this environment says authorization none, which has to be said",

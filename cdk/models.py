@@ -8,7 +8,7 @@ from inferry.errors import InferryError
 from inferry.repository.metadata import example
 from inferry.repository.repository import open_repository
 
-from cdk.props import InvalidProps
+from cdk.props import InvalidProps, Props
 
 CARD = "config.json"
 LAYOUT = "NAME.onnx or NAME/1/model.onnx, see docs/models.md#layout"
@@ -55,3 +55,11 @@ class ModelFolder:
 
     def _has(self, name: str) -> bool:
         return (self.path / name).is_dir() or (self.path / f"{name}.onnx").exists()
+
+
+def models_of(props: Props, source: Path) -> ModelFolder:
+    """Those that go into the image. InvalidProps when a name among the props is none of theirs."""
+    models = ModelFolder(source / props.model_path)
+    models.require("DEFAULT_MODEL", *filter(None, [props.settings.default_model]))
+    models.require("checked_models", *props.checked_models)
+    return models

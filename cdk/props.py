@@ -1,18 +1,27 @@
 """What an environment may choose, typed; read from the CDK's context, which is cdk.json and `-c NAME=VALUE`."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 from inferry.errors import InvalidSettings
 from inferry.settings import Settings
+
+from cdk.rules import ANSWERS, ENDPOINTS, RULES
 
 # "1 vCPU per 1,769 MB", says Lambda's documentation.
 MB_PER_CPU = 1769
 # USD for a GB that is kept for a second, of a snapshot or a provisioned environment: as inferry/sizing/prices.json.
 KEPT_GB_SECOND = {"snapstart": 0.0000015046, "provisioned": 0.0000041667, "none": 0.0}
+# USD an hour for an m7g.large with the fee for its management, as inferry/sizing/prices.json has them.
+INSTANCE_HOUR = 0.0816 * 1.15
+INSTANCE_VCPUS = 2
+# "Lambda launches three instances by default": https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html
+LEAST_INSTANCES = 3
 DAY_SECONDS = 24 * 60 * 60
 # CloudWatch Logs takes these numbers of days and no others.
 RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
@@ -27,6 +36,47 @@ ROLLOUTS = (
     "LambdaLinear10PercentEvery3Minutes",
     "LambdaLinear10PercentEvery10Minutes",
 )
+
+
+# What each of several functions may have of its own.
+OF_A_FUNCTION = (
+    "settings",
+    "memory",
+    "storage",
+    "timeout",
+    "start",
+    "provisioned",
+    "concurrency",
+    "model_path",
+    "prepare",
+    "image",
+    "checked_models",
+    "instances",
+)
+# Settings that one function has for all functions but itself.
+_OWN_SETTINGS = ("DEFAULT_MODEL", "APP_NAME")
+
+
+class Instances(NamedTuple):
+    """Machines of EC2 that Lambda manages, of a function's own."""
+
+    memory_per_vcpu: int = 2
+    """GB of `memory` for each vCPU: 2, 4 or 8."""
+    processes: int = 0
+    """Requests at once, and processes, of an environment; 0: one for each vCPU."""
+    min_environments: int = 3
+    """Environments that are always there."""
+    max_vcpus: int = 24
+    """Most vCPUs of all of its instances."""
+    types: tuple[str, ...] = ()
+    """Types that they may have; empty: Lambda chooses."""
+
+
+class More(NamedTuple):
+    """One of several functions: `values` are those of its own, as the context has them."""
+
+    name: str
+    values: Mapping[str, Any]
 
 
 class InvalidProps(ValueError):
@@ -106,7 +156,7 @@ class Props:
     batch_timeout: int = _prop(300, "Seconds an invocation over files may take", least=30, most=900)
     batch_concurrency: int = _prop(10, "Most invocations over files at the same time", least=2, most=1000)
     batch_tolerated: float = _prop(5.0, "Percentage of the files of a run that may fail", least=0, most=100)
-    batch_answers: int = _prop(7, "Days that responses to messages are kept", least=1)
+    batch_answers: int = _prop(ANSWERS, "Days that responses to messages are kept", least=1)
     alarm_email: str = _prop("", "Address that gets the alarms, once it has confirmed; empty: only the SNS topic")
     max_errors: float = _prop(1.0, "Alarm and rollback: percentage of requests that fail", least=0, most=100)
     max_p99: int = _prop(3000, "Alarm: p99 of the API's latency in ms", least=1)
@@ -125,18 +175,71 @@ class Props:
     model_bucket: str = _prop(
         "", "Name of a bucket that has the models, below `models/`; empty: one of the stack's own"
     )
+    files_bucket: str = _prop(
+        "",
+        "Name of a bucket that has the files when `batch` is on, and sends EventBridge events; empty: the stack's own",
+    )
     alarm_topic: str = _prop("", "ARN of an SNS topic that gets the alarms; empty: one of the stack's own")
     image: str = _prop("", "URI of an image in ECR, with its digest, that the functions run; empty: it is built")
     vended_logs: bool = _prop(
         False, "Name the log groups that API Gateway and Step Functions deliver to `/aws/vendedlogs/...`"
     )
+    vpc: str = _prop("", "ID of the VPC that the functions are in; empty: none")
+    subnets: tuple[str, ...] = _prop((), "IDs of its subnets for the functions, comma-separated")
+    security_groups: tuple[str, ...] = _prop(
+        (), "IDs of the functions' security groups, comma-separated; empty: one of the stack's own, out by HTTPS only"
+    )
+    endpoints: tuple[str, ...] = _prop(
+        (), f"Endpoints that the stack makes in the VPC, comma-separated: {', '.join(ENDPOINTS)}"
+    )
+    route_tables: tuple[str, ...] = _prop((), "IDs of the subnets' route tables, for the endpoint s3, comma-separated")
+    api: str = _prop(
+        "http",
+        "Front end: an HTTP API, a REST API (for a WAF), or a REST API that only a VPC reaches",
+        choices=("http", "rest", "private"),
+    )
+    vpc_endpoints: tuple[str, ...] = _prop(
+        (), "IDs of the endpoints for execute-api that reach the API when `api` is private, comma-separated"
+    )
+    web_acl: str = _prop("", "ARN of a web ACL of WAF, in the same region, when `api` is rest or private; empty: none")
+    instances: Instances | None = _prop(  # noqa: RUF009
+        None, "[Managed Instances](#managed-instances) in `vpc` that the function runs on, a table; empty: Lambda's own"
+    )
+    functions: tuple[More, ...] = _prop(
+        (), "More functions behind the same API: a table of [each one's own values](#several-functions) by its name"
+    )
 
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(item.name, getattr(self, item.name), item.metadata)
-        for broken, message in _RULES:
+        for broken, message in RULES:
             if broken(self):
                 raise InvalidProps(message)
+        for more in self.functions:
+            self.of(more)
+
+    def of(self, more: More) -> "Props":
+        """The props of one of several functions: its own values, and else the environment's.
+
+        Files and messages, and a URL, are those of the environment's own function.
+        """
+        hints = _hints()
+        try:
+            if unknown := sorted(more.values.keys() - set(OF_A_FUNCTION)):
+                raise InvalidProps(f"can't have of its own: {', '.join(unknown)}; but {', '.join(OF_A_FUNCTION)}")
+            inherited = {name: value for name, value in self.settings.to_env().items() if name not in _OWN_SETTINGS}
+            values = {**more.values, "settings": {**inherited, **more.values.get("settings", {})}}
+            own = {prop: _parse(prop, value, hints[prop]) for prop, value in values.items()}
+            return replace(
+                self,
+                **{"checked_models": (), **own},
+                functions=(),
+                function_url=False,
+                batch=False,
+                files_bucket="",
+            )
+        except (InvalidProps, InvalidSettings) as exc:
+            raise InvalidProps(f"functions: {more.name}: {exc}") from exc
 
     @classmethod
     def from_context(cls, context: Callable[[str], Any]) -> "Props":
@@ -150,7 +253,7 @@ class Props:
         if unknown := sorted(values.keys() - set(names)):
             raise InvalidProps(f"environment {name!r} has unknown props: {', '.join(unknown)}")
         single = {prop: value for prop in names if (value := context(prop)) is not None}
-        hints = get_type_hints(cls)
+        hints = _hints()
         return cls(**{prop: _parse(prop, value, hints[prop]) for prop, value in {**values, **single}.items()})
 
     @property
@@ -159,14 +262,69 @@ class Props:
         return math.ceil(self.memory / MB_PER_CPU)
 
     @property
+    def vcpus(self) -> int:
+        """Those of an environment on Managed Instances."""
+        return self.memory // (1024 * self.instances.memory_per_vcpu) if self.instances else 0
+
+    @property
+    def processes(self) -> int:
+        """Those of an environment, each for a request at a time."""
+        return (self.instances.processes or self.vcpus) if self.instances else 1
+
+    @property
+    def threads(self) -> int:
+        """As many for each prediction as can run; processes share the vCPUs of their environment."""
+        return max(self.vcpus // self.processes, 1) if self.instances else self.cpus
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether any function of the stack runs on Managed Instances."""
+        return bool(self.instances) or any(self.of(more).instances for more in self.functions)
+
+    @property
     def idle_cost(self) -> float:
         """USD a day for what is kept for the next request, whether one comes or not."""
+        if self.instances:
+            vcpus = self.instances.min_environments * self.vcpus
+            instances = max(LEAST_INSTANCES, math.ceil(vcpus / INSTANCE_VCPUS))
+            return INSTANCE_HOUR * 24 * instances
         count = self.provisioned if self.start == "provisioned" else 1
         return KEPT_GB_SECOND[self.start] * DAY_SECONDS * self.memory / 1024 * count
 
     @property
+    def called(self) -> tuple[str, ...]:
+        """The services that the functions call by themselves, by the names of their endpoints.
+
+        Logs, the metrics in them, X-Ray's traces and the events that come are Lambda's own business, in no VPC, but on
+        Managed Instances.
+        """
+        has_objects = any(prefix.startswith("s3://") for prefix in self.settings.data_prefixes)
+        found = {
+            "s3": has_objects or self.batch or self.models == "bucket",
+            "sqs": self.batch,
+            # Managed Instances are in the VPC with all that they send.
+            "logs": self.has_instances,
+            "xray": self.has_instances and self.tracing,
+            "secretsmanager": self.authorization == "api-keys",
+            "aps-workspaces": "amp" in self.settings.metrics_sinks,
+            # The check of a new version.
+            "lambda": True,
+            "codedeploy": True,
+        }
+        return tuple(name for name in ENDPOINTS if found[name])
+
+    @property
     def stack_name(self) -> str:
         return f"{self.project}-{self.environment}"
+
+    @property
+    def own_tags(self) -> dict[str, str]:
+        """Those that everything has."""
+        return {"Environment": self.environment, "Project": self.project, "ManagedBy": "cdk"}
+
+    @property
+    def given_tags(self) -> dict[str, str]:
+        return {name: value for name, _, value in (tag.partition("=") for tag in self.tags)}
 
     @property
     def models_to_check(self) -> tuple[str, ...]:
@@ -174,118 +332,9 @@ class Props:
         return self.checked_models or tuple(filter(None, [self.settings.default_model]))
 
 
-_KEY = re.compile("arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:key/[A-Za-z0-9-]+")
-_POLICY = re.compile("arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9+=,.@_/-]+")
-_BUCKET = re.compile("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_TOPIC = re.compile("arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
-_IMAGE = re.compile(r"[0-9]{12}\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(\.cn)?/[a-z0-9._/-]+@sha256:[0-9a-f]{64}")
-# Tags of the stack's own.
-_TAGS = ("Environment", "Project", "ManagedBy")
-
-
-def _is_tag(text: str) -> bool:
-    name, equals, value = text.partition("=")
-    is_free = name not in _TAGS and not name.lower().startswith("aws:")
-    return bool(equals) and 0 < len(name) <= 128 and len(value) <= 256 and is_free
-
-
-# What two props say together.
-_RULES: tuple[tuple[Callable[[Props], bool], str], ...] = (
-    (
-        lambda p: not re.fullmatch("[A-Za-z][A-Za-z0-9-]*", p.stack_name),
-        "project and environment name the stack: letters, digits and -, a letter first",
-    ),
-    (
-        lambda p: p.start == "snapstart" and p.storage > 512,
-        "start is snapstart, which has 512 MB of /tmp at most: set storage to 512, with large models in the image "
-        "(models: image), or start to provisioned or none",
-    ),
-    (
-        lambda p: p.daily_cost <= p.idle_cost,
-        "daily_cost is less than what start costs a day without a request, by memory and provisioned "
-        "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
-    ),
-    (
-        lambda p: {bool(p.jwt_issuer), bool(p.jwt_audience)} != {p.authorization == "jwt"},
-        "jwt_issuer and jwt_audience belong to authorization jwt, which needs both",
-    ),
-    (
-        lambda p: p.authorization == "jwt" and p.function_url,
-        "function_url can't check tokens: Lambda's URLs know only signatures; leave it out with authorization jwt",
-    ),
-    (
-        lambda p: bool(p.api_keys_version) and p.authorization != "api-keys",
-        "api_keys_version belongs to authorization api-keys",
-    ),
-    (
-        lambda p: bool(p.settings.api_keys),
-        "API_KEYS come from the stack's secret, with authorization api-keys: leave them out of settings",
-    ),
-    (
-        lambda p: bool(p.kms_key) and not _KEY.fullmatch(p.kms_key),
-        "kms_key must be the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID: Lambda and CloudWatch Logs take no alias",
-    ),
-    (
-        lambda p: bool(p.kms_key and p.region) and p.kms_key.split(":")[3] != p.region,
-        "kms_key must be in the stack's region: choose another key, or another region",
-    ),
-    (
-        lambda p: not all(map(_is_tag, p.tags)),
-        "tags must be NAME=VALUE, of up to 128 and 256 characters, with other names than Environment, Project and "
-        "ManagedBy, which environment and project give, and than those that begin with aws:",
-    ),
-    (
-        lambda p: bool(p.permissions_boundary) and not _POLICY.fullmatch(p.permissions_boundary),
-        "permissions_boundary must be the ARN of a policy, arn:aws:iam::ACCOUNT:policy/NAME",
-    ),
-    (
-        lambda p: (
-            bool(p.permissions_boundary and p.account)
-            and p.permissions_boundary.split(":")[4] not in (p.account, "aws")
-        ),
-        "permissions_boundary must be a policy of the account, or one of AWS's: choose another policy, or account",
-    ),
-    (
-        lambda p: bool(p.model_bucket) and not _BUCKET.fullmatch(p.model_bucket),
-        "model_bucket must be a bucket's name, without s3://",
-    ),
-    (
-        lambda p: bool(p.model_bucket) and p.models != "bucket",
-        "model_bucket belongs to models bucket",
-    ),
-    (
-        lambda p: bool(p.alarm_topic) and not _TOPIC.fullmatch(p.alarm_topic),
-        "alarm_topic must be the ARN of a topic, arn:aws:sns:REGION:ACCOUNT:NAME",
-    ),
-    (
-        lambda p: bool(p.alarm_topic and p.region) and p.alarm_topic.split(":")[3] != p.region,
-        "alarm_topic must be in the stack's region: choose another topic, or another region",
-    ),
-    (
-        lambda p: bool(p.alarm_topic and p.alarm_email),
-        "alarm_email subscribes to the stack's own topic: leave it out with alarm_topic, and subscribe it there",
-    ),
-    (
-        lambda p: bool(p.image) and not _IMAGE.fullmatch(p.image),
-        "image must be ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME@sha256:DIGEST: a tag may move without a deployment",
-    ),
-    (
-        lambda p: bool(p.image and p.region) and p.image.split(".")[3] != p.region,
-        "image must be in the stack's region, as Lambda asks for: push it there, or choose another region",
-    ),
-    (
-        lambda p: bool(p.image) and p.prepare != "none",
-        "prepare belongs to an image that the stack builds: leave it out with image",
-    ),
-    (
-        lambda p: bool(p.domain) != bool(p.certificate) or bool(p.hosted_zone and not p.domain),
-        "domain and certificate belong together, and hosted_zone to them",
-    ),
-    (
-        lambda p: bool(p.concurrency) and p.start == "provisioned" and p.provisioned > p.concurrency,
-        "provisioned must not be more than concurrency",
-    ),
-)
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Props)
 
 
 def _check(name: str, value: Any, metadata: Mapping[str, Any]) -> None:
@@ -329,6 +378,24 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in parts if part.strip())
 
 
+def _instances(value: Any) -> Instances | None:
+    table = json.loads(value) if isinstance(value, str) and value else value
+    if table in ("", None):
+        return None
+    if not isinstance(table, dict) or (unknown := sorted(table.keys() - set(Instances._fields))):
+        what = f"unknown: {', '.join(unknown)}; " if isinstance(table, dict) else ""
+        raise TypeError(f"{what}it must be a table of {', '.join(Instances._fields)}")
+    numbers = {name: _whole(given) for name, given in table.items() if name != "types"}
+    return Instances(**numbers, types=_texts(table.get("types", ())))
+
+
+def _functions(value: Any) -> tuple[More, ...]:
+    table = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(table, dict) or not all(isinstance(values, dict) for values in table.values()):
+        raise TypeError('it must be a table, {"NAME": {"memory": 4096}}')
+    return tuple(More(name, values) for name, values in table.items())
+
+
 def _settings(value: Mapping[str, Any]) -> Settings:
     known = {item.name.upper() for item in fields(Settings)}
     if unknown := sorted(value.keys() - known):
@@ -343,4 +410,6 @@ _PARSERS: dict[tuple[Any, bool], Callable[[Any], Any]] = {
     (float, False): float,
     (Settings, False): _settings,
     (str, True): _texts,
+    (More, True): _functions,
+    (Instances, True): _instances,
 }

@@ -18,12 +18,13 @@ from aws_cdk.aws_iam import Policy, PolicyStatement, Role, ServicePrincipal
 from aws_cdk.aws_lambda import Code, Function, Runtime
 from constructs import Construct
 
-from cdk.alarms import Alarms
-from cdk.bucket import ModelBucket
+from cdk.alarms import FunctionAlarms
+from cdk.bucket import MODELS, ModelBucket
 from cdk.function import ALIAS, InferenceFunction
 from cdk.logs import log_group
 from cdk.models import ModelFolder
 from cdk.nag import acknowledge, wildcard
+from cdk.network import Network
 from cdk.props import Props
 from cdk.role import function_role
 
@@ -41,7 +42,10 @@ class Check(Construct):
         models: ModelFolder | None,
         target: InferenceFunction,
         bucket: ModelBucket | None,
+        network: Network | None,
+        place: str = "",
     ) -> None:
+        """`place`: the folder of the bucket that has the function's models; empty: that of the environment's own."""
         super().__init__(scope, name)
         logs = log_group(self, "Logs", props)
         role = function_role(self, "Role", logs)
@@ -54,8 +58,8 @@ class Check(Construct):
         checked = props.models_to_check or (models.names if models else ())
         environment = {"MODELS": json.dumps(checked), "VERSION": target.version.function_arn}
         if bucket:
-            bucket.grant_read(role)
-            environment["MODEL_BUCKET"] = bucket.bucket.bucket_name
+            bucket.grant_read(role, place or MODELS)
+            environment |= {"MODEL_BUCKET": bucket.bucket.bucket_name, "MODEL_FOLDER": place or MODELS}
         self.role = role
         # Those of a bucket are read when the check runs.
         cards = {name: card for name in checked if (card := models.card(name))} if models else {}
@@ -75,13 +79,15 @@ class Check(Construct):
                 role=role.without_policy_updates(),
                 log_group=logs,
             )
+        if network:
+            network.add(self.function, role)
 
 
 class Rollout(Construct):
     """CodeDeploy over the alias."""
 
     def __init__(
-        self, scope: Construct, name: str, props: Props, target: InferenceFunction, check: Check, alarms: Alarms
+        self, scope: Construct, name: str, props: Props, target: InferenceFunction, check: Check, alarms: FunctionAlarms
     ) -> None:
         super().__init__(scope, name)
         role = _role(self, target, check)

@@ -1,6 +1,6 @@
 """The stack of one environment: what it has, in the order in which it depends on each other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from cdk.encryption import encrypt
 from cdk.files import Files
 from cdk.function import InferenceFunction, settings
 from cdk.function_url import add_function_url
+from cdk.functions import MoreFunction, require_one_place
 from cdk.grants import grant_settings, grant_work
 from cdk.http_api import InferenceApi
 from cdk.metrics import Metrics
-from cdk.models import ModelFolder
+from cdk.models import ModelFolder, models_of
+from cdk.network import Network
 from cdk.props import Props
+from cdk.rest_api import RestInferenceApi
 from cdk.rollout import Check, Rollout
 
 
@@ -40,34 +43,42 @@ class InferryStack(Stack):
             termination_protection=props.retain,
         )
         bucket = ModelBucket(self, "Models", props) if props.models == "bucket" else None
-        models = _models(props, source) if not bucket else None
+        models = models_of(props, source) if not bucket else None
         keys = ApiKeys(self, "ApiKeys", props) if props.authorization == "api-keys" else None
         files = Files(self, "Data", props) if props.batch else None
-        told = settings(props)
+        told = settings(props, props.stack_name)
         if files:
             told = replace(told, batch_input=files.input, batch_output=files.output)
         if bucket:
-            told = replace(told, model_path=bucket.url)
-        self.function = InferenceFunction(self, "Function", props, source, told, keys)
+            told = replace(told, model_path=bucket.url())
+        network = Network(self, "Network", props) if props.vpc else None
+        self.function = InferenceFunction(self, "Function", props, source, told, keys, network, props.stack_name)
         grant_settings(self.function.role, told)
         if bucket:
             bucket.grant_read(self.function.role)
         if files:
             files.grant_requests(self.function.role)
-        self.api = InferenceApi(self, "Api", props, self.function.alias)
+        more = self._more(props, source, keys, bucket, network, models)
+        front = InferenceApi if props.api == "http" else RestInferenceApi
+        self.api: InferenceApi | RestInferenceApi = front(
+            self, "Api", props, self.function.alias, [function.mount for function in more]
+        )
         metrics = Metrics(self, "Metrics", props, self.function, self.api)
         self.alarms = Alarms(self, "Alarms", props, metrics)
         roles: list[IRole] = [self.function.role]
-        batch = self._batch(props, source, told, bucket, files, roles) if files else {}
-        monitor = Monitor(self, "Monitor", props, metrics, self.alarms)
-        check = Check(self, "Check", props, models, self.function, bucket)
+        batch = self._batch(props, source, told, bucket, files, network, roles) if files else {}
+        for function in more:
+            function.watch(self.alarms)
+            roles += function.roles
+        monitor = Monitor(self, "Monitor", props, metrics, self.alarms, more)
+        check = Check(self, "Check", props, models, self.function, bucket, network)
         Rollout(self, "Rollout", props, self.function, check, self.alarms)
         if props.budget:
             add_budget(self, props, self.alarms.topic)
         if props.kms_key:
             encrypt(self, props.kms_key, [*roles, check.role])
 
-        outputs = {
+        outputs = batch | {
             "Endpoint": self.api.url,
             "Curl": curl_line(props, self.api.url, models),
             "FunctionArn": self.function.alias.function_arn,
@@ -75,20 +86,38 @@ class InferryStack(Stack):
             "AlarmTopic": self.alarms.topic.topic_arn,
             "LogGroup": self.function.logs.log_group_name,
         }
-        outputs |= batch
-        if bucket:
-            outputs["ModelBucket"] = bucket.bucket.bucket_name
-        if keys:
-            outputs["ApiKeysSecret"] = keys.secret.secret_arn
+        outputs |= _outputs(bucket, keys, more)
         if props.function_url:
             outputs["FunctionUrl"] = add_function_url(props, self.function.alias)
         self._finish(props, outputs)
 
+    def _more(
+        self,
+        props: Props,
+        source: Path,
+        keys: ApiKeys | None,
+        bucket: ModelBucket | None,
+        network: Network | None,
+        models: ModelFolder | None,
+    ) -> list[MoreFunction]:
+        """The other functions, where there are several; none has a model of another one."""
+        more = [MoreFunction(self, item, props, source, keys, bucket, network) for item in props.functions]
+        if models:
+            require_one_place(models, more)
+        return more
+
     def _batch(
-        self, props: Props, source: Path, told: Settings, models: ModelBucket | None, files: Files, roles: list[IRole]
+        self,
+        props: Props,
+        source: Path,
+        told: Settings,
+        models: ModelBucket | None,
+        files: Files,
+        network: Network | None,
+        roles: list[IRole],
     ) -> dict[str, str]:
         """The outputs of what works on files and messages, whose roles are added."""
-        batch = Batch(self, "Batch", props, source, told, files, self.alarms)
+        batch = Batch(self, "Batch", props, source, told, files, self.alarms, network)
         grant_settings(batch.role, told)
         grant_work(batch.role, told)
         if models:
@@ -104,18 +133,18 @@ class InferryStack(Stack):
     def _finish(self, props: Props, outputs: Mapping[str, str]) -> None:
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)
-        own = {"Environment": props.environment, "Project": props.project, "ManagedBy": "cdk"}
-        given = dict(tag.split("=", 1) for tag in props.tags)
-        for tag, value in {**own, **given}.items():
+        for tag, value in {**props.own_tags, **props.given_tags}.items():
             Tags.of(self).add(tag, value)
         if props.permissions_boundary:
             boundary = ManagedPolicy.from_managed_policy_arn(self, "Boundary", props.permissions_boundary)
             PermissionsBoundary.of(self).apply(boundary)
 
 
-def _models(props: Props, source: Path) -> ModelFolder:
-    """Those that go into the image. InvalidProps when a name among the props is none of theirs."""
-    models = ModelFolder(source / props.model_path)
-    models.require("DEFAULT_MODEL", *filter(None, [props.settings.default_model]))
-    models.require("checked_models", *props.checked_models)
-    return models
+def _outputs(bucket: ModelBucket | None, keys: ApiKeys | None, more: Iterable[MoreFunction]) -> dict[str, str]:
+    """Of what not every stack has."""
+    found = {f"FunctionArn{function.name.capitalize()}": function.function.alias.function_arn for function in more}
+    if bucket:
+        found["ModelBucket"] = bucket.bucket.bucket_name
+    if keys:
+        found["ApiKeysSecret"] = keys.secret.secret_arn
+    return found

@@ -69,7 +69,11 @@ def _same(expected: Any, got: Any) -> bool:
 def _card(model: str) -> dict[str, Any]:
     """From the bucket that has the models, else from the copy that lies beside this file; empty: it has none."""
     bucket, key = os.environ.get("MODEL_BUCKET"), f"{model}/config.json"
-    text = _object(bucket, f"models/{key}") if bucket else _file(Path(__file__).with_name("cards") / key)
+    text = (
+        _object(bucket, f"{os.environ['MODEL_FOLDER']}/{key}")
+        if bucket
+        else _file(Path(__file__).with_name("cards") / key)
+    )
     card: dict[str, Any] = json.loads(text or "{}")
     return card
 

@@ -11,8 +11,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cdk.props import InvalidProps, Props
 from deploy.prereqs.builder import builder
+from deploy.prereqs.configured import configured
 from deploy.prereqs.findings import Finding, missing, note, ok
 from deploy.prereqs.named import named
+from deploy.prereqs.network import network
 from deploy.prereqs.programs import ask
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +40,7 @@ def findings(arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[Findi
         yield missing("props", str(exc), "see docs/deploy-aws.md#props")
         return
     yield _node()
-    if not props.image:
+    if not all(item.image for item in [props, *map(props.of, props.functions)]):
         yield builder(env.get("CDK_DOCKER", "docker"), props.architecture)
     try:
         yield from _account(props, options.profile, env)
@@ -86,6 +88,9 @@ def _account(props: Props, profile: str | None, env: Mapping[str, str]) -> Itera
     yield ok("region", session.region_name)
     yield _bootstrap(session)
     yield from named(props, session)
+    yield from configured(props, session)
+    if props.vpc:
+        yield from network(props, session)
     yield from _quotas(props, session)
 
 
@@ -115,8 +120,9 @@ def _bootstrap(session: Any) -> Finding:
 
 
 def _quotas(props: Props, session: Any) -> Iterator[Finding]:
-    if props.memory > NEW_ACCOUNT_MB:
-        said = f"{props.memory} MB, and new accounts may have {NEW_ACCOUNT_MB} only, which no API tells"
+    memory = max(item.memory for item in [props, *map(props.of, props.functions)])
+    if memory > NEW_ACCOUNT_MB:
+        said = f"{memory} MB, and new accounts may have {NEW_ACCOUNT_MB} only, which no API tells"
         yield note("memory", said, f"if the deployment fails with MemorySize, ask AWS, or memory={NEW_ACCOUNT_MB}")
     try:
         limits = session.client("lambda").get_account_settings()["AccountLimit"]
@@ -127,7 +133,7 @@ def _quotas(props: Props, session: Any) -> Iterator[Finding]:
 
 def _concurrency(props: Props, limits: Mapping[str, int], already: int) -> Iterator[Finding]:
     quota = limits["ConcurrentExecutions"]
-    wanted = max(props.concurrency, props.provisioned if props.start == "provisioned" else 0)
+    wanted = sum(map(_wanted, [props, *map(props.of, props.functions)]))
     free = limits["UnreservedConcurrentExecutions"] + already - min(UNRESERVED, quota)
     if wanted > free:
         said = f"{props.environment} reserves {wanted}, and of the account's {quota} {max(free, 0)} can be reserved"
@@ -141,14 +147,19 @@ def _concurrency(props: Props, limits: Mapping[str, int], already: int) -> Itera
         yield ok("concurrency", f"{quota} in the account, {wanted} of them reserved for {props.environment}")
 
 
+def _wanted(props: Props) -> int:
+    """What a function reserves."""
+    return max(props.concurrency, props.provisioned if props.start == "provisioned" else 0)
+
+
 def _reserved(stack: str, session: Any) -> int:
-    """What the stack's own function has reserved already; it is not among what is left."""
+    """What the stack's own functions have reserved already; it is not among what is left."""
     try:
         found = session.client("cloudformation").describe_stack_resources(StackName=stack)["StackResources"]
     except ClientError:
         return 0
     functions = session.client("lambda")
-    names = [item["PhysicalResourceId"] for item in found if item["LogicalResourceId"].startswith("FunctionHandler")]
+    names = [item["PhysicalResourceId"] for item in found if "FunctionHandler" in item["LogicalResourceId"]]
     kinds = {item["PhysicalResourceId"] for item in found if item["ResourceType"] == "AWS::Lambda::Function"}
     asked = (functions.get_function_concurrency(FunctionName=name) for name in names if name in kinds)
     return sum(answer.get("ReservedConcurrentExecutions", 0) for answer in asked)

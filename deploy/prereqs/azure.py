@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from deploy.prereqs.findings import Finding, missing, note, ok
@@ -20,6 +21,7 @@ PROVIDERS = (
     "Microsoft.Insights",
     "Microsoft.ManagedIdentity",
     "Microsoft.Monitor",
+    "Microsoft.Network",
     "Microsoft.OperationalInsights",
     "Microsoft.Storage",
     "Microsoft.Web",
@@ -27,8 +29,13 @@ PROVIDERS = (
 ASSIGNERS = {"Owner", "Role Based Access Control Administrator", "User Access Administrator"}
 
 
+ENVIRONMENTS = Path(__file__).parents[1] / "terraform" / "azure" / "environments"
+# What Flex Consumption's subnets are delegated to.
+DELEGATED = "Microsoft.App/environments"
+
+
 def findings(arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[Finding]:
-    """No arguments are known: Terraform's variables change nothing of this."""
+    """`arguments` name the environment: --context environment=dev."""
     yield _terraform()
     version = ask("az", "version", "--output", "json")
     if version.status is None:
@@ -42,6 +49,7 @@ def findings(arguments: Sequence[str], env: Mapping[str, str]) -> Iterator[Findi
     yield _subscription(account, env.get("ARM_SUBSCRIPTION_ID", ""))
     yield _providers()
     yield _rights(account)
+    yield from _named(_values(arguments))
     yield _func()
 
 
@@ -89,6 +97,39 @@ def _rights(account: Mapping[str, Any]) -> Finding:
         return ok("rights", ", ".join(sorted(found)))
     remedy = f"have one of these assigned: {', '.join(sorted(ASSIGNERS))}"
     return note("rights", f"whether {user} may assign roles is not to be seen", remedy)
+
+
+def _values(arguments: Sequence[str]) -> dict[str, str]:
+    """The texts in the environment's file of values; those of the command line are Terraform's own business."""
+    environment = "".join(re.findall(r"environment=(\w+)", " ".join(arguments))[:1])
+    file = ENVIRONMENTS / f"{environment}.tfvars"
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    return dict(re.findall(r'^(\w+) *= *"(.*)"$', text, re.MULTILINE))
+
+
+def _named(values: Mapping[str, str]) -> Iterator[Finding]:
+    """What the values name, and the configuration doesn't make."""
+    if name := values.get("resource_group"):
+        said = ask("az", "group", "exists", "--name", name)
+        remedy = f"az group create --name {name} --location LOCATION, or mend the value resource_group"
+        is_there = said.output == "true"
+        yield ok("resource_group", name) if is_there else missing("resource_group", f"{name} is not there", remedy)
+    for variable, delegation in (("subnet", DELEGATED), ("private_endpoint_subnet", "")):
+        if name := values.get(variable):
+            yield _subnet(variable, name, delegation)
+
+
+def _subnet(variable: str, name: str, delegation: str) -> Finding:
+    said = ask("az", "network", "vnet", "subnet", "show", "--ids", name, "--output", "json")
+    if said.status != 0:
+        return missing(variable, f"{name} is not there", f"make it, or mend the value {variable}")
+    found = [item["serviceName"] for item in _read(said.output, {}).get("delegations", [])]
+    if found != [delegation] * bool(delegation):
+        remedy = f"az network vnet subnet update --ids {name} " + (
+            f"--delegations {delegation}" if delegation else "--remove delegations"
+        )
+        return missing(variable, f"it is delegated to {', '.join(found) or 'nothing'}", remedy)
+    return ok(variable, name)
 
 
 def _func() -> Finding:

@@ -183,7 +183,13 @@ def test_the_stack_knows_names_only() -> None:
         "repository.repository",
     }
     found = {target for module, target in by_file if module != LOOKS}
-    assert found == {"observability.catalogue", "observability.sinks.cloudwatch_names", "errors", "settings"}
+    assert found == {
+        "errors",
+        "http.routes",
+        "observability.catalogue",
+        "observability.sinks.cloudwatch_names",
+        "settings",
+    }
     assert {item.target for item in imports() if item.module in found} <= {*found, "__init__"}
 
 

@@ -15,6 +15,12 @@ CONTEXT = json.loads((Path(__file__).parents[2] / "cdk.json").read_text())["cont
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:ops"
 IMAGE = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/inferry@sha256:{'5' * 64}"
+VPC, SUBNET, GROUP, TABLE = (f"{kind}-0123456789abcdef0" for kind in ("vpc", "subnet", "sg", "rtb"))
+ENDPOINT = "vpce-0123456789abcdef0"
+WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/ours/00000000-0000-0000-0000-000000000000"
+PRIVATE = {"api": "private", "vpc_endpoints": ENDPOINT}
+NETWORK = {"vpc": VPC, "subnets": SUBNET}
+INSTANCES = {**NETWORK, "instances": {}, "memory": 4096, "start": "none"}
 DEFAULTS = {
     "environment": "dev",
     "project": "inferry",
@@ -62,9 +68,20 @@ DEFAULTS = {
     "tags": (),
     "permissions_boundary": "",
     "model_bucket": "",
+    "files_bucket": "",
     "alarm_topic": "",
     "image": "",
     "vended_logs": False,
+    "vpc": "",
+    "subnets": (),
+    "security_groups": (),
+    "endpoints": (),
+    "route_tables": (),
+    "api": "http",
+    "vpc_endpoints": (),
+    "web_acl": "",
+    "instances": None,
+    "functions": (),
 }
 
 
@@ -143,8 +160,8 @@ def test_command_line_wins() -> None:
         *(
             (
                 given,
-                "daily_cost is less than what start costs a day without a request, by memory and provisioned "
-                "(docs/deploy-aws.md, Costs): raise daily_cost, or set start to none",
+                "daily_cost is less than what start or instances cost a day without a request, by memory and "
+                "provisioned, or min_environments (docs/deploy-aws.md, Costs): raise daily_cost, or keep less",
             )
             for given in (
                 {"daily_cost": 0.22},
@@ -218,6 +235,163 @@ def test_command_line_wins() -> None:
             {"image": IMAGE, "prepare": "many"},
             "prepare belongs to an image that the stack builds: leave it out with image",
         ),
+        ({"vpc": VPC}, "vpc and subnets belong together"),
+        ({"subnets": SUBNET}, "vpc and subnets belong together"),
+        *(
+            (
+                {**NETWORK, **wrong},
+                "vpc, subnets, security_groups and route_tables must be IDs: vpc-..., subnet-..., sg-... and rtb-...",
+            )
+            for wrong in (
+                {"vpc": "main"},
+                {"subnets": f"{SUBNET},private-b"},
+                {"security_groups": SUBNET},
+                {"endpoints": "s3", "route_tables": "main"},
+            )
+        ),
+        ({"security_groups": GROUP}, "security_groups belong to a vpc"),
+        (
+            {**NETWORK, "endpoints": "dynamodb"},
+            "endpoints must be among s3, sqs, secretsmanager, aps-workspaces, lambda, codedeploy, logs, xray",
+        ),
+        (
+            {**NETWORK, "settings": {"RESPONSE_CACHE_URL": "rediss://cache.internal:6379/0"}},
+            "RESPONSE_CACHE_URL in settings needs security_groups that let the functions out to it: the stack's own "
+            "lets them out to port 443 only",
+        ),
+        ({"endpoints": "sqs"}, "endpoints belong to a vpc"),
+        *(
+            (
+                {**NETWORK, **one},
+                "route_tables and the s3 among endpoints belong together: S3's endpoint is a route in each of them",
+            )
+            for one in ({"endpoints": "s3,sqs"}, {"endpoints": "sqs", "route_tables": TABLE})
+        ),
+        *(
+            (one, "vpc_endpoints and api private belong together: by which endpoints of VPCs the API is reached")
+            for one in ({"api": "private"}, {"vpc_endpoints": ENDPOINT}, {"api": "rest", "vpc_endpoints": ENDPOINT})
+        ),
+        (
+            {"api": "private", "vpc_endpoints": VPC},
+            "vpc_endpoints must be IDs, vpce-..., of endpoints for execute-api",
+        ),
+        (
+            {"api": "rest", "authorization": "jwt", "jwt_issuer": "https://a", "jwt_audience": "b"},
+            "authorization jwt needs api http: REST APIs check no tokens of any issuer",
+        ),
+        (
+            {**PRIVATE, "domain": "a.example", "certificate": "c"},
+            "domain needs api http or rest: a private API has its endpoint's name",
+        ),
+        ({**PRIVATE, "function_url": True}, "function_url is public: leave it out with api private"),
+        (
+            {"api": "rest", "web_acl": "ours"},
+            "web_acl must be the ARN of a regional web ACL, arn:aws:wafv2:REGION:ACCOUNT:regional/webacl/NAME/ID",
+        ),
+        (
+            {"api": "rest", "web_acl": WEB_ACL, "region": "us-east-1"},
+            "web_acl must be in the stack's region: choose another web ACL, or another region",
+        ),
+        ({"web_acl": WEB_ACL}, "web_acl needs api rest or private: HTTP APIs take no WAF"),
+        (
+            {"api": "rest", "web_acl": WEB_ACL, "function_url": True},
+            "function_url would bypass web_acl, as function URLs take no WAF: leave one of them out",
+        ),
+        (
+            {"files_bucket": "s3://lake", "batch": True},
+            "files_bucket must be a bucket's name, without s3://",
+        ),
+        ({"files_bucket": "lake"}, "files_bucket belongs to batch"),
+        (
+            {"files_bucket": "lake", "batch": True, "batch_answers": 1},
+            "batch_answers is a rule of the stack's own bucket: leave it out with files_bucket, which has its owner's",
+        ),
+        *(
+            (
+                {"functions": {name: {"model_path": "text"}}},
+                "functions must have names of small letters and digits, a letter first, that no path of the API begins "
+                "with: not docs, health, metrics, models, openapi.json, predict, v1, v2",
+            )
+            for name in ("Text", "v2", "models", "a-b", "")
+        ),
+        ({"functions": {"text": {}}}, "functions need a model_path of their own each, with models image"),
+        (
+            {"functions": {"text": {"model_path": "text"}}, "image": IMAGE},
+            "functions need an image of their own each, with models image: those of image are one function's",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "domain": "a.example"}}},
+            "functions: text: can't have of its own: domain; but settings, memory, storage, timeout, start, "
+            "provisioned, concurrency, model_path, prepare, image, checked_models, instances",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "memory": 64}}},
+            "functions: text: memory must be from 128 to 10240, got 64",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "settings": {"LOG_LEVEL": "LOUD"}}}},
+            "functions: text: LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL, got 'LOUD'",
+        ),
+        (
+            {"functions": {"text": {"model_path": "text", "storage": 1024}}},
+            "functions: text: start is snapstart, which has 512 MB of /tmp at most: set storage to 512, with large "
+            "models in the image (models: image), or start to provisioned or none",
+        ),
+        (
+            {"functions": "text"},
+            "functions can't be 'text': Expecting value: line 1 column 1 (char 0)",
+        ),
+        (
+            {"functions": ["text"]},
+            'functions can\'t be [\'text\']: it must be a table, {"NAME": {"memory": 4096}}',
+        ),
+        ({**INSTANCES, "vpc": "", "subnets": ""}, "instances need vpc and subnets, where they are"),
+        (
+            {**INSTANCES, "start": "snapstart"},
+            "start must be none with instances, whose environments stay: min_environments says how many",
+        ),
+        (
+            {**INSTANCES, "concurrency": 10},
+            "concurrency reserves nothing for instances: leave it out; max_vcpus is their limit",
+        ),
+        *(
+            (
+                {**INSTANCES, "instances": wrong},
+                "instances have memory_per_vcpu 2, 4 or 8, from 0 to 64 processes, from 0 to 15000 min_environments, "
+                "and from 12 to 15000 max_vcpus",
+            )
+            for wrong in ({"memory_per_vcpu": 3}, {"processes": 65}, {"min_environments": -1}, {"max_vcpus": 8})
+        ),
+        *(
+            (
+                {**INSTANCES, **wrong},
+                "memory must be 2048 at least, and whole vCPUs of memory_per_vcpu GB, with instances",
+            )
+            for wrong in ({"memory": 1769}, {"memory": 3008}, {"memory": 2048, "instances": {"memory_per_vcpu": 4}})
+        ),
+        *(
+            (
+                {**INSTANCES, "settings": wrong},
+                "settings have TRACES, or METRICS_SINKS other than prometheus and emf, which are sent after responses: "
+                "instances have no way for that",
+            )
+            for wrong in ({"TRACES": "true"}, {"METRICS_SINKS": "emf,amp"})
+        ),
+        (
+            {**INSTANCES, "instances": {"size": 2}},
+            "instances can't be {'size': 2}: unknown: size; it must be a table of memory_per_vcpu, processes, "
+            "min_environments, max_vcpus, types",
+        ),
+        (
+            {**INSTANCES, "instances": True},
+            "instances can't be True: it must be a table of memory_per_vcpu, processes, min_environments, max_vcpus, "
+            "types",
+        ),
+        (
+            {**INSTANCES, "daily_cost": 6.75},
+            "daily_cost is less than what start or instances cost a day without a request, by memory and provisioned, "
+            "or min_environments (docs/deploy-aws.md, Costs): raise daily_cost, or keep less",
+        ),
         ({"domain": "a.example"}, "domain and certificate belong together, and hosted_zone to them"),
         ({"hosted_zone": "Z"}, "domain and certificate belong together, and hosted_zone to them"),
         (
@@ -263,6 +437,57 @@ def test_rules_of_an_account(environment: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("memory", "instances", "expected"),
+    [
+        (2048, {}, (1, 1, 1)),
+        (8192, {}, (4, 4, 1)),
+        (8192, {"processes": 2}, (4, 2, 2)),
+        (8192, {"processes": 1}, (4, 1, 4)),
+        (8192, {"memory_per_vcpu": 8, "processes": 3}, (1, 3, 1)),
+    ],
+)
+def test_processes_share_the_vcpus_of_an_instance(
+    memory: int, instances: dict[str, int], expected: tuple[int, int, int]
+) -> None:
+    props = read({**INSTANCES, "memory": memory, "instances": json.dumps(instances), "daily_cost": 100})
+    assert (props.vcpus, props.processes, props.threads) == expected
+
+
+def test_a_function_of_several_on_instances() -> None:
+    """And one that isn't, where the environment's own is."""
+    row = {"model_path": "text", "memory": 4096, "start": "none", "instances": {"types": "m7g.large"}}
+    props = read({**NETWORK, "functions": {"text": row}})
+    assert (props.instances, props.has_instances) == (None, True)
+    assert "logs" in props.called
+    props = read({**INSTANCES, "functions": {"text": {"model_path": "text", "instances": ""}}})
+    assert props.of(props.functions[0]).instances is None
+
+
+def test_several_functions() -> None:
+    """Each has its own values, and else those of the environment; what is the environment's own alone, it has not."""
+    given = {
+        "memory": 3008,
+        "timeout": 20,
+        "batch": True,
+        "function_url": True,
+        "checked_models": "digits",
+        "settings": {"DEFAULT_MODEL": "digits", "APP_NAME": "mine", "MODEL_CACHE_SIZE": 2, "LOG_LEVEL": "DEBUG"},
+    }
+    table = {"text": {"model_path": "text", "memory": "8192", "settings": {"LOG_LEVEL": "ERROR"}}}
+    for functions in (table, json.dumps(table)):
+        props = read({**given, "functions": functions})
+        [more] = props.functions
+        assert more.name == "text"
+        assert values(props.of(more)) == {
+            **DEFAULTS,
+            "model_path": "text",
+            "memory": 8192,
+            "timeout": 20,
+            "settings": Settings(model_cache_size=2, log_level="ERROR"),
+        }
+
+
 def test_unknown_environment() -> None:
     with pytest.raises(InvalidProps) as caught:
         Props.from_context({**CONTEXT, "environment": "test"}.get)
@@ -287,6 +512,21 @@ def test_bad_settings(given: dict[str, str], message: str) -> None:
 )
 def test_memory_buys_cpus(memory: int, cpus: int) -> None:
     assert Props(memory=memory).cpus == cpus
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ("lambda", "codedeploy")),
+        ({"models": "bucket"}, ("s3", "lambda", "codedeploy")),
+        ({"settings": {"DATA_PREFIXES": "s3://lake/in"}}, ("s3", "lambda", "codedeploy")),
+        ({"batch": True}, ("s3", "sqs", "lambda", "codedeploy")),
+        ({"authorization": "api-keys"}, ("secretsmanager", "lambda", "codedeploy")),
+        ({"settings": {"METRICS_SINKS": "amp"}}, ("aps-workspaces", "lambda", "codedeploy")),
+    ],
+)
+def test_services_that_the_functions_call(environment: dict[str, Any], expected: tuple[str, ...]) -> None:
+    assert read(environment).called == expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 resource "azurerm_monitor_action_group" "main" {
   name                = "${local.name}-alerts"
-  resource_group_name = azurerm_resource_group.main.name
+  resource_group_name = local.group.name
   short_name          = substr(local.name, 0, 12)
   tags                = local.tags
 
@@ -45,7 +45,7 @@ resource "azurerm_monitor_metric_alert" "main" {
   for_each = local.metric_alerts
 
   name                = "${local.name}-${each.key}"
-  resource_group_name = azurerm_resource_group.main.name
+  resource_group_name = local.group.name
   description         = each.value.description
   scopes              = [each.value.scope]
   frequency           = each.value.frequency
@@ -69,8 +69,8 @@ resource "azurerm_monitor_metric_alert" "main" {
 
 resource "azurerm_monitor_scheduled_query_rules_alert_v2" "poison" {
   name                  = "${local.name}-poison"
-  resource_group_name   = azurerm_resource_group.main.name
-  location              = azurerm_resource_group.main.location
+  resource_group_name   = local.group.name
+  location              = var.location
   description           = "A message or file failed as often as it may, and was put into a poison queue"
   scopes                = [azurerm_log_analytics_workspace.main.id]
   severity              = 1
@@ -100,7 +100,7 @@ resource "azurerm_consumption_budget_resource_group" "main" {
   count = var.budget > 0 ? 1 : 0
 
   name              = "${local.name}-budget"
-  resource_group_id = azurerm_resource_group.main.id
+  resource_group_id = local.group.id
   amount            = var.budget
   time_grain        = "Monthly"
 

@@ -10,8 +10,8 @@ resource "azurerm_user_assigned_identity" "pull" {
   count = local.containers
 
   name                = "${local.name}-pull"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
+  resource_group_name = local.group.name
+  location            = var.location
   tags                = local.tags
 }
 
@@ -19,8 +19,8 @@ resource "azurerm_container_app_environment" "main" {
   count = local.containers
 
   name                       = "${local.name}-apps"
-  resource_group_name        = azurerm_resource_group.main.name
-  location                   = azurerm_resource_group.main.location
+  resource_group_name        = local.group.name
+  location                   = var.location
   logs_destination           = "log-analytics"
   log_analytics_workspace_id = azurerm_log_analytics_workspace.main.id
   tags                       = local.tags
@@ -30,7 +30,7 @@ resource "azurerm_container_app" "main" {
   count = local.containers
 
   name                         = "${local.name}-app"
-  resource_group_name          = azurerm_resource_group.main.name
+  resource_group_name          = local.group.name
   container_app_environment_id = azurerm_container_app_environment.main[0].id
   revision_mode                = "Single"
   tags                         = local.tags

@@ -3,8 +3,8 @@
 
 resource "azurerm_eventgrid_system_topic" "data" {
   name                = "${local.name}-files"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
+  resource_group_name = local.group.name
+  location            = var.location
   source_resource_id  = local.data.id
   topic_type          = "Microsoft.Storage.StorageAccounts"
   tags                = local.tags
@@ -17,7 +17,7 @@ resource "azurerm_eventgrid_system_topic" "data" {
 resource "azurerm_eventgrid_system_topic_event_subscription" "input" {
   name                  = "${local.name}-input"
   system_topic          = azurerm_eventgrid_system_topic.data.name
-  resource_group_name   = azurerm_resource_group.main.name
+  resource_group_name   = local.group.name
   event_delivery_schema = "EventGridSchema"
   included_event_types  = ["Microsoft.Storage.BlobCreated"]
 

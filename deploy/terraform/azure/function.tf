@@ -22,6 +22,47 @@ locals {
     APPLICATIONINSIGHTS_CONNECTION_STRING = azurerm_application_insights.main.connection_string
   })
 
+  # The properties of Microsoft.Web/sites, less the network that there may be.
+  site = {
+    serverFarmId        = azurerm_service_plan.main.id
+    httpsOnly           = true
+    clientCertEnabled   = false
+    publicNetworkAccess = local.is_private && length(var.allowed_addresses) == 0 ? "Disabled" : "Enabled"
+
+    functionAppConfig = {
+      deployment = {
+        storage = {
+          type           = "blobContainer"
+          value          = "${azurerm_storage_account.main["host"].primary_blob_endpoint}${azurerm_storage_container.packages.name}"
+          authentication = { type = "SystemAssignedIdentity" }
+        }
+      }
+
+      runtime = { name = "python", version = var.python_version }
+
+      scaleAndConcurrency = {
+        maximumInstanceCount = var.maximum_instances
+        instanceMemoryMB     = var.instance_memory
+        alwaysReady          = [for count in [var.always_ready] : { name = "http", instanceCount = count } if count > 0]
+        triggers             = { http = { perInstanceConcurrency = var.http_concurrency } }
+      }
+    }
+
+    siteConfig = {
+      minTlsVersion    = "1.2"
+      scmMinTlsVersion = "1.2"
+      http20Enabled    = true
+      appSettings      = [for name, value in local.function_settings : { name = name, value = value }]
+
+      ipSecurityRestrictionsDefaultAction = local.is_private ? "Deny" : "Allow"
+      scmIpSecurityRestrictionsUseMain    = true
+      ipSecurityRestrictions = [
+        for address in var.allowed_addresses :
+        { name = address, ipAddress = strcontains(address, "/") ? address : "${address}/32", action = "Allow", priority = 100 }
+      ]
+    }
+  }
+
   url = "https://${azapi_resource.function.output.properties.defaultHostName}"
 }
 
@@ -30,8 +71,8 @@ resource "azurerm_service_plan" "main" {
   #checkov:skip=CKV_AZURE_212: Flex Consumption counts instances itself: see always_ready
   #checkov:skip=CKV_AZURE_225: Zones cost three always-ready instances: a decision of its own, see docs/deploy-azure.md
   name                = "${local.name}-plan"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
+  resource_group_name = local.group.name
+  location            = var.location
   os_type             = "Linux"
   sku_name            = "FC1"
   tags                = local.tags
@@ -43,8 +84,8 @@ resource "azurerm_service_plan" "main" {
 resource "azapi_resource" "function" {
   type      = "Microsoft.Web/sites@2024-04-01"
   name      = "${local.name}-${random_string.suffix.result}"
-  parent_id = azurerm_resource_group.main.id
-  location  = azurerm_resource_group.main.location
+  parent_id = local.group.id
+  location  = var.location
   tags      = local.tags
 
   identity {
@@ -52,39 +93,8 @@ resource "azapi_resource" "function" {
   }
 
   body = {
-    kind = "functionapp,linux"
-
-    properties = {
-      serverFarmId      = azurerm_service_plan.main.id
-      httpsOnly         = true
-      clientCertEnabled = false
-
-      functionAppConfig = {
-        deployment = {
-          storage = {
-            type           = "blobContainer"
-            value          = "${azurerm_storage_account.main["host"].primary_blob_endpoint}${azurerm_storage_container.packages.name}"
-            authentication = { type = "SystemAssignedIdentity" }
-          }
-        }
-
-        runtime = { name = "python", version = var.python_version }
-
-        scaleAndConcurrency = {
-          maximumInstanceCount = var.maximum_instances
-          instanceMemoryMB     = var.instance_memory
-          alwaysReady          = [for count in [var.always_ready] : { name = "http", instanceCount = count } if count > 0]
-          triggers             = { http = { perInstanceConcurrency = var.http_concurrency } }
-        }
-      }
-
-      siteConfig = {
-        minTlsVersion    = "1.2"
-        scmMinTlsVersion = "1.2"
-        http20Enabled    = true
-        appSettings      = [for name, value in local.function_settings : { name = name, value = value }]
-      }
-    }
+    kind       = "functionapp,linux"
+    properties = merge(local.site, { for name, id in { virtualNetworkSubnetId = var.subnet } : name => id if id != "" })
   }
 
   response_export_values = ["properties.defaultHostName"]

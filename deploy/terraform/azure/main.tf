@@ -6,6 +6,9 @@ resource "random_string" "suffix" {
 }
 
 locals {
+  own_group = var.resource_group == "" ? 1 : 0
+  group     = one(concat(azurerm_resource_group.main[*], data.azurerm_resource_group.existing[*]))
+
   name = "${var.project}-${var.environment}"
   # Names of storage accounts and registries: at most 24 small letters and digits.
   short = substr("${var.project}${var.environment}", 0, 14)
@@ -17,7 +20,16 @@ locals {
   }
 }
 
+# One that there is already, or one of this configuration's own.
+data "azurerm_resource_group" "existing" {
+  count = 1 - local.own_group
+
+  name = var.resource_group
+}
+
 resource "azurerm_resource_group" "main" {
+  count = local.own_group
+
   name     = "${local.name}-rg"
   location = var.location
   tags     = local.tags

@@ -1,7 +1,7 @@
 resource "azurerm_log_analytics_workspace" "main" {
   name                         = "${local.name}-logs"
-  resource_group_name          = azurerm_resource_group.main.name
-  location                     = azurerm_resource_group.main.location
+  resource_group_name          = local.group.name
+  location                     = var.location
   sku                          = "PerGB2018"
   retention_in_days            = var.log_days
   daily_quota_gb               = var.log_gb_per_day
@@ -11,8 +11,8 @@ resource "azurerm_log_analytics_workspace" "main" {
 
 resource "azurerm_application_insights" "main" {
   name                         = "${local.name}-insights"
-  resource_group_name          = azurerm_resource_group.main.name
-  location                     = azurerm_resource_group.main.location
+  resource_group_name          = local.group.name
+  location                     = var.location
   workspace_id                 = azurerm_log_analytics_workspace.main.id
   application_type             = "web"
   local_authentication_enabled = false
@@ -21,23 +21,23 @@ resource "azurerm_application_insights" "main" {
 
 resource "azurerm_monitor_workspace" "main" {
   name                = "${local.name}-metrics"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
+  resource_group_name = local.group.name
+  location            = var.location
   tags                = local.tags
 }
 
 resource "azurerm_monitor_data_collection_endpoint" "main" {
   name                = "${local.name}-metrics"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
+  resource_group_name = local.group.name
+  location            = var.location
   kind                = "Linux"
   tags                = local.tags
 }
 
 resource "azurerm_monitor_data_collection_rule" "main" {
   name                        = "${local.name}-metrics"
-  resource_group_name         = azurerm_resource_group.main.name
-  location                    = azurerm_resource_group.main.location
+  resource_group_name         = local.group.name
+  location                    = var.location
   kind                        = "Linux"
   data_collection_endpoint_id = azurerm_monitor_data_collection_endpoint.main.id
   tags                        = local.tags

@@ -1,6 +1,6 @@
 output "resource_group" {
   description = "Name of the resource group"
-  value       = azurerm_resource_group.main.name
+  value       = local.group.name
 }
 
 output "function_app" {
@@ -54,7 +54,7 @@ output "curl" {
   value = join(" ", [
     "curl ${local.url}/v2/models",
     "-H \"x-functions-key: $(az functionapp keys list",
-    "--resource-group ${azurerm_resource_group.main.name}",
+    "--resource-group ${local.group.name}",
     "--name ${azapi_resource.function.name}",
     "--query functionKeys.default --output tsv)\"",
   ])

@@ -8,8 +8,8 @@ resource "azurerm_container_registry" "main" {
   #checkov:skip=CKV_AZURE_233: Zones need the Premium tier; the registry is not asked by running apps
   #checkov:skip=CKV_AZURE_237: Data endpoints need the Premium tier and serve private networks
   name                   = "${local.short}${random_string.suffix.result}"
-  resource_group_name    = azurerm_resource_group.main.name
-  location               = azurerm_resource_group.main.location
+  resource_group_name    = local.group.name
+  location               = var.location
   sku                    = var.registry_sku
   admin_enabled          = false
   anonymous_pull_enabled = false

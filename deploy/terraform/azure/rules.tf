@@ -10,8 +10,8 @@ resource "azurerm_monitor_alert_prometheus_rule_group" "main" {
   for_each = local.rule_groups
 
   name                = "${local.name}-${each.key}"
-  resource_group_name = azurerm_resource_group.main.name
-  location            = azurerm_resource_group.main.location
+  resource_group_name = local.group.name
+  location            = var.location
   scopes              = [azurerm_monitor_workspace.main.id]
   interval            = "PT1M"
   rule_group_enabled  = true

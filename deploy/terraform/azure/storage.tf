@@ -8,16 +8,17 @@ locals {
 }
 
 resource "azurerm_storage_account" "main" {
-  #checkov:skip=CKV_AZURE_59: Reached through its public endpoint, by Entra ID tokens only: see network access in docs/deploy-azure.md
+  #checkov:skip=CKV_AZURE_59: By Entra ID tokens only; a firewall by variable: see networks in docs/deploy-azure.md
+  #checkov:skip=CKV_AZURE_35: By variable: a firewall that denies needs private endpoints, see networks in docs/deploy-azure.md
   #checkov:skip=CKV_AZURE_33: Queue logs go to Log Analytics by the diagnostic setting below
   #checkov:skip=CKV_AZURE_206: By variable: dev keeps three copies in one place, staging and prod one in each zone
-  #checkov:skip=CKV2_AZURE_33: A private endpoint needs a network: see network access in docs/deploy-azure.md
+  #checkov:skip=CKV2_AZURE_33: By variable: a private endpoint needs a network, see networks in docs/deploy-azure.md
   #checkov:skip=CKV2_AZURE_1: Encrypted with Microsoft's keys; a key of one's own is a decision with a vault and a rotation
   for_each = local.accounts
 
   name                            = "${local.short}${each.key}${random_string.suffix.result}"
-  resource_group_name             = azurerm_resource_group.main.name
-  location                        = azurerm_resource_group.main.location
+  resource_group_name             = local.group.name
+  location                        = var.location
   account_tier                    = "Standard"
   account_replication_type        = each.value.replication
   min_tls_version                 = "TLS1_2"
@@ -27,6 +28,14 @@ resource "azurerm_storage_account" "main" {
   allow_nested_items_to_be_public = false
   local_user_enabled              = false
   tags                            = local.tags
+
+  # Event Grid, a trusted service with an identity of its own, still puts messages into the queue: with public access
+  # disabled it could not.
+  network_rules {
+    default_action = local.is_private ? "Deny" : "Allow"
+    bypass         = ["AzureServices"]
+    ip_rules       = var.allowed_addresses
+  }
 
   blob_properties {
     versioning_enabled = each.value.versioning

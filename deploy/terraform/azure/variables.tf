@@ -25,6 +25,76 @@ variable "location" {
   default     = "westeurope"
 }
 
+variable "resource_group" {
+  description = "Name of a resource group that there is already; empty: one is made"
+  type        = string
+  default     = ""
+}
+
+variable "subnet" {
+  description = "ID of the subnet that the function app sends from, delegated to Microsoft.App/environments; empty: none"
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.subnet == "" || can(regex("^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+$", var.subnet))
+    error_message = "subnet must be the ID of a subnet, /subscriptions/.../virtualNetworks/NAME/subnets/NAME."
+  }
+}
+
+variable "private_endpoint_subnet" {
+  description = "ID of the subnet of private endpoints for the app and its storage, which are then reached by nothing else; empty: public endpoints"
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.private_endpoint_subnet == "" || can(regex("^/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.Network/virtualNetworks/[^/]+/subnets/[^/]+$", var.private_endpoint_subnet))
+    error_message = "private_endpoint_subnet must be the ID of a subnet, /subscriptions/.../virtualNetworks/NAME/subnets/NAME."
+  }
+
+  validation {
+    condition     = var.private_endpoint_subnet == "" || var.subnet != ""
+    error_message = "private_endpoint_subnet needs subnet: without it, the app reaches no private endpoint of its storage."
+  }
+
+  validation {
+    condition     = var.private_endpoint_subnet == "" || var.private_endpoint_subnet != var.subnet
+    error_message = "private_endpoint_subnet must be another one than subnet, which is delegated to the app."
+  }
+
+  validation {
+    condition     = var.private_endpoint_subnet == "" || var.container_image == ""
+    error_message = "container_image can't be with private_endpoint_subnet: the Container App is in no virtual network, and would not reach its storage."
+  }
+}
+
+variable "private_dns_zones" {
+  description = "IDs of the private DNS zones that private endpoints register in, by blob, queue, table and sites; those left out are registered otherwise, by a policy for example"
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(keys(var.private_dns_zones), ["blob", "queue", "table", "sites"])) == 0
+    error_message = "private_dns_zones are of blob, queue, table and sites."
+  }
+
+  validation {
+    condition     = length(var.private_dns_zones) == 0 || var.private_endpoint_subnet != ""
+    error_message = "private_dns_zones belong to private_endpoint_subnet."
+  }
+}
+
+variable "allowed_addresses" {
+  description = "Public IPv4 addresses and ranges that reach the app and its storage beside private endpoints, to deploy from"
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = length(var.allowed_addresses) == 0 || var.private_endpoint_subnet != ""
+    error_message = "allowed_addresses belong to private_endpoint_subnet: without it, every address reaches the app."
+  }
+}
+
 # The next five are written by generate.py: the app's own names and settings.
 
 variable "app_settings" {

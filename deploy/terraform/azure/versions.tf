@@ -25,6 +25,11 @@ provider "azurerm" {
   storage_use_azuread = true
 
   features {
+    # All that is made of storage is made by Resource Manager, which a firewall doesn't keep out.
+    storage {
+      data_plane_available = false
+    }
+
     resource_group {
       prevent_deletion_if_contains_resources = true
     }

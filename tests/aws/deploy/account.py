@@ -100,13 +100,17 @@ def account() -> Iterator[Account]:
 
 
 def emulated(assembly: Assembly, folder: Path, urls: Mapping[str, str], codedeploy: str) -> Path:
-    """A copy of the assembly: image functions forward to the URLs of their handlers, CodeDeploy is the stand-in."""
+    """A copy of the assembly: image functions forward to the URLs of their handlers, CodeDeploy is the stand-in.
+
+    `urls` are by handlers; several functions have one, and are told apart by how their names in the template begin.
+    """
     shutil.copytree(assembly.folder, folder)
     template = json.loads(json.dumps(assembly.template))
-    for item in template["Resources"].values():
+    for name, item in template["Resources"].items():
         if item["Properties"].get("PackageType") == "Image":
             [handler] = item["Properties"]["ImageConfig"]["Command"]
-            item["Properties"] = _zipped(item["Properties"], f"URL = {urls[handler]!r}\n{FORWARDER}")
+            url = next((urls[part] for part in urls if name.startswith(part)), None) or urls[handler]
+            item["Properties"] = _zipped(item["Properties"], f"URL = {url!r}\n{FORWARDER}")
         if "Metrics" in item["Properties"]:
             item["Properties"] = _without_formula(item["Properties"])
     _leave_out(template["Resources"])

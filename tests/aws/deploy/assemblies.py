@@ -24,6 +24,7 @@ DOMAIN = {
     "hosted_zone": "Z0000000000000",
 }
 WORKSPACE = "https://aps-workspaces.eu-west-1.amazonaws.com/workspaces/ws-1/api/v1/remote_write"
+WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/ours/00000000-0000-0000-0000-000000000000"
 # Together they choose every value of a prop that changes which resources there are.
 VARIANTS: dict[str, dict[str, Any]] = {
     "dev": {},
@@ -77,6 +78,29 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "batch": "true",
         "batch_tolerated": "12.5",
         "environments": {"dev": {"settings": {"DATA_PREFIXES": "s3://lake/in,s3://lake/out,az://elsewhere"}}},
+    },
+    "network": {
+        "vpc": "vpc-0123456789abcdef0",
+        "subnets": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+        "endpoints": "s3,sqs,lambda,codedeploy",
+        "route_tables": "rtb-0123456789abcdef0",
+        "batch": "true",
+        "tracing": "true",
+        "api": "private",
+        "vpc_endpoints": "vpce-0123456789abcdef0",
+        "files_bucket": "lake",
+        "web_acl": WEB_ACL,
+    },
+    "instances": {
+        "vpc": "vpc-0123456789abcdef0",
+        "subnets": "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+        "security_groups": "sg-0123456789abcdef0",
+        "instances": {"processes": 2, "max_vcpus": 48, "types": "m7g.large,c7g.xlarge"},
+        "memory": "8192",
+        "daily_cost": "50",
+        "start": "none",
+        "tracing": "true",
+        "tags": "team=ml",
     },
     "keys": {"authorization": "api-keys", "api_keys_version": "5" * 32, "function_url": "true", "project": "models"},
 }

@@ -90,7 +90,15 @@ def codedeploy() -> Iterator[CodeDeploy]:
 def played(template: dict[str, Any], endpoint: str, runtime: str) -> None:
     """Replaces CodeDeploy in the template by the stand-in, with what the template told CodeDeploy."""
     resources = template["Resources"]
-    [(alias, item)] = [(n, r) for n, r in resources.items() if r["Type"] == "AWS::Lambda::Alias"]
+    for alias in [name for name, item in resources.items() if item["Type"] == "AWS::Lambda::Alias"]:
+        _played(resources, alias, endpoint, runtime)
+    for name in [name for name, r in resources.items() if r["Type"].startswith("AWS::CodeDeploy::")]:
+        del resources[name]
+        _forget(resources, name)
+
+
+def _played(resources: dict[str, Any], alias: str, endpoint: str, runtime: str) -> None:
+    item, part = resources[alias], f"StandIn{alias}"
     order = item.pop("UpdatePolicy")["CodeDeployLambdaAliasUpdate"]
     group = resources[order["DeploymentGroupName"]["Ref"]]["Properties"]
     version = item["Properties"]["FunctionVersion"]
@@ -98,10 +106,7 @@ def played(template: dict[str, Any], endpoint: str, runtime: str) -> None:
     item.setdefault("DependsOn", []).append(version["Fn::GetAtt"][0])
     hook = resources[order["BeforeAllowTrafficHook"]["Ref"]]
     hook["Properties"]["Environment"]["Variables"]["AWS_ENDPOINT_URL_CODEDEPLOY"] = endpoint
-    for name in [name for name, r in resources.items() if r["Type"].startswith("AWS::CodeDeploy::")]:
-        del resources[name]
-        _forget(resources, name)
-    resources["StandInFunction"] = {
+    resources[f"{part}Function"] = {
         "Type": "AWS::Lambda::Function",
         "Properties": {
             "Code": {"ZipFile": STAND_IN},
@@ -113,10 +118,10 @@ def played(template: dict[str, Any], endpoint: str, runtime: str) -> None:
         },
     }
     # MiniStack takes GetAlias for this one; all else the role must allow itself.
-    resources["StandInPolicy"] = {
+    resources[f"{part}Policy"] = {
         "Type": "AWS::IAM::Policy",
         "Properties": {
-            "PolicyName": "StandInPolicy",
+            "PolicyName": f"{part}Policy",
             "Roles": [{"Ref": group["ServiceRoleArn"]["Fn::GetAtt"][0]}],
             "PolicyDocument": {
                 "Version": "2012-10-17",
@@ -124,11 +129,11 @@ def played(template: dict[str, Any], endpoint: str, runtime: str) -> None:
             },
         },
     }
-    resources["StandIn"] = {
+    resources[part] = {
         "Type": "Custom::CodeDeploy",
-        "DependsOn": [alias, "StandInPolicy"],
+        "DependsOn": [alias, f"{part}Policy"],
         "Properties": {
-            "ServiceToken": {"Fn::GetAtt": ["StandInFunction", "Arn"]},
+            "ServiceToken": {"Fn::GetAtt": [f"{part}Function", "Arn"]},
             "Function": item["Properties"]["FunctionName"],
             "Alias": item["Properties"]["Name"],
             "Version": version,

@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from assemblies import DOMAIN, ISSUER, WORKSPACE
+from assemblies import DOMAIN, ISSUER, WEB_ACL, WORKSPACE
 from covertable import make
 from resolved import ACCOUNT, REGION
 
 Row = Mapping[str, Any]
 TOPIC = f"arn:aws:sns:{REGION}:{ACCOUNT}:ops"
 KEY = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+ENDPOINT = "vpce-0123456789abcdef0"
 
 _SETTINGS = {
     "DEFAULT_MODEL": "digits",
@@ -29,7 +30,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "region": ("", REGION),
     "settings": ({"DEFAULT_MODEL": "digits"}, _SETTINGS),
     "architecture": ("arm64", "x86_64"),
-    "memory": (1769, 4000),
+    "memory": (1769, 4096),
     "storage": (512, 2048),
     "timeout": (29, 120),
     "start": ("snapstart", "provisioned", "none"),
@@ -69,9 +70,20 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "tags": ("", "team=ml,cost-centre=4711"),
     "permissions_boundary": ("", f"arn:aws:iam::{ACCOUNT}:policy/boundary"),
     "model_bucket": ("", "lake"),
+    "files_bucket": ("", "lake"),
     "alarm_topic": ("", TOPIC),
     "image": ("", f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/team/inferry@sha256:{'5' * 64}"),
     "vended_logs": (False, True),
+    "vpc": ("", "vpc-0123456789abcdef0"),
+    "subnets": ("", "subnet-0123456789abcdef0,subnet-0123456789abcdef1"),
+    "security_groups": ("", "sg-0123456789abcdef0"),
+    "endpoints": ("", "s3,sqs,secretsmanager,aps-workspaces,lambda,codedeploy,logs,xray"),
+    "route_tables": ("", "rtb-0123456789abcdef0"),
+    "api": ("http", "rest", "private"),
+    "vpc_endpoints": ("", ENDPOINT),
+    "web_acl": ("", WEB_ACL),
+    "instances": ("", {"memory_per_vcpu": 4, "processes": 2, "max_vcpus": 48, "types": "m7g.large"}),
+    "functions": ({}, {"text": {"model_path": "more", "memory": 8192, "settings": {"LOG_LEVEL": "WARNING"}}}),
 }
 # What the props refuse together, in the order of their rules.
 ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
@@ -88,6 +100,24 @@ ALLOWED: dict[tuple[str, str], Callable[[Row], bool]] = {
     ("models", "model_bucket"): lambda row: row["models"] == "bucket" or not row["model_bucket"],
     ("alarm_email", "alarm_topic"): lambda row: not (row["alarm_email"] and row["alarm_topic"]),
     ("prepare", "image"): lambda row: row["prepare"] == "none" or not row["image"],
+    ("vpc", "subnets"): lambda row: bool(row["vpc"]) == bool(row["subnets"]),
+    ("vpc", "security_groups"): lambda row: bool(row["vpc"]) or not row["security_groups"],
+    ("vpc", "endpoints"): lambda row: bool(row["vpc"]) or not row["endpoints"],
+    ("endpoints", "route_tables"): lambda row: bool(row["endpoints"]) == bool(row["route_tables"]),
+    ("api", "vpc_endpoints"): lambda row: (row["api"] == "private") == bool(row["vpc_endpoints"]),
+    ("api", "authorization"): lambda row: row["api"] == "http" or row["authorization"] != "jwt",
+    ("api", "domain"): lambda row: row["api"] != "private" or not row["domain"],
+    ("api", "function_url"): lambda row: row["api"] != "private" or not row["function_url"],
+    ("api", "web_acl"): lambda row: row["api"] != "http" or not row["web_acl"],
+    ("web_acl", "function_url"): lambda row: not (row["web_acl"] and row["function_url"]),
+    ("batch", "files_bucket"): lambda row: row["batch"] or not row["files_bucket"],
+    ("batch_answers", "files_bucket"): lambda row: row["batch_answers"] == 7 or not row["files_bucket"],
+    ("image", "functions"): lambda row: not (row["image"] and row["functions"]),
+    ("instances", "vpc"): lambda row: bool(row["vpc"]) or not row["instances"],
+    ("instances", "start"): lambda row: row["start"] == "none" or not row["instances"],
+    ("instances", "concurrency"): lambda row: not (row["concurrency"] and row["instances"]),
+    ("instances", "memory"): lambda row: row["memory"] == 4096 or not row["instances"],
+    ("instances", "settings"): lambda row: "TRACES" not in row["settings"] or not row["instances"],
     # What these two pairs leave out follows from two of the others.
     ("jwt_issuer", "function_url"): lambda row: not (row["jwt_issuer"] and row["function_url"]),
 }

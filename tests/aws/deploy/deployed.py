@@ -125,10 +125,10 @@ class Environment:
 
     @property
     def address(self) -> str:
-        """The HTTP API, without a scheme; its host name is none that the machine knows."""
-        api = re.match(r"https?://(\w+)\.", self.outputs["Endpoint"])
+        """The API, without a scheme; its host name is none that the machine knows."""
+        api = re.match(r"https?://(\w+)[^/]*(?:/(\w+))?", self.outputs["Endpoint"])
         assert api
-        return f"{self.account.endpoint.removeprefix('http://')}/_aws/execute-api/{api[1]}/$default"
+        return f"{self.account.endpoint.removeprefix('http://')}/_aws/execute-api/{api[1]}/{api[2] or '$default'}"
 
     def predict(self, **headers: str) -> dict[str, Any]:
         """The card's example through the HTTP API, by NVIDIA's client: which version answers, and what."""

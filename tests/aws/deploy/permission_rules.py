@@ -121,6 +121,45 @@ def functions(stack: Stack) -> Iterator[Need]:
             yield from send(stack, role, dead, {})
         if key := given.get("KmsKeyArn"):
             yield Need(role, "kms:Decrypt", key)
+        if subnets := given.get("VpcConfig", {}).get("SubnetIds"):
+            yield from interfaces(role, subnets[0])
+
+
+def interfaces(role: str, subnet: str) -> Iterator[Need]:
+    """Lambda makes network interfaces with the role's rights; the function's code, by its key, may not."""
+    place = f"arn:aws:ec2:{REGION}:{ACCOUNT}"
+    for action in ("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"):
+        yield Need(role, action, "*")
+    yield Need(role, "ec2:CreateNetworkInterface", f"{place}:subnet/{subnet}")
+    for action in ("CreateNetworkInterface", "DeleteNetworkInterface", "AssignPrivateIpAddresses"):
+        yield Need(role, f"ec2:{action}", f"{place}:network-interface/eni-0123456789abcdef0")
+    yield Need(role, "ec2:UnassignPrivateIpAddresses", f"{place}:network-interface/eni-0123456789abcdef0")
+
+
+def capacities(stack: Stack) -> Iterator[Need]:
+    """What Lambda does with the operator's role: RunInstances asks for each kind of resource that a launch names."""
+    place, scaler = f"arn:aws:ec2:{REGION}:{ACCOUNT}", {"ec2:ManagedResourceOperator": "scaler.lambda.amazonaws.com"}
+    for _, given in stack.of("AWS::Lambda::CapacityProvider"):
+        role = given["PermissionsConfig"]["CapacityProviderOperatorRoleArn"]
+        yield Need("lambda.amazonaws.com", "sts:AssumeRole", role, policy=stack.trust(role))
+        for made in (
+            "instance/i-0123456789abcdef0",
+            "network-interface/eni-0123456789abcdef0",
+            "volume/vol-0123456789",
+        ):
+            yield Need(role, "ec2:RunInstances", f"{place}:{made}", scaler)
+            yield Need(role, "ec2:CreateTags", f"{place}:{made}", scaler)
+        for subnet in given["VpcConfig"]["SubnetIds"]:
+            yield Need(role, "ec2:RunInstances", f"{place}:subnet/{subnet}")
+        for group in given["VpcConfig"]["SecurityGroupIds"]:
+            yield Need(role, "ec2:RunInstances", f"{place}:security-group/{group}")
+        yield Need(
+            role, "ec2:RunInstances", f"arn:aws:ec2:{REGION}::image/ami-0123456789abcdef0", {"ec2:Owner": "amazon"}
+        )
+        for action in ("DescribeInstances", "DescribeInstanceTypes", "DescribeSubnets", "DescribeSecurityGroups"):
+            yield Need(role, f"ec2:{action}", "*")
+        group = given["TelemetryConfig"]["LoggingConfig"]["LogGroup"]
+        yield Need(role, "logs:PutLogEvents", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}:log-stream:scaler")
 
 
 def traces(role: str) -> Iterator[Need]:
@@ -220,6 +259,16 @@ def routes(stack: Stack) -> Iterator[Need]:
             yield Need("apigateway.amazonaws.com", "lambda:InvokeFunction", function, address)
 
 
+def methods(stack: Stack) -> Iterator[Need]:
+    """Those of REST APIs; who may call them, and from where, is the callers' business."""
+    for _, given in stack.of("AWS::ApiGateway::Method"):
+        function = given["Integration"]["Uri"].partition("/functions/")[2].removesuffix("/invocations")
+        for _, stage in stack.of("AWS::ApiGateway::Stage"):
+            called = f"{given['RestApiId']}/{stage['StageName']}/POST/predict"
+            address = {"aws:SourceArn": f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{called}"}
+            yield Need("apigateway.amazonaws.com", "lambda:InvokeFunction", function, address)
+
+
 def urls(stack: Stack) -> Iterator[Need]:
     for _, given in stack.of("AWS::Lambda::Url"):
         if given["AuthType"] == "NONE":
@@ -243,14 +292,14 @@ def deployments(stack: Stack) -> Iterator[Need]:
         if given.get("AlarmConfiguration", {}).get("Enabled"):
             yield Need(role, "cloudwatch:DescribeAlarms", "*")
         group = f"arn:aws:codedeploy:{REGION}:{ACCOUNT}:deploymentgroup:{given['ApplicationName']}/{name}"
-        yield from _deployment(stack, role, group)
+        yield from _deployment(stack, role, group, name)
 
 
-def _deployment(stack: Stack, role: str, group: str) -> Iterator[Need]:
-    """What moving an alias needs, and calling the functions that check the new version."""
+def _deployment(stack: Stack, role: str, group: str, name: str) -> Iterator[Need]:
+    """What moving the group's alias needs, and calling the functions that check the new version."""
     for item in stack.resources.values():
         update = item.get("UpdatePolicy", {}).get("CodeDeployLambdaAliasUpdate")
-        if item["Type"] != "AWS::Lambda::Alias" or not update:
+        if not update or update["DeploymentGroupName"] != {"Ref": name}:
             continue
         function = stack.arns[item["Properties"]["FunctionName"]]
         for action in ("lambda:GetAlias", "lambda:UpdateAlias"):
@@ -313,7 +362,14 @@ RULES: dict[Rule, Words] = {
         "AWS Lambda: Defining Lambda function permissions with an execution role",
         "https://docs.aws.amazon.com/lambda/latest/dg/lambda-intro-execution-role.html",
         "the role trusts lambda.amazonaws.com, and has logs:CreateLogStream and logs:PutLogEvents;"
-        " xray:PutTraceSegments and xray:PutTelemetryRecords for tracing",
+        " xray:PutTraceSegments and xray:PutTelemetryRecords for tracing; in a VPC, those of configuration-vpc.html to"
+        " make network interfaces",
+    ),
+    capacities: Words(
+        "AWS Lambda: Capacity providers",
+        "https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances-capacity-providers.html",
+        "IAM roles for Lambda to manage EC2 resources; AWSLambdaManagedEC2ResourceOperator says what they need",
+        "2026-12-01",
     ),
     told: Words(
         "AWS Secrets Manager: GetSecretValue; Amazon SQS: SendMessage",
@@ -340,6 +396,12 @@ RULES: dict[Rule, Words] = {
         "Amazon API Gateway: AWS Lambda integrations for HTTP APIs",
         "https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html",
         "the function's policy lets apigateway.amazonaws.com invoke it, for the API's ARN",
+    ),
+    methods: Words(
+        "Amazon API Gateway: Lambda proxy integrations in API Gateway",
+        "https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html",
+        "the function's policy lets apigateway.amazonaws.com invoke it, for the API's ARN",
+        "2026-12-01",
     ),
     urls: Words(
         "AWS Lambda: Control access to Lambda function URLs",

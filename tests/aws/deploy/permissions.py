@@ -29,9 +29,9 @@ def denied(templates: Iterable[Mapping[str, Any]], others: Mapping[str, Any] | N
     stacks = [Stack(template, others or {}) for template in templates]
     asked = [needs(stack) for stack in stacks]
     questions = [_question(stack, need) for stack, found in zip(stacks, asked, strict=True) for need in found]
-    answers = iter(_answers(questions))
+    said = iter(answers(questions))
     # Many alarms ask for the same.
-    return [list(dict.fromkeys(_refused(found, answers))) for found in asked]
+    return [list(dict.fromkeys(_refused(found, said))) for found in asked]
 
 
 def _refused(asked: Iterable[Need], answers: Iterator[str]) -> Iterator[str]:
@@ -55,10 +55,11 @@ def _question(stack: Stack, need: Need) -> dict[str, Any]:
     }
 
 
-def _answers(questions: list[dict[str, Any]]) -> list[str]:
+def answers(questions: list[dict[str, Any]]) -> list[str]:
+    """IAM's, to each: "Allowed", or why not."""
     assert PACKAGE.exists(), "npm's @cloud-copilot/iam-simulate is missing: make test-aws installs it"
     done = subprocess.run(
         ["node", str(SIMULATOR)], input=json.dumps(questions), check=True, stdout=subprocess.PIPE, text=True
     )
-    answers: list[str] = json.loads(done.stdout)
-    return answers
+    found: list[str] = json.loads(done.stdout)
+    return found

@@ -18,6 +18,7 @@ ARNS = {
     "AWS::Events::Rule": f"arn:aws:events:{_PLACE}:rule/{{name}}",
     "AWS::IAM::Role": f"arn:aws:iam::{ACCOUNT}:role/{{name}}",
     "AWS::KMS::Key": f"arn:aws:kms:{_PLACE}:key/{{name}}",
+    "AWS::Lambda::CapacityProvider": f"arn:aws:lambda:{_PLACE}:capacity-provider:{{name}}",
     "AWS::Lambda::Function": f"arn:aws:lambda:{_PLACE}:function:{{name}}",
     "AWS::Logs::LogGroup": f"arn:aws:logs:{_PLACE}:log-group:{{name}}:*",
     "AWS::S3::Bucket": "arn:aws:s3:::{name}",

@@ -83,7 +83,9 @@ def test_a_card_in_a_bucket(run: Any) -> None:
         "list_objects_v2": {"Contents": [{"Key": "models/m/config.json"}]},
         "get_object": {"Body": io.BytesIO(json.dumps(CARD).encode())},
     }
-    status, [_, read, (name, _)] = run({}, {"MODEL_BUCKET": "b"}, **answers, invoke=invoked(ANSWER))
+    status, [_, read, (name, _)] = run(
+        {}, {"MODEL_BUCKET": "b", "MODEL_FOLDER": "models"}, **answers, invoke=invoked(ANSWER)
+    )
     assert (status, read, name) == (
         "Succeeded",
         ("get_object", {"Bucket": "b", "Key": "models/m/config.json"}),
@@ -94,7 +96,9 @@ def test_a_card_in_a_bucket(run: Any) -> None:
 def test_a_model_in_a_bucket_that_has_no_card(run: Any) -> None:
     """S3 tells a role with these rights that an object is not there by its list alone."""
     empty = {"list_objects_v2": {"KeyCount": 0}}
-    status, [listed, (name, given)] = run(CARD, {"MODEL_BUCKET": "b"}, **empty, invoke=invoked(READY))
+    status, [listed, (name, given)] = run(
+        CARD, {"MODEL_BUCKET": "b", "MODEL_FOLDER": "models"}, **empty, invoke=invoked(READY)
+    )
     assert (status, listed) == ("Succeeded", ("list_objects_v2", {"Bucket": "b", "Prefix": "models/m/config.json"}))
     assert (name, json.loads(given["Payload"])) == ("invoke", {"model_name": "m", "ready": True})
 

@@ -20,8 +20,9 @@ from stacks import Stack
 from cdk.props import InvalidProps, Props
 
 Pair = tuple[tuple[str, int], tuple[str, int]]
+PROVIDER = "AWS::Lambda::CapacityProvider"
 # Their values make other resources, all of them.
-COMPLETE = ("architecture", "start", "models", "authorization")
+COMPLETE = ("architecture", "start", "models", "authorization", "api")
 
 
 def test_every_prop_is_at_its_default_and_at_another_value() -> None:
@@ -90,6 +91,8 @@ def stacks(tmp_path_factory: pytest.TempPathFactory) -> list[Assembly]:
     """All of them, synthesised in this process."""
     folder = tmp_path_factory.mktemp("combinations")
     source = sources(folder / "source")
+    (source / "more").mkdir()
+    shutil.move(source / "models" / "diabetes", source / "more")
     shutil.copytree(source / "models", source / VALUES["model_path"][1])
     return [synthesise(context, folder / str(number), source) for number, context in enumerate(contexts())]
 
@@ -240,6 +243,38 @@ def test_what_is_not_the_stacks_own(stacks: list[Assembly]) -> None:
         assert named == (delivered if context["vended_logs"] else set())
         place = f"/aws/vendedlogs/{context['project']}-{context['environment']}/"
         assert {names[name].startswith(place) for name in named} <= {True}
+
+
+def test_networks(stacks: list[Assembly]) -> None:
+    """Functions are in the VPC, all or none; the API is of its kind, with the WAF."""
+    for stack, context in zip(stacks, contexts(), strict=True):
+        functions = {
+            name: item["Properties"].get("VpcConfig", {})
+            for name, item in stack.resources("AWS::Lambda::Function").items()
+            if not name.startswith("CustomS3AutoDeleteObjects")
+        }
+        if context["instances"]:
+            # These are in the network of their instances.
+            places = [item["Properties"]["VpcConfig"] for item in stack.resources(PROVIDER).values()]
+            assert len(places) == 1 + len(context["functions"])
+            on_them = [name for name in functions if "FunctionHandler" in name]
+            functions |= dict(zip(on_them, places, strict=True))
+        subnets = context["subnets"].split(",") if context["vpc"] else None
+        assert {name: given.get("SubnetIds") for name, given in functions.items()} == dict.fromkeys(functions, subnets)
+        groups = {json.dumps(given.get("SecurityGroupIds")) for given in functions.values()}
+        assert ("sg-0123456789abcdef0" in groups.pop()) == bool(context["security_groups"])
+        assert groups == set()
+        endpoints = [name for name in context["endpoints"].split(",") if name]
+        assert len(stack.resources("AWS::EC2::VPCEndpoint")) == len(endpoints)
+        kinds = [
+            item["Properties"]["EndpointConfiguration"]["Types"]
+            for item in stack.resources("AWS::ApiGateway::RestApi").values()
+        ]
+        assert kinds == {"http": [], "rest": [["REGIONAL"]], "private": [["PRIVATE"]]}[context["api"]]
+        assert len(stack.resources("AWS::ApiGatewayV2::Api")) == (context["api"] == "http")
+        assert len(stack.resources("AWS::WAFv2::WebACLAssociation")) == bool(context["web_acl"])
+        buckets = [name for name in stack.resources("AWS::S3::Bucket") if name.startswith("Data")]
+        assert len(buckets) == (context["batch"] and not context["files_bucket"])
 
 
 def _text(uri: Any) -> str:

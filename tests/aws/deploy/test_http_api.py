@@ -4,7 +4,7 @@ import json
 import shlex
 
 import pytest
-from assemblies import ROOT, Assembly
+from assemblies import ROOT, VARIANTS, Assembly
 from templates import ALIAS, FUNCTION, ROUTE, constants
 
 
@@ -33,7 +33,12 @@ def test_tokens(prod: Assembly) -> None:
     }
 
 
-def test_requests_reach_the_alias(assembly: Assembly) -> None:
+HTTP_APIS = [name for name, context in VARIANTS.items() if "api" not in context]
+
+
+@pytest.mark.parametrize("variant", HTTP_APIS)
+def test_requests_reach_the_alias(assemblies: dict[str, Assembly], variant: str) -> None:
+    assembly = assemblies[variant]
     [alias] = assembly.resources(ALIAS)
     for item in assembly.resources("AWS::ApiGatewayV2::Integration").values():
         assert item["Properties"]["IntegrationUri"] == {"Ref": alias}
@@ -42,7 +47,9 @@ def test_requests_reach_the_alias(assembly: Assembly) -> None:
     assert {json.dumps(permission["FunctionName"]) for permission in invokers} == {json.dumps({"Ref": alias})}
 
 
-def test_stage(assembly: Assembly) -> None:
+@pytest.mark.parametrize("variant", HTTP_APIS)
+def test_stage(assemblies: dict[str, Assembly], variant: str) -> None:
+    assembly = assemblies[variant]
     found = assembly.only("AWS::ApiGatewayV2::Stage")
     assert found["StageName"] == "$default"
     assert found["DefaultRouteSettings"] == {

@@ -203,7 +203,8 @@ def test_tags(assembly: Assembly) -> None:
         pairs = tags if isinstance(tags, dict) else {tag["Key"]: tag["Value"] for tag in tags}
         assert {key: pairs.get(key) for key in expected} == expected, name
     kinds = {assembly.resources()[name]["Type"] for name in tagged}
-    assert kinds >= {FUNCTION, "AWS::ApiGatewayV2::Api", "AWS::Logs::LogGroup", "AWS::IAM::Role", "AWS::SNS::Topic"}
+    assert kinds >= {FUNCTION, "AWS::Logs::LogGroup", "AWS::IAM::Role", "AWS::SNS::Topic"}
+    assert kinds & {"AWS::ApiGatewayV2::Api", "AWS::ApiGateway::RestApi"}
 
 
 def has_tags(item: dict[str, Any]) -> bool:

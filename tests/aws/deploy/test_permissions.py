@@ -13,28 +13,38 @@ from resolved import ACCOUNT, REGION
 
 # What these do to others needs nobody's leave, or only that of whoever deploys them.
 PASSIVE = {
+    "AWS::ApiGateway::Deployment",
+    "AWS::ApiGateway::Resource",
     "AWS::ApiGatewayV2::Api",
     "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::Authorizer",
     "AWS::ApiGatewayV2::DomainName",
     "AWS::CloudWatch::Dashboard",
     "AWS::CodeDeploy::Application",
+    "AWS::EC2::SecurityGroup",
+    "AWS::EC2::VPCEndpoint",
     "AWS::Lambda::Version",
     "AWS::Logs::MetricFilter",
     "AWS::Route53::RecordSet",
     "AWS::SecretsManager::Secret",
+    "AWS::WAFv2::WebACLAssociation",
 }
 # Rules look at these, or read from them what they allow.
 KNOWN = {
+    "AWS::ApiGateway::Method",
+    "AWS::ApiGateway::RestApi",
+    "AWS::ApiGateway::Stage",
     "AWS::ApiGatewayV2::Integration",
     "AWS::ApiGatewayV2::Route",
     "AWS::ApiGatewayV2::Stage",
     "AWS::Budgets::Budget",
     "AWS::CloudWatch::Alarm",
     "AWS::CodeDeploy::DeploymentGroup",
+    "AWS::Events::Rule",
     "AWS::IAM::Policy",
     "AWS::IAM::Role",
     "AWS::Lambda::Alias",
+    "AWS::Lambda::CapacityProvider",
     "AWS::Lambda::EventSourceMapping",
     "AWS::Lambda::Function",
     "AWS::Lambda::Permission",
@@ -130,6 +140,40 @@ def test_every_rule_says_where_the_provider_says_so() -> None:
             "AWS::IAM::Policy",
             "RolloutReport",
             ["ROLE may not codedeploy:PutLifecycleEventHookExecutionStatus GROUP"],
+        ),
+        (
+            "network",
+            "AWS::SQS::QueuePolicy",
+            "Batch",
+            ["events.amazonaws.com may not sqs:SendMessage QUEUE"],
+        ),
+        (
+            "network",
+            "AWS::Lambda::Permission",
+            "ApiApiPermission",
+            ["apigateway.amazonaws.com may not lambda:InvokeFunction FUNCTION:live"],
+        ),
+        (
+            "network",
+            "AWS::IAM::Policy",
+            "CheckRole",
+            [
+                "ROLE may not ec2:DescribeSubnets *",
+                "ROLE may not ec2:CreateNetworkInterface arn:aws:ec2:eu-west-1:123456789012:subnet/"
+                "subnet-0123456789abcdef0",
+                "ROLE may not ec2:DeleteNetworkInterface arn:aws:ec2:eu-west-1:123456789012:network-interface/"
+                "eni-0123456789abcdef0",
+            ],
+        ),
+        (
+            "instances",
+            "AWS::IAM::Policy",
+            "FunctionCapacityRole",
+            [
+                "ROLE may not ec2:RunInstances arn:aws:ec2:eu-west-1:123456789012:instance/i-0123456789abcdef0",
+                "ROLE may not ec2:DescribeInstances *",
+                "ROLE may not logs:PutLogEvents STREAM",
+            ],
         ),
         (
             "batch",

@@ -15,6 +15,7 @@ EXECUTIONS = (
     "IAM5[Resource::arn:<AWS::Partition>:states:<AWS::Region>:<AWS::AccountId>:execution:"
     "<BatchRunsMachineEAAAD697.Name>:*]"
 )
+EC2 = "arn:<AWS::Partition>:ec2:<AWS::Region>"
 # What may be accepted, and where; a new finding is a decision, not a line that is copied.
 ACKNOWLEDGED = {
     "dev": {
@@ -76,6 +77,33 @@ ACKNOWLEDGED = {
         ("Function", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/out/*]"),
         ("Check", "IAM5[Resource::<FunctionHandlerB180C98D.Arn>:*]"),
         ("Function", "@aws-cdk/aws-lambda:snapStartRequirePublish"),
+        ("Rollout", "IAM5[Resource::*]"),
+    },
+    "network": {
+        ("Api", "APIG2"),
+        ("Api", "APIG6"),
+        ("Api", "COG4"),
+        ("Batch", "IAM5[Resource::*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/input/*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/output/*.inferry/runs/*]"),
+        ("Batch", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/output/*]"),
+        ("Batch", EXECUTIONS),
+        ("Batch", "SF1"),
+        ("Check", "IAM5[Resource::*]"),
+        ("Check", "IAM5[Resource::<FunctionHandlerB180C98D.Arn>:*]"),
+        ("Function", "@aws-cdk/aws-lambda:snapStartRequirePublish"),
+        ("Function", "IAM5[Resource::*]"),
+        ("Function", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/input/requests/*]"),
+        ("Function", "IAM5[Resource::arn:<AWS::Partition>:s3:::lake/output/requests/*]"),
+        ("Rollout", "IAM5[Resource::*]"),
+    },
+    "instances": {
+        ("Check", "IAM5[Resource::*]"),
+        ("Check", "IAM5[Resource::<FunctionHandlerB180C98D.Arn>:*]"),
+        ("Function", "IAM5[Resource::*]"),
+        *(("Function", f"IAM5[Resource::{EC2}:<AWS::AccountId>:{kind}/*]") for kind in ("instance", "volume")),
+        ("Function", f"IAM5[Resource::{EC2}:<AWS::AccountId>:network-interface/*]"),
+        ("Function", f"IAM5[Resource::{EC2}:*:image/*]"),
         ("Rollout", "IAM5[Resource::*]"),
     },
     "keys": {

@@ -133,6 +133,143 @@ def test_what_props_name(run: Run, account: Account) -> None:
     assert "builder" not in "".join(lines)
 
 
+@pytest.fixture
+def network(account: Account) -> dict[str, str]:
+    """A VPC with a subnet and a route table, as props."""
+    ec2 = account.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.30.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.30.1.0/24")["Subnet"]["SubnetId"]
+    table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    ec2.associate_route_table(RouteTableId=table, SubnetId=subnet)
+    return {"vpc": vpc, "subnets": subnet, "route_tables": table}
+
+
+def test_what_functions_in_a_vpc_reach(run: Run, account: Account, network: dict[str, str]) -> None:
+    """By endpoints, its own and the stack's, or by a route; one to an internet gateway is none."""
+    ec2, (vpc, subnet, table) = account.client("ec2"), network.values()
+    place = {"vpc": vpc, "subnets": subnet}
+    gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    ec2.create_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+    status, lines = run(account.environment, *told(place))
+    assert (status, lines[-3:-1]) == (
+        1,
+        [
+            f"missing  endpoints: no way from {subnet} to s3, lambda, codedeploy",
+            "         -> --context endpoints=s3,lambda,codedeploy with the subnets' route_tables; "
+            "or a route to a NAT gateway",
+        ],
+    )
+    name = f"com.amazonaws.{REGION}.lambda"
+    ec2.create_vpc_endpoint(VpcId=vpc, ServiceName=name, VpcEndpointType="Interface", SubnetIds=[subnet])
+    status, lines = run(account.environment, *told({**network, "endpoints": "s3,lambda,codedeploy"}))
+    assert (status, lines[-3:-1]) == (
+        1,
+        [
+            f"missing  endpoints: {vpc} has lambda already, and takes no second one",
+            "         -> leave out of the prop endpoints: lambda",
+        ],
+    )
+    status, lines = run(account.environment, *told({**network, "endpoints": "s3,codedeploy"}))
+    assert (status, lines[-2]) == (0, "ok       endpoints: s3, lambda, codedeploy")
+    address = ec2.allocate_address(Domain="vpc")["AllocationId"]
+    nat = ec2.create_nat_gateway(SubnetId=subnet, AllocationId=address)["NatGateway"]["NatGatewayId"]
+    ec2.replace_route(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0", NatGatewayId=nat)
+    status, lines = run(account.environment, *told(place))
+    assert (status, lines[-2]) == (0, "ok       endpoints: a route out of the VPC leads to s3, codedeploy")
+
+
+def test_subnets_of_another_vpc(run: Run, account: Account, network: dict[str, str]) -> None:
+    other = account.client("ec2").create_vpc(CidrBlock="10.40.0.0/16")["Vpc"]["VpcId"]
+    status, lines = run(account.environment, *told({"vpc": other, "subnets": network["subnets"]}))
+    assert status == 1
+    assert f"missing  subnets: {network['subnets']} not in {other}" in lines
+
+
+def test_what_a_network_names_and_is_not_there(run: Run, account: Account, network: dict[str, str]) -> None:
+    """MiniStack says so of these; of route tables and endpoints it lists none."""
+    ec2 = account.client("ec2")
+    group = ec2.create_security_group(GroupName="gone", Description="gone", VpcId=network["vpc"])["GroupId"]
+    ec2.delete_security_group(GroupId=group)
+    gone = {
+        "vpc": "vpc-0123456789abcdef0",
+        "subnets": "subnet-0123456789abcdef0",
+        "security_groups": group,
+        "web_acl": f"arn:aws:wafv2:{REGION}:{ACCOUNT}:regional/webacl/ours/00000000-0000-0000-0000-000000000000",
+    }
+    status, lines = run(account.environment, *told({**gone, "api": "rest"}))
+    assert status == 1
+    assert [f"missing  {prop}: {value} is not there" for prop, value in gone.items()] == [
+        line for line in lines if line.endswith("is not there")
+    ]
+
+
+def test_what_a_private_api_needs(run: Run, account: Account, network: dict[str, str]) -> None:
+    ec2 = account.client("ec2")
+
+    def endpoint(service: str) -> str:
+        name = f"com.amazonaws.{REGION}.{service}"
+        made = ec2.create_vpc_endpoint(VpcId=network["vpc"], ServiceName=name, VpcEndpointType="Interface")
+        return str(made["VpcEndpoint"]["VpcEndpointId"])
+
+    other = endpoint("sqs")
+    status, lines = run(account.environment, *told({"api": "private", "vpc_endpoints": other}))
+    assert status == 1
+    assert f"missing  vpc_endpoints: {other} not for execute-api" in lines
+    logs = "missing  API Gateway's logs: no role in this account and region lets REST APIs write logs"
+    assert logs in lines
+    role = f"arn:aws:iam::{ACCOUNT}:role/logs-of-apis"
+    change = {"op": "replace", "path": "/cloudwatchRoleArn", "value": role}
+    account.client("apigateway").update_account(patchOperations=[change])
+    status, lines = run(account.environment, *told({"api": "private", "vpc_endpoints": endpoint("execute-api")}))
+    assert (status, lines[-3:-1]) == (
+        0,
+        [f"ok       API Gateway's logs: {role}", "ok       vpc_endpoints: for execute-api"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "said"),
+    [
+        (5, "note     instances: max_vcpus are 24, and the account has 5 "),
+        (64, "ok       instances: 64 vCPUs in the account"),
+    ],
+)
+def test_vcpus_for_instances(run: Run, account: Account, network: dict[str, str], vcpus: int, said: str) -> None:
+    """MiniStack has no quotas: this answers what Service Quotas does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            answer = json.dumps({"Quota": {"QuotaCode": "L-1216C47A", "Value": float(vcpus)}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            """Nobody reads it."""
+
+    place = {"vpc": network["vpc"], "subnets": network["subnets"]}
+    with listening(Handler) as url:
+        env = {**account.environment, "AWS_ENDPOINT_URL_SERVICE_QUOTAS": url}
+        _, lines = run(env, *told({**place, "instances": "{}", "memory": "2048", "start": "none"}))
+    assert [line for line in lines if line.startswith(said)] != []
+    assert any(line.endswith("to s3, lambda, codedeploy, logs") for line in lines), lines
+
+
+def test_whether_a_bucket_sends_its_events(run: Run, account: Account) -> None:
+    s3 = account.client("s3")
+    s3.create_bucket(Bucket="files-there")
+    status, lines = run(account.environment, *told({"batch": "true", "files_bucket": "files-there"}))
+    assert status == 1
+    assert "missing  files_bucket: files-there sends no events to EventBridge" in lines
+    s3.put_bucket_notification_configuration(
+        Bucket="files-there", NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    status, lines = run(account.environment, *told({"batch": "true", "files_bucket": "files-there"}))
+    assert (status, lines[-2]) == (0, "ok       files_bucket: its events come by EventBridge")
+
+
 def told(values: Mapping[str, str]) -> list[str]:
     """The arguments that give these props, for models in a bucket."""
     return [part for prop, value in {"models": "bucket", **values}.items() for part in ("--context", f"{prop}={value}")]
@@ -234,6 +371,17 @@ QUOTAS: dict[str, tuple[tuple[int, int], tuple[str, ...], int, list[str]]] = {
         [
             "missing  concurrency: dev reserves 2, and of the account's 10 0 can be reserved",
             f"         -> {MORE}; or --context concurrency=0",
+        ],
+    ),
+    "several functions": (
+        (1000, 150),
+        ("-c", "concurrency=30", "-c", 'functions={"text": {"model_path": "text", "memory": 4096}}'),
+        1,
+        [
+            "note     memory: 4096 MB, and new accounts may have 3008 only, which no API tells",
+            "         -> if the deployment fails with MemorySize, ask AWS, or memory=3008",
+            "missing  concurrency: dev reserves 60, and of the account's 1000 50 can be reserved",
+            f"         -> {MORE}; or --context concurrency=50",
         ],
     ),
     "files in a new account": (

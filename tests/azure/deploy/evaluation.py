@@ -42,7 +42,12 @@ def standins(variables: Mapping[str, Any]) -> dict[str, Any]:
         "var.containers": list(variables["containers"]),
         "var.queues": list(variables["queues"]),
     }
-    counts = {"local.containers": int(bool(variables.get("container_image")))}
+    existing = int(bool(variables.get("resource_group")))
+    counts = {
+        "local.containers": int(bool(variables.get("container_image"))),
+        "local.own_group": 1 - existing,
+        "1 - local.own_group": existing,
+    }
     found: dict[str, Any] = {}
     for address, body in {**resources(), **{f"data.{a}": b for a, b in resources("data").items()}}.items():
         if "for_each" in body:

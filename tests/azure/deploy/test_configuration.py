@@ -84,6 +84,10 @@ def test_tags() -> None:
 def test_resource_group() -> None:
     assert values()["name"] == "${var.project}-${var.environment}"
     assert resources()["azurerm_resource_group.main"]["name"] == "${local.name}-rg"
+    assert resources("data")["azurerm_resource_group.existing"]["name"] == "${var.resource_group}"
+    # Whatever is made is in the one or the other.
+    uses = re.findall(r"azurerm_resource_group\.\w+", "\n".join(sources().values()))
+    assert uses == ["azurerm_resource_group.main", "azurerm_resource_group.existing"]
 
 
 def test_generated_files_are_current() -> None:
@@ -190,6 +194,28 @@ def test_secure_by_default(address: str) -> None:
     assert {name: body.get(name) for name in SECURE[address]} == SECURE[address]
 
 
+def test_private_endpoints_need_nobodys_consent() -> None:
+    """Their connections are of the same configuration; what each is for is in test_expressions."""
+    endpoint = resources()["azurerm_private_endpoint.main"]
+    assert endpoint["private_service_connection"] == [
+        {
+            "name": "${each.key}",
+            "private_connection_resource_id": "${each.value.resource}",
+            "subresource_names": ["${each.value.part}"],
+            "is_manual_connection": False,
+        }
+    ]
+    assert endpoint["subnet_id"] == "${var.private_endpoint_subnet}"
+
+
+def test_storage_is_made_through_its_firewall() -> None:
+    """By Resource Manager alone: containers and queues by their account's ID, nothing by its data plane."""
+    features = blocks("provider")[0]["azurerm"]["features"][0]
+    assert features["storage"] == [{"data_plane_available": False}]
+    made = [body for address, body in resources().items() if re.match("azurerm_storage_(container|queue)", address)]
+    assert all("storage_account_id" in body for body in made)
+
+
 def test_without_keys_only_behind_entra() -> None:
     """The app asks for no keys where the platform asks for a token, and nowhere else."""
     settings = re.findall(r"AUTH_LEVEL += (.*)", "\n".join(sources().values()))
@@ -294,7 +320,7 @@ def test_no_secret_is_an_output() -> None:
 
 def test_no_key_of_the_app_is_asked_for() -> None:
     """What Terraform reads is in its state: of the app's keys it reads none, and no data source brings them."""
-    assert resources("data").keys() == {"azurerm_client_config.current"}
+    assert resources("data").keys() == {"azurerm_client_config.current", "azurerm_resource_group.existing"}
     assert not re.findall(r"host_keys|listkeys|list_keys|webhook_endpoint|code=", "\n".join(sources().values()))
 
 
@@ -337,7 +363,7 @@ def variables_table() -> str:
 def default(variable: dict[str, Any]) -> str:
     value = variable.get("default", "none")
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return "empty" if value in ("", []) else "none" if value == "none" else f"`{text}`"
+    return "empty" if value in ("", [], {}) else "none" if value == "none" else f"`{text}`"
 
 
 def test_page_lists_the_variables() -> None:

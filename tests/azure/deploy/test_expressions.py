@@ -36,6 +36,11 @@ WANTED = {
     "uploads": expression(resources()["azurerm_role_assignment.uploader"]["for_each"]),
     "month": START.replace("plantimestamp()", '"2027-01-31T23:59:59Z"'),
     "this_month": START,
+    "group": "local.group.name",
+    "private_endpoints": "local.private_endpoints",
+    "network_rules": expression(resources()["azurerm_storage_account.main"]["network_rules"][0]),
+    "zones": "{ for name, endpoint in local.private_endpoints : name => "
+    "[for part, zone in var.private_dns_zones : zone if part == endpoint.part] }",
     "events": expression(resources()["azurerm_role_assignment.events"]["for_each"]),
 }
 
@@ -125,6 +130,7 @@ def test_the_function_app(prod: dict[str, Any], dev: dict[str, Any]) -> None:
             "serverFarmId": "/service_plan-main",
             "httpsOnly": True,
             "clientCertEnabled": False,
+            "publicNetworkAccess": "Enabled",
             "functionAppConfig": {
                 "deployment": {
                     "storage": {
@@ -146,10 +152,85 @@ def test_the_function_app(prod: dict[str, Any], dev: dict[str, Any]) -> None:
                 "scmMinTlsVersion": "1.2",
                 "http20Enabled": True,
                 "appSettings": [{"name": name, "value": settings[name]} for name in sorted(settings)],
+                "ipSecurityRestrictionsDefaultAction": "Allow",
+                "scmIpSecurityRestrictionsUseMain": True,
+                "ipSecurityRestrictions": [],
             },
         },
     }
     assert dev["body"]["properties"]["functionAppConfig"]["scaleAndConcurrency"]["alwaysReady"] == []
+
+
+NETWORK = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/spoke/subnets"
+ZONES = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/privateDnsZones"
+PRIVATE = {
+    "resource_group": "ml",
+    "subnet": f"{NETWORK}/app",
+    "private_endpoint_subnet": f"{NETWORK}/endpoints",
+    "private_dns_zones": {"blob": f"{ZONES}/blob", "sites": f"{ZONES}/sites"},
+}
+
+
+@pytest.fixture(scope="module")
+def private(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return evaluated(tmp_path_factory.mktemp("private"), given("dev") | PRIVATE, WANTED)
+
+
+@pytest.fixture(scope="module")
+def allowing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Private, but for where deployments come from."""
+    allowed = {"allowed_addresses": ["203.0.113.7", "198.51.100.0/24"]}
+    return evaluated(tmp_path_factory.mktemp("allowing"), given("dev") | PRIVATE | allowed, WANTED)
+
+
+def test_a_resource_group_that_there_is_already(dev: dict[str, Any], private: dict[str, Any]) -> None:
+    assert (dev["group"], private["group"]) == ("resource_group-main", "resource_group-existing")
+    assert private["resource_group"] == "resource_group-existing"
+
+
+def test_private_endpoints(dev: dict[str, Any], private: dict[str, Any]) -> None:
+    """One for each service that the app or its callers use, registered where a zone is named."""
+    host, data = "/storage_account-host", "/storage_account-data"
+    assert private["private_endpoints"] == {
+        "app": {"resource": "/resource-function", "part": "sites"},
+        "host-blob": {"resource": host, "part": "blob"},
+        "host-queue": {"resource": host, "part": "queue"},
+        "host-table": {"resource": host, "part": "table"},
+        "data-blob": {"resource": data, "part": "blob"},
+        "data-queue": {"resource": data, "part": "queue"},
+    }
+    assert private["zones"] == {
+        "app": [f"{ZONES}/sites"],
+        "host-blob": [f"{ZONES}/blob"],
+        "host-queue": [],
+        "host-table": [],
+        "data-blob": [f"{ZONES}/blob"],
+        "data-queue": [],
+    }
+    assert dev["private_endpoints"] == {}
+
+
+def test_the_app_in_a_network(dev: dict[str, Any], private: dict[str, Any], allowing: dict[str, Any]) -> None:
+    """It sends by its subnet, and is reached by its private endpoint and from allowed addresses."""
+    assert "virtualNetworkSubnetId" not in dev["body"]["properties"]
+    site = private["body"]["properties"]
+    assert (site["virtualNetworkSubnetId"], site["publicNetworkAccess"]) == (f"{NETWORK}/app", "Disabled")
+    site = allowing["body"]["properties"]
+    assert site["publicNetworkAccess"] == "Enabled"
+    assert site["siteConfig"]["ipSecurityRestrictionsDefaultAction"] == "Deny"
+    assert site["siteConfig"]["scmIpSecurityRestrictionsUseMain"] is True
+    assert site["siteConfig"]["ipSecurityRestrictions"] == [
+        {"name": "203.0.113.7", "ipAddress": "203.0.113.7/32", "action": "Allow", "priority": 100},
+        {"name": "198.51.100.0/24", "ipAddress": "198.51.100.0/24", "action": "Allow", "priority": 100},
+    ]
+
+
+def test_the_firewall_of_storage(dev: dict[str, Any], private: dict[str, Any], allowing: dict[str, Any]) -> None:
+    """Event Grid, a trusted service, is let in; nobody else but by private endpoints and from allowed addresses."""
+    services = ["AzureServices"]
+    assert dev["network_rules"] == {"default_action": "Allow", "bypass": services, "ip_rules": []}
+    assert private["network_rules"] == {"default_action": "Deny", "bypass": services, "ip_rules": []}
+    assert allowing["network_rules"]["ip_rules"] == ["203.0.113.7", "198.51.100.0/24"]
 
 
 def test_the_host_s_storage_is_opened_by_its_identity_alone(prod: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from configuration import ROOT, blocks, resources
 
+from deploy.prereqs import azure
 from deploy.prereqs.azure import PROVIDERS, TERRAFORM
 
 ID, OTHER = "00000000-1111-2222-3333-444444444444", "99999999-1111-2222-3333-444444444444"
@@ -41,6 +42,7 @@ NAMESPACES = {
     "monitor_alert_prometheus_rule_group": "Microsoft.AlertsManagement",
     "monitor_workspace": "Microsoft.Monitor",
     "monitor": "Microsoft.Insights",
+    "private_endpoint": "Microsoft.Network",
     "role_assignment": "Microsoft.Authorization",
     "service_plan": "Microsoft.Web",
     "storage": "Microsoft.Storage",
@@ -175,6 +177,63 @@ def test_what_is_not_to_be_seen(run: Run) -> None:
             "User Access Administrator",
         ],
     )
+
+
+SUBNETS = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/spoke/subnets"
+NAMED = {
+    "resource_group": "ml",
+    "subnet": f"{SUBNETS}/app",
+    "private_endpoint_subnet": f"{SUBNETS}/endpoints",
+}
+DELEGATED: dict[str, Any] = {"delegations": [{"name": "apps", "serviceName": "Microsoft.App/environments"}]}
+WEB: dict[str, Any] = {"delegations": [{"name": "apps", "serviceName": "Microsoft.Web/serverFarms"}]}
+EMPTY: dict[str, Any] = {"delegations": []}
+NETWORKS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "as it should be": (
+        {"group exists": True, NAMED["subnet"]: DELEGATED, NAMED["private_endpoint_subnet"]: EMPTY},
+        [f"ok {name}: {value}" for name, value in NAMED.items()],
+    ),
+    "nothing there": (
+        {"group exists": False, NAMED["subnet"]: None, NAMED["private_endpoint_subnet"]: None},
+        [f"missing {name}: {value} is not there" for name, value in NAMED.items()],
+    ),
+    "delegated to others": (
+        {"group exists": True, NAMED["subnet"]: WEB, NAMED["private_endpoint_subnet"]: DELEGATED},
+        [
+            "ok resource_group: ml",
+            "missing subnet: it is delegated to Microsoft.Web/serverFarms",
+            "missing private_endpoint_subnet: it is delegated to Microsoft.App/environments",
+        ],
+    ),
+    "delegated to nothing": (
+        {"group exists": True, NAMED["subnet"]: EMPTY, NAMED["private_endpoint_subnet"]: EMPTY},
+        [
+            "ok resource_group: ml",
+            "missing subnet: it is delegated to nothing",
+            f"ok private_endpoint_subnet: {NAMED['private_endpoint_subnet']}",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_what_an_environment_names(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """Of the file of its values; what it doesn't name is not asked for."""
+    answers, said = NETWORKS[case]
+    monkeypatch.setattr(azure, "ENVIRONMENTS", tmp_path)
+    (tmp_path / "test.tfvars").write_text("".join(f'{name:<24}= "{value}"\n' for name, value in NAMED.items()))
+    (tmp_path / "other.tfvars").write_text('environment = "other"\n')
+    asking = "network vnet subnet show --ids "
+    given = {f"{asking}{name}" if name in NAMED.values() else name: answer for name, answer in answers.items()}
+    run({**READY, **given}, {"ARM_SUBSCRIPTION_ID": ID})
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+
+    def found(environment: str) -> list[str]:
+        asked = azure.findings(["--context", f"environment={environment}"], {"ARM_SUBSCRIPTION_ID": ID})
+        return [f"{item.state} {item.name}: {item.said}" for item in asked if item.name in NAMED]
+
+    assert found("test") == said
+    assert found("other") == []
 
 
 def test_the_providers_are_those_of_the_resources() -> None:

@@ -40,6 +40,28 @@ def test_environment(variables: Path, environment: str) -> None:
     assert {name: output["value"] for name, output in outputs.items()} == {**defaults, **given(environment)}
 
 
+SUBNETS = "/subscriptions/s/resourceGroups/hub/providers/Microsoft.Network/virtualNetworks/spoke/subnets"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"subnet": "app", "private_endpoint_subnet": "app"}, "must be another one than subnet"),
+        (
+            {"subnet": "app", "private_endpoint_subnet": "endpoints", "container_image": "inferry:1"},
+            "container_image can't be with private_endpoint_subnet",
+        ),
+    ],
+)
+def test_values_that_contradict_another(variables: Path, values: dict[str, str], message: str) -> None:
+    named = {name: f"{SUBNETS}/{value}" if "subnet" in name else value for name, value in values.items()}
+    done = terraform(
+        "plan", *files("dev"), *(f"-var={name}={value}" for name, value in named.items()), folder=variables
+    )
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -47,6 +69,11 @@ def test_environment(variables: Path, environment: str) -> None:
         ("environment=production", "environment has 2 to 7 small letters and digits"),
         ("python_version=3.10", "python_version must be 3.11, 3.12 or 3.13"),
         ("instance_memory=1024", "instance_memory must be 2048 or 4096"),
+        ("subnet=app", "subnet must be the ID of a subnet"),
+        (f"private_endpoint_subnet={SUBNETS}/endpoints", "private_endpoint_subnet needs subnet"),
+        ('private_dns_zones={"blob":"zone"}', "private_dns_zones belong to private_endpoint_subnet"),
+        ('private_dns_zones={"blobs":"zone"}', "private_dns_zones are of blob, queue, table and sites"),
+        ('allowed_addresses=["203.0.113.7"]', "allowed_addresses belong to private_endpoint_subnet"),
         ('containers={"models":"models"}', 'attributes "input" and "output" are required'),
     ],
 )
@@ -93,7 +120,7 @@ def test_azure_deploy(tmp_path: Path) -> None:
         "--account-name the-storage_account"
     ]
     assert [line for line in asked.read_text().splitlines() if " output -raw " not in line] == [
-        "python -m deploy.prereqs azure",
+        "python -m deploy.prereqs azure --context environment=staging",
         f"{folder} init -input=false -reconfigure -backend-config=environments/staging.backend.hcl",
         f"{folder} apply -var-file=environments/staging.tfvars -var-file=environments/staging.app.tfvars.json",
         "python deploy/azure/package.py --python the-python_version --models  dist/staging.zip",
