@@ -105,9 +105,9 @@ def statistics(repository: Repository, name: str, version: str) -> dict[str, Any
 
 def example(model: Model) -> dict[str, Any] | None:
     """An inference request for the model: the one in its config, else one of zeros. None when that would be huge."""
-    given = {"inputs": model.config.example.get("inputs")}
-    if _fits(given, model):
-        return given
+    given = model.config.example.get("inputs")
+    if given is not None and _fits({"inputs": given}, model):
+        return {"inputs": given}
     specs = [spec for spec in model.session.signature.inputs.values() if not spec.optional]
     if sum(math.prod(_shape(spec)) for spec in specs) > MAX_EXAMPLE:
         return None
@@ -125,6 +125,8 @@ def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:
     parameters: dict[str, Any] = {"labels": labels} if labels else {}
     if spec.shape is None:
         parameters["rank"] = "any"
+    if spec.optional:
+        parameters["optional"] = True
     value = {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.stated}
     return {**value, "parameters": parameters} if parameters else value
 

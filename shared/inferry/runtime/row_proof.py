@@ -150,7 +150,7 @@ def declared(signature: Signature, dynamic: Sequence[str] = ()) -> Verdict:
     fixed = [spec for spec in required if spec.shape and spec.shape[0] not in (-1, 1)]
     if fixed or not required:
         reason = (
-            f"the first axis of input '{fixed[0].name}' is fixed: {fixed[0].stated}" if fixed else "it has no inputs"
+            f"the first axis of input '{fixed[0].name}' is fixed: {fixed[0].stated}" if fixed else "it needs no inputs"
         )
         return Verdict(NONE, reason, frozenset())
     others = {name: reason for name, spec in signature.outputs.items() if (reason := _no_rows(spec, required))}
