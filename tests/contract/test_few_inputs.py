@@ -58,7 +58,8 @@ def test_no_inputs_in_binary(server: Server, model: str) -> None:
 
 
 def test_inputs_are_missing_where_the_model_needs_one(server: Server) -> None:
-    for body in ({}, {"inputs": []}):
+    bodies: list[dict[str, Any]] = [{}, {"inputs": []}]
+    for body in bodies:
         answer = server.post("/v2/models/optional/infer", body)
         assert (answer.status, answer.json) == (
             400,
@@ -86,7 +87,7 @@ def test_a_model_without_inputs_refuses_some(server: Server) -> None:
 
 def test_a_raw_request_is_for_a_model_with_one_input(server: Server) -> None:
     raw = {"Inference-Header-Content-Length": "0"}
-    answer = server.ask("POST", "/v2/models/default/infer", np.float32([3]).tobytes(), raw)
+    answer = server.ask("POST", "/v2/models/default/infer", np.array([3], np.float32).tobytes(), raw)
     assert np.frombuffer(answer.tail, np.float32).tolist() == [3]
     answer = server.ask("POST", "/v2/models/constant/infer", b"", raw)
     assert answer.json == {"error": "a raw binary request needs a model with one input; 'constant' has none"}
@@ -170,7 +171,7 @@ def test_an_optional_input(server: Server, model: str, given: bool) -> None:
 @pytest.mark.parametrize("model", ["optional", "scaled"])
 @pytest.mark.parametrize("given", [False, True])
 def test_an_optional_input_of_tritonclient(server: Server, model: str, given: bool) -> None:
-    tensors = [X, factor(model)] if given else [X]
+    tensors: list[dict[str, Any]] = [X, factor(model)] if given else [X]
     for module, address in ((tritonclient.grpc, server.grpc), (tritonclient.http, f"127.0.0.1:{server.port}")):
         client, inputs = module.InferenceServerClient(address), []
         for tensor in tensors:

@@ -200,6 +200,14 @@ def _init(options: argparse.Namespace, settings: Settings) -> int:
     return 0 if outcome.has_example else 1
 
 
+def _import(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import importing
+
+    for line in importing.lines(options, settings):
+        print(line, flush=True)
+    return 0
+
+
 def _prepare(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import prepare
     from inferry.prepare.preparation import Request
@@ -242,6 +250,7 @@ _COMMANDS = {
     "batch": _batch,
     "inspect": _inspect,
     "init": _init,
+    "import": _import,
     "prepare": _prepare,
     "size": _size,
     "migrate": _migrate,
