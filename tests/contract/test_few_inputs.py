@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_models
 import pytest
 import skl2onnx
@@ -139,7 +140,7 @@ def test_the_document_of_the_api_has_an_example(server: Server) -> None:
 @pytest.mark.parametrize("model", ["optional", "scaled"])
 def test_an_optional_input_is_named_as_one(server: Server, model: str) -> None:
     inputs = server.ask("GET", f"/v2/models/{model}").json["inputs"]
-    assert [tensor.get("parameters") for tensor in inputs] == [None, {"optional": True}]
+    assert [tensor.get("parameters", {}).get("optional") for tensor in inputs] == [None, True]
     config = server.ask("GET", f"/v2/models/{model}/config").json["input"]
     assert [tensor["optional"] for tensor in config] == [False, True]
 
@@ -263,3 +264,17 @@ def test_zipmap_over_doubles_has_advice_that_works(tmp_path: Path, capfd: pytest
     ):
         path.write_bytes(exported.SerializeToString())
         assert main(["inspect", str(path)]) == 0
+
+
+def test_a_fixed_batch_is_said_by_inspect(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As PyTorch's exporter makes it by default, and only where it is fixed."""
+    for shape in ((2, 3), ("n", 3)):
+        proto = onnx.load_from_string(onnx_models.identity("FP32", shape))
+        proto.producer_name = "pytorch"
+        (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+        assert main(["inspect", str(tmp_path / "m.onnx")]) == 0
+        said = capfd.readouterr().out
+        assert (
+            "the first axis of input 'x' is fixed: [2, 3]; with a free batch: PyTorch: torch.onnx.export" in said
+        ) == (shape == (2, 3))
+        assert f"x FP32[{shape[0]}, 3]" in said

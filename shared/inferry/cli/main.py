@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = dataclasses.replace(settings, **given)
         # A server's events are its log; the other commands say what went wrong themselves.
         logs.configure(settings if options.command == "serve" else dataclasses.replace(settings, log_level="CRITICAL"))
-        return _COMMANDS[options.command](options, settings)
+        status = _COMMANDS[options.command](options, settings)
+        sys.stdout.flush()  # what is left would be written too late for the except below
+        return status
     except InferryError as exc:
         print(f"inferry: {logs.printable(str(exc))}", file=sys.stderr)
         return 1

@@ -167,6 +167,15 @@ def declared(signature: Signature, dynamic: Sequence[str] = ()) -> Verdict:
     return Verdict(UNPROVEN, "not asked yet", outputs)
 
 
+def axes(spec: TensorSpec) -> str:
+    """The lengths of a tensor's axes with the file's names, as `batch, 3`; empty where nobody has named one."""
+    named = [symbol if symbol and not re.fullmatch(_ANONYMOUS, symbol) else "" for symbol in spec.symbols]
+    if not any(named) or spec.shape is None:
+        return ""
+    lengths = ["?" if length == -1 else str(length) for length in spec.shape]
+    return ", ".join(name or length for name, length in zip(named, lengths, strict=True))
+
+
 def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:
     """Why, by the names of the axes, an output does not have one row for each row; empty if they don't say so."""
     if spec.shape == ():
