@@ -73,13 +73,11 @@ def test_estimators_of_scikit_learn(importing: Import, name: str) -> None:
 def test_a_server_answers_as_the_original(importing: Import, tmp_path: Path) -> None:
     estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, WORDS)
     joblib.dump(estimator, "m.joblib")
-    assert importing("m.joblib", "--trust")[0] == 0
-    assert config("m")["labels"] == {"probabilities": ["maybe", "no", "yes"]}
+    assert importing("m.joblib", "--trust", "--rename", "probabilities=scores")[0] == 0
+    assert config("m")["labels"] == {"scores": ["maybe", "no", "yes"]}
     with serving(tmp_path / "out") as server:
         found = server.post("/predict", {"features": X[:5].tolist()}).json
-    np.testing.assert_allclose(
-        [p["probabilities"] for p in found["predictions"]], estimator.predict_proba(X[:5]), atol=1e-6
-    )
+    np.testing.assert_allclose([p["scores"] for p in found["predictions"]], estimator.predict_proba(X[:5]), atol=1e-6)
     assert [p["label"] for p in found["predictions"]] == estimator.predict(X[:5]).tolist()
 
 
@@ -237,6 +235,8 @@ def test_answers_that_the_framework_gave(importing: Import) -> None:
     against(x, y)
     status, said, _ = importing("m.onnx", "--against", "against.npz")
     assert (status, "  answers   linear_13: " in said) == (0, True)
+    status, said, _ = importing("m.onnx", "--against", "against.npz", "--rename", "linear_13=logits", "--name", "n")
+    assert (status, "  answers   logits: " in said) == (0, True)
     against(x, y[:, ::-1])
     status, _, errors = importing("m.onnx", "--against", "against.npz", "--force")
     assert "not imported: output 'linear_13' differs by" in errors

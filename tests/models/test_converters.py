@@ -116,6 +116,38 @@ def test_converters(tmp_path: Path, name: str) -> None:
         assert config["labels"] == {"probabilities": ["maybe", "no", "yes"]}
 
 
+_TORCH = """
+import torch
+torch.manual_seed(0)
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.recurrent, self.last = torch.nn.GRU(4, 8, batch_first=True), torch.nn.Linear(8, 3)
+    def forward(self, x):
+        return self.last(self.recurrent(x)[0])
+free = ({0: torch.export.Dim("batch")},) if BATCH else None
+torch.export.save(torch.export.export(Net().eval(), (torch.randn(2, 6, 4),), dynamic_shapes=free), "m.pt2")
+"""
+
+
+@pytest.mark.skipif(
+    not (PACKAGES / "torch").exists(), reason="torch takes 700 MB: pip install it, onnxscript and what they need there"
+)
+@pytest.mark.parametrize("batch", [True, False])
+def test_an_exported_program_of_pytorch(tmp_path: Path, batch: bool) -> None:
+    made = python(tmp_path, "-c", f"BATCH = {batch}\n{_TORCH}")
+    assert made.returncode == 0, made.stderr
+    ended = imported(tmp_path, "m.pt2")
+    assert (ended.returncode, "--trust" in ended.stderr) == (1, True)
+    ended = imported(tmp_path, "m.pt2", "--trust", "--rename", "linear=logits")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "answers   logits: within" in ended.stdout
+    assert "stripped" in ended.stdout
+    assert ("torch.onnx.export" in ended.stdout) == (not batch)
+    config = json.loads((tmp_path / "out/m/config.json").read_text())
+    assert ("dynamic_batching" in config) == batch
+
+
 def test_types_that_skops_does_not_know(tmp_path: Path) -> None:
     script = (
         _SKLEARN + "from sklearn.preprocessing import FunctionTransformer\nfrom sklearn.pipeline import make_pipeline\n"

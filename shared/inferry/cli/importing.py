@@ -101,8 +101,9 @@ def _checked(origin: Origin, model: Model, feeds: Sequence[Feed], options: argpa
     """Compares answers with those of the framework, or with what it answered. InvalidRequest when they are others."""
     given = list(prepare.samples(options.samples)(model)) if options.samples else []
     found: list[Compared] = []
+    names = dict(options.rename)
     if options.against:
-        against = _against(options.against, model, given)
+        against = _against(options.against, model, given, names)
         found += compare([_run(model, against.feed)], [against.answers])
         yield from _report(found, options.against, model)
     if origin.answers is not None:
@@ -110,7 +111,7 @@ def _checked(origin: Origin, model: Model, feeds: Sequence[Feed], options: argpa
         theirs = []
         for feed in runs:
             try:
-                theirs.append(origin.answers(feed))
+                theirs.append(_renamed(origin.answers(feed), names, model))
             except Exception as exc:
                 raise InvalidRequest(f"the original can't answer inputs that the ONNX file takes: {exc}") from exc
         mine = compare([_run(model, feed) for feed in runs], theirs)
@@ -131,6 +132,13 @@ def _checked(origin: Origin, model: Model, feeds: Sequence[Feed], options: argpa
         raise InvalidRequest(f"not imported: output '{each.output}' {said}{'. ' + call if call else ''}")
 
 
+def _renamed(answers: Mapping[str, Array], names: Mapping[str, str], model: Model) -> dict[str, Array]:
+    """What the framework answers, by the model's outputs: one of these may have the old name of another."""
+    before = {new: old for old, new in names.items()}
+    origins = {name: before.get(name, name) for name in model.session.signature.outputs}
+    return {name: answers[old] for name, old in origins.items() if old in answers}
+
+
 def _report(found: Sequence[Compared], what: str, model: Model) -> Iterator[str]:
     for each in found:
         said = each.problem or (f"within {each.difference:.2g} of the largest value" if each.difference else "the same")
@@ -146,8 +154,8 @@ def _run(model: Model, feed: Feed) -> dict[str, Array]:
     return dict(zip(names, arrays, strict=True))
 
 
-def _against(file: str, model: Model, samples: Sequence[Feed]) -> Against:
-    """The arrays of an NPZ: inputs by name, unless they are the samples, and the others answers."""
+def _against(file: str, model: Model, samples: Sequence[Feed], names: Mapping[str, str]) -> Against:
+    """The arrays of an NPZ: inputs by name, unless they are samples, and the others answers by old or new names."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -164,6 +172,7 @@ def _against(file: str, model: Model, samples: Sequence[Feed]) -> Against:
     outputs = list(signature.outputs)
     if arrays.keys() <= {f"arr_{index}" for index in range(len(outputs))}:
         arrays = {outputs[int(name.removeprefix("arr_"))]: array for name, array in arrays.items()}
+    arrays = {names.get(name, name): array for name, array in arrays.items()}
     if unknown := sorted(arrays.keys() - {*outputs}):
         raise InvalidRequest(f"{file} has the array '{unknown[0]}', and the outputs are {', '.join(outputs)}")
     return Against(_cast(feed, model), arrays)

@@ -154,7 +154,9 @@ def make_parser() -> Parser:
         "model.onnx --rename linear_13=logits --against outputs.npz",
     )
     importing.add_argument(
-        "source", metavar="FILE", help=".onnx, .skops, .joblib, .pkl, .txt (LightGBM), .ubj, .json (XGBoost), .cbm"
+        "source",
+        metavar="FILE",
+        help=".onnx, .skops, .joblib, .pkl, .txt (LightGBM), .ubj, .json (XGBoost), .cbm (CatBoost), .pt2 (PyTorch)",
     )
     importing.add_argument("--models", dest="model_path", metavar="PATH", help="folder it goes to; default: MODEL_PATH")
     importing.add_argument("--name", default="", metavar="NAME", help="of the model; default: the file's")

@@ -56,7 +56,8 @@ def run(session: Session, example: Feed, more: int = 0) -> Trial:
             verdict, _ = row_proof.compared(session, feeds[-1], time.monotonic() + _SECONDS)
             problem = "" if verdict.rows == PROVEN else verdict.reason
         what = "1, 2 and 3 rows" if is_free else "its own number of rows"
-        lines.append(f"{what}{' with ' + shown if shown else ''}: {problem or 'the same together as alone'}")
+        held = "the same together as alone" if is_free else "it runs"
+        lines.append(f"{what}{' with ' + shown if shown else ''}: {problem or held}")
         problems += [f"{problem}{' with ' + shown if shown else ''}"] if problem else []
     if more and is_free:
         feeds.append(_feed(specs, example, {**known, **dict.fromkeys(batch, more)}))

@@ -54,6 +54,7 @@ _OPENERS = {
     "ubj": "xgboost_models",
     "json": "xgboost_models",
     "cbm": "catboost_models",
+    "pt2": "torch_models",
 }
 ENDINGS = tuple(_OPENERS)
 
