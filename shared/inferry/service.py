@@ -43,6 +43,15 @@ STRINGS = 2**16
 _CONTROLLERS = 8
 
 
+def check_takes_rows(model: Model) -> None:
+    """InvalidRequest where the model takes whole requests only."""
+    if model.row_proof.verdict.rows == NONE:
+        raise InvalidRequest(
+            f"model '{model.name}' takes no rows, as {model.row_proof.verdict.reason}: send whole requests to "
+            f"/v2/models/{model.name}/infer"
+        )
+
+
 class Account(Timings):
     """A request that a model has taken, until the block behind it ends: how long each part takes, and what comes of it.
 
@@ -339,12 +348,8 @@ class Service:
 
         `pause` is awaited between two runs. InvalidRequest where the model takes no rows; otherwise as `infer`.
         """
+        check_takes_rows(model)
         timings, proof = timings or Timings(), model.row_proof
-        if proof.verdict.rows == NONE:
-            raise InvalidRequest(
-                f"model '{model.name}' takes no rows, as {proof.verdict.reason}: send whole requests to "
-                f"/v2/models/{model.name}/infer"
-            )
         deadline = min(deadline, time.monotonic() + self._timeout)
         if count > 1 and await self._joins(model, request, deadline):
             response = await self.infer(model, request, timings, deadline, owner)

@@ -300,9 +300,9 @@ def test_inspect_prints_a_table(call: Call, tmp_path: Path) -> None:
     assert [row[:4] for row in table[:5]] == [
         ["bad", "1", "unavailable"],
         ["odd", "1", "unavailable"],
-        ["row", "2", "x FP32[?, 3], factor FP32[1]", "y FP32[?, 3]"],
-        ["row", "1", "x FP32[?, 3], factor FP32[1]", "y FP32[?, 3]"],
-        ["table", "1", "a FP32[?, 1], b INT64[?, 1]", "a_out FP32[?, 1], b_out INT64[?, 1]"],
+        ["row", "2", "x FP32[batch, 3], factor FP32[1]", "y FP32[batch, 3]"],
+        ["row", "1", "x FP32[batch, 3], factor FP32[1]", "y FP32[batch, 3]"],
+        ["table", "1", "a FP32[n, 1], b INT64[n, 1]", "a_out FP32[n, 1], b_out INT64[n, 1]"],
     ]
     assert all(re.fullmatch(r"proven,\d+ B,18,[0-9a-f]{12}", ",".join(row[4:])) for row in table[2:5])
     assert lines[5].startswith("! bad 1: model 'bad' can't be loaded")
@@ -332,12 +332,12 @@ def test_inspect_for_machines(call: Call, tmp_path: Path) -> None:
     facts = report["models"][2]
     assert (facts["inputs"], facts["outputs"]) == (
         [
-            {"name": "a", "datatype": "FP32", "shape": [-1, 1]},
-            {"name": "b", "datatype": "INT64", "shape": [-1, 1]},
+            {"name": "a", "datatype": "FP32", "shape": [-1, 1], "axes": "n, 1"},
+            {"name": "b", "datatype": "INT64", "shape": [-1, 1], "axes": "n, 1"},
         ],
         [
-            {"name": "a_out", "datatype": "FP32", "shape": [-1, 1]},
-            {"name": "b_out", "datatype": "INT64", "shape": [-1, 1]},
+            {"name": "a_out", "datatype": "FP32", "shape": [-1, 1], "axes": "n, 1"},
+            {"name": "b_out", "datatype": "INT64", "shape": [-1, 1], "axes": "n, 1"},
         ],
     )
     assert facts["properties"]["size"] == str(len(MODELS["table/1/model.onnx"]))
@@ -387,8 +387,8 @@ def test_inspect_shows_the_inputs_that_the_table_has_no_room_for(call: Call, tmp
     status, output, _ = call("inspect", str(folder))
     assert status == 0
     assert output.splitlines()[2:] == [
-        "  m 1 inputs: a FP32[?, 1], b FP32[?, 1], c FP32[?, 1], d FP32[?, 1], e FP32[?, 1]",
-        "  m 1 outputs: a_out FP32[?, 1], b_out FP32[?, 1], c_out FP32[?, 1], d_out FP32[?, 1], e_out FP32[?, 1]",
+        "  m 1 inputs: a FP32[batch, 1], b FP32[batch, 1], c FP32[batch, 1], d FP32[batch, 1], e FP32[batch, 1]",
+        f"  m 1 outputs: {', '.join(f'{name}_out FP32[batch, 1]' for name in 'abcde')}",
     ]
 
 

@@ -201,9 +201,9 @@ def test_labels_of_ultralytics(init: Init, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shape", "names", "said"),
     [
-        ((1, 7, 3), CATS, "the file names 3 classes, and no output has a score for each alone"),
-        ((1, 3, 7), CATS, "the file names 3 classes, and no output has a score for each alone"),
-        (("batch", 4), CATS, "the file names 3 classes, and no output has a score for each alone"),
+        ((1, 7, 3), CATS, "there are names of 3 classes, and no output has a score for each alone"),
+        ((1, 3, 7), CATS, "there are names of 3 classes, and no output has a score for each alone"),
+        (("batch", 4), CATS, "there are names of 3 classes, and no output has a score for each alone"),
         (("batch", 3), "{1: 'cat', 2: 'dog', 3: 'bird'}", "the file has none"),
         (("batch", 3), "__import__('os').system('false')", "the file has none"),
         (("batch", 3), "[" * 5000, "the file has none"),

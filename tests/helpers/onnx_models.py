@@ -128,10 +128,65 @@ def zipmap(labels: Sequence[str] | Sequence[int] = ("no", "yes")) -> bytes:
     return model(nodes, inputs, [tensor("label", "BYTES" if words else "INT64", ("batch",)), maps])
 
 
-def sequence_output(datatype: str = "FP32") -> bytes:
-    """`y` is a sequence of tensors, which the protocol can't carry."""
+def constant() -> bytes:
+    """FP32 `y` [2] is 1 and 2; there are no inputs."""
+    value = helper.make_tensor("value", TensorProto.FLOAT, [2], [1, 2])
+    return model([helper.make_node("Constant", [], ["y"], value=value)], [], [tensor("y", "FP32", (2,))])
+
+
+def default() -> bytes:
+    """FP32 `y` [1] is the only input `x` [1], which may be left out and is 7 then."""
+    seven = helper.make_tensor("x", TensorProto.FLOAT, [1], [7])
+    pair = tensor("x", "FP32", (1,)), tensor("y", "FP32", (1,))
+    return model([helper.make_node("Identity", ["x"], ["y"])], [pair[0]], [pair[1]], [seven])
+
+
+def optional_input(width: int = 3) -> bytes:
+    """FP32 `y` [n, width] is `x`, times `factor` where that is given: an input of ONNX's type optional."""
+    shape = ("n", width)
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, shape))
+    nodes = [
+        helper.make_node("OptionalGetElement", ["factor"], ["given"]),
+        helper.make_node("Mul", ["x", "given"], ["z"]),
+    ]
+    then = helper.make_graph(nodes, "with", [], [tensor("z", "FP32", shape)])
+    without = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["w"])], "without", [], [tensor("w", "FP32", shape)]
+    )
     return model(
-        [helper.make_node("SequenceConstruct", ["x"], ["y"])],
+        [
+            helper.make_node("OptionalHasElement", ["factor"], ["has"]),
+            helper.make_node("If", ["has"], ["y"], then_branch=then, else_branch=without),
+        ],
+        [tensor("x", "FP32", shape), helper.make_value_info("factor", kind)],
+        [tensor("y", "FP32", shape)],
+    )
+
+
+def two_in_a_sequence(*, beside: str = "z") -> bytes:
+    """FP32 outputs of `x` [n, 2]: `y` is a sequence of it and of its double, `beside` its triple."""
+    constants = [
+        helper.make_tensor(name, TensorProto.FLOAT, [], [factor]) for name, factor in (("two", 2), ("three", 3))
+    ]
+    return model(
+        [
+            helper.make_node("Mul", ["x", "two"], ["double"]),
+            helper.make_node("Mul", ["x", "three"], [beside]),
+            helper.make_node("SequenceConstruct", ["x", "double"], ["y"]),
+        ],
+        [tensor("x", "FP32", ("n", 2))],
+        [
+            helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None),
+            tensor(beside, "FP32", ("n", 2)),
+        ],
+        constants,
+    )
+
+
+def sequence_output(datatype: str = "FP32") -> bytes:
+    """`y` is a sequence of as many tensors as `x` has values, which the protocol can't carry."""
+    return model(
+        [helper.make_node("SplitToSequence", ["x"], ["y"], axis=0)],
         [tensor("x", datatype, ("batch",))],
         [helper.make_tensor_sequence_value_info("y", ELEMENT_TYPES[datatype], None)],
     )

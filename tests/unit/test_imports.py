@@ -26,7 +26,7 @@ LEVELS = [
     "jobs",
     "http jobs.runs",
     "app worker",
-    "server sizing",
+    "server sizing origins",
     "grpc",
     "cli",
     "__main__",

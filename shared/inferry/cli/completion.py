@@ -4,7 +4,7 @@ from inferry.cli.parser import make_parser
 from inferry.errors import InvalidSettings, extra
 
 # What arguments of these names are, as the help calls them.
-_FILES = ("FILE", "FOLDER", "IN", "MODEL", "MODELS", "OUT", "PATH", "[NAME=]FILE")
+_FILES = ("FILE", "FOLDER", "IN", "MODEL", "MODELS", "NPZ", "OUT", "PATH", "[NAME=]FILE")
 
 
 def script(shell: str) -> str:

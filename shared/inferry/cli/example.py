@@ -108,9 +108,9 @@ class _Candidates:
     def __iter__(self) -> Iterator[list[tuple[int, ...]]]:
         seen: set[tuple[tuple[int, ...], ...]] = set()
         for unranked in _UNRANKED if any(spec.shape is None for spec in self._specs) else _UNRANKED[:1]:
-            axes = [_axes(spec, unranked) for spec in self._specs]
-            for lengths in self._of(axes):
-                shapes = [tuple(a if isinstance(a, int) else lengths[a] for a in each) for each in axes]
+            found = [axes(spec, unranked) for spec in self._specs]
+            for lengths in self._of(found):
+                shapes = [tuple(a if isinstance(a, int) else lengths[a] for a in each) for each in found]
                 if tuple(shapes) not in seen:
                     seen.add(tuple(shapes))
                     yield shapes
@@ -131,7 +131,7 @@ class _Candidates:
             yield {name: choose(length, name) for name in names}
 
 
-def _axes(spec: TensorSpec, unranked: tuple[int, ...]) -> list[int | str]:
+def axes(spec: TensorSpec, unranked: tuple[int, ...]) -> list[int | str]:
     """The axes of an input: a length, or what has to have the same length wherever it comes."""
     shape = unranked if spec.shape is None else spec.shape
     symbols = spec.symbols or ("",) * len(shape)

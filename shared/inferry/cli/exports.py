@@ -28,6 +28,24 @@ _EXPORTS = {
 }
 
 
+# The call of each producer, by how its name begins, that leaves the batch free.
+_PRODUCERS = {
+    "pytorch": 'PyTorch: torch.onnx.export(model, (input,), "model.onnx", dynamo=True, dynamic_shapes=({{0: '
+    'torch.export.Dim("batch")}},)), with an input of two rows or more',
+    "skl2onnx": 'scikit-learn: skl2onnx.to_onnx(model, X[:1], options={{"zipmap": False}}), X of float32',
+    "OnnxMLTools": 'onnxmltools: initial_types=[("X", FloatTensorType([None, width]))]',
+    "tf2onnx": 'TensorFlow: tf2onnx.convert.from_keras(model, [tf.TensorSpec([None, ...], tf.float32, name="x")])',
+    "keras": 'Keras: model.export("model.onnx", format="onnx", input_signature=[keras.InputSpec(shape=(None, ...))])',
+    "paddle": "Paddle: paddle.onnx.export(model, path, input_spec=[InputSpec([None, ...])])",
+}
+
+
+def advice(producer: str) -> str:
+    """The call of a file's producer that exports it with a free batch; empty for others."""
+    found = (call for name, call in _PRODUCERS.items() if producer.lower().startswith(name.lower()))
+    return next(found, "").format()
+
+
 def foreign(paths: Iterable[str], root: str = "", own: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
     """The files of other formats below `root`, with how to `export` each; `own` are ONNX files' weights."""
     found = []

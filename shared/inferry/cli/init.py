@@ -23,7 +23,7 @@ from inferry.repository.repository import Repository, open_repository
 from inferry.repository.version import MAX_CONFIG_BYTES, ModelVersion
 from inferry.runtime.model import WARM_UP_TIMEOUT, Model
 from inferry.runtime.model_config import ModelConfig, parse_config
-from inferry.runtime.verdicts import PROVEN, Verdict
+from inferry.runtime.verdicts import PROVEN, SINGLE, Verdict
 from inferry.settings import Settings
 
 # Rows of a batch: more make hardly a model quicker, and keep the first one waiting.
@@ -37,7 +37,14 @@ class Outcome(NamedTuple):
     has_example: bool
 
 
-def init(model: str, settings: Settings, pin: bool, force: bool) -> Outcome:
+class Known(NamedTuple):
+    """What somebody knows beside the file: `names` of classes, and the reason why rows run `apart`."""
+
+    names: Sequence[str] = ()
+    apart: str = ""
+
+
+def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = Known()) -> Outcome:  # noqa: B008
     """Writes the config.json of a file, a folder or a name. InvalidRequest when it is there already, and not `force`d.
 
     ModelUnavailable when the model can't be loaded without one.
@@ -54,7 +61,9 @@ def init(model: str, settings: Settings, pin: bool, force: bool) -> Outcome:
     found = find(loaded.session)
     feed = found.example.feed if found.example else None
     verdict = loaded.row_proof.by_example(feed, time.monotonic() + WARM_UP_TIMEOUT)
-    labels, unused = _labels(loaded, found.example.outputs if found.example else {})
+    if known.apart and verdict.rows == PROVEN:
+        verdict = verdict._replace(rows=SINGLE, reason=known.apart)
+    labels, unused = _labels(loaded, found.example.outputs if found.example else {}, known.names)
     digests = {version: loaded.digest, **server.others()}
     parts: dict[str, dict[str, Any]] = {
         "labels": {"labels": labels} if labels else {},
@@ -65,7 +74,7 @@ def init(model: str, settings: Settings, pin: bool, force: bool) -> Outcome:
     config, refused = _accepted({part: keys for part, keys in parts.items() if keys}, server, list(digests))
     reasons = [f"without {part}: {reason}" for part, reason in refused.items()]
     if not config:
-        raise InvalidRequest(f"nothing to write for model '{name}': {'; '.join([_no_example(found), *reasons])}")
+        raise InvalidRequest(f"nothing to write for model '{name}': {'; '.join([no_example(found), *reasons])}")
     _write(target, _text(config) + "\n", force)
     lines = [f"wrote {target}", *_about(loaded, found, labels, unused, verdict), *(f"! {reason}" for reason in reasons)]
     return Outcome(list(map(printable, [*lines, f"serve it: {_command(place, settings)}"])), "example" in config)
@@ -147,11 +156,11 @@ def _target(root: Path, entry: ModelVersion) -> Path:
     return root / folder / CONFIG_FILE
 
 
-def _labels(model: Model, outputs: Mapping[str, Array]) -> tuple[dict[str, list[str]], str]:
-    """Class names by output, and what is left to say of others that the file has."""
+def _labels(model: Model, outputs: Mapping[str, Array], given: Sequence[str]) -> tuple[dict[str, list[str]], str]:
+    """Class names by output, those `given` or the file's, and what is left to say of names that fit nowhere."""
     signature = model.session.signature
     labels = {name: list(spec.labels) for name, spec in signature.outputs.items() if spec.labels}
-    names = _names(model.session.custom_metadata.get("names", ""))
+    names = list(given) or _names(model.session.custom_metadata.get("names", ""))
     if not names:
         return labels, ""
     fitting = [
@@ -160,7 +169,10 @@ def _labels(model: Model, outputs: Mapping[str, Array]) -> tuple[dict[str, list[
         if spec.datatype.is_float and _is_scores(outputs[name].shape if name in outputs else spec.shape, len(names))
     ]
     labels |= dict.fromkeys(fitting, names)
-    return labels, "" if fitting else f"the file names {len(names)} classes, and no output has a score for each alone"
+    return (
+        labels,
+        "" if fitting else f"there are names of {len(names)} classes, and no output has a score for each alone",
+    )
 
 
 def _is_scores(shape: Sequence[int] | None, count: int) -> bool:
@@ -216,7 +228,7 @@ def _about(
         )
         yield f"  example   {given}; it gives {gave}"
     else:
-        yield f"  example   none: {_no_example(found)}"
+        yield f"  example   none: {no_example(found)}"
     for output, names in labels.items():
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
         yield f"  labels    {output}: {shown}"
@@ -229,7 +241,8 @@ def _about(
     yield f"  size      {size_text(model.size)}, SHA-256 {model.digest}"
 
 
-def _no_example(found: Found) -> str:
+def no_example(found: Found) -> str:
+    """Why there is none."""
     if not found.tries:
         return found.problem
     return f"it ran with none of {found.tries} inputs that were tried; the last: {found.problem}"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from inferry.cli.exports import foreign
+from inferry.cli.exports import advice, foreign
 from inferry.cli.places import how_to_add
 from inferry.cpus import session_threads
 from inferry.errors import ModelUnavailable
@@ -81,7 +81,10 @@ def _entry(repository: Repository, entry: ModelVersion) -> dict[str, Any]:
     except ModelUnavailable as exc:
         return {"name": entry.name, "version": entry.version, "state": "UNAVAILABLE", "reason": str(exc)}
     model.prove_rows()
-    facts = metadata.metadata(model, [entry.version])
+    facts, axes = metadata.metadata(model, [entry.version]), metadata.named_axes(model)
+    for tensor in (*facts["inputs"], *facts["outputs"]):
+        if tensor["name"] in axes:
+            tensor["axes"] = axes[tensor["name"]]
     return {"version": entry.version, "state": "READY", **{key: facts[key] for key in _FACTS}}
 
 
@@ -116,8 +119,20 @@ def _row(model: dict[str, Any]) -> Sequence[str]:
 
 def _rows(model: dict[str, Any]) -> str:
     """Why a model's rows are not proven, where they are not; a note, as it is no fault."""
-    reason = model.get("properties", {}).get("rows_reason")
-    return f"  {model['name']} {model['version']}: rows {model['properties']['rows']}: {reason}" if reason else ""
+    properties = model.get("properties", {})
+    reason = properties.get("rows_reason")
+    if not reason:
+        return ""
+    note = f"  {model['name']} {model['version']}: rows {properties['rows']}: {reason}"
+    is_fixed = any(
+        tensor["shape"] and tensor["shape"][0] != -1 for tensor in model["inputs"] if not _is_optional(tensor)
+    )
+    call = advice(properties.get("producer", "")) if is_fixed else ""
+    return f"{note}; with a free batch: {call}" if call else note
+
+
+def _is_optional(tensor: dict[str, Any]) -> bool:
+    return "optional" in tensor.get("parameters", ())
 
 
 def _tensors(tensors: Sequence[dict[str, Any]]) -> str:
@@ -141,6 +156,8 @@ def _tensor(tensor: dict[str, Any]) -> str:
 def _shape(tensor: dict[str, Any]) -> str:
     if "rank" in tensor.get("parameters", ()):
         return "[...]"
+    if "axes" in tensor:
+        return f"[{tensor['axes']}]"
     return str(list(tensor["shape"])).replace("-1", "?")
 
 

@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = dataclasses.replace(settings, **given)
         # A server's events are its log; the other commands say what went wrong themselves.
         logs.configure(settings if options.command == "serve" else dataclasses.replace(settings, log_level="CRITICAL"))
-        return _COMMANDS[options.command](options, settings)
+        status = _COMMANDS[options.command](options, settings)
+        sys.stdout.flush()  # what is left would be written too late for the except below
+        return status
     except InferryError as exc:
         print(f"inferry: {logs.printable(str(exc))}", file=sys.stderr)
         return 1
@@ -200,6 +202,14 @@ def _init(options: argparse.Namespace, settings: Settings) -> int:
     return 0 if outcome.has_example else 1
 
 
+def _import(options: argparse.Namespace, settings: Settings) -> int:
+    from inferry.cli import importing
+
+    for line in importing.lines(options, settings):
+        print(line, flush=True)
+    return 0
+
+
 def _prepare(options: argparse.Namespace, settings: Settings) -> int:
     from inferry.cli import prepare
     from inferry.prepare.preparation import Request
@@ -249,6 +259,7 @@ _COMMANDS = {
     "batch": _batch,
     "inspect": _inspect,
     "init": _init,
+    "import": _import,
     "prepare": _prepare,
     "push": _push,
     "size": _size,

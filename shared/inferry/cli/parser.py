@@ -2,9 +2,12 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from inferry import __version__
+
+if TYPE_CHECKING:
+    from inferry.origins.origin import Input
 
 # How CSV files are written that aren't as most are.
 DIALECT = {
@@ -144,6 +147,45 @@ def make_parser() -> Parser:
     init.add_argument("--pin", action="store_true", help="serve these files only, by their SHA-256")
     init.add_argument("--force", action="store_true", help="write over a config.json")
 
+    importing = parser.add_command(
+        "import",
+        "make an ONNX file of another framework's model, or check one, and put it into a repository",
+        "model.skops --models models",
+        "model.onnx --rename linear_13=logits --against outputs.npz",
+    )
+    importing.add_argument(
+        "source",
+        metavar="FILE",
+        help=".onnx, .skops, .joblib, .pkl, .txt (LightGBM), .ubj, .json (XGBoost), .cbm (CatBoost), .pt2 (PyTorch)",
+    )
+    importing.add_argument("--models", dest="model_path", metavar="PATH", help="folder it goes to; default: MODEL_PATH")
+    importing.add_argument("--name", default="", metavar="NAME", help="of the model; default: the file's")
+    importing.add_argument("--trust", action="store_true", help="load a pickle, which runs the code that is in it")
+    importing.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        dest="inputs",
+        type=_input,
+        metavar="NAME=DATATYPE[WIDTH]",
+        help="an input, where the file doesn't tell it; may be repeated",
+    )
+    importing.add_argument(
+        "--samples",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="inputs to compare answers with, as batch reads them",
+    )
+    importing.add_argument("--against", metavar="NPZ", help="inputs, and what the framework answered to them")
+    importing.add_argument("--tolerance", type=float, default=1e-4, metavar="X", help="of answers; default: 0.0001")
+    importing.add_argument(
+        "--rename", action="append", default=[], type=_renaming, metavar="OLD=NEW", help="an output; may be repeated"
+    )
+    importing.add_argument("--labels", metavar="FILE", help="of classes: an array, or a config.json with id2label")
+    importing.add_argument("--pin", action="store_true", help="serve these files only, by their SHA-256")
+    importing.add_argument("--force", action="store_true", help="write over a model of this name")
+
     prepare = parser.add_command(
         "prepare",
         "make a repository whose models start sooner, with proof",
@@ -243,6 +285,19 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
 def _names(text: str) -> tuple[str, ...]:
     """The names in a list that is separated by commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _input(text: str) -> "Input":
+    from inferry.origins.origin import parse_input
+
+    return parse_input(text)
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    old, _, new = text.partition("=")
+    if not old or not new:
+        raise ValueError(text)
+    return old, new
 
 
 def _errors(text: str) -> int | float:

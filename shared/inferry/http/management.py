@@ -33,7 +33,7 @@ from inferry.protocol import types
 from inferry.protocol.types import InferRequest, InferResponse
 from inferry.repository import metadata
 from inferry.runtime.model import Model
-from inferry.service import Account, Service
+from inferry.service import Account, Service, check_takes_rows
 
 if TYPE_CHECKING:
     from inferry.http.intake import Intake
@@ -282,6 +282,7 @@ class Management:
     ) -> HTTPResponse:
         """`spent`: the seconds of MODEL_TIMEOUT that are over already."""
         with Account(model, current_record.get()) as account:
+            check_takes_rows(model)
             deadline = min(deadline, account.until(self._service.settings.model_timeout - spent))
             if model.preprocess and (self._helper is None or not isinstance(document, Large)):
                 request, count = await self._decoded(read, document, _rows(model), deadline=deadline)

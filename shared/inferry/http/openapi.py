@@ -182,7 +182,7 @@ _INFER = {
     "properties": {
         "id": {"type": "string"},
         "parameters": {**_PARAMETERS, "description": "binary_data_output, timeout (microseconds)"},
-        "inputs": {"type": "array", "minItems": 1, "items": _INPUT},
+        "inputs": {"type": "array", "items": _INPUT, "description": "of a model that takes none, an empty array"},
         "outputs": {"type": "array", "items": _OUTPUT},
     },
 }

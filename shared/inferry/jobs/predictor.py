@@ -184,7 +184,7 @@ class Predictor:
         start = time.perf_counter_ns()
         arrays = self._model.session.run(feed, names, time.monotonic() + self._timeout)
         took = time.perf_counter_ns() - start
-        rows = _rows(next(iter(feed.values())))
+        rows = _rows(next(iter(feed.values()))) if feed else 1
         self._model.stats.executed(rows, took)
         self._grow(took / 1e9, rows >= self._most(feed))
         return arrays

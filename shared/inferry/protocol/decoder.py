@@ -89,9 +89,12 @@ def _request(document: Any, tail: memoryview, nesting: Nesting, known: Known) ->
             raise InvalidRequest("the request must be a JSON object with a member 'inputs'")
         document = _members(document)
     request = InferRequest()
-    if len(document) > 1:
+    if len(document) > 1 or "inputs" not in document:
         _add_options(request, document, nesting, known)
-    used = _add_inputs(request, document.get("inputs"), tail, nesting, known)
+    inputs = document.get("inputs")
+    if inputs is None and not known.fewest:
+        inputs = []
+    used = _add_inputs(request, inputs, tail, nesting, known)
     if used != len(tail):
         raise InvalidRequest(
             f"unexpected {len(tail) - used} bytes behind the request's JSON and its binary inputs for model "
@@ -119,7 +122,7 @@ def _add_options(request: InferRequest, document: Mapping[str, Any], nesting: Ne
 def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Nesting, known: Known) -> int:
     """Adds the inputs of a request, and returns how many bytes of `tail` they took."""
     inputs, model = request.inputs, known.model
-    if not (isinstance(value, list) or is_array_view(value)) or not 0 < len(value) <= len(known.inputs):
+    if not (isinstance(value, list) or is_array_view(value)) or not known.fewest <= len(value) <= len(known.inputs):
         raise _no_inputs(value, known)
     nesting.arrays += 1
     used = 0
@@ -157,7 +160,8 @@ def _add_inputs(request: InferRequest, value: Any, tail: memoryview, nesting: Ne
 def _no_inputs(value: Any, known: Known) -> InvalidRequest:
     if is_array(value) and len(value):
         return _too_many("input", value, known.inputs, known.model)
-    return InvalidRequest("the request's 'inputs' must be an array of at least one object")
+    least = "" if known.fewest else ", or left out"
+    return InvalidRequest(f"the request's 'inputs' must be an array of at least one object{least}")
 
 
 def _input_parameters(members: Mapping[str, Any], datatype: Datatype, what: str) -> tuple[Any, str | None, bool]:

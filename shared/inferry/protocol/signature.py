@@ -70,12 +70,16 @@ class Requested(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What a request for `model` may name: its inputs and outputs, and objects that hold them if `references`."""
+    """What a request for `model` may name: its inputs and outputs, and objects that hold them if `references`.
+
+    `fewest`: 0 of a model that runs without inputs, else 1.
+    """
 
     model: str
     inputs: Collection[str]
     outputs: Collection[str]
     references: bool = True
+    fewest: int = 1
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -100,7 +104,9 @@ class Signature:
         everything = {False: Requested(names, frozenset()), True: Requested(names, frozenset(names))}
         object.__setattr__(self, "_all", everything)
         object.__setattr__(
-            self, "known", {may: Known(self.model, self.inputs, self.outputs, may) for may in (False, True)}
+            self,
+            "known",
+            {may: Known(self.model, self.inputs, self.outputs, may, 1 if required else 0) for may in (False, True)},
         )
 
     def feed(self, request: InferRequest) -> Feed:
@@ -206,11 +212,12 @@ class Signature:
 
     def _raw(self, raw: Buffer) -> dict[str, Tensor]:
         """The input of a raw binary request: https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md."""
-        if len(self.required) != 1:
+        candidates = self.required or self.inputs.keys()
+        if len(candidates) != 1:
             raise InvalidRequest(
                 f"a raw binary request needs a model with one input; '{self.model}' has {_names(self.inputs)}"
             )
-        spec = self.inputs[next(iter(self.required))]
+        spec = self.inputs[next(iter(candidates))]
         what = f"input '{spec.name}' for model '{self.model}'"
         if spec.datatype.dtype.hasobject:
             raw = len(raw).to_bytes(4, "little") + raw
@@ -261,4 +268,4 @@ def unexpected(item: str, name: str, model: str, known: Iterable[str]) -> Invali
 
 
 def _names(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    return ", ".join(f"'{name}'" for name in names) or "none"

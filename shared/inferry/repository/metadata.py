@@ -12,6 +12,7 @@ from inferry.protocol.signature import TensorSpec
 from inferry.repository.layout import CONFIG_FILE, MODEL_FILE
 from inferry.repository.repository import Repository
 from inferry.repository.version import READY, UNKNOWN
+from inferry.runtime import row_proof
 from inferry.runtime.model import Model, ServedForm
 from inferry.settings import Settings
 
@@ -49,6 +50,13 @@ def metadata(model: Model, versions: list[str]) -> dict[str, Any]:
         "outputs": [_tensor(spec, model.labels(spec.name)) for spec in signature.outputs.values()],
         "properties": _properties(model),
     }
+
+
+def named_axes(model: Model) -> dict[str, str]:
+    """The lengths of each input's and output's axes, where the file has names for some: `batch, 3`."""
+    signature = model.session.signature
+    specs = {**signature.outputs, **signature.inputs}
+    return {name: axes for name, spec in specs.items() if (axes := row_proof.axes(spec))}
 
 
 def config(model: Model) -> dict[str, Any]:
@@ -105,9 +113,9 @@ def statistics(repository: Repository, name: str, version: str) -> dict[str, Any
 
 def example(model: Model) -> dict[str, Any] | None:
     """An inference request for the model: the one in its config, else one of zeros. None when that would be huge."""
-    given = {"inputs": model.config.example.get("inputs")}
-    if _fits(given, model):
-        return given
+    given = model.config.example.get("inputs")
+    if given is not None and _fits({"inputs": given}, model):
+        return {"inputs": given}
     specs = [spec for spec in model.session.signature.inputs.values() if not spec.optional]
     if sum(math.prod(_shape(spec)) for spec in specs) > MAX_EXAMPLE:
         return None
@@ -125,6 +133,8 @@ def _tensor(spec: TensorSpec, labels: tuple[str, ...]) -> dict[str, Any]:
     parameters: dict[str, Any] = {"labels": labels} if labels else {}
     if spec.shape is None:
         parameters["rank"] = "any"
+    if spec.optional:
+        parameters["optional"] = True
     value = {"name": spec.name, "datatype": spec.datatype.name, "shape": spec.stated}
     return {**value, "parameters": parameters} if parameters else value
 
@@ -141,6 +151,7 @@ def _properties(model: Model) -> Mapping[str, str]:
         "producer": file.producer,
         "description": model.config.description,
         "response_cache": _response_cache(model),
+        "axes": "; ".join(f"{name}: {axes}" for name, axes in named_axes(model).items()),
         "rows": model.row_proof.verdict.rows,
         "rows_reason": model.row_proof.verdict.reason,
         "threads": f"1, because of {', '.join(file.numerics.trees)}" if model.has_one_thread else "",

@@ -100,6 +100,13 @@ def assign(
 
 def _assigned(found: Sequence[str], model: TakesRows, apart: Sequence[str], file: str) -> list[Assigned]:
     specs = required(model)
+    values = {*model.columns, *(spec.name for spec in specs)}
+    if given := [name for name in inputs_among(found, apart) if name in model.signature.inputs and name not in values]:
+        raise InvalidFile(
+            f"column '{given[0]}' of {file} is an optional input of model '{model.name}', which the rows of a table "
+            f"can't give: leave it out with --drop {given[0]}, give it to all rows with --set {given[0]}=VALUE beside "
+            "that, or write the rows as JSON Lines"
+        )
     if isinstance(model, Chosen):
         _check_there(model.columns, found, file, "that --columns names")
         return [Assigned(specs[0], model.columns, is_chosen=True)]
@@ -115,15 +122,18 @@ def _assigned(found: Sequence[str], model: TakesRows, apart: Sequence[str], file
 def of_object(found: Mapping[str, Any], model: TakesRows) -> dict[str, Any]:
     """The inputs in an object of a file, which may leave out what is null in it; other members are nothing to us.
 
+    An optional input that is null is one that is left out.
     InvalidRequest when it has none of the model's names.
     """
     inputs = model.signature.inputs
-    values = {name: found[name] for name in inputs if name in found}
+    values = {
+        name: found[name] for name in inputs if name in found and not (inputs[name].optional and found[name] is None)
+    }
     columns = listed(model, found)
     if any(name in found for name in columns):
         row = [found.get(name) for name in columns]
         values[required(model)[0].name] = row if len(row) > 1 else row[0]
-    if not values:
+    if not values and inputs.keys().isdisjoint(found):
         raise InvalidRequest(
             f"the row has none of the names that model '{model.name}' takes, {some(columns or tuple(inputs))}; "
             f"its own are {some(tuple(found))}"

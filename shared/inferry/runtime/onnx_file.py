@@ -22,7 +22,7 @@ _TENSOR_SHAPE = 2
 _MODEL_PRODUCER, _MODEL_PRODUCER_VERSION, _MODEL_GRAPH, _MODEL_OPSETS, _MODEL_FUNCTIONS = 2, 3, 7, 8, 25
 _GRAPH_NODES, _GRAPH_INITIALIZERS, _GRAPH_INPUTS, _GRAPH_OUTPUTS, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 _FUNCTION_NODES, _FUNCTION_ATTRIBUTES = 7, 11
-_NODE_OUTPUTS, _NODE_OP_TYPE, _NODE_ATTRIBUTES = 2, 4, 5
+_NODE_INPUTS, _NODE_OUTPUTS, _NODE_OP_TYPE, _NODE_ATTRIBUTES = 1, 2, 4, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_INTS, _ATTRIBUTE_STRINGS = 1, 5, 6, 8, 9
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 10, 11, 22, 23
 _SPARSE_VALUES, _SPARSE_INDICES = 1, 2
@@ -40,6 +40,7 @@ class ModelFile:
 
     `unranked`: the graph's inputs and outputs whose shape isn't stated; ONNX Runtime shows them as scalars.
     `locations`: the files that hold the tensors' external data, as the file names them, each once and sorted.
+    `sequences`: how many tensors a sequence has that a node makes of as many, by its name.
     `problem`: why it is no ONNX file; the rest is empty then.
     """
 
@@ -49,6 +50,7 @@ class ModelFile:
     numerics: Numerics = field(default_factory=Numerics)
     unranked: set[str] = field(default_factory=set)
     locations: tuple[str, ...] = ()
+    sequences: dict[str, int] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -96,6 +98,7 @@ def _model(view: memoryview) -> ModelFile:
             facts.opsets[text(opset.get(_OPSET_DOMAIN, _EMPTY))] = int(opset.get(_OPSET_VERSION, 0))
         elif number == _MODEL_GRAPH:
             facts.labels = dict(_zipmaps(value))
+            facts.sequences = dict(_sequences(value))
             facts.unranked = set(_unranked(value))
             locations.update(_in_graph(value))
         elif number == _MODEL_FUNCTIONS:
@@ -188,6 +191,15 @@ def _zipmaps(graph: Value) -> Iterator[tuple[str, list[str]]]:
                     output,
                     [label for key, value in parts if key == _NODE_ATTRIBUTES for label in _labels(value)],
                 )
+
+
+def _sequences(graph: Value) -> Iterator[tuple[str, int]]:
+    for number, node in fields(graph):
+        if number == _GRAPH_NODES and _mentions(node, b"SequenceConstruct"):
+            parts = list(fields(node))
+            if any(key == _NODE_OP_TYPE and text(value) == "SequenceConstruct" for key, value in parts):
+                output = next((text(value) for key, value in parts if key == _NODE_OUTPUTS), "")
+                yield output, sum(key == _NODE_INPUTS for key, _ in parts)
 
 
 def _unranked(graph: Value) -> Iterator[str]:

@@ -150,7 +150,7 @@ def declared(signature: Signature, dynamic: Sequence[str] = ()) -> Verdict:
     fixed = [spec for spec in required if spec.shape and spec.shape[0] not in (-1, 1)]
     if fixed or not required:
         reason = (
-            f"the first axis of input '{fixed[0].name}' is fixed: {fixed[0].stated}" if fixed else "it has no inputs"
+            f"the first axis of input '{fixed[0].name}' is fixed: {fixed[0].stated}" if fixed else "it needs no inputs"
         )
         return Verdict(NONE, reason, frozenset())
     others = {name: reason for name, spec in signature.outputs.items() if (reason := _no_rows(spec, required))}
@@ -165,6 +165,15 @@ def declared(signature: Signature, dynamic: Sequence[str] = ()) -> Verdict:
         # An ArgMax behind it can hide what a neighbour changes in every row that is looked at.
         return Verdict(SINGLE, f"{', '.join(dynamic)} has one scale for all rows of a run", outputs)
     return Verdict(UNPROVEN, "not asked yet", outputs)
+
+
+def axes(spec: TensorSpec) -> str:
+    """The lengths of a tensor's axes with the file's names, as `batch, 3`; empty where nobody has named one."""
+    named = [symbol if symbol and not re.fullmatch(_ANONYMOUS, symbol) else "" for symbol in spec.symbols]
+    if not any(named) or spec.shape is None:
+        return ""
+    lengths = ["?" if length == -1 else str(length) for length in spec.shape]
+    return ", ".join(name or length for name, length in zip(named, lengths, strict=True))
 
 
 def _no_rows(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> str:

@@ -227,20 +227,35 @@ def _columns(rows: Sequence[Any], model: TakesRows) -> Mapping[str, list[Any]]:
 
 
 def _named_columns(rows: Sequence[Any], model: TakesRows) -> Mapping[str, list[Any]]:
-    names = rows[0].keys()
+    members = rows[0].keys()
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or row.keys() != names:
-            raise InvalidRequest(f"row {number} must be an object with the members of the first: {', '.join(names)}")
+        if not isinstance(row, dict) or row.keys() != members:
+            raise InvalidRequest(f"row {number} must be an object with the members of the first: {', '.join(members)}")
+    inputs = model.signature.inputs
+    names = [name for name in members if not _is_left_out(name, rows, inputs)]
     listed = naming.listed(model, names)
     if not listed:
         return {name: [row[name] for row in rows] for name in names}
     others = [name for name in names if name not in listed]
-    if not set(listed) <= names or not model.signature.inputs.keys() >= set(others):
+    if not {*listed} <= {*names} or not inputs.keys() >= {*others}:
         raise InvalidRequest(
             f"each row for model '{model.name}' must name its values {naming.some(listed)}, got {naming.some([*names])}"
         )
     values = {name: [row[name] for row in rows] for name in others}
     return {naming.required(model)[0].name: [[row[name] for name in listed] for row in rows]} | values
+
+
+def _is_left_out(name: str, rows: Sequence[Any], inputs: Mapping[str, TensorSpec]) -> bool:
+    """Whether an optional input is null in all rows. InvalidRequest when it is in some: they need runs of two kinds."""
+    if name not in inputs or not inputs[name].optional:
+        return False
+    nulls = [row[name] is None for row in rows]
+    if any(nulls) and not all(nulls):
+        raise InvalidRequest(
+            f"the optional input '{name}' is null in row {nulls.index(True)} and given in row {nulls.index(False)}: "
+            "send rows with it and rows without it in two requests"
+        )
+    return nulls[0]
 
 
 def tensor(spec: TensorSpec, values: list[Any], model: str, how: "Preprocess | None" = None) -> Tensor:

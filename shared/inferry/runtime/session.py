@@ -33,13 +33,20 @@ _BFLOAT16 = 16  # TensorProto.BFLOAT16 of onnx.proto3
 _PROVIDERS = ["CPUExecutionProvider"]
 _LOG_FATAL = 4  # errors come as exceptions; ONNX Runtime would print each to stderr as well
 _ZIPMAP = ("seq(map(string,tensor(float)))", "seq(map(int64,tensor(float)))")
+_SEQUENCES = {f"seq({name})": datatype for name, datatype in BY_ONNX.items() if not datatype.is_bits}
+_OPTIONALS = {f"optional({name})": datatype for name, datatype in BY_ONNX.items() if not datatype.is_bits}
 _ADVICE = {
-    "seq": "give the graph a plain tensor",
+    "seq": "give the graph a plain tensor, or one for each element",
     "map": "give the graph a plain tensor",
     "optional": "give the graph a plain tensor and a default",
+    "zipmap": "ZipMap takes rows of float32 only. Export the model without it, by "
+    'skl2onnx.to_onnx(model, X, options={"zipmap": False}), or with inputs of float32: X.astype("float32")',
     "sparse_tensor": "give the graph dense tensors",
     "tensor": "cast it to one of " + ", ".join(DATATYPES),
 }
+
+# What it says of other scores than rows of float32: of doubles, and of several outputs that each have classes.
+_NO_ZIPMAP = re.compile(r"tensor\(double\)|input shape should be 1D or 2D")
 
 # What a node of the graph says when it fails. Its status tells little: of shapes that don't fit, half of the operators
 # say INVALID_ARGUMENT and the others FAIL, as for memory that is not there.
@@ -115,11 +122,17 @@ class Session:
                     ),
                 )
             },
-            {node.name: _output(node, model, self._file) for node in session.get_outputs()},
+            _outputs(session.get_outputs(), model, self._file),
             options.max_batch_size,
         )
         self._check_batching()
-        self._sequences = {node.name for node in session.get_outputs() if node.type in _ZIPMAP}
+        self._zipmaps = {node.name for node in session.get_outputs() if node.type in _ZIPMAP}
+        self._elements = {
+            name: (node.name, index)
+            for node in session.get_outputs()
+            if node.type in _SEQUENCES
+            for index, name in enumerate(_numbered(node, self._file))
+        }
         specs = (*self.signature.inputs.values(), *self.signature.outputs.values())
         if any(spec.datatype.is_bits for spec in specs):
             self._run = self._run_bfloat16
@@ -127,6 +140,8 @@ class Session:
             # The binding under InferenceSession.run takes the same arguments without a second check: 0.9 us of the 20
             # of a request in row `overhead` (Python 3.11, onnxruntime 1.32).
             self._run = getattr(session, "_sess", session).run
+        if self._zipmaps or self._elements:
+            self._run_graph, self._run = self._run, self._run_sequences
 
     @property
     def file(self) -> ModelFile:
@@ -161,7 +176,7 @@ class Session:
         try:
             values = self._run(outputs, feed, options)
             self._has_run = True
-            return self._arrays(outputs, values) if self._sequences else values
+            return values
         except Exception as exc:
             raise self._error(exc, options.terminate) from exc
         finally:
@@ -176,11 +191,20 @@ class Session:
         any more is the system's again. It takes some microseconds, and a page fault in the next run for each page."""
         return _held.release(arrays, _watchdog.is_idle)
 
-    def _arrays(self, names: Sequence[str], values: list[Any]) -> list[Array]:
+    def _run_sequences(self, outputs: Sequence[str], feed: Feed, options: Any) -> list[Any]:
+        """The arrays in the graph's outputs that are sequences: of maps, or of tensors with a name for each."""
+        places = [self._elements.get(name, (name, None)) for name in outputs]
+        wanted = list(dict.fromkeys(graph_output for graph_output, _ in places))
+        found = dict(zip(wanted, self._run_graph(wanted, feed, options), strict=True))
         return [
-            _from_zipmap(value, self.signature.outputs[name]) if name in self._sequences else value
-            for name, value in zip(names, values, strict=True)
+            self._array(name, found[graph_output], index)
+            for name, (graph_output, index) in zip(outputs, places, strict=True)
         ]
+
+    def _array(self, name: str, value: Any, index: int | None) -> Any:
+        if index is not None:
+            return value[index]
+        return _from_zipmap(value, self.signature.outputs[name]) if name in self._zipmaps else value
 
     def _run_bfloat16(self, outputs: Sequence[str], feed: Feed, options: Any) -> list[Any]:
         """NumPy has no bfloat16: its bits go in as uint16 under ONNX's type number, and come out as raw memory."""
@@ -267,9 +291,32 @@ def _run_options() -> Any:
 
 
 def _input(node: Any, model: str, file: ModelFile, optional: bool = False) -> TensorSpec:
-    if node.type not in BY_ONNX:
+    optional = optional or node.type in _OPTIONALS
+    datatype = BY_ONNX.get(node.type) or _OPTIONALS.get(node.type)
+    if datatype is None:
         raise _unsupported("input", node, model)
-    return TensorSpec(node.name, BY_ONNX[node.type], _shape(node, file), optional, symbols=_symbols(node.shape))
+    return TensorSpec(node.name, datatype, _shape(node, file), optional, symbols=_symbols(node.shape))
+
+
+def _outputs(nodes: Iterable[Any], model: str, file: ModelFile) -> dict[str, TensorSpec]:
+    """The outputs by name; of a sequence of so many tensors, one for each."""
+    specs: dict[str, TensorSpec] = {}
+    for node in nodes:
+        names = _numbered(node, file) if node.type in _SEQUENCES else []
+        # Nothing tells the elements' shapes.
+        elements = [TensorSpec(name, _SEQUENCES[node.type], None) for name in names]
+        for spec in elements or [_output(node, model, file)]:
+            if spec.name in specs:
+                raise InvalidModel(
+                    f"model '{model}' has two outputs '{spec.name}', one of them an element of a sequence: rename one"
+                )
+            specs[spec.name] = spec
+    return specs
+
+
+def _numbered(node: Any, file: ModelFile) -> list[str]:
+    """Names for the tensors of an output that is a sequence of them; none where their number isn't known."""
+    return [f"{node.name}_{index}" for index in range(file.sequences.get(node.name, 0))]
 
 
 def _output(node: Any, model: str, file: ModelFile) -> TensorSpec:
@@ -321,6 +368,8 @@ def _load_failure(exc: Exception, onnx: Path | bytes) -> str:
     text = _reason(exc)
     if isinstance(onnx, Path):
         text = text.replace(f"Load model from {onnx} failed:", "").replace(f"{onnx.parent}/", "").strip()
+    if "(ZipMap)" in text and _NO_ZIPMAP.search(text):
+        return f"{text}: {_ADVICE['zipmap']}"
     return f"{text}: {_ADVICE['tensor']}" if "MLDataType" in text else text
 
 

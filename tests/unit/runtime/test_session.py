@@ -128,6 +128,11 @@ def test_types_that_cannot_be_carried_are_refused_with_advice(session: Load, mod
         session(model)
 
 
+def test_a_sequence_whose_elements_have_names_of_other_outputs(session: Load) -> None:
+    with pytest.raises(InvalidModel, match="two outputs 'y_1', one of them an element of a sequence"):
+        session(onnx_models.two_in_a_sequence(beside="y_1"))
+
+
 @pytest.mark.parametrize("content", [b"", b"no model", onnx_models.identity()[:-20]])
 def test_a_broken_file_is_an_invalid_model(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"

@@ -1,0 +1,113 @@
+"""scikit-learn's estimators, by skl2onnx."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from inferry.errors import InvalidRequest
+from inferry.origins.origin import Input, Origin, Wish, matrix, needed
+from inferry.protocol.signature import Feed
+from inferry.protocol.tensors import DATATYPES, Array
+
+_OF_TEXT = ("CountVectorizer", "TfidfVectorizer")
+# skl2onnx writes operators of newer ones for some estimators, and refuses them for others.
+_OPSETS = {"": 18, "ai.onnx.ml": 3}
+# How skl2onnx names the outputs of estimators, and the methods that answer the same.
+_METHODS = {
+    "label": ("predict",),
+    "output_label": ("predict",),
+    "probabilities": ("predict_proba",),
+    "output_probability": ("predict_proba",),
+    "variable": ("predict", "transform"),
+    "variable1": ("transform",),
+    "scores": ("decision_function", "score_samples"),
+}
+
+
+def of_model(estimator: Any, path: Path, wish: Wish) -> Origin:
+    """A fitted estimator or pipeline. InvalidRequest when skl2onnx can't convert it."""
+    skl2onnx = needed("skl2onnx", path, "converts it")
+    sklearn = needed("sklearn", path, "it is of")
+    inputs = list(wish.inputs) or [_input(estimator, path)]
+    types = needed("skl2onnx.common.data_types", path, "converts it")
+    tensors = {"FP32": "FloatTensorType", "FP64": "DoubleTensorType", "INT64": "Int64TensorType"}
+    tensors |= {"BYTES": "StringTensorType", "BOOL": "BooleanTensorType", "INT32": "Int32TensorType"}
+    if unknown := [each.datatype.name for each in inputs if each.datatype.name not in tensors]:
+        raise InvalidRequest(f"skl2onnx takes no {unknown[0]}: give one of {', '.join(tensors)}")
+    initial = [(each.name, getattr(types, tensors[each.datatype.name])([None, each.width])) for each in inputs]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = skl2onnx.to_onnx(
+                estimator, initial_types=initial, options=_options(estimator), target_opset=_OPSETS
+            )
+    except Exception as exc:
+        raise InvalidRequest(f"skl2onnx can't convert {path}: {' '.join(str(exc).split())[:1000]}") from exc
+    return Origin(
+        model.SerializeToString(),
+        f"skl2onnx {skl2onnx.__version__} of scikit-learn {sklearn.__version__}",
+        lambda feed: _answers(estimator, inputs, feed),
+        _classes(estimator),
+    )
+
+
+def _input(estimator: Any, path: Path) -> Input:
+    """The matrix that an estimator was fitted with, which tells its width and not its datatypes."""
+    width = getattr(estimator, "n_features_in_", None)
+    names = getattr(estimator, "feature_names_in_", ())
+    if width is None or any(type(step).__name__ == "ColumnTransformer" for step in _steps(estimator)):
+        columns = " ".join(f"--input '{name}=FP32[1]'" for name in list(names)[:3]) or "--input 'text=BYTES[1]'"
+        raise InvalidRequest(
+            f"{path} doesn't tell the datatypes of its inputs: name each as NAME=DATATYPE[WIDTH], such as {columns}"
+        )
+    return Input("X", DATATYPES["FP32"], int(width))
+
+
+def _steps(estimator: Any) -> Sequence[Any]:
+    return [step for _, step in getattr(estimator, "steps", [])] or [estimator]
+
+
+def _options(estimator: Any) -> dict[int, dict[str, Any]]:
+    """Arrays of probabilities instead of maps, which are slower and take no doubles; a locale that machines have."""
+    parts = estimator.get_params().values()
+    options: dict[int, dict[str, Any]] = {
+        id(part): {"locale": "C"} for part in [estimator, *parts] if type(part).__name__ in _OF_TEXT
+    }
+    if hasattr(_steps(estimator)[-1], "predict_proba"):
+        options[id(estimator)] = {"zipmap": False}
+    return options
+
+
+def _classes(estimator: Any) -> tuple[str, ...]:
+    classes = getattr(_steps(estimator)[-1], "classes_", ())
+    return () if isinstance(classes, list) else tuple(map(str, classes))
+
+
+def _answers(estimator: Any, inputs: Sequence[Input], feed: Feed) -> Mapping[str, Array]:
+    data: Any = _frame(inputs, feed) if len(inputs) > 1 else _plain(feed)
+    found: dict[str, Array] = {}
+    for output, methods in _METHODS.items():
+        method = next((name for name in methods if hasattr(estimator, name)), None)
+        if method is not None:
+            answer = getattr(estimator, method)(data)
+            if isinstance(answer, list):
+                found |= {f"{output}_{index}": np.asarray(each) for index, each in enumerate(answer)}
+            else:
+                found[output] = np.asarray(answer.toarray() if hasattr(answer, "toarray") else answer)
+    return found
+
+
+def _plain(feed: Feed) -> Array:
+    """A matrix; texts are a list of them, as vectorizers take them."""
+    array = matrix(feed)
+    return array.reshape(-1) if array.dtype.hasobject and array.shape[1:] == (1,) else array
+
+
+def _frame(inputs: Sequence[Input], feed: Feed) -> Any:
+    if wide := [each.name for each in inputs if each.width != 1]:
+        raise InvalidRequest(f"several inputs are columns of one value each, and '{wide[0]}' has more")
+    pandas = needed("pandas", Path("a model of several columns"), "holds them")
+    return pandas.DataFrame({each.name: feed[each.name].reshape(-1) for each in inputs})

@@ -1,0 +1,299 @@
+"""`inferry import`: what scikit-learn and ONNX files become, and what is refused. tests/models has other frameworks."""
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import onnx
+import onnx_models
+import pytest
+from inferry.cli.main import main
+from onnx import helper
+from servers import serving
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+X = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
+CLASSES = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
+WORDS = np.array(["no", "maybe", "yes"])[CLASSES]
+TEXTS, KINDS = ["a good day", "bad rain", "good sun", "bad wind"], ["g", "b", "g", "b"]
+
+Import = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Import:
+    """Exit status, stdout and stderr of the command, run in `tmp_path`; models go to `out`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return main(["import", *arguments, "--models", "out"]), *capfd.readouterr()
+
+    return run
+
+
+def config(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(Path("out", name, "config.json").read_text())
+    return read
+
+
+ESTIMATORS = {
+    "pipeline": (make_pipeline(StandardScaler(), LogisticRegression()), WORDS, {"label", "probabilities"}),
+    "forest": (RandomForestClassifier(10, random_state=0), CLASSES, {"label", "probabilities"}),
+    "linear": (LinearRegression(), X @ [1, 2, 3, 4], {"variable"}),
+    "scaler": (StandardScaler(), None, {"variable"}),
+    "outliers": (IsolationForest(n_estimators=5, random_state=0), None, {"label", "scores"}),
+    "targets": (
+        MultiOutputClassifier(LogisticRegression()),
+        np.stack([CLASSES, CLASSES > 0], 1),
+        {"label", "probabilities_0", "probabilities_1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_estimators_of_scikit_learn(importing: Import, name: str) -> None:
+    estimator, target, outputs = ESTIMATORS[name]
+    joblib.dump(estimator.fit(X) if target is None else estimator.fit(X, target), "m.joblib")
+    status, said, errors = importing("m.joblib", "--trust")
+    assert (status, errors) == (0, ""), said
+    assert {line.split()[1].rstrip(":") for line in said.splitlines() if line.startswith("  answers")} == outputs
+    assert "1, 2 and 3 rows: the same together as alone" in said
+    assert config("m")["max_batch_size"] == 32
+
+
+def test_a_server_answers_as_the_original(importing: Import, tmp_path: Path) -> None:
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, WORDS)
+    joblib.dump(estimator, "m.joblib")
+    assert importing("m.joblib", "--trust", "--rename", "probabilities=scores")[0] == 0
+    assert config("m")["labels"] == {"scores": ["maybe", "no", "yes"]}
+    with serving(tmp_path / "out") as server:
+        found = server.post("/predict", {"features": X[:5].tolist()}).json
+    np.testing.assert_allclose([p["scores"] for p in found["predictions"]], estimator.predict_proba(X[:5]), atol=1e-6)
+    assert [p["label"] for p in found["predictions"]] == estimator.predict(X[:5]).tolist()
+
+
+class Boom:
+    """Leaves a trace when it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("loaded"),)
+
+
+@pytest.mark.parametrize("name", ["m.pkl", "m.pickle", "m.joblib"])
+def test_a_pickle_is_not_loaded_without_the_users_word(importing: Import, name: str) -> None:
+    Path(name).write_bytes(pickle.dumps(Boom()))
+    status, _, errors = importing(name)
+    assert (status, Path("loaded").exists()) == (1, False)
+    assert "--trust" in errors
+    assert "skops" in errors
+    assert importing(name, "--trust")[0] == 1
+    assert Path("loaded").exists()
+
+
+def test_what_is_in_a_pickle_must_be_an_estimator(importing: Import) -> None:
+    Path("m.pkl").write_bytes(pickle.dumps({"weights": [1]}))
+    assert "m.pkl holds a dict, and no estimator" in importing("m.pkl", "--trust")[2]
+    Path("m.pkl").write_bytes(b"no pickle")
+    assert "m.pkl can't be loaded" in importing("m.pkl", "--trust")[2]
+
+
+def test_inputs_that_the_file_does_not_tell(importing: Import) -> None:
+    joblib.dump(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS * 3, KINDS * 3), "m.joblib")
+    assert "--input 'text=BYTES[1]'" in importing("m.joblib", "--trust")[2]
+    Path("t.csv").write_text("text\ngood sun\nbad rain rain\n")
+    status, said, _ = importing("m.joblib", "--trust", "--input", "text=BYTES[1]", "--samples", "t.csv")
+    assert status == 0, said
+    assert "probabilities: within" in said
+
+
+def test_other_answers_than_the_originals_are_not_imported(importing: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    joblib.dump(LogisticRegression().fit(X, CLASSES > 0), "m.joblib")  # whose classes are False and True
+    monkeypatch.setattr(LogisticRegression, "predict_proba", lambda self, data: np.full((len(data), 2), 0.5))
+    status, said, errors = importing("m.joblib", "--trust")
+    assert status == 1
+    assert "not imported: output 'probabilities' differs by" in errors
+    assert not Path("out").exists()
+    assert importing("m.joblib", "--trust", "--tolerance", "1")[0] == 0, said
+
+
+def linear(batch: str | int = "n") -> bytes:
+    """FP32 `linear_13` [batch, 2] of `x` [batch, 3], with what PyTorch leaves at nodes."""
+    weights = np.arange(6, dtype=np.float32).reshape(3, 2)
+    node = helper.make_node("MatMul", ["x", "w"], ["linear_13"], doc_string="File /home/me/train.py, line 3")
+    return onnx_models.model(
+        [node],
+        [onnx_models.tensor("x", "FP32", (batch, 3))],
+        [onnx_models.tensor("linear_13", "FP32", (batch, 2))],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+
+
+def test_an_onnx_file(importing: Import) -> None:
+    Path("m.onnx").write_bytes(linear())
+    Path("config.json").write_text(json.dumps({"id2label": {"0": "no", "1": "yes"}}))
+    status, said, errors = importing("m.onnx", "--rename", "linear_13=logits")
+    assert (status, errors) == (0, "")
+    content = Path("out/m/1/model.onnx").read_bytes()
+    assert b"train.py" not in content
+    assert "stripped" in said
+    graph = onnx.load_from_string(content).graph
+    assert [output.name for output in graph.output] == ["logits"]
+    assert config("m").keys() == {"labels", "max_batch_size", "dynamic_batching", "example"}
+    assert config("m")["labels"] == {"logits": ["no", "yes"]}
+    with serving("out") as server:
+        answer = server.infer("m", {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]})
+    assert answer.json["outputs"] == [{"name": "logits", "datatype": "FP32", "shape": [1, 2], "data": [16, 22]}]
+
+
+@pytest.mark.parametrize(
+    ("renaming", "error"),
+    [("y=z", "there is no output 'y'; the outputs are linear_13"), ("linear_13=x", "x")],
+)
+def test_names_that_do_not_fit(importing: Import, renaming: str, error: str) -> None:
+    Path("m.onnx").write_bytes(linear())
+    status, _, errors = importing("m.onnx", "--rename", renaming)
+    assert status == 1
+    assert error in errors
+    assert not Path("out").exists()
+
+
+def test_only_the_files_that_the_graph_names_are_copied(importing: Import) -> None:
+    model, weights = onnx_models.external(location="data/weights.bin")
+    Path("from/data").mkdir(parents=True)
+    Path("from/m.onnx").write_bytes(model)
+    Path("from/data/weights.bin").write_bytes(weights)
+    Path("from/data/other.bin").write_bytes(b"other")
+    assert importing("from/m.onnx")[0] == 0
+    files = sorted(str(path.relative_to("out/m/1")) for path in Path("out/m/1").rglob("*") if path.is_file())
+    assert files == ["data/weights.bin", "model.onnx"]
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "missing.bin"])
+def test_weights_that_are_not_beside_the_file(importing: Import, location: str) -> None:
+    Path("from").mkdir()
+    Path("secret").write_bytes(bytes(12))
+    Path("from/m.onnx").write_bytes(onnx_models.external(location=location)[0])
+    status, _, errors = importing("from/m.onnx")
+    assert (status, Path("out").exists()) == (1, False)
+    assert f"names its weights '{location}', which is no file beside it" in errors
+
+
+def test_a_fixed_batch_is_said_with_the_call_that_leaves_it_free(importing: Import) -> None:
+    proto = onnx.load_from_string(linear(2))
+    proto.producer_name = "pytorch"
+    Path("m.onnx").write_bytes(proto.SerializeToString())
+    status, said, _ = importing("m.onnx")
+    assert status == 0
+    assert "its own number of rows" in said
+    assert "torch.onnx.export" in said
+    assert "dynamic_batching" not in config("m")
+
+
+def hidden() -> bytes:
+    """FP32 `y` [n, length] of `x` [n, length] is `x` for a length of 1, and has the sum of its rows for others."""
+    return onnx_models.model(
+        [
+            helper.make_node("Shape", ["x"], ["length"], start=1),
+            helper.make_node("Sub", ["length", "one"], ["less"]),
+            helper.make_node("Cast", ["less"], ["factor"], to=onnx.TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["x", "zero"], ["sum"]),
+            helper.make_node("Mul", ["sum", "factor"], ["more"]),
+            helper.make_node("Add", ["x", "more"], ["y"]),
+        ],
+        [onnx_models.tensor("x", "FP32", ("n", "length"))],
+        [onnx_models.tensor("y", "FP32", ("n", "length"))],
+        [onnx.numpy_helper.from_array(np.array([v], np.int64), name) for name, v in (("one", 1), ("zero", 0))],
+    )
+
+
+def test_rows_that_hold_at_one_length_only_are_not_joined(importing: Import) -> None:
+    Path("m.onnx").write_bytes(hidden())
+    status, said, _ = importing("m.onnx")
+    assert status == 0
+    assert "1, 2 and 3 rows with length=1: the same together as alone" in said
+    assert "length=2: output 'y' differs by" in said
+    assert "dynamic_batching" not in config("m")
+
+
+def against(x: np.ndarray, y: np.ndarray, **more: Any) -> None:
+    np.savez("against.npz", x=x, **({"linear_13": y} | more))
+
+
+def test_answers_that_the_framework_gave(importing: Import) -> None:
+    Path("m.onnx").write_bytes(linear())
+    x = X[:7, :3]
+    y = x @ np.arange(6, dtype=np.float32).reshape(3, 2)
+    against(x, y)
+    status, said, _ = importing("m.onnx", "--against", "against.npz")
+    assert (status, "  answers   linear_13: " in said) == (0, True)
+    status, said, _ = importing("m.onnx", "--against", "against.npz", "--rename", "linear_13=logits", "--name", "n")
+    assert (status, "  answers   logits: " in said) == (0, True)
+    against(x, y[:, ::-1])
+    status, _, errors = importing("m.onnx", "--against", "against.npz", "--force")
+    assert "not imported: output 'linear_13' differs by" in errors
+    against(x, y[:3])
+    assert (
+        "has the shape [7, 2], and [3, 2] at its origin"
+        in importing("m.onnx", "--against", "against.npz", "--force")[2]
+    )
+    against(x.astype(np.float64), y)
+    assert "'x' is float64, and the model takes FP32" in importing("m.onnx", "--against", "against.npz", "--force")[2]
+    against(x, y, other=y)
+    assert "has the array 'other'" in importing("m.onnx", "--against", "against.npz", "--force")[2]
+    # In the order of outputs, and the inputs apart.
+    np.savez("against.npz", y)
+    np.save("x.npy", x)
+    assert importing("m.onnx", "--against", "against.npz", "--samples", "x.npy", "--force")[0] == 0
+
+
+def test_a_pickle_among_the_answers_is_not_loaded(importing: Import) -> None:
+    Path("m.onnx").write_bytes(linear())
+    np.savez("against.npz", x=np.array([Boom()], object), allow_pickle=True)
+    status, _, errors = importing("m.onnx", "--against", "against.npz")
+    assert (status, Path("loaded").exists()) == (1, False)
+    assert "can't read against.npz" in errors
+
+
+def test_what_is_there_is_not_written_over(importing: Import) -> None:
+    Path("m.onnx").write_bytes(linear())
+    assert importing("m.onnx")[0] == 0
+    assert "there is already out/m/1: --force writes over it" in importing("m.onnx")[2]
+    assert importing("m.onnx", "--force")[0] == 0
+    assert importing("m.onnx", "--name", "other")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error"),
+    [
+        ("m.pth", b"", "torch.onnx.export"),
+        ("m.bin", b"", "can't import m.bin: give a file in .onnx"),
+        ("m.onnx", b"no model", "m.onnx is not an ONNX file"),
+        ("m.txt", b"some text", "no model of LightGBM"),
+        ("m.json", b"{}", "no model of XGBoost"),
+        ("m.cbm", b"", "no model of CatBoost"),
+        ("m.skops", b"PK", "m.skops needs skops"),
+    ],
+)
+def test_other_files(importing: Import, name: str, content: bytes, error: str) -> None:
+    Path(name).write_bytes(content)
+    status, _, errors = importing(name)
+    assert (status, error in errors) == (1, True), errors
+
+
+def test_a_file_that_is_not_there(importing: Import) -> None:
+    assert "there is no file m.skops" in importing("m.skops")[2]
+
+
+@pytest.mark.parametrize("option", [("--input", "x"), ("--input", "x=FLOAT[3]"), ("--rename", "a")])
+def test_options_that_are_wrong(importing: Import, option: tuple[str, str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        importing("m.onnx", *option)
