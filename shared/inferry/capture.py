@@ -24,8 +24,9 @@ class Capture:
     def __init__(self, settings: Settings, dice: Callable[[], float] = random.random) -> None:
         """InvalidSettings where CAPTURE has no shares."""
         self._shares = shares(settings.capture)
+        self._others = self._shares.get(_ALL)
         self._errors = settings.capture_errors
-        self._slow = settings.capture_slow * 1e9 or float("inf")
+        self._slow = settings.capture_slow * 1e9
         self._most = settings.capture_max_bytes
         self._dice = dice
 
@@ -33,11 +34,12 @@ class Capture:
         self, record: RequestRecord, request: InferRequest, responses: Sequence[InferResponse], failed: bool
     ) -> None:
         """Keeps what the model of a request was given and what it gave, if it is one that is wanted. Never raises."""
-        share = self._shares.get(record.model, self._shares.get(_ALL))
-        if share is None:
-            return
-        took = record.decode + record.queue + record.infer + record.encode
-        if not (self._dice() < share or (failed and self._errors) or took >= self._slow):
+        share = self._shares.get(record.model, self._others)
+        if share is None or not (
+            self._dice() < share
+            or (failed and self._errors)
+            or (self._slow and record.decode + record.queue + record.infer + record.encode >= self._slow)
+        ):
             return
         try:
             record.captured = (*self._tensors("input", request.inputs.values()), *self._outputs(responses))
