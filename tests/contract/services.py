@@ -19,7 +19,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from loopback import free_port
-from servers import environment
 
 HOST = "127.0.0.1"
 AZURITE = Path(__file__).parents[2] / "node_modules" / ".bin" / "azurite"
@@ -152,16 +151,3 @@ def _request(method: str, url: str, headers: dict[str, str], content: bytes = b"
     headers = {"Content-Type": CONTENT_TYPE, **headers}
     request = urllib.request.Request(url, data=content, headers=headers, method=method)
     opener.open(request, timeout=10).close()
-
-
-def migrate(url: str, *arguments: str, **env: str) -> str:
-    """What the command prints; AssertionError with that when it fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "inferry", "migrate", *arguments],
-        env=environment({"REQUEST_LOG_URL": url, **env}),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -9,10 +9,9 @@ import grpc
 import numpy as np
 import onnx_models
 import pytest
-from databases import Cluster, Database
+from databases import Cluster, Database, migrate
 from loopback import free_port
 from servers import HEADER_LENGTH, Server, serving
-from services import migrate
 from timeseries import eventually
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_models
 import psycopg
 import pytest
-from databases import PASSWORD, QUOTED, Cluster, Database
+from databases import PASSWORD, QUOTED, Cluster, Database, migrate
 from inferry.errors import InvalidSettings
 from inferry.observability import catalogue
 from inferry.observability.record import RequestRecord
@@ -26,7 +26,6 @@ from inferry.observability.request_log.rows import COLUMNS
 from inferry.settings import Settings
 from loopback import free_port
 from servers import Server, serving
-from services import migrate
 from timeseries import eventually
 from tritonclient.grpc import service_pb2
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
