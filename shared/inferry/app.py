@@ -53,14 +53,19 @@ def create_app(service: Service, host: Host | None = None, keys: tuple[str, ...]
 def observer(service: Service, requests: "RequestSink | None" = None) -> "Observer | None":
     """What keeps a record of each request, where the log has a line of it, `requests` takes it or traces are sent."""
     settings = service.settings
-    if settings.request_log_url and requests is None:
-        log.warning("REQUEST_LOG_URL is for `inferry serve`: requests of this platform are not written there")
+    if (settings.request_log_url or settings.capture) and requests is None:
+        log.warning("REQUEST_LOG_URL and CAPTURE are for `inferry serve`: requests of this platform are not written")
     if settings.log_format != "json" and not settings.traces and requests is None:
         return None
     from inferry.http.observer import Observer
 
-    if not settings.traces:
-        return Observer(settings, service.metrics, None, requests)
-    from inferry.observability.traces import tracer
+    tracer = sampler = None
+    if settings.traces:
+        from inferry.observability import traces
 
-    return Observer(settings, service.metrics, tracer(settings), requests)
+        tracer = traces.tracer(settings)
+    if settings.capture and requests is not None:
+        from inferry.capture import open_capture
+
+        sampler = open_capture(settings)
+    return Observer(settings, service.metrics, tracer, requests, sampler)

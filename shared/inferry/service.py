@@ -58,7 +58,7 @@ class Account(Timings):
     Left by an exception the request has failed, else `answered` says what it was.
     """
 
-    __slots__ = ("_encoding", "_record", "_started", "_stats")
+    __slots__ = ("_encoding", "_record", "_request", "_responses", "_started", "_stats")
 
     def __init__(self, model: Model, record: RequestRecord | None) -> None:
         """`record`: that of the request, where one is kept; it is filled in when the block ends."""
@@ -71,6 +71,8 @@ class Account(Timings):
         if record is not None:
             record.model, record.version, record.digest = model.name, model.version, model.digest
             record.taken = self._started
+        self._request: InferRequest | None = None
+        self._responses: Sequence[InferResponse] = ()
 
     def __enter__(self) -> "Account":
         return self
@@ -78,18 +80,20 @@ class Account(Timings):
     def __exit__(self, _type: object, exc: BaseException | None, _traceback: object) -> None:
         if exc is not None:
             self._stats.failed(exc, time.perf_counter_ns() - self._started)
-            self._show()
+            self._show(failed=True)
 
     def until(self, seconds: float) -> float:
         """When so many seconds since the request was taken are over, on time.monotonic."""
         return time.monotonic() + seconds - (time.perf_counter_ns() - self._started) / 1e9
 
-    def decoded(self) -> None:
+    def decoded(self, request: InferRequest) -> None:
         """Call it when the request's tensors are there: the time until now was `decode`."""
+        self._request = request
         self.decode = time.perf_counter_ns() - self._started
 
-    def inferred(self) -> None:
-        """Call it when the response's tensors are there: from now on the time is `encode`."""
+    def inferred(self, *responses: InferResponse) -> None:
+        """Call it when the tensors of the response, or of that to each row, are there: now the time is `encode`."""
+        self._responses = responses
         self._encoding = time.perf_counter_ns()
 
     def answered(self, rows: int, received: int = 0, sent: int = 0) -> None:
@@ -101,11 +105,13 @@ class Account(Timings):
             self._record.rows = rows
             self._show()
 
-    def _show(self) -> None:
+    def _show(self, failed: bool = False) -> None:
         if (record := self._record) is not None:
             record.decode, record.queue, record.infer = self.decode, self.queue, self.infer
             record.encode, record.batch = self.encode, self.batch
             record.cache, record.cached = self.cache, self.cached
+            if record.sampler is not None and self._request is not None:
+                record.sampler.take(record, self._request, self._responses, failed)
 
 
 class Service:

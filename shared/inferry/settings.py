@@ -124,6 +124,12 @@ class Settings:
         "", "Database for a row of each request to the local server, postgresql://user@host/database", secret=True
     )
     request_log_retention: int = _setting(0, "Full days that these rows are kept; 0: for ever", 0)
+    capture: tuple[str, ...] = _setting(
+        (), "Shares of requests whose inputs and outputs are kept beside these rows, digits=0.01,*=0.001, by model"
+    )
+    capture_errors: bool = _setting(False, "Keep those of all requests to these models that fail")
+    capture_slow: float = _setting(0.0, "Seconds from which on all requests to these models are kept; 0: never", 0)
+    capture_max_bytes: int = _setting(2**16, "Largest tensor that is kept, in bytes; of others the SHA-256", 0)
     traces: bool = _setting(False, "Send OpenTelemetry traces to OTEL_EXPORTER_OTLP_ENDPOINT")
     environment: str = _setting("dev", "Name of the deployment, reported by GET /health")
     app_name: str = _setting("inferry", "Name that GET /v2 reports")

@@ -1,10 +1,12 @@
 """Servers that the contract tests share: starting one takes longer than most tests."""
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import databases
 import googlestorage
 import onnx_models
 import pytest
@@ -57,6 +59,17 @@ def azurite() -> Iterator[services.Azurite]:
 def google() -> Iterator[googlestorage.GoogleStorage]:
     with googlestorage.running() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[databases.Cluster]:
+    """A PostgreSQL."""
+    if not databases.BINARIES.exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail(databases.MISSING)
+        pytest.skip(databases.MISSING)
+    with databases.running() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import pwd
 import secrets
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -186,6 +187,20 @@ class Database:
         finally:
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
+
+
+def migrate(url: str, *arguments: str, **env: str) -> str:
+    """What `inferry migrate` prints; AssertionError with that when it fails."""
+    known = {name: value for name, value in os.environ.items() if name == "PATH" or name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "inferry", "migrate", *arguments],
+        env={**known, "REQUEST_LOG_URL": url, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _ids() -> tuple[int, int]:

@@ -20,7 +20,7 @@ LEVELS = [
     "errors concurrency process",
     "settings storage cloud",
     "cpus protocol observability",
-    "runtime observability.sinks observability.request_log",
+    "runtime observability.sinks observability.request_log capture",
     "repository response_cache jobs.formats",
     "service prepare",
     "jobs",

@@ -59,6 +59,7 @@ def _serve(listener: socket.socket, settings: Settings) -> None:
         _greet(settings)
         uvicorn_server.run(app, listener, settings)
         return
+    from inferry.capture import open_capture
     from inferry.observability.request_log import request_log
     from inferry.observability.sinks import sink
     from inferry.repository.repository import open_repository
@@ -73,6 +74,7 @@ def _serve(listener: socket.socket, settings: Settings) -> None:
         cache.check(settings)
     sink.open_sinks(settings, os.environ)
     request_log.open_store(settings)
+    open_capture(settings)
     with TemporaryDirectory(prefix="inferry-") as folder:
         metrics.listen(settings, Workers(Path(folder)).text)
         _greet(settings)
@@ -105,6 +107,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     """`workers`: the folder in which several processes behind one port find each other's metrics."""
     with importing():
         from inferry.app import create_app
+        from inferry.capture import open_capture
         from inferry.concurrency import Threads
         from inferry.http.guard import guard
         from inferry.http.host import Host
@@ -121,6 +124,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
     helper = HelperProcess(clients)
     service = Service.from_settings(settings, preloaded=False, helper=helper, client=clients)
     pusher = open_pusher(settings, service.metrics, os.environ)
+    open_capture(settings)  # says what is wrong with it
     requests = open_request_log(settings, service.metrics)
     host = Host(
         guard=guard(settings),

@@ -269,12 +269,12 @@ class Servicer(grpc.GenericRpcHandler):  # type: ignore[misc]
                 request = await self._helper(codec.decode_whole, data, signature, self._references, deadline=deadline)
             else:
                 request = codec.decode(message, signature.known[self._references])
-            account.decoded()
+            account.decoded(request)
             if request.by_reference and self._intake is not None:
                 self._intake.hold(await service.bytes_by_reference(request, deadline))
             owner = self._owner() if model.keeps_responses else None
             response = await service.infer(model, request, account, deadline, owner)
-            account.inferred()
+            account.inferred(response)
             if self._helper is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))
                 body = bytes(await self._helper(codec.encode, response, deadline=deadline))

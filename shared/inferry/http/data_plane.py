@@ -208,12 +208,12 @@ class App:
                 request, received = await self._large_request(body, length, signature, deadline)
             else:
                 request, received = decoder.decode(body, length, signature.known[self._references]), len(body)
-            account.decoded()
+            account.decoded(request)
             if request.by_reference and self._intake is not None:
                 self._intake.hold(await service.bytes_by_reference(request, deadline))
             owner = self._owner(headers) if model.keeps_responses else None
             response = await service.infer(model, request, account, deadline, owner)
-            account.inferred()
+            account.inferred(response)
             accept = headers.get(b"accept-encoding")
             if self._helper is not None and bodies.is_large(response):
                 deadline = min(deadline, account.until(service.settings.model_timeout))

@@ -288,10 +288,10 @@ class Management:
                 request, count = await self._decoded(read, document, _rows(model), deadline=deadline)
             else:
                 request, count = await self._made(read, document, _rows(model), deadline=deadline)
-            account.decoded()
+            account.decoded(request)
             pause = Pause() if self._helper is not None else None
             responses = await self._service.infer_rows(model, request, count, account, deadline, pause, owner)
-            account.inferred()
+            account.inferred(*responses)
             arguments = (responses, count, _rows(model))
             if self._helper is not None and count * len(responses[0].outputs) > bodies.LARGE_ROWS:
                 body = await self._helper(write, *arguments, deadline=deadline)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from inferry.http.asgi import Headers, Message, Receive, Scope, Send, below, below_base
 from inferry.observability import context
 from inferry.observability.access_log import PROBES, Request
-from inferry.observability.record import RequestRecord, RequestSink
+from inferry.observability.record import RequestRecord, RequestSink, Sampler
 from inferry.observability.registry import Metrics
 from inferry.settings import Settings
 
@@ -20,16 +20,22 @@ _ENCODED = b"content-encoding"
 class Observer:
     """Sees to an id for each request, its line in the log, and its spans where there is a `tracer`.
 
-    `sink` has the record of each that is over.
+    `sink` has the record of each that is over, with what `sampler` keeps of its inputs and outputs.
     """
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, tracer: "Tracer | None", sink: RequestSink | None = None
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        tracer: "Tracer | None",
+        sink: RequestSink | None = None,
+        sampler: Sampler | None = None,
     ) -> None:
         self._make_record = Request if settings.log_format == "json" else RequestRecord
         self._payloads = settings.log_payloads
         self._tracer = tracer
         self._sink = sink
+        self._sampler = sampler
         self._metrics = metrics
         self._base = settings.base_path.rstrip("/")
 
@@ -54,7 +60,7 @@ class Observer:
         record = self._make_record(scope["method"], scope["path"], name, trace, started)
         if platform and platform.get("cold_start"):
             record.cold_start = True
-        record.sink = self._sink
+        record.sink, record.sampler = self._sink, self._sampler
         added = [header]
         if self._tracer and not self._is_probe(scope):
             record.span = span = self._tracer.start(scope, record.request_id, self._metrics)

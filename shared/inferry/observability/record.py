@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from inferry.observability import context
 from inferry.observability.stats import Timings
@@ -24,6 +24,24 @@ class Payloads(Protocol):
         """The text of each body, by its field in the line of the log."""
 
 
+class CapturedTensor(NamedTuple):
+    """An input or an output of a request, as `kind` says, in its binary form: `data`, None where that is too large."""
+
+    kind: str
+    name: str
+    datatype: str
+    shape: list[int]
+    data: bytes | None
+    sha256: str
+
+
+class Sampler(Protocol):
+    """Decides whether the inputs and outputs of a request are kept; `request` and `responses` are the protocol's."""
+
+    def take(self, record: "RequestRecord", request: Any, responses: Any, failed: bool) -> None:
+        """Fills in `captured` of a record whose other fields are there, but for its status."""
+
+
 class RequestSink(Protocol):
     """Where the records of requests go that are over, as the log in PostgreSQL; no sink of metrics."""
 
@@ -36,6 +54,7 @@ class RequestRecord(Timings):
 
     # Written and read several times as fast as attributes whose defaults are the class's.
     __slots__ = (
+        "captured",
         "cold_start",
         "digest",
         "ended",
@@ -50,6 +69,7 @@ class RequestRecord(Timings):
         "received",
         "route",
         "rows",
+        "sampler",
         "sent",
         "sink",
         "span",
@@ -75,6 +95,8 @@ class RequestRecord(Timings):
         self.taken = self.loading = self.loaded = self.ended = 0
         self.span: Span | None = None
         self.sink: RequestSink | None = None
+        self.sampler: Sampler | None = None
+        self.captured: tuple[CapturedTensor, ...] = ()
         self.payloads: Payloads | None = None
 
     def end(self) -> None:

@@ -33,5 +33,5 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, package: str) -> Non
         return None if name == package else util.find_spec(name)
 
     monkeypatch.setattr(port, "find_spec", found)
-    with pytest.raises(InvalidSettings, match=rf"pip install 'inferry\[grpc\]' \(no {package}\)"):
+    with pytest.raises(InvalidSettings, match=rf"extra 'grpc': pip install .* \(no {package}\)"):
         port.reserve(Settings(grpc_port=free_port()))

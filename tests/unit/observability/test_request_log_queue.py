@@ -31,16 +31,16 @@ class Kept:
         self.may_go_on.set()
         self.closed = False
 
-    def rows(self, records: Sequence[RequestRecord]) -> bytes:
-        """Of ten bytes each."""
-        return b"".join(record.request_id.ljust(10).encode() for record in records)
+    def block(self, records: Sequence[RequestRecord]) -> Block:
+        """Of ten bytes for each record."""
+        return Block(len(records), 10 * len(records), [record.request_id for record in records])
 
     def write(self, blocks: Sequence[Block]) -> None:
         self.tries += 1
         self.may_go_on.wait(30)
         if self.failure is not None:
             raise self.failure
-        self.ids += [name for block in blocks for name in block.rows.decode().split()]
+        self.ids += [name for block in blocks for name in block.content]
         self.batches.append(sum(block.size for block in blocks))
 
     def close(self) -> None:
@@ -222,7 +222,7 @@ def test_the_end_is_the_end_for_a_store_that_fails(caplog: pytest.LogCaptureFixt
 
 def test_a_record_that_can_not_be_written_fails_nobody(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Kept):
-        def rows(self, records: Sequence[RequestRecord]) -> bytes:
+        def block(self, records: Sequence[RequestRecord]) -> Block:
             raise ZeroDivisionError
 
     metrics = Metrics()

@@ -450,7 +450,7 @@ def test_what_is_counted(service: Make) -> None:
         from inferry.service import Account
 
         with Account(model, None) as account:
-            account.decoded()
+            account.decoded(asked)
             await subject.infer(model, asked, account, owner="")
             account.inferred()
             account.answered(2)

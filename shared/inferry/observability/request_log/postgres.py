@@ -15,13 +15,16 @@ from inferry.errors import InvalidSettings
 from inferry.observability.record import RequestRecord
 from inferry.observability.request_log import schema
 from inferry.observability.request_log.request_log import Block, NotWritten
-from inferry.observability.request_log.rows import COLUMNS, END, HEAD, rows
+from inferry.observability.request_log.rows import COLUMNS, END, HEAD, TENSOR_COLUMNS, offset, rows, tensors
 from inferry.settings import Settings
 
 log = logging.getLogger("inferry")
 
-_COPY = sql.SQL("COPY inferry.requests ({}) FROM STDIN (FORMAT BINARY)").format(
-    sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
+_COPY, _COPY_TENSORS = (
+    sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier("inferry", table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    for table, columns in (("requests", COLUMNS), ("tensors", TENSOR_COLUMNS))
 )
 # Seconds that the server may say nothing, some more than it may take for a batch.
 _SILENCE = 15.0
@@ -53,6 +56,8 @@ _NOT_A_URL = (
     "REQUEST_LOG_URL must be a URL of PostgreSQL's, such as postgresql://user@host/database; in a user, a password or "
     "a name, write other characters than letters and digits as %XX"
 )
+# Bytes of a kept tensor beside its data, about.
+_TENSOR = 1_000
 # What is wrong with values of a row stays wrong.
 _BAD_DATA = "22"
 
@@ -82,18 +87,27 @@ class Postgres:
         # Until when nothing more is said of a partition that is missing.
         self._quiet = 0.0
 
-    def rows(self, records: Sequence[RequestRecord]) -> bytes:
-        """Those of the table, as COPY takes them."""
-        return rows(records, self._service)
+    def block(self, records: Sequence[RequestRecord]) -> Block:
+        """The rows of the table `requests`, as COPY takes them, and those of the table `tensors`."""
+        since = offset()
+        content, kept = rows(records, self._service, since), tensors(records, since)
+        weight = len(content) + sum(_TENSOR + len(row[-2] or b"") for row in kept)
+        return Block(len(records), weight, (content, kept))
 
     def write(self, blocks: Sequence[Block]) -> None:
         """Writes all of them in one transaction, or raises NotWritten."""
-        content = b"".join((HEAD, *(block.rows for block in blocks), END))
+        content = b"".join((HEAD, *(block.content[0] for block in blocks), END))
+        kept = [row for block in blocks for row in block.content[1]]
         try:
             connection = self._ready()
             connection.execute(_BEGIN)
             with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
                 copy.write(content)
+            if kept:
+                with connection.cursor() as cursor, cursor.copy(_COPY_TENSORS) as copy:
+                    copy.set_types([*TENSOR_COLUMNS.values()])
+                    for row in kept:
+                        copy.write_row(row)
         except schema.Unusable as exc:
             self.close()
             raise NotWritten(str(exc)) from exc

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from inferry.errors import InvalidSettings, extra
 from inferry.observability.access_log import is_probe
@@ -38,10 +38,11 @@ class NotWritten(Exception):
 
 
 class Block(NamedTuple):
-    """Several rows as their store has them; `size` is how many they are."""
+    """Several records as their store has them; `size` is how many they are, `weight` about how many bytes."""
 
     size: int
-    rows: bytes
+    weight: int
+    content: Any
 
 
 class Store(Protocol):
@@ -49,7 +50,7 @@ class Store(Protocol):
 
     name: str
 
-    def rows(self, records: Sequence[RequestRecord]) -> bytes:
+    def block(self, records: Sequence[RequestRecord]) -> Block:
         """What is to be written of requests that are over. It is quick: requests wait."""
 
     def write(self, blocks: Sequence[Block]) -> None:
@@ -129,14 +130,14 @@ class RequestLog:
                 self._overflow(len(some))
                 return
             try:
-                block = Block(len(some), self._store.rows(some))
+                block = self._store.block(some)
             except Exception:
                 # One bad record would else be the end of requests that are fine.
                 log.exception("%d requests can't be written to %s", len(some), self._store.name)
                 self._drop(len(some))
                 return
             self._waiting.append(block)
-            self._size += len(block.rows)
+            self._size += block.weight
             self._count += block.size
             is_enough = self._count >= _TOGETHER
         if is_enough:
@@ -196,7 +197,7 @@ class RequestLog:
             count = 0
             for block in blocks:
                 self._waiting.popleft()
-                self._size -= len(block.rows)
+                self._size -= block.weight
                 count += block.size
             self._count -= count
             return count

@@ -12,7 +12,8 @@ Database: TypeAlias = Connection[Any]
 AHEAD = 7
 # One process at a time changes tables: a key of PostgreSQL's advisory locks, "inferry" in ASCII.
 _LOCK = 0x696E6665727279
-_PARTITION = "requests_%Y%m%d"
+# Each has a partition for a day.
+TABLES: tuple[str, ...] = ("requests", "tensors")
 
 
 class Migration(NamedTuple):
@@ -62,6 +63,27 @@ MIGRATIONS: tuple[Migration, ...] = (
             ) PARTITION BY RANGE (time)
             """,
             "CREATE INDEX ON inferry.requests (request_id)",
+        ),
+    ),
+    Migration(
+        1,
+        (
+            """
+            CREATE TABLE inferry.tensors (
+                time timestamptz NOT NULL,
+                request_id text,
+                model text NOT NULL,
+                version text NOT NULL,
+                digest text NOT NULL,
+                kind text NOT NULL,
+                name text NOT NULL,
+                datatype text NOT NULL,
+                shape bigint[] NOT NULL,
+                data bytea,
+                sha256 text NOT NULL
+            ) PARTITION BY RANGE (time)
+            """,
+            "CREATE INDEX ON inferry.tensors (request_id)",
         ),
     ),
 )
@@ -152,27 +174,29 @@ def maintain(
         schema = look(database)
         check(database, schema, migrations)
         today = datetime.now(UTC).date()
-        known = _partitions(database)
+        known = {table: _partitions(database, table) for table in TABLES}
         # What waited while the database was away may be of yesterday.
         wanted = [today + timedelta(days) for days in range(-1, AHEAD + 1)]
-        added = [_add(database, day) for day in wanted if day not in known]
+        added = [_add(database, table, day) for table in TABLES for day in wanted if day not in known[table]]
         version, _ = _version(database, schema)
     dropped: list[str] = []
     in_use: list[str] = []
     if retention:
-        for day in sorted(day for day in known if (today - day).days > retention):
-            (dropped if _drop(database, day) else in_use).append(f"{day:{_PARTITION}}")
+        for table in TABLES:
+            for day in sorted(day for day in known[table] if (today - day).days > retention):
+                (dropped if _drop(database, table, day) else in_use).append(_name(table, day))
     return Changes(version, added, dropped, in_use)
 
 
 def has_tomorrow(database: Database) -> bool:
     """Whether tomorrow has a partition already."""
-    return datetime.now(UTC).date() + timedelta(1) in _partitions(database)
+    return datetime.now(UTC).date() + timedelta(1) in _partitions(database, TABLES[0])
 
 
 def grant(database: Database, role: str) -> None:
     """Lets a role write requests, and nothing else. Errors are psycopg's."""
-    for right in ("USAGE ON SCHEMA inferry", "INSERT ON inferry.requests", "SELECT ON inferry.migrations"):
+    rights = ("USAGE ON SCHEMA inferry", "INSERT ON inferry.requests, inferry.tensors", "SELECT ON inferry.migrations")
+    for right in rights:
         database.execute(sql.SQL("GRANT {} TO {}").format(sql.SQL(right), sql.Identifier(role)))
 
 
@@ -201,32 +225,35 @@ def _migrate(database: Database, version: int, migrations: Sequence[Migration]) 
             )
 
 
-def _partitions(database: Database) -> set[date]:
+def _name(table: str, day: date) -> str:
+    return f"{table}_{day:%Y%m%d}"
+
+
+def _partitions(database: Database, table: str) -> set[date]:
     """The days that have a partition; what has another name is somebody's own."""
     rows = database.execute(
         "SELECT c.relname FROM pg_inherits AS i JOIN pg_class AS c ON c.oid = i.inhrelid "
-        "WHERE i.inhparent = 'inferry.requests'::regclass AND c.relname ~ '^requests_[0-9]{8}$'"
+        "WHERE i.inhparent = %s::regclass AND c.relname ~ %s",
+        [f"inferry.{table}", f"^{table}_[0-9]{{8}}$"],
     )
-    return {datetime.strptime(name, _PARTITION).replace(tzinfo=UTC).date() for (name,) in rows}
+    return {datetime.strptime(name[-8:], "%Y%m%d").replace(tzinfo=UTC).date() for (name,) in rows}
 
 
-def _add(database: Database, day: date) -> str:
+def _add(database: Database, table: str, day: date) -> str:
     """Adds a day's partition. One that is made first and attached then waits for nobody who reads."""
-    name = f"{day:{_PARTITION}}"
-    partition = sql.Identifier("inferry", name)
+    name = _name(table, day)
+    whole, partition = sql.Identifier("inferry", table), sql.Identifier("inferry", name)
     bounds = [sql.Literal(f"{bound.isoformat()} 00:00+00") for bound in (day, day + timedelta(1))]
-    database.execute(sql.SQL("CREATE TABLE {} (LIKE inferry.requests INCLUDING ALL)").format(partition))
+    database.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(partition, whole))
     database.execute(
-        sql.SQL("ALTER TABLE inferry.requests ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-            partition, *bounds
-        )
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(whole, partition, *bounds)
     )
     return name
 
 
-def _drop(database: Database, day: date) -> bool:
+def _drop(database: Database, table: str, day: date) -> bool:
     """Drops a day's partition; False where somebody reads the table: writers would wait behind us."""
-    partition = sql.Identifier("inferry", f"{day:{_PARTITION}}")
+    partition = sql.Identifier("inferry", _name(table, day))
     try:
         with database.transaction():
             database.execute("SET LOCAL lock_timeout = '1s'")
