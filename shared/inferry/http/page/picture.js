@@ -66,9 +66,12 @@ export function picture(spec, how) {
     }
     reveal(false);
     show(null);
+    // A picture before the first frame would be an empty one.
+    shot.disabled = true;
     camera.hidden = false;
     video.srcObject = stream;
     await video.play();
+    shot.disabled = false;
     shot.focus();
   }
 
