@@ -185,6 +185,22 @@ def test_a_table(opened: Opened) -> None:
     assert [float(line.split(",")[-1]) for line in rows] == pytest.approx([256.5348, 111.15196], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("model", "path"), [("newsline", "/predict"), ("newsline/1", "/v2/models/newsline/versions/1/infer")]
+)
+def test_a_table_of_texts(opened: Opened, model: str, path: str) -> None:
+    """/predict proves that the rows are apart; a version that is named gets them one by one."""
+    page = opened(f"/#/{model}")
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.get_by_text("Many rows: a table").click()
+    page.get_by_label("Rows as CSV").fill('text\n"Shares fall, and fall"\nTeam wins the final\n')
+    page.get_by_role("button", name="Predict all rows").click()
+    page.get_by_text("2 rows in").wait_for()
+    assert page.locator("details.panel td:nth-child(3)").all_inner_texts() == ["business", "sport"]
+    assert {url.partition("127.0.0.1")[2].partition("/")[2] for url in sent} == {path[1:]}
+
+
 def test_a_table_of_one_input_in_a_file(opened: Opened, tmp_path: Path) -> None:
     """1,201 rows, which are more than one request."""
     pixels = example("digits")["inputs"][0]["data"]
@@ -318,6 +334,18 @@ def test_a_picture_is_dropped(opened: Opened, photo: Path) -> None:
     drop(page, ".drop", photo)
     assert predicted(page)
     page.locator("rect.box").wait_for(state="attached")
+
+
+def test_a_picture_of_the_last_tries(opened: Opened, photo: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 30), (255, 0, 0)).save(tmp_path / "second.png")
+    page = opened("/#/red-pad")
+    for path in (photo, tmp_path / "second.png"):
+        page.get_by_label("A picture, dropped here or chosen").set_input_files(path)
+        predicted(page)
+        page.get_by_role("status").get_by_text(path.name).wait_for()
+    page.locator(".tries button").nth(1).click()
+    page.get_by_role("status").get_by_text("photo.png").wait_for()
+    assert float(page.locator("rect.box").get_attribute("x")) == pytest.approx(RED[0], abs=2.6)
 
 
 def drop(page: Any, selector: str, path: Path) -> None:

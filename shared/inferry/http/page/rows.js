@@ -1,9 +1,9 @@
 // Many rows at once: a table as CSV, pasted or dropped, and its answers as a table and as CSV.
 
-import { ask, modelPath } from "./api.js";
-import { cells } from "./answer.js";
+import { ask, modelPath, parsed as parsedJson } from "./api.js";
+import { cells, ofPrediction } from "./answer.js";
 import { Wrong, bytes, download, h, newId, plural, short, table, takesFiles, time } from "./dom.js";
-import { decode, encode, sizeOf, valueOf } from "./wire.js";
+import { decode, encode, sizeOf, valueOf, written } from "./wire.js";
 
 const SHOWN = 100;
 // Rows of a request, where the model sets no limit.
@@ -54,14 +54,17 @@ export function tables(model, say) {
     const started = performance.now();
     const answers = [];
     let sent = 0;
-    const together = model.properties.rows === "proven" || model.max_batch_size ? model.max_batch_size || TOGETHER : 1;
+    // Together as tensors where rows are proven to be apart from one another; else to /predict, which proves it, or
+    // runs them one by one. That knows the served version only: another's rows are sent one by one.
+    const isProven = model.properties.rows === "proven";
+    const send = isProven || model.asked ? asTensors : asRows;
+    const together = !isProven && model.asked ? 1 : model.max_batch_size || TOGETHER;
     for (let start = 0; start < rows.length; start += together) {
       result.replaceChildren(h("p", {}, `${plural(start, "row")} of ${rows.length.toLocaleString("en")} done ...`));
       const inputs = tensors(model, wanted, rows.slice(start, start + together), start, area);
-      const request = encode(inputs);
-      sent += request.size;
-      const response = await ask(`${modelPath(model.name, model.asked)}/infer`, { method: "POST", body: request.body, headers: request.headers });
-      answers.push(...apart(decode(response.headers, response.buffer).outputs, inputs[0].shape[0]));
+      const found = await send(model, inputs);
+      sent += found.sent;
+      answers.push(...found.rows);
     }
     const took = performance.now() - started;
     const found = answers.map((outputs) => cells(model, outputs));
@@ -79,6 +82,24 @@ export function tables(model, say) {
     h("div", { class: "field" }, h("label", { for: id }, "Rows as CSV, with or without a line of names"), area,
       h("small", {}, `The columns: ${wanted.slice(0, 12).join(", ")}${wanted.length > 12 ? `, and ${wanted.length - 12} more` : ""}. A file may be dropped here.`)),
     h("div", { class: "row" }, h("label", { for: file.id }, "or a file"), file, button), result), load);
+}
+
+async function asTensors(model, inputs) {
+  const request = encode(inputs);
+  const response = await ask(`${modelPath(model.name, model.asked)}/infer`, { method: "POST", body: request.body, headers: request.headers });
+  return { sent: request.size, rows: apart(decode(response.headers, response.buffer).outputs, inputs[0].shape[0]) };
+}
+
+async function asRows(model, inputs) {
+  const count = inputs[0].shape[0];
+  const rows = Array.from({ length: count }, (_, row) => inputs.flatMap(({ data }) => {
+    const size = data.length / count;
+    return data.slice(row * size, (row + 1) * size).map(written);
+  }));
+  const features = rows.map((row) => (row.length === 1 ? row[0] : `[${row}]`));
+  const body = `{"model_name":${JSON.stringify(model.name)},"features":[${features}]}`;
+  const response = await ask("predict", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+  return { sent: body.length, rows: parsedJson(response.buffer).predictions.map((row) => ofPrediction(model, row)) };
 }
 
 const quoted = (value) => {
@@ -151,7 +172,8 @@ function tensors(model, wanted, rows, start, field) {
     const data = rows.flatMap((row, i) => row.map((_, j) => read(i, j, spec.datatype)));
     return [{ name: spec.name, datatype: spec.datatype, shape: shape(spec, wanted.length), data }];
   }
-  return inputs.map((spec) => ({
+  // In the order of a row's values, as /predict has it.
+  return wanted.map((name) => inputs.find((spec) => spec.name === name)).map((spec) => ({
     name: spec.name, datatype: spec.datatype, shape: shape(spec, 1), data: rows.map((_, i) => read(i, wanted.indexOf(spec.name), spec.datatype)),
   }));
 }
