@@ -318,6 +318,7 @@ def test_boxes_are_drawn_over_the_picture(opened: Opened, photo: Path, resize: s
     page.get_by_label("A picture, dropped here or chosen").set_input_files(photo)
     page.get_by_role("button", name="Predict", exact=True).click()
     page.locator("rect.box").wait_for(state="attached")
+    assert page.locator(".headline").inner_text() == f"1 × {LABELS[1]}"  # noqa: RUF001
     rect = page.locator("rect.box")
     x, y, width, height = (float(rect.get_attribute(name)) for name in ("x", "y", "width", "height"))
     # A pixel of 64 is 2.5 of the picture's.
@@ -479,7 +480,7 @@ def test_axe_finds_nothing(opened: Opened, photo: Path, screen: str) -> None:
     page = opened(**SCREENS[screen])
     for model in ("", "newsline", "diabetes", "digits", "kinds", "names", "encoder", "red-pad", "broken"):
         page.goto(f"{page.url.partition('#')[0]}#/{model}")
-        page.get_by_role("heading", level=1).or_(page.get_by_role("alert")).first.wait_for()
+        page.get_by_role("heading", level=1, name=model or "Models", exact=True).wait_for()
         if model and model not in ("broken", "digits"):
             if model == "red-pad":
                 page.get_by_label("A picture, dropped here or chosen").set_input_files(photo)

@@ -1,6 +1,6 @@
 // What a model answered, as bars with labels, tables, and boxes over the picture.
 
-import { boxes } from "./boxes.js";
+import { boxes, inWords } from "./boxes.js";
 import { h, plural, short, table } from "./dom.js";
 import { isFloat, isText, sizeOf, written } from "./wire.js";
 
@@ -19,6 +19,7 @@ export function answer(model, outputs, picture) {
 
 /** The answer in a line: the best class, or the only value. */
 export function headline(model, outputs) {
+  if (model.boxes) return inWords(model, outputs);
   for (const output of outputs) {
     const labels = labelsOf(model, output.name);
     if (labels.length && labels.length === output.data.length) {

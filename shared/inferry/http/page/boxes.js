@@ -19,7 +19,7 @@ export function boxes(model, outputs, picture) {
     const least = Number(range.value);
     const shown = found.filter(({ score }) => score >= least).map((box) => ({ ...box, at: inPicture(model, box.at, width, height) }));
     over.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const size = Math.max(width, height) / 40;
+    const size = Math.max(width, height) / 28;
     over.replaceChildren(...shown.flatMap(({ at: [x0, y0, x1, y1], name, score, number }) => [
       svg("rect", { x: x0, y: y0, width: Math.max(x1 - x0, 0), height: Math.max(y1 - y0, 0), class: `box c${number % 6}`, "stroke-width": size / 6 }),
       svg("text", { x: x0, y: Math.max(y0 - size / 4, size), "font-size": size, "stroke-width": size / 5, class: "boxname" }, `${name} ${short(100 * score, 2)} %`),
@@ -33,6 +33,13 @@ export function boxes(model, outputs, picture) {
   return h("section", { "aria-label": "Boxes" }, h("h3", {}, "Boxes"),
     h("div", { class: "stack" }, image, over),
     h("div", { class: "row" }, h("label", { for: range.id }, "Score at least"), range), state, rows);
+}
+
+/** What is in the picture by the boxes with a score that counts, in a line. */
+export function inWords(model, outputs) {
+  const names = list(model, outputs).filter(({ score }) => score >= THRESHOLD).map(({ name }) => name);
+  if (!names.length) return "nothing found";
+  return [...new Set(names)].map((name) => `${names.filter((each) => each === name).length} × ${name}`).join(", ");
 }
 
 /** The boxes, the best first: `at` as left, top, right, bottom of what the model sees, `number` of the class. */
