@@ -54,6 +54,13 @@ def test_a_model_that_can_not_be_served_says_why(opened: Opened) -> None:
     assert tile.get_by_role("link").count() == 0
 
 
+@pytest.mark.parametrize("name", ["nothing", "%", "%3Cimg%20src=x%20onerror=alert(1)%3E", "..%2f..%2fhealth"])
+def test_a_model_that_is_not_there(opened: Opened, name: str) -> None:
+    page = opened(f"/#/{name}")
+    assert re.match("unknown model|there is nothing", page.get_by_role("alert").inner_text())
+    assert page.locator("main img").count() == 0
+
+
 def test_text(opened: Opened) -> None:
     page = opened("/#/newsline")
     assert page.get_by_label("text").input_value() == example("newsline")["inputs"][0]["data"][0]

@@ -34,7 +34,7 @@ show();
 
 async function show() {
   if (location.hash === "#main") return;
-  const [name, version] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  const [name, version] = named(location.hash);
   current?.stop();
   current = null;
   const place = h("div");
@@ -49,6 +49,16 @@ async function show() {
   }
   document.title = name ? `${name} · inferry` : "inferry";
   if (document.activeElement === document.body) main.focus({ preventScroll: true });
+}
+
+/** The model, and perhaps the version, of an address: #/NAME/VERSION. */
+function named(hash) {
+  const parts = hash.replace(/^#\/?/, "").split("/");
+  try {
+    return parts.map(decodeURIComponent);
+  } catch {
+    return parts;
+  }
 }
 
 /** An error in words; one about the key opens the field for it. */
