@@ -59,6 +59,43 @@ def detector() -> bytes:
     )
 
 
+# What RED of test_page is in 64 x 64 pixels, 160 x 120 stretched to them, as each format writes it.
+BOXES: dict[str, dict[str, Any]] = {
+    "xywh": {"boxes": [[16, 32 / 3, 32, 32]], "scores": [0.9]},
+    "cxcywh": {"boxes": [[32, 80 / 3, 32, 32]], "scores": [0.9]},
+    "yxyx": {"boxes": [[1 / 6, 1 / 4, 2 / 3, 3 / 4]], "scores": [0.9], "unit": "relative"},
+    "xyxy": {"boxes": [[0, 0, 1, 1, 0.1, 0], [16, 32 / 3, 48, 128 / 3, 0.9, 1]]},
+    "by-class": {"boxes": [[16, 32 / 3, 48, 128 / 3]], "scores": [[0.2, 0.9]], "format": "xyxy"},
+}
+
+
+def fixed(outputs: Mapping[str, Any]) -> bytes:
+    """Finds the same in each `image`."""
+    values = {name: np.array([value], np.float32) for name, value in outputs.items()}
+    zero = [
+        helper.make_node("ReduceMax", ["image"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "nothing"], ["zero"]),
+    ]
+    constants = {"nothing": np.array(0, np.float32), **{f"{name}_found": value for name, value in values.items()}}
+    return onnx_models.model(
+        [*zero, *(helper.make_node("Add", [f"{name}_found", "zero"], [name]) for name in values)],
+        [onnx_models.tensor("image", "FP32", (1, 3, SIDE, SIDE))],
+        [onnx_models.tensor(name, "FP32", value.shape) for name, value in values.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+
+
+def finding(name: str) -> Mapping[str, bytes]:
+    found = dict(BOXES[name])
+    told = {"format": found.pop("format", name), "labels": LABELS, "unit": found.pop("unit", "pixels")}
+    return {
+        f"boxes-{name}/1/model.onnx": fixed(found),
+        f"boxes-{name}/config.json": card(
+            preprocess={"image": {"resize": "stretch"}}, postprocess={**{key: key for key in found}, **told}
+        ),
+    }
+
+
 def loudness() -> bytes:
     """Of the samples `wave` [n, m], `loudest` [n] and how many there are in a row, `count` [1]."""
     return onnx_models.model(
@@ -92,6 +129,7 @@ FILES: dict[str, bytes] = {
     **detecting("stretch"),
     **detecting("pad"),
     **detecting("crop"),
+    **{path: content for name in BOXES for path, content in finding(name).items()},
     "kinds/1/model.onnx": onnx_models.echo(
         {
             "flag": ("BOOL", ("n", 1)),

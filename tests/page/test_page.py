@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import AXE, headline, predicted
-from models_to_try import EXAMPLES, LABELS
+from models_to_try import BOXES, EXAMPLES, LABELS
 from PIL import Image, ImageDraw
 from servers import Server, environment
 
@@ -335,6 +335,19 @@ def test_boxes_are_drawn_over_the_picture(opened: Opened, photo: Path, resize: s
     page.get_by_label("Score at least").fill("0.99")
     assert page.locator("rect.box").count() == 0
     assert page.get_by_text("0 of 1 boxes").count() == 1
+
+
+@pytest.mark.parametrize("form", BOXES)
+def test_boxes_of_each_form(opened: Opened, photo: Path, form: str) -> None:
+    page = opened(f"/#/boxes-{form}")
+    page.get_by_label("A picture, dropped here or chosen").set_input_files(photo)
+    page.get_by_role("button", name="Predict", exact=True).click()
+    page.locator("rect.box").wait_for(state="attached")
+    rect = page.locator("rect.box")
+    x, y, width, height = (float(rect.get_attribute(name)) for name in ("x", "y", "width", "height"))
+    assert (x, y, x + width, y + height) == pytest.approx(RED, abs=0.1)
+    named = LABELS[1] if form in ("xyxy", "by-class") else LABELS[0]
+    assert page.locator("td").all_inner_texts()[:2] == [named, "0.9"]
 
 
 def test_a_picture_is_dropped(opened: Opened, photo: Path) -> None:

@@ -153,6 +153,8 @@ def _preprocess(value: Any, model: str) -> "dict[str, Preprocess] | None":
 
 
 _FLAG = ("true or false", lambda value, _: value if isinstance(value, bool) else None)
+
+
 def _rates(value: Any, _: str) -> dict[str, int] | None:
     if not isinstance(value, dict) or not all(
         type(rate) is int and 0 < rate <= MOST_SAMPLES for rate in value.values()
