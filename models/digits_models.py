@@ -13,6 +13,8 @@ from training import export, fit, on_grid, single_thread, split
 
 LABELS = [str(digit) for digit in range(10)]
 EPOCHS = 20
+# White on black; the pixels of the data set are from 0 to 16.
+PICTURES = {"resize": "stretch", "size": 8, "channels": "grey", "layout": "NCHW", "scale": 16 / 255}
 
 
 def build() -> Built:
@@ -29,6 +31,7 @@ def build() -> Built:
             f" perceptron ({perceptron.score(held, held_targets):.3f})."
         ),
         "warm_up": True,
+        "preprocess": {"pixels": PICTURES},
         "labels": {"output_probability": LABELS, "probabilities": LABELS},
         "example": example({"pixels": pixels}, answer),
     }

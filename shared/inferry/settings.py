@@ -16,7 +16,7 @@ _PREFIX = r"(s3|az|gs|memory)://[^/@:?]+(/[^?]*)?|(file://)?/+[^/].*"
 _SERVICE_LINK = r"(tcp|udp|sctp)://\S+"
 _BASE = r"(/[^/?#%\s]+)+/?|/"
 # How paths of the API itself begin: where a proxy takes it off, a base path like these could not be told from them.
-_OF_THE_API = ("docs", "health", "metrics", "openapi.json", "predict", "v1", "v2")
+_OF_THE_API = ("docs", "health", "metrics", "openapi.json", "page", "predict", "v1", "v2")
 _DIGEST = "[0-9a-fA-F]{64}"
 # Nothing that would turn the checks of a certificate off.
 _REDIS = r"rediss?://([^/@?#\s]*@)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?(/\d{0,9})?(\?ssl_ca_certs=[^&#\s]+)?"
@@ -137,6 +137,7 @@ class Settings:
     debug: bool = _setting(False, "Log every request of the local server, and at level DEBUG")
     host: str = _setting("127.0.0.1", "Address the local server listens on")
     port: int = _setting(8000, "Port the local server listens on; 0: any free one", 0)
+    page: str = _setting("", "Whether GET / is a page to browsers, true or false; empty: of `inferry serve`")
     grpc_port: int = _setting(0, "Second port of the local server, for the protocol over gRPC; 0: none", 0)
     shutdown_grace: float = _setting(
         5.0, "Seconds after SIGTERM during which the local server still responds, but is not ready", 0
@@ -153,6 +154,7 @@ class Settings:
             raise InvalidSettings(f"LOG_FORMAT must be text or json, got {self.log_format!r}")
         if self.emf_detail not in ("service", "model", "all"):
             raise InvalidSettings(f"EMF_DETAIL must be service, model or all, got {self.emf_detail!r}")
+        self.has_page(default=False)
         if self.base_path and not re.fullmatch(_BASE, self.base_path):
             raise InvalidSettings(f"BASE_PATH must be a path like /ml, got {self.base_path!r}")
         if self.base_path and (first := self.base_path.split("/")[1]) in _OF_THE_API:
@@ -160,6 +162,10 @@ class Settings:
         for name in ("port", "metrics_port", "grpc_port"):
             if getattr(self, name) > 65535:
                 raise InvalidSettings(f"{name.upper()} must be at most 65535, got {getattr(self, name)}")
+
+    def has_page(self, default: bool) -> bool:
+        """Whether browsers get a page at /; `default`: what holds where the settings say nothing of it."""
+        return _bool("PAGE", self.page) if self.page.strip() else default
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> "Settings":

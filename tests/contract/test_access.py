@@ -25,12 +25,22 @@ MISSING = {"error": "this needs an API key: send it in the header x-api-key, or 
 REFUSED = {"error": "the API key is not a valid one"}
 HEALTH = {"status": "ok", "name": "inferry", "version": inferry.__version__, "environment": "dev"}
 
-PUBLIC = ["/v2/health/live", "/v2/health/ready", "/health", "/", "/docs", "/docs/assets/{file}", "/openapi.json"]
+PUBLIC = [
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/health",
+    "/",
+    "/page/{file}",
+    "/docs",
+    "/docs/assets/{file}",
+    "/openapi.json",
+]
+ASSETS = {"docs_asset": "swagger-ui.css", "page_asset": "page.css"}
 IDS = [f"{route.method} {route.path}" for route in ROUTES]
 
 
 def path(route: Route) -> str:
-    values = {"{model}": "m", "{version}": "1", "{file}": "swagger-ui.css", "{region}": "r"}
+    values = {"{model}": "m", "{version}": "1", "{file}": ASSETS.get(route.operation, ""), "{region}": "r"}
     for name, value in values.items():
         route = Route(route.method, route.path.replace(name, value), route.operation)
     return route.path
@@ -42,7 +52,7 @@ def test_the_public_routes() -> None:
 
 @pytest.fixture
 def closed(app: Callable[..., ASGIApp]) -> ASGIApp:
-    return app(FILES, api_keys=(DIGEST,))
+    return app(FILES, api_keys=(DIGEST,), page="true")
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=IDS)

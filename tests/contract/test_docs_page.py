@@ -1,7 +1,5 @@
 """The documentation page comes whole from the server: it works where there is no internet."""
 
-import base64
-import hashlib
 import re
 import tomllib
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from inferry.http.routes import ROUTES
 from servers import Answer, Server, ask
 
 ASSETS = {
+    "/docs/assets/docs.js": "text/javascript; charset=utf-8",
     "/docs/assets/swagger-ui-bundle.js": "text/javascript; charset=utf-8",
     "/docs/assets/swagger-ui.css": "text/css; charset=utf-8",
     "/docs/assets/favicon-32x32.png": "image/png",
@@ -46,23 +45,21 @@ def test_the_page_loads_nothing_from_elsewhere(tiny: Server) -> None:
     page = answer.body.decode()
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert links(page) == set(ASSETS)
-    assert "url: '/openapi.json'" in page
     assert "://" not in page
     # Swagger UI would show the document to validator.swagger.io.
-    assert '"validatorUrl": null' in page
+    assert "validatorUrl: null" in tiny.ask("GET", "/docs/assets/docs.js").body.decode()
 
 
 def test_the_browser_lets_the_page_load_nothing_from_elsewhere(tiny: Server) -> None:
     """What its scripts ask for as well: the policy has no source but the server itself."""
     answer = tiny.ask("GET", "/docs")
     policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
-    (script,) = re.findall(rb"<script>(.*?)</script>", answer.body, re.DOTALL)
-    digest = base64.b64encode(hashlib.sha256(script).digest()).decode()
+    assert re.findall(rb"<script>|<style|style=|\son\w+=", answer.body) == []
     assert policy == {
         "default-src": "'none'",
         "connect-src": "'self'",
         "img-src": "'self' data:",
-        "script-src": f"'self' 'sha256-{digest}'",
+        "script-src": "'self'",
         "style-src": "'self' 'unsafe-inline'",
         "base-uri": "'none'",
         "form-action": "'none'",
@@ -95,7 +92,10 @@ def test_the_package_of_the_assets_is_in_every_image() -> None:
 
 @pytest.mark.parametrize("path", ASSETS)
 def test_assets_are_those_of_the_package(tiny: Server, path: str) -> None:
-    content = (files("fastapi_swagger") / "resources" / path.rpartition("/")[2]).read_bytes()
+    """But for the script that starts it, which is ours."""
+    name = path.rpartition("/")[2]
+    folder = files("inferry") / "http" if name == "docs.js" else files("fastapi_swagger") / "resources"
+    content = (folder / name).read_bytes()
     assert len(content) > 100
     assert tiny.ask("GET", path) == Answer(
         200, {"content-type": ASSETS[path], "content-length": str(len(content))}, content
@@ -111,7 +111,6 @@ def test_the_page_below_a_prefix(app: Callable[..., ASGIApp]) -> None:
     served = app({"m.onnx": onnx_models.identity()})
     page = ask(served, "GET", "/prod/docs", root_path="/prod").text
     assert links(page) == {f"/prod{path}" for path in ASSETS}
-    assert "url: '/prod/openapi.json'" in page
     document = ask(served, "GET", "/prod/openapi.json", root_path="/prod").json()
     assert document["servers"] == [{"url": "/prod"}]
 

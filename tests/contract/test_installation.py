@@ -135,3 +135,12 @@ def test_uvx_runs_the_command_from_a_wheel(wheel: Path, folder: Path) -> None:
     run_once = [sys.executable, "-m", "uv", "tool", "run", "--python", sys.executable, "--from", f"{wheel}[batch]"]
     done([*run_once, "inferry", *NEEDED["batch"]], folder)
     assert (folder / "out.parquet").stat().st_size > 0
+
+
+def test_the_page_is_in_it_and_small(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {entry.filename: entry.compress_size for entry in archive.infolist()}
+    files = [str(path.relative_to(ROOT / "shared")) for path in (ROOT / "shared/inferry/http/page").iterdir()]
+    assert len(files) > 10
+    assert sum(packed[file] for file in files) <= 60_000
+    assert "inferry/http/docs.js" in packed

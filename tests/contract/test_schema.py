@@ -79,6 +79,7 @@ def test_media_types(document: Any) -> None:
         "application/octet-stream",
         "application/openmetrics-text",
         "image/png",
+        "image/svg+xml",
         "text/css",
         "text/html",
         "text/javascript",

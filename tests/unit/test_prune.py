@@ -52,8 +52,22 @@ def test_another_name_for_the_loader(names: bytes, expected: bytes) -> None:
 def test_a_folder_is_pruned(tmp_path: Path) -> None:
     from prune import main
 
-    gone = ("numpy/random/x.so", "numpy/tests/test.py", "pyarrow/_dataset.cpython-313.so", "numpy-2.dist-info/RECORD")
-    kept = ("obstore/x.py", "pyarrow/libarrow.so.1", "numpy-2.dist-info/LICENSE", "pyarrow/lib.so")
+    names = "opentelemetry/semconv/_incubating/attributes"
+    gone = (
+        "numpy/random/x.so",
+        "numpy/tests/test.py",
+        "pyarrow/_dataset.cpython-313.so",
+        "numpy-2.dist-info/RECORD",
+        f"{names}/aws_attributes.py",
+        f"{names}/os_attributes.py",
+    )
+    kept = (
+        "obstore/x.py",
+        "pyarrow/libarrow.so.1",
+        "numpy-2.dist-info/LICENSE",
+        "pyarrow/lib.so",
+        f"{names}/otel_attributes.py",
+    )
     for name in (*gone, *kept, "pyarrow/libarrow_dataset.so.1"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +75,7 @@ def test_a_folder_is_pruned(tmp_path: Path) -> None:
     main(tmp_path)
     left = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     asks, instead = b"\0libarrow_dataset.so.1\0libc.so.6\0", b"\0libarrow.so.1\0\0\0\0\0\0\0\0\0libc.so.6\0"
-    assert left == {kept[0]: asks, kept[1]: instead, kept[2]: asks, kept[3]: instead}
+    assert left == {kept[0]: asks, kept[1]: instead, kept[2]: asks, kept[3]: instead, kept[4]: asks}
 
 
 def test_of_some_packages_the_bytecode_stays(tmp_path: Path) -> None:

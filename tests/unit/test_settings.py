@@ -88,6 +88,7 @@ DEFAULTS = {
     "DEBUG": False,
     "HOST": "127.0.0.1",
     "PORT": 8000,
+    "PAGE": "",
     "GRPC_PORT": 0,
     "SHUTDOWN_GRACE": 5.0,
     "WORKERS": 1,
@@ -148,6 +149,7 @@ def test_from_env() -> None:
         "ENABLE_METRICS": "false",
         "METRICS_SINKS": "prometheus,remote_write",
         "METRICS_PORT": "9100",
+        "PAGE": "true",
         "GRPC_PORT": "8001",
         "METRICS_INTERVAL": "1",
         "METRICS_TIMEOUT": "0.5",
@@ -222,6 +224,7 @@ def test_from_env() -> None:
         "ENABLE_METRICS": False,
         "METRICS_SINKS": ("prometheus", "remote_write"),
         "METRICS_PORT": 9100,
+        "PAGE": "true",
         "GRPC_PORT": 8001,
         "METRICS_INTERVAL": 1.0,
         "METRICS_TIMEOUT": 0.5,
@@ -297,6 +300,7 @@ NAMED: dict[str, st.SearchStrategy[Any]] = {
     "batch_input": st.just("") | PREFIXES,
     "batch_output": st.just("") | PREFIXES,
     "response_cache_url": st.sampled_from(["", "redis://h", "rediss://:a%20b@[::1]:6380/1?ssl_ca_certs=/ca.pem"]),
+    "page": st.sampled_from(("", "true", "false", "On")),
 }
 
 
@@ -440,6 +444,7 @@ NO_DIGEST = "API_KEYS must be SHA-256 digests (64 digits of hex), not the keys: 
         ("REQUEST_LOG_URL", "mysql://me:secret@db", "REQUEST_LOG_URL must begin with postgresql://"),
         ("REQUEST_LOG_RETENTION", "-1", "REQUEST_LOG_RETENTION must be at least 0, got -1"),
         ("TRACES", "otlp", "TRACES must be true or false, got 'otlp'"),
+        ("PAGE", "maybe", "PAGE must be true or false, got 'maybe'"),
         ("PORT", "-1", "PORT must be at least 0, got -1"),
         ("PORT", "65536", "PORT must be at most 65535, got 65536"),
         ("PORT", "http", "PORT must be a whole number, got 'http'"),

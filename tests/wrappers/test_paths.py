@@ -177,7 +177,8 @@ def seen(gateway: Gateway, event: Any) -> dict[str, str]:
         }
         pages = {
             "home": json.loads(found("GET", "/"))["docs"].removesuffix("/docs"),
-            "document": re.findall("url: '([^']*)/openapi.json'", page)[0],
+            # The script asks for ../../openapi.json, from where it is itself.
+            "document": re.findall('src="([^"]*)/docs/assets/docs.js"', page)[0],
             "servers": json.loads(found("GET", "/openapi.json"))["servers"][0]["url"].removesuffix("/"),
         }
     return {"later": headers["location"].partition(LATER)[0], **pages}

@@ -135,6 +135,7 @@ def _serving_app(settings: Settings, workers: Path | None) -> Any:
         intake=Intake(settings, clients, helper.waiting),
         client=clients,
         requests=requests,
+        page=True,
     )
     for problem in service.repository.problems:
         log.warning("left out: %s", problem)
@@ -227,6 +228,8 @@ def _greet(settings: Settings) -> None:
         print(formatter.event(logging.INFO, "serve:0", greeting, {"url": url, **grpc}, time.time_ns()).decode())
     else:
         print(greeting)
+        if settings.has_page(default=True):
+            print(f"  page     {url}/")
         print(f"  docs     {url}/docs")
         print(f"  models   curl {url}/v2/models")
         for address in grpc.values():

@@ -26,7 +26,7 @@ class Host(NamedTuple):
     `background` answers requests that are put off, which is else done by whoever finds their files; `helper` does,
     in another process, what would keep other clients waiting, `loading` the same for models that are uploaded; `intake`
     takes the bodies of several clients, and `client` tells whose the request is that is worked on; `requests` has the
-    record of each request that is over.
+    record of each request that is over. `page`: people open it in a browser, unless the settings say otherwise.
     """
 
     guard: "Guard | None" = None
@@ -37,3 +37,4 @@ class Host(NamedTuple):
     intake: "Intake | None" = None
     client: Client = nobody
     requests: "RequestSink | None" = None
+    page: bool = False

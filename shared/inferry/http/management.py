@@ -24,8 +24,9 @@ from inferry.http.bodies import Document
 from inferry.http.content import Body, Large, read_body
 from inferry.http.docs import Documentation
 from inferry.http.errors import error_response, json_response
+from inferry.http.home import Home
 from inferry.http.host import Host
-from inferry.http.routes import DATA_PLANE, PAGES, ROUTES, RouteNotFound
+from inferry.http.routes import DATA_PLANE, HOME, PAGES, ROUTES, RouteNotFound
 from inferry.http.row_bodies import RowModel
 from inferry.observability import context
 from inferry.observability.record import current_record
@@ -74,10 +75,11 @@ def create_management(service: Service, host: Host) -> FastAPI:
     app.add_middleware(_Failures)
     app.add_exception_handler(InferryError, _error)
     app.add_exception_handler(HTTPException, _error)
-    management, documentation = Management(service, host), Documentation(service, app)
+    management, documentation, home = Management(service, host), Documentation(service, app), Home(service, host)
     endpoints = dict.fromkeys(DATA_PLANE, _of_the_data_plane)
     endpoints |= {name: MethodType(function, management) for name, function in _MANAGEMENT.items()}
     endpoints |= {name: MethodType(function, documentation) for name, function in _DOCUMENTATION.items()}
+    endpoints |= {name: MethodType(function, home) for name, function in _HOME.items()}
     for route in ROUTES:
         app.add_api_route(
             route.path,
@@ -230,9 +232,6 @@ class Management:
     async def unsupported(self, request: HTTPRequest) -> HTTPResponse:
         raise NotSupported(f"{request.url.path} is a part of the protocol that inferry doesn't offer")
 
-    async def home(self, request: HTTPRequest) -> HTTPResponse:
-        return _json({"status": "alive", "docs": link(request.scope, "/docs")})
-
     def _rising(self, model: str) -> list[str]:
         """The versions that can be asked for, numbers behind other names."""
         return self._repository.offered(model)[::-1]
@@ -355,10 +354,11 @@ async def _of_the_data_plane() -> HTTPResponse:
 
 # By operation. One that is missing ends the import, and not a request some day.
 _DOCUMENTATION = {name: getattr(Documentation, name) for name in PAGES}
+_HOME = {name: getattr(Home, name) for name in HOME}
 _MANAGEMENT = {
     route.operation: getattr(Management, route.operation)
     for route in ROUTES
-    if route.operation not in DATA_PLANE | PAGES
+    if route.operation not in DATA_PLANE | PAGES | HOME
 }
 
 

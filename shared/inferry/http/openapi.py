@@ -152,6 +152,7 @@ RESPONSES: dict[str, Any] = {
     "v1_model": ModelReady,
     "v1_predict": V1Predictions,
     "home": dict[str, str],
+    "page_model": dict[str, Any],
     "openapi": dict[str, Any],
 }
 
@@ -225,6 +226,8 @@ _CONTENT: dict[str, dict[str, Any]] = {
     "deferred": {"application/json": {}, "application/octet-stream": _BINARY},
     "metrics": {"text/plain": _TEXT, "application/openmetrics-text": _TEXT},
     "docs": {"text/html": _TEXT},
+    "home": {"application/json": {}, "text/html": _TEXT},
+    "page_asset": {"text/javascript": _TEXT, "text/css": _TEXT, "image/svg+xml": _TEXT},
     "docs_asset": {"text/javascript": _TEXT, "text/css": _TEXT, "image/png": _BINARY},
 }
 _HEADER_LENGTH = {

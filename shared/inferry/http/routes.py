@@ -121,15 +121,19 @@ ROUTES = (
     *_unsupported("Logging", "GET /v2/logging", "POST /v2/logging"),
     *_shared_memory("system"),
     *_shared_memory("cuda"),
-    Route("GET", "/", "home", "Where to look next", "Server", public=True),
+    Route("GET", "/", "home", "Where to look next; a page to browsers", "Server", public=True),
+    Route("GET", "/page/{file}", "page_asset", "Files of the page at / for browsers", "Server", public=True),
+    Route("GET", "/page/models/{model}", "page_model", "What the page shows of a model", "Server"),
+    Route("GET", "/page/models/{model}/versions/{version}", "page_model", "What the page shows of a model", "Server"),
     Route("GET", "/docs", "docs", "This page", "Server", public=True),
     Route("GET", "/docs/assets/{file}", "docs_asset", "Files of the documentation page", "Server", public=True),
     Route("GET", "/openapi.json", "openapi", "OpenAPI description", "Server", public=True),
 )
 
-# The operations that are answered without FastAPI, and those that document all of them.
+# The operations that are answered without FastAPI, those that document all of them, and those of the page at /.
 DATA_PLANE = frozenset(("infer", "model_ready", "live", "ready", "health", "metrics"))
 PAGES = frozenset(("docs", "docs_asset", "openapi"))
+HOME = frozenset(("home", "page_asset", "page_model"))
 
 # Those of all paths; "" of the root.
 FIRST_SEGMENTS = frozenset(route.path.split("/")[1] for route in ROUTES)

@@ -7,6 +7,7 @@ from inferry import process
 from inferry.errors import InferryError, InvalidModel
 from inferry.observability.stats import ModelStats
 from inferry.protocol import class_names
+from inferry.protocol.signature import Signature
 from inferry.repository.content import Content
 from inferry.runtime import onnx_file
 from inferry.runtime.model import WARM_UP_TIMEOUT, Model
@@ -51,12 +52,9 @@ def load(
         session.notes += content.agree(session.signature)
     if content.size >= LARGE:
         process.trim()
-    class_names.check(config.labels, session.signature, f"version {version} of model '{name}'", shared)
-    if config.preprocess:
-        from inferry.runtime import preprocess
-
-        what = f"version {version} of model '{name}'"
-        config = config._replace(preprocess=preprocess.settled(config.preprocess, session.signature, what, shared))
+    what = f"version {version} of model '{name}'"
+    class_names.check(config.labels, session.signature, what, shared)
+    config = _settled(config, session.signature, what, shared)
     dynamic = content.file.numerics.dynamic
     proof = RowProof(session, content.digest, config.rows == "joined", verdicts, dynamic)
     facts = (content.digest, content.size)
@@ -76,6 +74,27 @@ def load(
         _check_batching(model)
     stats.serves(batched=config.max_batch_size > 0, keeps_responses=model.keeps_responses)
     return model
+
+
+def _settled(config: ModelConfig, signature: Signature, what: str, shared: bool) -> ModelConfig:
+    """The config with what the signature says of its images, boxes and sound. InvalidModel where they don't fit it.
+
+    Each is imported where there is something of it: most models have none.
+    """
+    if config.preprocess:
+        from inferry.runtime import preprocess
+
+        config = config._replace(preprocess=preprocess.settled(config.preprocess, signature, what, shared))
+    if config.postprocess:
+        from inferry.runtime import boxes
+
+        labels = {name: config.labels.get(name) or spec.labels for name, spec in signature.outputs.items()}
+        config = config._replace(postprocess=boxes.settled(config.postprocess, signature, labels, what, shared))
+    if config.sound:
+        from inferry.runtime import sound
+
+        config = config._replace(sound=sound.settled(config.sound, signature, what, shared))
+    return config
 
 
 def _warm_up(model: Model) -> tuple[int, Kind | None]:

@@ -59,6 +59,21 @@ def named_axes(model: Model) -> dict[str, str]:
     return {name: axes for name, spec in specs.items() if (axes := row_proof.axes(spec))}
 
 
+def shown(model: Model, versions: list[str]) -> dict[str, Any]:
+    """What a page for people needs to know of a model: its metadata, and beside them what only its config says."""
+    return {
+        **metadata(model, versions),
+        "version": model.version,
+        "max_batch_size": model.signature.max_batch_size,
+        "optional": [spec.name for spec in model.signature.inputs.values() if spec.optional],
+        "columns": model.columns,
+        "example": example(model),
+        "images": {name: how._asdict() for name, how in model.preprocess.items()},
+        "sound": model.config.sound,
+        "boxes": model.boxes._asdict() if model.boxes else None,
+    }
+
+
 def config(model: Model) -> dict[str, Any]:
     """Triton's ModelConfig message as JSON, as far as ONNX models have it."""
     signature, batched = model.session.signature, model.session.signature.max_batch_size > 0

@@ -23,6 +23,7 @@ from inferry.runtime.session import Session
 from inferry.runtime.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from inferry.runtime.boxes import Boxes
     from inferry.runtime.preprocess import Preprocess
 
 WARM_UP_TIMEOUT = 60.0
@@ -98,6 +99,11 @@ class Model:
     def preprocess(self) -> "Mapping[str, Preprocess]":
         """How images become rows, by input."""
         return self.config.preprocess
+
+    @property
+    def boxes(self) -> "Boxes | None":
+        """Which outputs are boxes in an image, where the config says it."""
+        return self.config.postprocess
 
     @property
     def waiting(self) -> int:

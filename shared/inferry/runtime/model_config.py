@@ -9,12 +9,15 @@ import orjson
 from inferry.errors import InvalidModel
 
 if TYPE_CHECKING:
+    from inferry.runtime.boxes import Boxes
     from inferry.runtime.preprocess import Preprocess
 
 # More threads make no run shorter, and each of a client's own config would cost the server memory.
 MOST_THREADS = 256
 # A crowd that waits longer for company waits for nothing.
 MOST_DELAY_US = 1_000_000
+# Browsers resample to no more.
+MOST_SAMPLES = 96_000
 
 # Not a view of one: configs of large uploads come from another process, pickled.
 _NOTHING: Mapping[str, Any] = {}
@@ -39,7 +42,8 @@ class ModelConfig(NamedTuple):
     row; `max_queue_size`: requests that may wait; `example`: {"inputs": [...], "expect": {...}}, the inputs as in an
     inference request; `warm_up`: run the example when the model loads; `threads`: of its session, 0 for
     INTRA_OP_THREADS; `rows`: "joined" has rows run together without a proof; `preprocess`: how images become rows, by
-    input; `response_cache`: whether responses are kept.
+    input; `response_cache`: whether responses are kept; `postprocess`: which outputs are boxes in an image; `sound`:
+    samples per second, by input.
     """
 
     description: str = ""
@@ -56,6 +60,8 @@ class ModelConfig(NamedTuple):
     rows: str = ""
     preprocess: Mapping[str, "Preprocess"] = _NOTHING
     response_cache: ResponseCache = ResponseCache()
+    postprocess: "Boxes | None" = None
+    sound: Mapping[str, int] = _NOTHING
 
 
 def parse_config(text: bytes, model: str) -> ModelConfig:
@@ -147,6 +153,22 @@ def _preprocess(value: Any, model: str) -> "dict[str, Preprocess] | None":
 
 
 _FLAG = ("true or false", lambda value, _: value if isinstance(value, bool) else None)
+
+
+def _rates(value: Any, _: str) -> dict[str, int] | None:
+    if not isinstance(value, dict) or not all(
+        type(rate) is int and 0 < rate <= MOST_SAMPLES for rate in value.values()
+    ):
+        return None
+    return value
+
+
+def _postprocess(value: Any, model: str) -> "Boxes | None":
+    from inferry.runtime.boxes import CHECKS, Boxes  # for few: most models find no boxes
+
+    return Boxes(**_known(CHECKS, value, model, "postprocess.")) if isinstance(value, dict) else None
+
+
 _CHECKS = {
     "description": ("a string", _string),
     "labels": ("an object of output names to arrays of labels", _labels),
@@ -161,6 +183,8 @@ _CHECKS = {
     "warm_up": _FLAG,
     "rows": ('"joined"', lambda value, _: value if value == "joined" else None),
     "preprocess": ("an object of input names to objects that say how their images are read", _preprocess),
+    "postprocess": ("an object that says which outputs are boxes", _postprocess),
+    "sound": (f"an object of input names to samples per second, up to {MOST_SAMPLES}", _rates),
     "threads": _count_to(MOST_THREADS, ""),
     "response_cache": ("an object with 'enable'", _response_cache),
     "enable": _FLAG,

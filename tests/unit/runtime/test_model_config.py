@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferry.errors import InvalidModel
+from inferry.runtime.boxes import Boxes
 from inferry.runtime.model_config import DynamicBatching, ModelConfig, ResponseCache, parse_config
 from inferry.runtime.preprocess import Preprocess
 
 KEYS = (
     "description, labels, max_batch_size, dynamic_batching, max_queue_size, default_version, sha256, columns, "
-    "example, warm_up, threads, rows, preprocess, response_cache"
+    "example, warm_up, threads, rows, preprocess, response_cache, postprocess, sound"
 )
 
 
@@ -40,6 +41,8 @@ def test_no_key_is_required() -> None:
         "rows": "",
         "preprocess": {},
         "response_cache": ResponseCache(enable=False),
+        "postprocess": None,
+        "sound": {},
     }
 
 
@@ -49,7 +52,8 @@ def test_every_key() -> None:
         "max_batch_size": 64, "dynamic_batching": {"max_queue_delay_us": 500}, "max_queue_size": 10,
         "default_version": "2", "sha256": {"1": "ab", "2": "cd"}, "columns": ["age", "sex"],
         "example": {"inputs": [{"name": "x"}], "expect": {"y": [1]}}, "warm_up": true, "threads": 2,
-        "rows": "joined", "preprocess": {"image": {"resize": "crop", "size": 224}}, "response_cache": {"enable": true}
+        "rows": "joined", "preprocess": {"image": {"resize": "crop", "size": 224}}, "response_cache": {"enable": true},
+        "postprocess": {"boxes": "y", "format": "xywh", "labels": ["cat"]}, "sound": {"wave": 16000}
     }"""
     assert list(json.loads(text)) == KEYS.split(", ") == list(ModelConfig._fields)
     assert parse_config(text.encode(), "m") == ModelConfig(
@@ -67,6 +71,8 @@ def test_every_key() -> None:
         rows="joined",
         preprocess={"image": Preprocess("crop", (224, 224))},
         response_cache=ResponseCache(enable=True),
+        postprocess=Boxes("y", format="xywh", labels=("cat",)),
+        sound={"wave": 16000},
     )
 
 
@@ -112,6 +118,8 @@ BAD = [
     ("rows", "true", '"joined"'),
     ("preprocess", "[]", "an object of input names to objects that say how their images are read"),
     ("response_cache", "true", "an object with 'enable'"),
+    ("postprocess", "true", "an object that says which outputs are boxes"),
+    ("sound", '{"wave":"16000"}', "an object of input names to samples per second, up to 96000"),
     ("dynamic_batching", "true", "an object"),
     ("dynamic_batching", "null", "an object"),
 ]
