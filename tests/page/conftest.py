@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import AXE, ROOT, TOOLS
 
-ROOT = Path(__file__).parents[2]
-TOOLS = ROOT / ".tools" / "page"
-AXE = TOOLS / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 # Playwright, and the contract tests' helpers.
 sys.path[1:1] = [str(TOOLS), str(ROOT / "tests" / "contract")]
 
@@ -30,25 +28,6 @@ ARGUMENTS = (
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 )
-
-
-def predicted(page: Any) -> str:
-    """The headline of the answer, after a click on Predict."""
-    page.get_by_role("button", name="Predict", exact=True).click()
-    return headline(page)
-
-
-def headline(page: Any) -> str:
-    page.locator(".headline:visible, .error:visible").first.wait_for()
-    assert page.locator(".error:visible").all_inner_texts() == []
-    text: str = page.locator(".headline").inner_text()
-    return text
-
-
-def tries_newsline(page: Any) -> None:
-    """The form of the model newsline is open: a headline is put into its section."""
-    page.get_by_label("text").fill("Shares fall after bank warns of losses")
-    assert predicted(page).startswith("business (")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import AXE, headline, predicted
+from browsing import AXE, headline, predicted
 from models_to_try import BOXES, EXAMPLES, LABELS
 from PIL import Image, ImageDraw
 from servers import Server, environment

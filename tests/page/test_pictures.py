@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import predicted
+from browsing import predicted
 from PIL import Image
 from test_page import draw
 

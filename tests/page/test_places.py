@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import servers
-from conftest import ROOT, tries_newsline
+from browsing import ROOT, tries_newsline
 from models_to_try import EXAMPLES
 from servers import Server, serving
 

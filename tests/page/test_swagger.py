@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import AXE
+from browsing import AXE
 from models_to_try import EXAMPLES
 from servers import Server
 
