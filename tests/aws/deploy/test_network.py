@@ -90,7 +90,7 @@ def test_a_file_that_arrives_is_predicted(files: Files) -> None:
 
 @pytest.fixture(scope="module")
 def caller(files: Files) -> dict[str, str]:
-    return files.environment.user("caller", CALLER)
+    return files.environment.user("of-the-network", CALLER)
 
 
 def test_who_comes_by_no_endpoint_is_refused(files: Files, caller: dict[str, str]) -> None:
@@ -108,7 +108,7 @@ def test_a_prediction(files: Files, account: Account, caller: dict[str, str]) ->
     client.update_rest_api(restApiId=api["id"], patchOperations=[change])
     answer = environment.predict_signed(caller)
     assert (answer.status_code, answer.json()["outputs"][0]["data"]) == (200, [7]), answer.text
-    assert environment.predict_signed(environment.user("another")).status_code == 403
+    assert environment.predict_signed(environment.user("without-rights")).status_code == 403
     with pytest.raises(triton.InferenceServerException) as caught:
         environment.predict()
     assert caught.value.status() == "403"
