@@ -65,7 +65,7 @@ def row(name: str) -> str:
 
 def test_a_request_has_a_row(platform: Platform, twice: Registered) -> None:
     assert doubled(platform.ask(twice.path, inputs(), {"X-Request-Id": "followed-3"}))
-    eventually(lambda: platform.sql(row("followed-3")) == f"{twice.id}|200|success")
+    eventually(lambda: platform.sql(row("followed-3")) == f"{twice.name}|200|success")
     # Of the database beside it, whose server it shares, the server knows nothing.
     code = "import os, psycopg; psycopg.connect(os.environ['REQUEST_LOG_URL']{}).execute('{}')"
     for more, statement in (("", "SELECT * FROM inferry.requests"), (", dbname='mlflow'", "SELECT 1")):
@@ -198,7 +198,7 @@ def test_without_postgres_models_go_on(platform: Platform, twice: Registered) ->
         eventually(lambda: platform.value("pg_up") == 0)
     eventually(lambda: platform.ask(search, port="MLFLOW_PORT").status == 200)
     eventually(lambda: platform.value("pg_up") == 1)
-    eventually(lambda: platform.sql(row("followed-4")) == f"{twice.id}|200|success")
+    eventually(lambda: platform.sql(row("followed-4")) == f"{twice.name}|200|success")
 
 
 def test_without_the_owner_of_the_request_log_rows_are_written(platform: Platform, twice: Registered) -> None:
