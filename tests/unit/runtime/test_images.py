@@ -258,7 +258,7 @@ def test_texts() -> None:
 
 def test_without_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(NotSupported, match=r"^images need Pillow: pip install 'inferry\[images\]'$"):
+    with pytest.raises(NotSupported, match=r"^images need Pillow: install the extra 'images': "):
         row(PAIR, (3, 1, 2))
     with pytest.raises(NotSupported, match="pip install"):
         images.check_installed()
