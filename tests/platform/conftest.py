@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,16 +97,12 @@ def twice(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Regis
 
 
 @pytest.fixture(scope="session")
-def kept(platform: Platform) -> str:
-    """The path of a model in the bucket beside MLflow's: it multiplies by four, and keeps its responses."""
-    files = {"1/model.onnx": onnx_models.scaled(4.0), "config.json": b'{"response_cache": {"enable": true}}'}
-    for name, content in files.items():
-        code = (
-            "import boto3, os\n"
-            "bucket = boto3.client('s3', endpoint_url=os.environ['MLFLOW_S3_ENDPOINT_URL'])\n"
-            f"bucket.put_object(Bucket='models', Key='0/models/kept/{name}', Body={content!r})"
-        )
-        podman("exec", platform.container("mlflow"), "python3", "-c", code)
+def kept(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The path of a registered model that multiplies by four, and keeps its responses."""
+    files = {"kept/1/model.onnx": onnx_models.scaled(4.0), "kept/config.json": b'{"response_cache": {"enable": true}}'}
+    folder = onnx_models.write(tmp_path_factory.mktemp("kept"), files) / "kept"
+    registry = f"mlflow+http://127.0.0.1:{platform.ports['MLFLOW_PORT']}"
+    subprocess.run([sys.executable, "-m", "inferry", "push", str(folder), registry], check=True, timeout=60)
     path = "/v2/models/kept/infer"
     eventually(lambda: platform.ask(path, inputs()).status == 200)
     return path

@@ -310,7 +310,7 @@ def test_command_line_wins() -> None:
             (
                 {"functions": {name: {"model_path": "text"}}},
                 "functions must have names of small letters and digits, a letter first, that no path of the API begins "
-                "with: not docs, health, metrics, models, openapi.json, predict, v1, v2",
+                "with: not docs, health, metrics, models, openapi.json, page, predict, v1, v2",
             )
             for name in ("Text", "v2", "models", "a-b", "")
         ),
