@@ -48,7 +48,7 @@ export JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION := 18,20
 .DEFAULT_GOAL := help
 .PHONY: help serve prepare test test-aws test-azure test-batch test-cpus test-page test-images test-models test-tables test-engines test-platform test-cluster azure-package azure-deploy invoke check-prereqs bootstrap deploy diff destroy azure-plan image login push smoke deployed up down scan packages check format bench fuzz docs models proto lock clean
 
-help:  ## list these verbs
+help:  ## list these verbs; what some take is in brackets, on two cores, and of the disk once
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
 serve: $(VENV)/server models/encoder/1/model.onnx  ## serve the example models (or MODEL_PATH=...) at http://127.0.0.1:8000
@@ -57,7 +57,7 @@ serve: $(VENV)/server models/encoder/1/model.onnx  ## serve the example models (
 prepare: $(VENV)/server  ## models that start sooner, as a repository: make prepare MODEL_PATH=models OUT=dist/models
 	@$(BIN)/inferry prepare "$(MODEL_PATH)" "$(OUT)"
 
-test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all, or TESTS=tests/unit; Python >= 3.12 says which lines none of them ran
+test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/stores/installed  ## install what the tests need, and run them all, or TESTS=tests/unit; Python >= 3.12 says which lines none of them ran (26 min, 2.7 GB of environment and tools)
 	@if [ -n "$(TESTS)" ]; then \
 		$(BIN)/python -m pytest $(TESTS); \
 	elif $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))'; then set -e; \
@@ -70,27 +70,27 @@ test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/s
 		$(BIN)/python -m pytest; \
 	fi
 
-test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account
+test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account (20 min, 1.3 GB)
 	$(BIN)/python -m pytest tests/aws
 	for python in .tools/lambda/3.*; do TEST_HOST=aws.runtime.host:serving TEST_PYTHON=$${python##*/} \
 		$(BIN)/python -m pytest -m "not local" $(PROTOCOL) || exit 1; done
 
-test-azure: $(VENV)/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration
+test-azure: $(VENV)/dev node_modules/.bin/azurite .tools/azure/installed .tools/checkov/installed models/encoder/1/model.onnx  ## the Functions app under Microsoft's runtime library and Azurite, and its Terraform configuration (3 min, 0.3 GB)
 	$(BIN)/python -m pytest tests/azure
 
-test-batch: $(VENV)/dev  ## batch jobs: crashes, large files, both clouds' triggers
+test-batch: $(VENV)/dev  ## batch jobs: crashes, large files, both clouds' triggers (3 min)
 	$(BIN)/python -m pytest tests/batch
 
 test-cpus: $(VENV)/dev  ## prepared models between kinds of CPUs that qemu emulates (many minutes)
 	$(BIN)/python -m pytest tests/cpus
 
-test-page: $(VENV)/dev models/encoder/1/model.onnx .tools/page/installed .tools/lambda/installed .tools/azure/installed  ## the page at / in a real browser, against a server of models; PICTURES=docs writes its screenshots there
+test-page: $(VENV)/dev models/encoder/1/model.onnx .tools/page/installed .tools/lambda/installed .tools/azure/installed  ## the page at / in a real browser, against a server of models; PICTURES=docs writes its screenshots there (2 min, 0.2 GB beside Chromium)
 	$(BIN)/python -m pytest tests/page
 
-test-images: $(VENV)/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold
+test-images: $(VENV)/dev models/encoder/1/model.onnx .tools/images/base.tar .tools/images/arm64 .tools/emulator/aws-lambda-rie .tools/azure/installed  ## build both container images and run predictions in them, on arm64 in what they hold (8 min, 0.3 GB)
 	$(BIN)/python -m pytest tests/images
 
-test-models: $(VENV)/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself
+test-models: $(VENV)/dev .tools/models/installed  ## models that packages ship, through every door, against ONNX Runtime itself (5 min)
 	$(BIN)/python -m pytest tests/models
 
 test-tables: $(VENV)/dev .tools/tables/installed  ## tables as pandas, polars, DuckDB, Spark and others write them, through jobs
@@ -99,7 +99,7 @@ test-tables: $(VENV)/dev .tools/tables/installed  ## tables as pandas, polars, D
 test-engines: $(VENV)/dev .tools/engines/installed  ## Spark and Ray on this machine, against jobs
 	$(BIN)/python -m pytest tests/engines
 
-test-platform: $(VENV)/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose
+test-platform: $(VENV)/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose (13 min, 1.4 GB)
 	$(BIN)/python -m pytest tests/platform
 
 test-cluster: $(VENV)/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load
@@ -174,7 +174,7 @@ scan: $(VENV)/dev .tools/platform/installed .tools/checkov/installed  ## securit
 packages:  ## the programs from Debian that the tests use, installed by root
 	.ci/install
 
-check: $(VENV)/dev  ## lint and types; edits nothing
+check: $(VENV)/dev  ## lint and types; edits nothing (4 min)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -187,7 +187,7 @@ format: $(VENV)/dev  ## format the code and fix what can be fixed
 bench: $(VENV)/dev .tools/azure/installed models/encoder/1/model.onnx .tools/emulator/aws-lambda-rie  ## measure speed and memory beside peers, and print one table
 	$(BIN)/python -m bench
 
-fuzz: $(VENV)/dev  ## the property and schema tests, for minutes instead of seconds
+fuzz: $(VENV)/dev  ## the property and schema tests, for minutes instead of seconds (18 min)
 	FUZZ=long $(BIN)/python -m pytest tests -m fuzz
 
 docs: $(VENV)/dev  ## the pages as a site, in dist/docs
