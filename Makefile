@@ -70,7 +70,7 @@ test: $(VENV)/dev models/encoder/1/model.onnx node_modules/.bin/azurite .tools/s
 		$(BIN)/python -m pytest; \
 	fi
 
-test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account (20 min, 1.3 GB)
+test-aws: $(VENV)/dev node_modules/.bin/cdk .tools/ministack/installed .tools/lambda/installed  ## the Lambda function under the real runtime, and the CDK stack in an emulated account (14 min, 1.3 GB)
 	$(BIN)/python -m pytest tests/aws
 	for python in .tools/lambda/3.*; do TEST_HOST=aws.runtime.host:serving TEST_PYTHON=$${python##*/} \
 		$(BIN)/python -m pytest -m "not local" $(PROTOCOL) || exit 1; done
@@ -102,7 +102,7 @@ test-engines: $(VENV)/dev .tools/engines/installed  ## Spark and Ray on this mac
 test-platform: $(VENV)/dev .tools/platform/installed .tools/checkov/installed .tools/images/base.tar .tools/standins/installed  ## the workflows and everything around the server, under Compose (13 min, 1.4 GB)
 	$(BIN)/python -m pytest tests/platform
 
-test-cluster: $(VENV)/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load
+test-cluster: $(VENV)/dev .tools/cluster/installed .tools/kserve/installed .tools/images/base.tar .tools/standins/installed  ## the Kubernetes manifests: schemas, KServe's types, a rolling change of pods under load (3 min, 2 GB)
 	$(BIN)/python -m pytest tests/cluster
 
 invoke: $(VENV)/dev .tools/lambda/installed  ## run an event under Lambda's runtime: make invoke EVENT=events/http-api.json
