@@ -395,8 +395,10 @@ def test_inspect_shows_the_inputs_that_the_table_has_no_room_for(call: Call, tmp
 FOREIGN = {
     "net.pt": "torch.onnx.export(",
     "net.PTH": "torch.onnx.export(",
-    "clf.pkl": "skl2onnx.to_onnx(",
-    "clf.joblib": "skl2onnx.to_onnx(",
+    "clf.pkl": "inferry import ",
+    "clf.joblib": "inferry import ",
+    "clf.skops": "inferry import ",
+    "net.pt2": "inferry import ",
     "net.h5": '.export("model.onnx", format="onnx")',
     "net.keras": '.export("model.onnx", format="onnx")',
     "net.tflite": "tf2onnx.convert --tflite ",
@@ -413,7 +415,7 @@ def test_inspect_says_how_to_export_what_is_no_onnx(call: Call, tmp_path: Path, 
     assert output.startswith(f"  models/{name} is not ONNX. ")
     assert FOREIGN[name] in output
     # What a shell is to run finds the file, or its folder, from where it was named.
-    for word in re.findall(r"(?:model=|--model |--tflite |--saved-model )(\S+)", output):
+    for word in re.findall(r"(?:model=|--model |--tflite |--saved-model |inferry import )([^\s,]+)", output):
         assert word in (f"models/{name}", "models/net")
 
 
@@ -448,6 +450,17 @@ def test_inspect_of_a_folder_that_is_not_there(call: Call) -> None:
     status, output, errors = call("inspect", "/no/such/folder")
     assert (status, output) == (1, "")
     assert re.fullmatch(r"inferry: [^\n]*/no/such/folder[^\n]*\n", errors)
+
+
+@pytest.mark.parametrize("command", ["serve", "init"])
+def test_a_model_of_another_format_is_imported_first(call: Call, tmp_path: Path, command: str) -> None:
+    path = tmp_path / "wine.joblib"
+    path.write_bytes(b"a pickle")
+    status, output, errors = call(command, str(path))
+    assert (status, output) == (1, "")
+    assert errors.startswith(
+        f"inferry: {path} is not ONNX. scikit-learn: inferry import {path} --trust, in the environment"
+    )
 
 
 def test_version() -> None:

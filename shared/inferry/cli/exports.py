@@ -3,15 +3,18 @@
 import posixpath
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+from inferry.errors import InvalidRequest
 
 _TORCH = (
     'PyTorch: torch.onnx.export(model, (input,), "model.onnx", dynamo=True, dynamic_shapes=...); '
     "of Ultralytics: yolo export model={path} format=onnx"
 )
 _SKLEARN = (
-    'scikit-learn: skl2onnx.to_onnx(model, X[:1]), of which .SerializeToString() is what "model.onnx" has to hold; '
-    "load it only if you trust it: a pickle runs code"
+    "scikit-learn: inferry import {path} --trust, in the environment that it was trained in; only if you trust it: a "
+    "pickle runs code"
 )
 _KERAS = 'Keras: keras.saving.load_model({file!r}).export("model.onnx", format="onnx")'
 
@@ -20,6 +23,9 @@ _EXPORTS = {
     "pth": _TORCH,
     "pkl": _SKLEARN,
     "joblib": _SKLEARN,
+    "pickle": _SKLEARN,
+    "skops": "scikit-learn: inferry import {path}, in the environment that it was trained in",
+    "pt2": "PyTorch: inferry import {path}, in the environment that it was exported in",
     "h5": _KERAS,
     "keras": _KERAS,
     "tflite": "TensorFlow Lite: python -m tf2onnx.convert --tflite {path} --output model.onnx",
@@ -44,6 +50,12 @@ def advice(producer: str) -> str:
     """The call of a file's producer that exports it with a free batch; empty for others."""
     found = (call for name, call in _PRODUCERS.items() if producer.lower().startswith(name.lower()))
     return next(found, "").format()
+
+
+def refuse_foreign(path: str) -> None:
+    """InvalidRequest for a file of another format, with the call that exports it."""
+    if Path(path).is_file() and (found := foreign([path])):
+        raise InvalidRequest(f"{path} is not ONNX. {found[0]['export']}")
 
 
 def foreign(paths: Iterable[str], root: str = "", own: frozenset[str] = frozenset()) -> list[dict[str, Any]]:

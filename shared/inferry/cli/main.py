@@ -247,8 +247,9 @@ def _migrate(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _serve(_: argparse.Namespace, settings: Settings) -> int:
-    from inferry.cli import serve
+    from inferry.cli import exports, serve
 
+    exports.refuse_foreign(settings.model_path)
     serve.run(settings)
     return 0
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from inferry.cli.exports import refuse_foreign
 from inferry.errors import InvalidRequest
 from inferry.repository.layout import MANIFEST, MODEL_FILE
 from inferry.repository.repository import Repository
@@ -22,6 +23,7 @@ def find_model(model: str, settings: Settings) -> Place:
     """The file or the folder of this path, else the model of this name in the repository."""
     if "://" in model:
         raise InvalidRequest(f"{model} is not on this machine: name an .onnx file or a folder")
+    refuse_foreign(model)
     path = Path(model)
     if path.suffix == ".onnx":
         if path.name == MODEL_FILE and _is_version(path.absolute().parent):
