@@ -473,6 +473,7 @@ def test_a_server_that_ends_is_not_ready_and_answers_for_a_while(models: Path, w
         assert server.ask("GET", "/v2/health/live").status == 200
         answer = server.ask("POST", "/v2/models/quick/infer", BODY)
         assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert server.log.count("but answering for 1.5 s (SHUTDOWN_GRACE)\n") == int(workers)
         assert server.wait() == 0
         assert time.monotonic() - start > 0.5
         with pytest.raises(ConnectionRefusedError):

@@ -126,6 +126,8 @@ class _Server(uvicorn.Server):
         if self._ends is None:
             self._ends = time.monotonic() + self.config.grace
             self._drain()
+            if self.config.grace:
+                log.info("ending: not ready any more, but answering for %g s (SHUTDOWN_GRACE)", self.config.grace)
         if self._ends <= time.monotonic():
             super().handle_exit(signal.SIGTERM, None)
 
