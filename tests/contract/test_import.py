@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import onnx
 import onnx_models
+import pyarrow as pa
 import pytest
 from inferry.cli.main import main
 from onnx import helper
@@ -79,6 +80,43 @@ def test_a_server_answers_as_the_original(importing: Import, tmp_path: Path) -> 
         found = server.post("/predict", {"features": X[:5].tolist()}).json
     np.testing.assert_allclose([p["scores"] for p in found["predictions"]], estimator.predict_proba(X[:5]), atol=1e-6)
     assert [p["label"] for p in found["predictions"]] == estimator.predict(X[:5]).tolist()
+
+
+NAMES = ["alcohol", "ash", "hue", "malic acid"]
+
+
+def table(names: list[str], rows: np.ndarray = X) -> pa.Table:
+    """What an estimator takes names of columns from, as it does from a DataFrame."""
+    return pa.table({name: rows[:, index] for index, name in enumerate(names)})
+
+
+def test_columns_of_a_data_frame(importing: Import, tmp_path: Path) -> None:
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(table(NAMES), WORDS)
+    joblib.dump(estimator, "m.joblib")
+    Path("t.csv").write_text("hue,malic acid,ash,class,alcohol\n0.5,-1.25,2,yes,3\n1,2,3,no,4\n")
+    status, said, errors = importing("m.joblib", "--trust", "--samples", "t.csv")
+    assert (status, errors) == (0, ""), said
+    assert "  columns   alcohol, ash, hue, malic acid\n" in said
+    assert config("m")["columns"] == NAMES
+    row = [3, 2, 0.5, -1.25]
+    with serving(tmp_path / "out") as server:
+        found = server.post("/predict", {"features": [dict(zip(NAMES, row, strict=True))]}).json
+    expected = estimator.predict_proba(table(NAMES, np.array([row])))
+    np.testing.assert_allclose([p["probabilities"] for p in found["predictions"]], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("names", [["X", "Y", "a", "b"], ["", "Y", "a", "b"]])
+def test_names_that_tell_no_columns(importing: Import, names: list[str]) -> None:
+    joblib.dump(LogisticRegression().fit(table(names), WORDS), "m.joblib")
+    status, said, _ = importing("m.joblib", "--trust", "--input", "X=FP32[4]")
+    assert (status, "columns" in said, "columns" in config("m")) == (0, False, False)
+
+
+def test_a_column_of_the_inputs_name(importing: Import) -> None:
+    joblib.dump(LogisticRegression().fit(table(["X", "Y", "a", "b"]), WORDS), "m.joblib")
+    assert importing("m.joblib", "--trust")[0] == 0
+    assert config("m")["columns"] == ["X", "Y", "a", "b"]
+    assert config("m")["example"]["inputs"][0]["name"] == "X_"
 
 
 class Boom:

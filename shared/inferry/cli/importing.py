@@ -58,6 +58,10 @@ def run(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     with TemporaryDirectory(prefix="inferry-") as folder:
         version = Path(folder, name, "1")
         yield from _write(origin, dict(options.rename), version)
+        if origin.columns:
+            yield f"  columns   {', '.join(origin.columns)}"
+            # So that tables of samples are read as a server reads them.
+            (version.parent / CONFIG_FILE).write_text(json.dumps({"columns": origin.columns}))
         model = open_repository(folder, "", threads=session_threads(settings)).get(name)
         found_example = example.find(model.session)
         if found_example.example is None:
@@ -68,7 +72,7 @@ def run(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
             yield f"  export    {call}"
         yield from _checked(origin, model, trial.feeds, options)
         _publish(version, final / "1")
-    known = init.Known(names or origin.names, trial.problem)
+    known = init.Known(names or origin.names, trial.problem, origin.columns)
     try:
         outcome = init.init(str(final), settings, options.pin, options.force, known)
     except InvalidRequest as exc:

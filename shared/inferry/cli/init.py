@@ -38,10 +38,13 @@ class Outcome(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What somebody knows beside the file: `names` of classes, and the reason why rows run `apart`."""
+    """What somebody knows beside the file: `names` of classes, the reason why rows run `apart`, and the `columns` of the
+    only input.
+    """
 
     names: Sequence[str] = ()
     apart: str = ""
+    columns: Sequence[str] = ()
 
 
 def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = Known()) -> Outcome:  # noqa: B008
@@ -67,6 +70,7 @@ def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = 
     digests = {version: loaded.digest, **server.others()}
     parts: dict[str, dict[str, Any]] = {
         "labels": {"labels": labels} if labels else {},
+        "columns": {"columns": list(known.columns)} if known.columns else {},
         "an example": {"example": {"inputs": found.example.inputs}} if found.example else {},
         "batching": {"max_batch_size": _BATCH, "dynamic_batching": {}} if verdict.rows == PROVEN else {},
         "digests": {"sha256": digests} if pin else {},

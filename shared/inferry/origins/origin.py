@@ -33,7 +33,8 @@ class Wish(NamedTuple):
 class Origin(NamedTuple):
     """`onnx`: the ONNX file, whose external data is in `folder`; `maker`: what made it.
 
-    `answers` is None where no framework can be asked. `names`: the classes, in the order of scores.
+    `answers` is None where no framework can be asked. `names`: the classes, in the order of scores. `columns`: the
+    names of the values of the only input's rows.
     """
 
     onnx: bytes
@@ -41,6 +42,7 @@ class Origin(NamedTuple):
     answers: Answers | None = None
     names: tuple[str, ...] = ()
     folder: Path | None = None
+    columns: tuple[str, ...] = ()
 
 
 # The module that opens the files of each ending.

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,19 +53,34 @@ def of_model(estimator: Any, path: Path, wish: Wish) -> Origin:
         f"skl2onnx {skl2onnx.__version__} of scikit-learn {sklearn.__version__}",
         lambda feed: _answers(estimator, inputs, feed),
         _classes(estimator),
+        columns=_columns(estimator, inputs),
     )
 
 
 def _input(estimator: Any, path: Path) -> Input:
     """The matrix that an estimator was fitted with, which tells its width and not its datatypes."""
     width = getattr(estimator, "n_features_in_", None)
-    names = getattr(estimator, "feature_names_in_", ())
+    names = _feature_names(estimator)
     if width is None or any(type(step).__name__ == "ColumnTransformer" for step in _steps(estimator)):
-        columns = " ".join(f"--input '{name}=FP32[1]'" for name in list(names)[:3]) or "--input 'text=BYTES[1]'"
+        columns = " ".join(f"--input '{name}=FP32[1]'" for name in names[:3]) or "--input 'text=BYTES[1]'"
         raise InvalidRequest(
             f"{path} doesn't tell the datatypes of its inputs: name each as NAME=DATATYPE[WIDTH], such as {columns}"
         )
-    return Input("X", DATATYPES["FP32"], int(width))
+    name = "X"
+    while name in names:  # a member of the input's name would be all of a row
+        name += "_"
+    return Input(name, DATATYPES["FP32"], int(width))
+
+
+def _columns(estimator: Any, inputs: Sequence[Input]) -> tuple[str, ...]:
+    """The names that the matrix's columns had in the DataFrame; none where a row of these would be ambiguous."""
+    names = _feature_names(estimator)
+    fits = len(inputs) == 1 and inputs[0].width == len(names) and inputs[0].name not in names
+    return names if fits and all(names) and len({*names}) == len(names) else ()
+
+
+def _feature_names(estimator: Any) -> tuple[str, ...]:
+    return tuple(map(str, getattr(estimator, "feature_names_in_", ())))
 
 
 def _steps(estimator: Any) -> Sequence[Any]:
@@ -87,7 +104,13 @@ def _classes(estimator: Any) -> tuple[str, ...]:
 
 
 def _answers(estimator: Any, inputs: Sequence[Input], feed: Feed) -> Mapping[str, Array]:
-    data: Any = _frame(inputs, feed) if len(inputs) > 1 else _plain(feed)
+    data: Any = _frame(inputs, feed) if len(inputs) > 1 else _plain(estimator, inputs, feed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "X (does not have valid|has) feature names")
+        return _asked(estimator, data)
+
+
+def _asked(estimator: Any, data: Any) -> Mapping[str, Array]:
     found: dict[str, Array] = {}
     for output, methods in _METHODS.items():
         method = next((name for name in methods if hasattr(estimator, name)), None)
@@ -100,9 +123,11 @@ def _answers(estimator: Any, inputs: Sequence[Input], feed: Feed) -> Mapping[str
     return found
 
 
-def _plain(feed: Feed) -> Array:
-    """A matrix; texts are a list of them, as vectorizers take them."""
+def _plain(estimator: Any, inputs: Sequence[Input], feed: Feed) -> Any:
+    """A matrix, with its columns' names where pandas is there; texts are a list of them, as vectorizers take them."""
     array = matrix(feed)
+    if (columns := _columns(estimator, inputs)) and find_spec("pandas"):
+        return import_module("pandas").DataFrame(array, columns=list(columns))
     return array.reshape(-1) if array.dtype.hasobject and array.shape[1:] == (1,) else array
 
 
