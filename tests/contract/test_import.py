@@ -98,11 +98,28 @@ def test_columns_of_a_data_frame(importing: Import, tmp_path: Path) -> None:
     assert (status, errors) == (0, ""), said
     assert "  columns   alcohol, ash, hue, malic acid\n" in said
     assert config("m")["columns"] == NAMES
+    inputs = [{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [3, 2, 0.5, -1.25]}]
+    assert config("m")["example"] == {"inputs": inputs}
     row = [3, 2, 0.5, -1.25]
     with serving(tmp_path / "out") as server:
         found = server.post("/predict", {"features": [dict(zip(NAMES, row, strict=True))]}).json
     expected = estimator.predict_proba(table(NAMES, np.array([row])))
     np.testing.assert_allclose([p["probabilities"] for p in found["predictions"]], expected, atol=1e-6)
+
+
+def test_an_example_of_the_samples(importing: Import) -> None:
+    joblib.dump(LogisticRegression().fit(X, WORDS), "m.joblib")
+    made_up = "  example   random values: put in your own\n"
+    assert made_up in importing("m.joblib", "--trust")[1]
+    np.save("x.npy", np.float32([[0.1, 2, 3, 4.5], [5, 6, 7, 8]]))
+    assert made_up not in importing("m.joblib", "--trust", "--samples", "x.npy", "--force")[1]
+    assert config("m")["example"]["inputs"][0]["data"] == [0.1, 2, 3, 4.5]
+    Path("texts.json").write_text(
+        '{"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["good"]}]}'
+    )
+    joblib.dump(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, KINDS), "t.joblib")
+    assert importing("t.joblib", "--trust", "--input", "text=BYTES[1]", "--samples", "texts.json")[0] == 0
+    assert config("t")["example"]["inputs"][0]["data"] == ["good"]
 
 
 @pytest.mark.parametrize("names", [["X", "Y", "a", "b"], ["", "Y", "a", "b"]])

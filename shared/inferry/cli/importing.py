@@ -70,9 +70,11 @@ def run(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
         yield from (f"  rows      {line}" for line in trial.lines)
         if trial.problem and (call := advice(model.session.file.producer)):
             yield f"  export    {call}"
-        yield from _checked(origin, model, trial.feeds, options)
+        given = list(prepare.samples(options.samples)(model)) if options.samples else []
+        yield from _checked(origin, model, given, trial.feeds, options)
+        sample = example.of_samples(model.session, given)
         _publish(version, final / "1")
-    known = init.Known(names or origin.names, trial.problem, origin.columns)
+    known = init.Known(names or origin.names, trial.problem, origin.columns, sample)
     try:
         outcome = init.init(str(final), settings, options.pin, options.force, known)
     except InvalidRequest as exc:
@@ -101,9 +103,10 @@ def _write(origin: Origin, names: Mapping[str, str], version: Path) -> Iterator[
         yield f"  weights   {', '.join(locations)}"
 
 
-def _checked(origin: Origin, model: Model, feeds: Sequence[Feed], options: argparse.Namespace) -> Iterator[str]:
+def _checked(
+    origin: Origin, model: Model, given: Sequence[Feed], feeds: Sequence[Feed], options: argparse.Namespace
+) -> Iterator[str]:
     """Compares answers with those of the framework, or with what it answered. InvalidRequest when they are others."""
-    given = list(prepare.samples(options.samples)(model)) if options.samples else []
     found: list[Compared] = []
     names = dict(options.rename)
     if options.against:
