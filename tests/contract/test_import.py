@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,29 @@ def test_an_example_of_the_samples(importing: Import) -> None:
     joblib.dump(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, KINDS), "t.joblib")
     assert importing("t.joblib", "--trust", "--input", "text=BYTES[1]", "--samples", "texts.json")[0] == 0
     assert config("t")["example"]["inputs"][0]["data"] == ["good"]
+
+
+@pytest.mark.parametrize("name", ["m.joblib", "m.pkl"])
+def test_packages_that_are_missing_are_named_at_once(
+    importing: Import, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    joblib.dump(LogisticRegression().fit(X, WORDS), name)
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    status, _, errors = importing(name, "--trust")
+    assert (status, errors.endswith("what is missing: pip install skl2onnx\n")) == (1, True), errors
+    for module in [each for each in sys.modules if each.partition(".")[0] == "sklearn"]:
+        monkeypatch.setitem(sys.modules, module, None)
+    status, _, errors = importing(name, "--trust")
+    assert status == 1
+    assert f"{name} needs scikit-learn, skl2onnx: run inferry in the environment that the model was trained" in errors
+    assert errors.endswith("what is missing: pip install scikit-learn skl2onnx\n")
+
+
+def test_a_module_of_ones_own_that_is_missing(importing: Import) -> None:
+    Path("m.pkl").write_bytes(b"cmodule_of_mine\nThing\n.")
+    errors = importing("m.pkl", "--trust")[2]
+    assert "No module named 'module_of_mine'. Run inferry in the environment that the model was trained in" in errors
+    assert "pip install" not in errors
 
 
 @pytest.mark.parametrize("names", [["X", "Y", "a", "b"], ["", "Y", "a", "b"]])

@@ -31,10 +31,10 @@ _METHODS = {
 
 def of_model(estimator: Any, path: Path, wish: Wish) -> Origin:
     """A fitted estimator or pipeline. InvalidRequest when skl2onnx can't convert it."""
-    skl2onnx = needed("skl2onnx", path, "converts it")
-    sklearn = needed("sklearn", path, "it is of")
+    skl2onnx = needed("skl2onnx", path)
+    sklearn = needed("sklearn", path)
     inputs = list(wish.inputs) or [_input(estimator, path)]
-    types = needed("skl2onnx.common.data_types", path, "converts it")
+    types = needed("skl2onnx.common.data_types", path)
     tensors = {"FP32": "FloatTensorType", "FP64": "DoubleTensorType", "INT64": "Int64TensorType"}
     tensors |= {"BYTES": "StringTensorType", "BOOL": "BooleanTensorType", "INT32": "Int32TensorType"}
     if unknown := [each.datatype.name for each in inputs if each.datatype.name not in tensors]:
@@ -134,5 +134,5 @@ def _plain(estimator: Any, inputs: Sequence[Input], feed: Feed) -> Any:
 def _frame(inputs: Sequence[Input], feed: Feed) -> Any:
     if wide := [each.name for each in inputs if each.width != 1]:
         raise InvalidRequest(f"several inputs are columns of one value each, and '{wide[0]}' has more")
-    pandas = needed("pandas", Path("a model of several columns"), "holds them")
+    pandas = needed("pandas", Path("a model of several columns"))
     return pandas.DataFrame({each.name: feed[each.name].reshape(-1) for each in inputs})
