@@ -139,6 +139,20 @@ def test_packages_that_are_missing_are_named_at_once(
     assert errors.endswith("what is missing: pip install scikit-learn skl2onnx\n")
 
 
+def test_samples_are_looked_at_before_any_work(importing: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("m.onnx").write_bytes(linear())
+    assert importing("m.onnx", "--samples", "t.csv")[1:] == (
+        "",
+        "inferry: there is no file t.csv, which --samples names\n",
+    )
+    Path("t.csv").write_text("x\n1\n")
+    monkeypatch.delitem(sys.modules, "inferry.jobs.formats.csv_reader", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, said, errors = importing("m.onnx", "--samples", "t.csv")
+    assert (status, said) == (1, "")
+    assert "reading CSV needs pyarrow: install the extra 'batch'" in errors
+
+
 def test_a_module_of_ones_own_that_is_missing(importing: Import) -> None:
     Path("m.pkl").write_bytes(b"cmodule_of_mine\nThing\n.")
     errors = importing("m.pkl", "--trust")[2]

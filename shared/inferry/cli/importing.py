@@ -53,6 +53,7 @@ def run(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     if (final / "1").exists() and not options.force:
         raise InvalidRequest(f"there is already {final / '1'}: --force writes over it, --name gives another name")
     names = _class_names(options.labels, path)
+    prepare.check_samples(options.samples)
     origin = open_origin(path, Wish(options.trust, options.inputs))
     yield f"{path}: {size_text(path.stat().st_size)}, {'made' if origin.folder else 'converted'} by {origin.maker}"
     with TemporaryDirectory(prefix="inferry-") as folder:
