@@ -16,12 +16,13 @@ import pytest
 from inferry.cli.main import main
 from onnx import helper
 from servers import serving
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 X = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
 CLASSES = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
@@ -206,6 +207,22 @@ def test_inputs_that_the_file_does_not_tell(importing: Import) -> None:
     status, said, _ = importing("m.joblib", "--trust", "--input", "text=BYTES[1]", "--samples", "t.csv")
     assert status == 0, said
     assert "probabilities: within" in said
+
+
+def test_all_inputs_of_a_table_are_named(importing: Import) -> None:
+    rows = np.array([[0.5, "a", 1, 2, "good day"], [1.5, "b", 2, 3, "bad rain"]] * 6, object)
+    parts = [
+        ("scaled", StandardScaler(), [0]),
+        ("kinds", make_pipeline(OneHotEncoder(handle_unknown="ignore")), [1]),
+        ("levels", OrdinalEncoder(categories=[np.array([1, 2])]), [2]),
+        ("left out", "drop", [3]),
+        ("words", TfidfVectorizer(), 4),
+    ]
+    joblib.dump(ColumnTransformer(parts).fit(rows), "m.joblib")
+    wanted = "--input 'x0=FP32[1]' --input 'x1=BYTES[1]' --input 'x2=INT64[1]' --input 'x4=BYTES[1]'\n"
+    assert importing("m.joblib", "--trust")[2].endswith(f"such as {wanted}")
+    joblib.dump(ColumnTransformer([("scaled", StandardScaler(), [0, 1])]).fit(X), "m.joblib")
+    assert importing("m.joblib", "--trust")[2].endswith("such as --input 'X=FP32[4]'\n")
 
 
 def test_other_answers_than_the_originals_are_not_imported(importing: Import, monkeypatch: pytest.MonkeyPatch) -> None:

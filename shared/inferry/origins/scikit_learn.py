@@ -1,5 +1,6 @@
 """scikit-learn's estimators, by skl2onnx."""
 
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -34,6 +35,8 @@ def of_model(estimator: Any, path: Path, wish: Wish) -> Origin:
     skl2onnx = needed("skl2onnx", path)
     sklearn = needed("sklearn", path)
     inputs = list(wish.inputs) or [_input(estimator, path)]
+    if len(inputs) > 1:
+        needed("pandas", path)  # for the answers
     types = needed("skl2onnx.common.data_types", path)
     tensors = {"FP32": "FloatTensorType", "FP64": "DoubleTensorType", "INT64": "Int64TensorType"}
     tensors |= {"BYTES": "StringTensorType", "BOOL": "BooleanTensorType", "INT32": "Int32TensorType"}
@@ -61,15 +64,53 @@ def _input(estimator: Any, path: Path) -> Input:
     """The matrix that an estimator was fitted with, which tells its width and not its datatypes."""
     width = getattr(estimator, "n_features_in_", None)
     names = _feature_names(estimator)
-    if width is None or any(type(step).__name__ == "ColumnTransformer" for step in _steps(estimator)):
-        columns = " ".join(f"--input '{name}=FP32[1]'" for name in names[:3]) or "--input 'text=BYTES[1]'"
+    tables = [step for step in _steps(estimator) if type(step).__name__ == "ColumnTransformer"]
+    if width is None or tables:
+        inputs = _table_inputs(tables[0], names) if tables else ["text=BYTES[1]"]
         raise InvalidRequest(
-            f"{path} doesn't tell the datatypes of its inputs: name each as NAME=DATATYPE[WIDTH], such as {columns}"
+            f"{path} doesn't tell the datatypes of its inputs: name each as NAME=DATATYPE[WIDTH], such as "
+            + " ".join(f"--input {shlex.quote(each)}" for each in inputs)
         )
     name = "X"
     while name in names:  # a member of the input's name would be all of a row
         name += "_"
     return Input(name, DATATYPES["FP32"], int(width))
+
+
+def _table_inputs(table: Any, names: Sequence[str]) -> list[str]:
+    """An input for each column that a ColumnTransformer uses: what it does with it tells texts from numbers."""
+    datatypes: dict[int, str] = {}
+    for transformer, step, _ in table.transformers_:
+        if step == "drop":
+            continue
+        for place, column in enumerate(table._transformer_to_input_indices[transformer]):
+            datatypes[column] = max(_datatype(step, place), datatypes.get(column, ""), key=_DATATYPES.index)
+    if not names and {*datatypes.values()} == {"FP32"}:
+        return [f"X=FP32[{table.n_features_in_}]"]
+    return [f"{names[column] if names else f'x{column}'}={datatypes[column]}[1]" for column in sorted(datatypes)]
+
+
+# The later ones are the surer ones.
+_DATATYPES = ("", "FP32", "INT64", "BYTES")
+
+
+def _datatype(step: Any, place: int) -> str:
+    """What a transformer's `place`th column holds: the categories, and what is put in for missing values, tell."""
+    for each in _steps(step):
+        if type(each).__name__ in _OF_TEXT:
+            return "BYTES"
+        seen = [
+            values[place]
+            for values in (getattr(each, "categories_", ()), getattr(each, "statistics_", ()))
+            if len(values)
+        ]
+        for values in seen:
+            found = np.ravel(values).tolist()
+            if any(isinstance(value, str) for value in found):
+                return "BYTES"
+            if all(type(value) is int for value in found):
+                return "INT64"
+    return "FP32"
 
 
 def _columns(estimator: Any, inputs: Sequence[Input]) -> tuple[str, ...]:
@@ -89,13 +130,19 @@ def _steps(estimator: Any) -> Sequence[Any]:
 
 def _options(estimator: Any) -> dict[int, dict[str, Any]]:
     """Arrays of probabilities instead of maps, which are slower and take no doubles; a locale that machines have."""
-    parts = estimator.get_params().values()
     options: dict[int, dict[str, Any]] = {
-        id(part): {"locale": "C"} for part in [estimator, *parts] if type(part).__name__ in _OF_TEXT
+        id(part): {"locale": "C"} for part in _parts(estimator) if type(part).__name__ in _OF_TEXT
     }
     if hasattr(_steps(estimator)[-1], "predict_proba"):
         options[id(estimator)] = {"zipmap": False}
     return options
+
+
+def _parts(estimator: Any) -> list[Any]:
+    """An estimator and those in it; a ColumnTransformer has fitted copies of those that it was made with."""
+    parts = [estimator, *estimator.get_params().values()]
+    fitted = [step for part in parts for _, step, _ in getattr(part, "transformers_", ())]
+    return parts + [each for step in fitted if hasattr(step, "get_params") for each in _parts(step)]
 
 
 def _classes(estimator: Any) -> tuple[str, ...]:
@@ -134,5 +181,4 @@ def _plain(estimator: Any, inputs: Sequence[Input], feed: Feed) -> Any:
 def _frame(inputs: Sequence[Input], feed: Feed) -> Any:
     if wide := [each.name for each in inputs if each.width != 1]:
         raise InvalidRequest(f"several inputs are columns of one value each, and '{wide[0]}' has more")
-    pandas = needed("pandas", Path("a model of several columns"))
-    return pandas.DataFrame({each.name: feed[each.name].reshape(-1) for each in inputs})
+    return import_module("pandas").DataFrame({each.name: feed[each.name].reshape(-1) for each in inputs})
