@@ -129,7 +129,7 @@ table = pandas.DataFrame({"a": X[:, 0], "job title": words, "b": X[:, 1], "unuse
 table["kind"] = words
 parts = [
     ("numbers", StandardScaler(), ["b", "a"]),
-    ("kinds", OneHotEncoder(handle_unknown="ignore"), ["job title", "kind"]),
+    ("kinds", OneHotEncoder(), ["job title", "kind"]),
     ("notes", TfidfVectorizer(), "note"),
 ]
 joblib.dump(make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(table, classes), "m.joblib")
@@ -144,6 +144,9 @@ def test_the_inputs_that_a_table_is_said_to_need(tmp_path: Path) -> None:
     said = imported(tmp_path, "m.joblib", "--trust").stderr
     inputs = shlex.split(said.partition("such as ")[2])
     assert len(inputs) == 2 * len(["a", "job title", "b", "note", "kind"]), said
+    refused = imported(tmp_path, "m.joblib", "--trust", *inputs)  # as encoders take their own categories alone
+    assert "Unknown Category" in refused.stderr
+    assert "Give rows that it takes: --samples FILE" in refused.stderr
     ended = imported(tmp_path, "m.joblib", "--trust", "--samples", "rows.csv", *inputs)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stderr == ""

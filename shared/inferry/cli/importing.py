@@ -64,16 +64,19 @@ def run(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
             # So that tables of samples are read as a server reads them.
             (version.parent / CONFIG_FILE).write_text(json.dumps({"columns": origin.columns}))
         model = open_repository(folder, "", threads=session_threads(settings)).get(name)
-        found_example = example.find(model.session)
+        given = list(prepare.samples(options.samples)(model)) if options.samples else []
+        # Not all models take words that come to mind, as encoders refuse unknown categories.
+        sample = example.of_samples(model.session, given)
+        found_example = example.Found(sample, 1, "") if sample else example.find(model.session)
         if found_example.example is None:
-            raise InvalidRequest(f"{path} is not imported: {init.no_example(found_example)}")
+            raise InvalidRequest(
+                f"{path} is not imported: {init.no_example(found_example)}. Give rows that it takes: --samples FILE"
+            )
         trial = trials.run(model.session, found_example.example.feed, _MORE if origin.answers else 0)
         yield from (f"  rows      {line}" for line in trial.lines)
         if trial.problem and (call := advice(model.session.file.producer)):
             yield f"  export    {call}"
-        given = list(prepare.samples(options.samples)(model)) if options.samples else []
         yield from _checked(origin, model, given, trial.feeds, options)
-        sample = example.of_samples(model.session, given)
         _publish(version, final / "1")
     known = init.Known(names or origin.names, trial.problem, origin.columns, sample)
     try:

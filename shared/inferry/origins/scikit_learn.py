@@ -51,6 +51,7 @@ def of_model(estimator: Any, path: Path, wish: Wish) -> Origin:
             )
     except Exception as exc:
         raise InvalidRequest(f"skl2onnx can't convert {path}: {' '.join(str(exc).split())[:1000]}") from exc
+    _rename_inputs(model, inputs)
     return Origin(
         model.SerializeToString(),
         f"skl2onnx {skl2onnx.__version__} of scikit-learn {sklearn.__version__}",
@@ -58,6 +59,18 @@ def of_model(estimator: Any, path: Path, wish: Wish) -> Origin:
         _classes(estimator),
         columns=_columns(estimator, inputs),
     )
+
+
+def _rename_inputs(model: Any, inputs: Sequence[Input]) -> None:
+    """Gives inputs the names of columns again: skl2onnx puts '_' for blanks and the like in them."""
+    graph = model.graph
+    if len(graph.input) != len(inputs):
+        return
+    names = {found.name: each.name for found, each in zip(graph.input, inputs, strict=True)}
+    for found in graph.input:
+        found.name = names[found.name]
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _input(estimator: Any, path: Path) -> Input:
