@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,18 @@ import joblib
 import numpy as np
 import onnx
 import onnx_models
+import pyarrow as pa
 import pytest
 from inferry.cli.main import main
 from onnx import helper
 from servers import serving
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 X = np.random.default_rng(0).normal(size=(120, 4)).astype(np.float32)
 CLASSES = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)
@@ -81,6 +84,97 @@ def test_a_server_answers_as_the_original(importing: Import, tmp_path: Path) -> 
     assert [p["label"] for p in found["predictions"]] == estimator.predict(X[:5]).tolist()
 
 
+NAMES = ["alcohol", "ash", "hue", "malic acid"]
+
+
+def table(names: list[str], rows: np.ndarray = X) -> pa.Table:
+    """What an estimator takes names of columns from, as it does from a DataFrame."""
+    return pa.table({name: rows[:, index] for index, name in enumerate(names)})
+
+
+def test_columns_of_a_data_frame(importing: Import, tmp_path: Path) -> None:
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(table(NAMES), WORDS)
+    joblib.dump(estimator, "m.joblib")
+    Path("t.csv").write_text("hue,malic acid,ash,class,alcohol\n0.5,-1.25,2,yes,3\n1,2,3,no,4\n")
+    status, said, errors = importing("m.joblib", "--trust", "--samples", "t.csv")
+    assert (status, errors) == (0, ""), said
+    assert "  columns   alcohol, ash, hue, malic acid\n" in said
+    assert config("m")["columns"] == NAMES
+    inputs = [{"name": "X", "shape": [1, 4], "datatype": "FP32", "data": [3, 2, 0.5, -1.25]}]
+    assert config("m")["example"] == {"inputs": inputs}
+    row = [3, 2, 0.5, -1.25]
+    with serving(tmp_path / "out") as server:
+        found = server.post("/predict", {"features": [dict(zip(NAMES, row, strict=True))]}).json
+    expected = estimator.predict_proba(table(NAMES, np.array([row])))
+    np.testing.assert_allclose([p["probabilities"] for p in found["predictions"]], expected, atol=1e-6)
+
+
+def test_an_example_of_the_samples(importing: Import) -> None:
+    joblib.dump(LogisticRegression().fit(X, WORDS), "m.joblib")
+    made_up = "  example   random values: put in your own\n"
+    assert made_up in importing("m.joblib", "--trust")[1]
+    np.save("x.npy", np.float32([[0.1, 2, 3, 4.5], [5, 6, 7, 8]]))
+    assert made_up not in importing("m.joblib", "--trust", "--samples", "x.npy", "--force")[1]
+    assert config("m")["example"]["inputs"][0]["data"] == [0.1, 2, 3, 4.5]
+    Path("texts.json").write_text(
+        '{"inputs": [{"name": "text", "shape": [1, 1], "datatype": "BYTES", "data": ["good"]}]}'
+    )
+    joblib.dump(make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, KINDS), "t.joblib")
+    assert importing("t.joblib", "--trust", "--input", "text=BYTES[1]", "--samples", "texts.json")[0] == 0
+    assert config("t")["example"]["inputs"][0]["data"] == ["good"]
+
+
+@pytest.mark.parametrize("name", ["m.joblib", "m.pkl"])
+def test_packages_that_are_missing_are_named_at_once(
+    importing: Import, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    joblib.dump(LogisticRegression().fit(X, WORDS), name)
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    status, _, errors = importing(name, "--trust")
+    assert (status, errors.endswith("what is missing: pip install skl2onnx\n")) == (1, True), errors
+    for module in [each for each in sys.modules if each.partition(".")[0] == "sklearn"]:
+        monkeypatch.setitem(sys.modules, module, None)
+    status, _, errors = importing(name, "--trust")
+    assert status == 1
+    assert f"{name} needs scikit-learn, skl2onnx: run inferry in the environment that the model was trained" in errors
+    assert errors.endswith("what is missing: pip install scikit-learn skl2onnx\n")
+
+
+def test_samples_are_looked_at_before_any_work(importing: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("m.onnx").write_bytes(linear())
+    assert importing("m.onnx", "--samples", "t.csv")[1:] == (
+        "",
+        "inferry: there is no file t.csv, which --samples names\n",
+    )
+    Path("t.csv").write_text("x\n1\n")
+    monkeypatch.delitem(sys.modules, "inferry.jobs.formats.csv_reader", raising=False)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    status, said, errors = importing("m.onnx", "--samples", "t.csv")
+    assert (status, said) == (1, "")
+    assert "reading CSV needs pyarrow: install the extra 'batch'" in errors
+
+
+def test_a_module_of_ones_own_that_is_missing(importing: Import) -> None:
+    Path("m.pkl").write_bytes(b"cmodule_of_mine\nThing\n.")
+    errors = importing("m.pkl", "--trust")[2]
+    assert "No module named 'module_of_mine'. Run inferry in the environment that the model was trained in" in errors
+    assert "pip install" not in errors
+
+
+@pytest.mark.parametrize("names", [["X", "Y", "a", "b"], ["", "Y", "a", "b"]])
+def test_names_that_tell_no_columns(importing: Import, names: list[str]) -> None:
+    joblib.dump(LogisticRegression().fit(table(names), WORDS), "m.joblib")
+    status, said, _ = importing("m.joblib", "--trust", "--input", "X=FP32[4]")
+    assert (status, "columns" in said, "columns" in config("m")) == (0, False, False)
+
+
+def test_a_column_of_the_inputs_name(importing: Import) -> None:
+    joblib.dump(LogisticRegression().fit(table(["X", "Y", "a", "b"]), WORDS), "m.joblib")
+    assert importing("m.joblib", "--trust")[0] == 0
+    assert config("m")["columns"] == ["X", "Y", "a", "b"]
+    assert config("m")["example"]["inputs"][0]["name"] == "X_"
+
+
 class Boom:
     """Leaves a trace when it is loaded."""
 
@@ -113,6 +207,22 @@ def test_inputs_that_the_file_does_not_tell(importing: Import) -> None:
     status, said, _ = importing("m.joblib", "--trust", "--input", "text=BYTES[1]", "--samples", "t.csv")
     assert status == 0, said
     assert "probabilities: within" in said
+
+
+def test_all_inputs_of_a_table_are_named(importing: Import) -> None:
+    rows = np.array([[0.5, "a", 1, 2, "good day"], [1.5, "b", 2, 3, "bad rain"]] * 6, object)
+    parts = [
+        ("scaled", StandardScaler(), [0]),
+        ("kinds", make_pipeline(OneHotEncoder(handle_unknown="ignore")), [1]),
+        ("levels", OrdinalEncoder(categories=[np.array([1, 2])]), [2]),
+        ("left out", "drop", [3]),
+        ("words", TfidfVectorizer(), 4),
+    ]
+    joblib.dump(ColumnTransformer(parts).fit(rows), "m.joblib")
+    wanted = "--input 'x0=FP32[1]' --input 'x1=BYTES[1]' --input 'x2=INT64[1]' --input 'x4=BYTES[1]'\n"
+    assert importing("m.joblib", "--trust")[2].endswith(f"such as {wanted}")
+    joblib.dump(ColumnTransformer([("scaled", StandardScaler(), [0, 1])]).fit(X), "m.joblib")
+    assert importing("m.joblib", "--trust")[2].endswith("such as --input 'X=FP32[4]'\n")
 
 
 def test_other_answers_than_the_originals_are_not_imported(importing: Import, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,43 @@ def test_converters(tmp_path: Path, name: str) -> None:
     assert config["max_batch_size"] == 32
     if "words" in script.rpartition("\n")[2]:
         assert config["labels"] == {"probabilities": ["maybe", "no", "yes"]}
+
+
+_TABLE = (
+    _SKLEARN
+    + """
+import pandas
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+table = pandas.DataFrame({"a": X[:, 0], "job title": words, "b": X[:, 1], "unused": target, "note": words})
+table["kind"] = words
+parts = [
+    ("numbers", StandardScaler(), ["b", "a"]),
+    ("kinds", OneHotEncoder(), ["job title", "kind"]),
+    ("notes", TfidfVectorizer(), "note"),
+]
+joblib.dump(make_pipeline(ColumnTransformer(parts), LogisticRegression()).fit(table, classes), "m.joblib")
+table.to_csv("rows.csv", index=False)
+"""
+)
+
+
+def test_the_inputs_that_a_table_is_said_to_need(tmp_path: Path) -> None:
+    made = python(tmp_path, "-c", _TABLE)
+    assert made.returncode == 0, made.stderr
+    said = imported(tmp_path, "m.joblib", "--trust").stderr
+    inputs = shlex.split(said.partition("such as ")[2])
+    assert len(inputs) == 2 * len(["a", "job title", "b", "note", "kind"]), said
+    refused = imported(tmp_path, "m.joblib", "--trust", *inputs)  # as encoders take their own categories alone
+    assert "Unknown Category" in refused.stderr
+    assert "Give rows that it takes: --samples FILE" in refused.stderr
+    ended = imported(tmp_path, "m.joblib", "--trust", "--samples", "rows.csv", *inputs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stderr == ""
+    example = json.loads((tmp_path / "out/m/config.json").read_text())["example"]["inputs"]
+    assert [each["datatype"] for each in example] == ["FP32", "BYTES", "FP32", "BYTES", "BYTES"]
 
 
 _TORCH = """

@@ -74,6 +74,32 @@ def find(session: Session) -> Found:
     return Found(second, tries, problem)
 
 
+def of_samples(session: Session, feeds: Sequence[Feed]) -> Example | None:
+    """The first row of what somebody asks a model. None where it has what a config.json can't hold, or too much of it.
+
+    InferryError when the model doesn't run with it.
+    """
+    if not feeds or not feeds[0]:
+        return None
+    specs = session.signature.inputs
+    has_rows = all(specs[name].shape is None or specs[name].shape[:1] == (-1,) for name in feeds[0])  # type: ignore[index]
+    feed = {name: array[:1] if has_rows else array for name, array in feeds[0].items()}
+    finite = all(array.dtype.kind != "f" or bool(np.isfinite(array).all()) for array in feed.values())
+    if not finite or sum(array.size for array in feed.values()) > _MOST_VALUES:
+        return None
+    inputs = [
+        {"name": name, "shape": list(array.shape), "datatype": specs[name].datatype.name, "data": _listed(array)}
+        for name, array in feed.items()
+    ]
+    return _run(session, inputs, time.monotonic() + _SECONDS)
+
+
+def _listed(array: Array) -> list[Any]:
+    """Values in their order; floats with the fewest digits that give them again."""
+    flat = array.reshape(-1)
+    return [float(text) for text in flat.astype(str)] if flat.dtype.kind == "f" else flat.tolist()
+
+
 def _run(session: Session, inputs: list[dict[str, Any]], deadline: float) -> Example:
     """What the server does with the same inputs in config.json. InferryError."""
     signature = session.signature

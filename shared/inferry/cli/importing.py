@@ -53,22 +53,32 @@ def run(options: argparse.Namespace, settings: Settings) -> Iterator[str]:
     if (final / "1").exists() and not options.force:
         raise InvalidRequest(f"there is already {final / '1'}: --force writes over it, --name gives another name")
     names = _class_names(options.labels, path)
+    prepare.check_samples(options.samples)
     origin = open_origin(path, Wish(options.trust, options.inputs))
     yield f"{path}: {size_text(path.stat().st_size)}, {'made' if origin.folder else 'converted'} by {origin.maker}"
     with TemporaryDirectory(prefix="inferry-") as folder:
         version = Path(folder, name, "1")
         yield from _write(origin, dict(options.rename), version)
+        if origin.columns:
+            yield f"  columns   {', '.join(origin.columns)}"
+            # So that tables of samples are read as a server reads them.
+            (version.parent / CONFIG_FILE).write_text(json.dumps({"columns": origin.columns}))
         model = open_repository(folder, "", threads=session_threads(settings)).get(name)
-        found_example = example.find(model.session)
+        given = list(prepare.samples(options.samples)(model)) if options.samples else []
+        # Not all models take words that come to mind, as encoders refuse unknown categories.
+        sample = example.of_samples(model.session, given)
+        found_example = example.Found(sample, 1, "") if sample else example.find(model.session)
         if found_example.example is None:
-            raise InvalidRequest(f"{path} is not imported: {init.no_example(found_example)}")
+            raise InvalidRequest(
+                f"{path} is not imported: {init.no_example(found_example)}. Give rows that it takes: --samples FILE"
+            )
         trial = trials.run(model.session, found_example.example.feed, _MORE if origin.answers else 0)
         yield from (f"  rows      {line}" for line in trial.lines)
         if trial.problem and (call := advice(model.session.file.producer)):
             yield f"  export    {call}"
-        yield from _checked(origin, model, trial.feeds, options)
+        yield from _checked(origin, model, given, trial.feeds, options)
         _publish(version, final / "1")
-    known = init.Known(names or origin.names, trial.problem)
+    known = init.Known(names or origin.names, trial.problem, origin.columns, sample)
     try:
         outcome = init.init(str(final), settings, options.pin, options.force, known)
     except InvalidRequest as exc:
@@ -97,9 +107,10 @@ def _write(origin: Origin, names: Mapping[str, str], version: Path) -> Iterator[
         yield f"  weights   {', '.join(locations)}"
 
 
-def _checked(origin: Origin, model: Model, feeds: Sequence[Feed], options: argparse.Namespace) -> Iterator[str]:
+def _checked(
+    origin: Origin, model: Model, given: Sequence[Feed], feeds: Sequence[Feed], options: argparse.Namespace
+) -> Iterator[str]:
     """Compares answers with those of the framework, or with what it answered. InvalidRequest when they are others."""
-    given = list(prepare.samples(options.samples)(model)) if options.samples else []
     found: list[Compared] = []
     names = dict(options.rename)
     if options.against:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inferry.cli.example import Found, find
+from inferry.cli.example import Example, Found, find
 from inferry.cli.inspect import size_text
 from inferry.cli.places import Place, find_model, only
 from inferry.cpus import session_threads
@@ -38,10 +38,15 @@ class Outcome(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What somebody knows beside the file: `names` of classes, and the reason why rows run `apart`."""
+    """What somebody knows beside the file.
+
+    `names` of classes, the reason why rows run `apart`, the `columns` of the only input, and an `example`.
+    """
 
     names: Sequence[str] = ()
     apart: str = ""
+    columns: Sequence[str] = ()
+    example: Example | None = None
 
 
 def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = Known()) -> Outcome:  # noqa: B008
@@ -58,7 +63,7 @@ def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = 
         raise InvalidRequest(f"there is already {target}: --force writes over it")
     server = _Server(repository, name, version, session_threads(settings))
     loaded = server.load(version, ModelConfig())
-    found = find(loaded.session)
+    found = Found(known.example, 1, "") if known.example else find(loaded.session)
     feed = found.example.feed if found.example else None
     verdict = loaded.row_proof.by_example(feed, time.monotonic() + WARM_UP_TIMEOUT)
     if known.apart and verdict.rows == PROVEN:
@@ -67,6 +72,7 @@ def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = 
     digests = {version: loaded.digest, **server.others()}
     parts: dict[str, dict[str, Any]] = {
         "labels": {"labels": labels} if labels else {},
+        "columns": {"columns": list(known.columns)} if known.columns else {},
         "an example": {"example": {"inputs": found.example.inputs}} if found.example else {},
         "batching": {"max_batch_size": _BATCH, "dynamic_batching": {}} if verdict.rows == PROVEN else {},
         "digests": {"sha256": digests} if pin else {},
@@ -76,7 +82,11 @@ def init(model: str, settings: Settings, pin: bool, force: bool, known: Known = 
     if not config:
         raise InvalidRequest(f"nothing to write for model '{name}': {'; '.join([no_example(found), *reasons])}")
     _write(target, _text(config) + "\n", force)
-    lines = [f"wrote {target}", *_about(loaded, found, labels, unused, verdict), *(f"! {reason}" for reason in reasons)]
+    lines = [
+        f"wrote {target}",
+        *_about(loaded, found, labels, unused, verdict, known),
+        *(f"! {reason}" for reason in reasons),
+    ]
     return Outcome(list(map(printable, [*lines, f"serve it: {_command(place, settings)}"])), "example" in config)
 
 
@@ -216,7 +226,7 @@ def _text(value: Any, indent: str = "") -> str:
 
 
 def _about(
-    model: Model, found: Found, labels: Mapping[str, Sequence[str]], unused: str, verdict: Verdict
+    model: Model, found: Found, labels: Mapping[str, Sequence[str]], unused: str, verdict: Verdict, known: Known
 ) -> Iterator[str]:
     """What was found, in a line each."""
     signature = model.session.signature
@@ -227,6 +237,8 @@ def _about(
             for name, array in found.example.outputs.items()
         )
         yield f"  example   {given}; it gives {gave}"
+        if found.example.inputs and not known.example:
+            yield "  example   random values: put in your own"
     else:
         yield f"  example   none: {no_example(found)}"
     for output, names in labels.items():

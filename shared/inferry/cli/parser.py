@@ -151,6 +151,7 @@ def make_parser() -> Parser:
         "import",
         "make an ONNX file of another framework's model, or check one, and put it into a repository",
         "model.skops --models models",
+        "model.joblib --trust --models models --samples test.csv",
         "model.onnx --rename linear_13=logits --against outputs.npz",
     )
     importing.add_argument(

@@ -127,15 +127,32 @@ def _labels(file: str) -> Sequence[Any]:
     return values
 
 
-def _feeds(file: str, model: Model) -> Sequence[Feed]:
-    """A document of JSON as `inferry infer` takes it, or the rows of a file as `inferry batch` reads it."""
+def check_samples(given: Sequence[str]) -> None:
+    """InvalidRequest or InvalidSettings when files of `--samples` are not there, or can't be read here."""
+    for file in (text.rpartition("=")[2] for text in given):
+        if kind := _format(file):
+            formats.check_reader(kind)
+        if file != "-" and not Path(file).is_file():
+            raise InvalidRequest(f"there is no file {file}, which --samples names")
+
+
+def _format(file: str) -> formats.Format | None:
+    """That of a file's rows; None for a document of JSON. InvalidRequest when its name tells none."""
     if file == "-" or file.lower().endswith(".json"):
-        unlimited = dataclasses.replace(model.session.signature, max_batch_size=0)
-        return [unlimited.feed(infer.document(infer.read(file), model))]
+        return None
     kind = formats.of_file(file)
     if kind is None:
         endings = ", ".join(f".{ending}" for ending in formats.FORMATS)
         raise InvalidRequest(f"can't tell the format of {file}: give samples in {endings} or .json, or - for stdin")
+    return kind
+
+
+def _feeds(file: str, model: Model) -> Sequence[Feed]:
+    """A document of JSON as `inferry infer` takes it, or the rows of a file as `inferry batch` reads it."""
+    kind = _format(file)
+    if kind is None:
+        unlimited = dataclasses.replace(model.session.signature, max_batch_size=0)
+        return [unlimited.feed(infer.document(infer.read(file), model))]
     options = ReadOptions(model, (), Pace(_ROWS), file)
     try:
         with Path(file).open("rb") as content:

@@ -18,14 +18,14 @@ def open_file(path: Path, wish: Wish) -> Origin:
     with path.open("rb") as file:
         if file.read(4) != b"CBM1":
             raise InvalidRequest(f"{path} is no model of CatBoost: its files begin with 'CBM1'")
-    model = needed("catboost", path, "wrote it").CatBoost()
+    model = needed("catboost", path).CatBoost()
     model.load_model(str(path))
     return of_model(model, path, wish)
 
 
 def of_model(model: Any, path: Path, _: Wish) -> Origin:
     """A model of any of its classes. InvalidRequest when CatBoost doesn't write it as ONNX."""
-    catboost = needed("catboost", path, "it is of")
+    catboost = needed("catboost", path)
     with TemporaryDirectory(prefix="inferry-") as folder:
         target = Path(folder, "model.onnx")
         try:

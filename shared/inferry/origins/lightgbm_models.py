@@ -18,14 +18,14 @@ def open_file(path: Path, wish: Wish) -> Origin:
     with path.open("rb") as file:
         if not file.read(5).startswith(b"tree"):
             raise InvalidRequest(f"{path} is no model of LightGBM: its files begin with 'tree'")
-    lightgbm = needed("lightgbm", path, "wrote it")
+    lightgbm = needed("lightgbm", path)
     return of_model(lightgbm.Booster(model_file=path), path, wish)
 
 
 def of_model(model: Any, path: Path, _: Wish) -> Origin:
     """A booster or an estimator."""
     booster = getattr(model, "booster_", model)
-    maker = f"LightGBM {needed('lightgbm', path, 'it is of').__version__}"
+    maker = f"LightGBM {needed('lightgbm', path).__version__}"
     onnx, by = onnxmltools_converters.convert("lightgbm", model, booster.num_feature(), path)
     names = tuple(map(str, getattr(model, "classes_", ())))
 

@@ -14,8 +14,8 @@ from inferry.protocol.tensors import Array
 
 def convert(kind: str, model: Any, width: int, path: Path) -> tuple[bytes, str]:
     """The ONNX file of a booster with rows of `width` floats, and what made it. InvalidRequest when it can't."""
-    tools = needed("onnxmltools", path, "converts it")
-    types = needed("onnxmltools.convert.common.data_types", path, "converts it")
+    tools = needed("onnxmltools", path)
+    types = needed("onnxmltools.convert.common.data_types", path)
     # LightGBM's converter makes maps of probabilities otherwise, XGBoost's never does.
     options = {"zipmap": False} if kind == "lightgbm" else {}
     try:

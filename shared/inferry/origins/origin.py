@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, TypeAlias
@@ -33,7 +34,8 @@ class Wish(NamedTuple):
 class Origin(NamedTuple):
     """`onnx`: the ONNX file, whose external data is in `folder`; `maker`: what made it.
 
-    `answers` is None where no framework can be asked. `names`: the classes, in the order of scores.
+    `answers` is None where no framework can be asked. `names`: the classes, in the order of scores. `columns`: the
+    names of the values of the only input's rows.
     """
 
     onnx: bytes
@@ -41,6 +43,7 @@ class Origin(NamedTuple):
     answers: Answers | None = None
     names: tuple[str, ...] = ()
     folder: Path | None = None
+    columns: tuple[str, ...] = ()
 
 
 # The module that opens the files of each ending.
@@ -71,16 +74,34 @@ def open_origin(path: Path, wish: Wish) -> Origin:
     return origin
 
 
-def needed(package: str, path: Path, does: str) -> ModuleType:
-    """A framework or a converter, which inferry doesn't bring. InvalidRequest when it is not there."""
+# What a model mostly needs beside a package that is missing, so that the user hears of all at once.
+COMPANIONS = {
+    "skops": ("sklearn", "skl2onnx"),
+    "joblib": ("sklearn", "skl2onnx"),
+    "sklearn": ("skl2onnx",),
+    "lightgbm": ("onnxmltools",),
+    "xgboost": ("onnxmltools",),
+    "catboost": (),
+    "torch": ("onnxscript",),
+}
+# What pip calls them, where it is something else.
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+
+
+def needed(package: str, path: Path) -> ModuleType:
+    """A module of a framework or a converter, which inferry doesn't bring. InvalidRequest when it is not there."""
+    name = package.partition(".")[0]
+    if find_spec(name) is None:
+        wanted = [each for each in (name, *COMPANIONS.get(name, ())) if find_spec(each) is None]
+        missing = [_DISTRIBUTIONS.get(each, each) for each in wanted]
+        raise InvalidRequest(
+            f"{path} needs {', '.join(missing)}: run inferry in the environment that the model was trained in, as the "
+            f"versions have to fit, and install there what is missing: pip install {' '.join(missing)}"
+        )
     try:
         return import_module(package)
     except ImportError as exc:
-        name = package.partition(".")[0]
-        raise InvalidRequest(
-            f"{path} needs {name}, which {does}, in the environment that inferry runs in: best the one that the model "
-            f"was trained in, as its versions have to fit ({exc})"
-        ) from exc
+        raise InvalidRequest(f"{path} needs {name}, which can't be imported: {exc}") from exc
 
 
 def parse_input(text: str) -> Input:

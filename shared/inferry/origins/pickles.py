@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry.errors import InvalidRequest
-from inferry.origins.origin import Origin, Wish, needed
+from inferry.origins.origin import COMPANIONS, Origin, Wish, needed
 
 
 def open_file(path: Path, wish: Wish) -> Origin:
@@ -35,18 +35,26 @@ def _pickle(path: Path, trusts: bool) -> Any:
             "comes from, or have it saved by skops.io.dump(model, 'model.skops')"
         )
     try:
-        if find_spec("joblib") is not None:
-            return needed("joblib", path, "wrote it").load(path)
+        if path.suffix.lower() == ".joblib" or find_spec("joblib") is not None:
+            return needed("joblib", path).load(path)
         with path.open("rb") as file:
             return pickle.load(file)  # noqa: S301
     except InvalidRequest:
         raise
+    except ModuleNotFoundError as exc:
+        name = (exc.name or "").partition(".")[0]
+        if name in COMPANIONS:
+            needed(name, path)
+        raise InvalidRequest(
+            f"{path} can't be loaded: {exc}. Run inferry in the environment that the model was trained in; PYTHONPATH "
+            "names the folder of modules of your own"
+        ) from exc
     except Exception as exc:
         raise InvalidRequest(f"{path} can't be loaded: {type(exc).__name__}: {exc}") from exc
 
 
 def _skops(path: Path, trusts: bool) -> Any:
-    skops = needed("skops.io", path, "wrote it")
+    skops = needed("skops.io", path)
     try:
         unknown = skops.get_untrusted_types(file=path)
         if unknown and not trusts:

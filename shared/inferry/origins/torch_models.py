@@ -24,8 +24,8 @@ def open_file(path: Path, wish: Wish) -> Origin:
             f"{path} is an archive of PyTorch, which may hold pickles: whoever made it can run any code as "
             "it is loaded. Say --trust if you know where it comes from"
         )
-    torch = needed("torch", path, "wrote it")
-    needed("onnxscript", path, "PyTorch's exporter is written in")
+    torch = needed("torch", path)
+    needed("onnxscript", path)
     try:
         program = torch.export.load(path)
     except Exception as exc:

@@ -18,7 +18,7 @@ def open_file(path: Path, wish: Wish) -> Origin:
     with path.open("rb") as file:
         if b"learner" not in file.read(100):
             raise InvalidRequest(f"{path} is no model of XGBoost: its files begin with 'learner'")
-    xgboost = needed("xgboost", path, "wrote it")
+    xgboost = needed("xgboost", path)
     booster = xgboost.Booster()
     booster.load_model(path)
     return of_model(booster, path, wish)
@@ -26,7 +26,7 @@ def open_file(path: Path, wish: Wish) -> Origin:
 
 def of_model(model: Any, path: Path, _: Wish) -> Origin:
     """A booster or an estimator."""
-    xgboost = needed("xgboost", path, "it is of")
+    xgboost = needed("xgboost", path)
     booster = model.get_booster() if hasattr(model, "get_booster") else model
     # The converter wants features without names: f0, f1 and so on.
     booster.feature_names = booster.feature_types = None

@@ -79,6 +79,7 @@ _ADAPTERS: Mapping[str, _Adapters] = {**FORMATS, "images": _Adapters("image_read
 IMAGES = Format("images")
 COMPRESSED = tuple(name for name, adapters in FORMATS.items() if adapters.is_compressed)
 _EXTENSIONS = {"": "", "gzip": ".gz", "zstd": ".zst", "bz2": ".bz2", "xz": ".xz"}
+_TITLES = {"parquet": "Parquet", "feather": "Feather", "images": "images"}
 _SYNONYMS = {"ndjson": "jsonl", "json": "jsonl", "pq": "parquet", "arrow": "feather"}
 
 
@@ -106,8 +107,17 @@ def of_file(path: str) -> Format | None:
 
 def open_reader(format: Format, file: BinaryIO, options: ReadOptions) -> Reader:  # noqa: A002
     """The rows of a file. InvalidFile when it can't be read."""
-    reader: Reader = _found(_ADAPTERS[format.name].reader)(file, format.compression, options)
+    reader: Reader = _reader(format)(file, format.compression, options)
     return reader
+
+
+def check_reader(format: Format) -> None:  # noqa: A002
+    """InvalidSettings when a package is missing that reads such files."""
+    _reader(format)
+
+
+def _reader(format: Format) -> Any:  # noqa: A002
+    return _found(_ADAPTERS[format.name].reader, "reading", format)
 
 
 def open_writer(
@@ -123,7 +133,7 @@ def open_writer(
 
     NotSupported when it can't.
     """
-    writer: Writer = _found(FORMATS[format.name].writer)(model, keep, requests, kept)
+    writer: Writer = _found(FORMATS[format.name].writer, "writing", format)(model, keep, requests, kept)
     return _Compressed(writer, format.compression) if format.compression else writer
 
 
@@ -162,11 +172,12 @@ _COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _found(name: str) -> Any:
+def _found(name: str, doing: str, format: Format) -> Any:  # noqa: A002
     module, _, attribute = name.partition(":")
     try:
         return getattr(import_module(f"inferry.jobs.formats.{module}"), attribute)
     except ModuleNotFoundError as exc:
         if exc.name != "pyarrow":
             raise
-        raise InvalidSettings(f"{module} needs pyarrow: {extra('batch')}") from exc
+        title = _TITLES.get(format.name, format.name.upper())
+        raise InvalidSettings(f"{doing} {title} needs pyarrow: {extra('batch')}") from exc

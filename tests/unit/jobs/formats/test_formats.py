@@ -64,7 +64,7 @@ def test_a_format_whose_package_is_missing_says_what_to_install(monkeypatch: pyt
     model: Any = None
     monkeypatch.delitem(sys.modules, "inferry.jobs.formats.csv_writer", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(InvalidSettings, match="csv_writer needs pyarrow: install the extra 'batch': "):
+    with pytest.raises(InvalidSettings, match="writing CSV needs pyarrow: install the extra 'batch': "):
         open_writer(Format("csv"), model, (), False, {})
 
 
