@@ -3,11 +3,10 @@
 import hashlib
 import shutil
 import sys
-import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import servers
 from browsing import ROOT, tries_newsline
+from loopback import listening
 from models_to_try import EXAMPLES
 from servers import Server, serving
 
@@ -88,14 +88,8 @@ def stripping(prefix: str, server: Server) -> Iterator[str]:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Says nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_port}"
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with listening(Proxy) as address:
+        yield address
 
 
 def test_in_lambda(opened: Opened, few: Path) -> None:
