@@ -113,7 +113,7 @@ def test_an_example_of_the_samples(importing: Import) -> None:
     joblib.dump(LogisticRegression().fit(X, WORDS), "m.joblib")
     made_up = "  example   random values: put in your own\n"
     assert made_up in importing("m.joblib", "--trust")[1]
-    np.save("x.npy", np.float32([[0.1, 2, 3, 4.5], [5, 6, 7, 8]]))
+    np.save("x.npy", np.array([[0.1, 2, 3, 4.5], [5, 6, 7, 8]], np.float32))
     assert made_up not in importing("m.joblib", "--trust", "--samples", "x.npy", "--force")[1]
     assert config("m")["example"]["inputs"][0]["data"] == [0.1, 2, 3, 4.5]
     Path("texts.json").write_text(
